@@ -1,0 +1,41 @@
+# A component is a folder of the project. Its headers are included as "folder/header.h", through a view:
+# a directory in the build tree that holds nothing but a link to that one folder. Only the views that a
+# component USES are on its include path.
+
+add_library(lutsmith_include INTERFACE)
+target_include_directories(lutsmith_include INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_compile_features(lutsmith_include INTERFACE cxx_std_23)
+
+add_library(lutsmith_warnings INTERFACE)
+target_compile_options(lutsmith_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+  -Wsign-conversion -Wnon-virtual-dtor -Wold-style-cast -Wimplicit-fallthrough)
+option(LUTSMITH_WERROR "Treat warnings as errors" OFF)
+if(LUTSMITH_WERROR)
+  target_compile_options(lutsmith_warnings INTERFACE -Werror)
+endif()
+
+# lutsmith_header_component(NAME): the headers of folder NAME, as target lutsmith_NAME_headers.
+function(lutsmith_header_component name)
+  set(view ${PROJECT_BINARY_DIR}/views/${name})
+  file(MAKE_DIRECTORY ${view})
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${name} ${view}/${name} SYMBOLIC)
+  add_library(lutsmith_${name}_headers INTERFACE)
+  target_include_directories(lutsmith_${name}_headers INTERFACE ${view})
+endfunction()
+
+# lutsmith_component(NAME SOURCES file... [USES component...]): objects of folder NAME.
+# What a component's own headers include must be in its USES as well as in its user's.
+function(lutsmith_component name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;USES")
+  lutsmith_header_component(${name})
+  add_library(lutsmith_${name} OBJECT ${arg_SOURCES})
+  target_link_libraries(lutsmith_${name}
+    PUBLIC lutsmith_include
+    PRIVATE lutsmith_${name}_headers lutsmith_warnings lutsmith_llvm fmt::fmt-header-only nlohmann_json::nlohmann_json)
+  target_compile_options(lutsmith_${name} PRIVATE -ffunction-sections -fdata-sections)
+  foreach(used IN LISTS arg_USES)
+    target_link_libraries(lutsmith_${name} PRIVATE lutsmith_${used}_headers)
+  endforeach()
+endfunction()

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "lutsmith/error.h"
+#include "lutsmith/export.h"
+
+namespace lutsmith {
+
+/// What the generator has to know of a GPU architecture: one row per target, nothing else depends
+/// on the target's name.
+struct TargetTraits {
+  std::string_view name;   ///< as NVRTC spells it, suffix included: "sm_90a"
+  int major;               ///< compute capability
+  int minor;
+  int min_nvrtc;           ///< oldest NVRTC that knows the target: 1000 * major + 10 * minor
+  bool bulk_copy;          ///< cp.async.bulk with mbarrier completion
+  bool dependent_launch;   ///< programmatic dependent launch (griddepcontrol)
+  int shared_bytes_per_block;           ///< largest shared memory one block can opt in to
+  int shared_bytes_per_multiprocessor;  ///< what the blocks resident together share
+  int threads_per_multiprocessor;
+  int multiprocessors;     ///< of the common product; the cost model's guess, never a limit
+  double bytes_per_second; ///< memory bandwidth of that product
+};
+
+/// A GPU architecture lutsmith can generate code for. A cheap handle; two are equal when they are
+/// the same architecture, suffix included.
+class LUTSMITH_API Target {
+ public:
+  /// sm_90a, so that a default-constructed spec is complete.
+  Target();
+
+  /// From a name such as "sm_90a". The error lists the known names.
+  static Result<Target> parse(std::string_view name);
+
+  /// For a GPU's compute capability, such as (9, 0). The error lists the known ones.
+  static Result<Target> from_compute_capability(int major, int minor);
+
+  /// Every known architecture, oldest first.
+  static std::span<const TargetTraits> all();
+
+  std::string_view name() const { return traits_->name; }
+  const TargetTraits& traits() const { return *traits_; }
+
+  friend bool operator==(const Target&, const Target&) = default;
+
+ private:
+  explicit Target(const TargetTraits* traits) : traits_(traits) {}
+  const TargetTraits* traits_;
+};
+
+}  // namespace lutsmith

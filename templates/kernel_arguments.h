@@ -1,0 +1,27 @@
+#pragma once
+
+// The one parameter of every generated kernel, passed by value in constant memory. Shared by the
+// launching host code and the device code; plain C++17 without any include.
+
+namespace lutsmith {
+
+/// What varies from launch to launch. The table follows it in the parameter.
+struct LaunchArguments {
+  const unsigned char* weights;     ///< packed, see packed_layout.h
+  const unsigned short* activations;  ///< X [tokens, K], 16-bit floats
+  unsigned short* output;           ///< Y [tokens, N]
+  float* partial_sums;              ///< [partitions][2][tile_rows * tile_tokens]
+  unsigned int* arrivals;           ///< [partitions], zero before and after a launch
+  long long activation_stride;      ///< elements between rows of X
+  long long output_stride;          ///< elements between rows of Y
+  int tokens;
+  int steps_per_grain;              ///< cuts between partitions fall on multiples of this
+};
+
+template <int table_length>
+struct KernelParameter {
+  LaunchArguments launch;
+  unsigned short table[table_length];  ///< 16-bit floats
+};
+
+}  // namespace lutsmith
