@@ -1,1 +1,87 @@
-int main() { return 0; }
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <span>
+#include <string_view>
+
+#include "command.h"
+#include "output.h"
+
+namespace lutsmith::tools {
+namespace {
+
+constexpr const char* kDescription =
+    "lutsmith compiles, caches and runs CUDA kernels for matrices whose weights are look-up-table codes.";
+constexpr const char* kFooter =
+    "Each verb has its own --help with examples.\n"
+    "Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong.\n"
+    "LUTSMITH_CACHE_DIR sets the kernel cache, LUTSMITH_NVRTC the compiler library.";
+
+int report(const Error& error, bool json) {
+  print_error(error, json);
+  return static_cast<int>(error.code == ErrorCode::invalid_argument ? ExitCode::wrong_arguments
+                                                                    : ExitCode::work_failed);
+}
+
+int report_parse_error(const CLI::App& app, const CLI::ParseError& error, bool json) {
+  std::string help = "lutsmith";
+  for (const CLI::App* verb : app.get_subcommands()) help += " " + verb->get_name();
+  return report(Error{ErrorCode::invalid_argument, error.what(), "see `" + help + " --help`"}, json);
+}
+
+void add_verbs(CLI::App& app, Context& context) {
+  add_emit(app, context);
+  add_compile(app, context);
+  add_quantize(app, context);
+  add_run(app, context);
+  add_warm(app, context);
+  add_bench(app, context);
+  add_doctor(app, context);
+}
+
+int run_command_line(std::span<char*> arguments) {
+  // A line that cannot be parsed still has to answer in the form that was asked for.
+  const bool json_wanted = std::ranges::any_of(
+      arguments.subspan(1), [](std::string_view argument) { return argument == "--json"; });
+  CLI::App app(kDescription, "lutsmith");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string(LUTSMITH_VERSION));
+  app.require_subcommand(1);
+  Context context;
+  add_verbs(app, context);
+  try {
+    app.parse(static_cast<int>(arguments.size()), arguments.data());
+  } catch (const CLI::Success& help_or_version) {
+    return app.exit(help_or_version, std::cout, std::cerr);
+  } catch (const CLI::ParseError& error) {
+    return report_parse_error(app, error, json_wanted);
+  }
+  const Result<ExitCode> code = context.work();
+  if (!code) return report(code.error(), context.json);
+  return static_cast<int>(*code);
+}
+
+// A full disk or a closed pipe shows only when the buffers are written out.
+bool flush_output() {
+  std::cout.flush();
+  return std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+}
+
+}  // namespace
+}  // namespace lutsmith::tools
+
+int main(int argc, char** argv) {
+  using namespace lutsmith::tools;
+  int code = static_cast<int>(ExitCode::work_failed);
+  try {
+    code = run_command_line(std::span(argv, static_cast<std::size_t>(argc)));
+  } catch (const std::exception& exception) {
+    std::fprintf(stderr, "lutsmith: error: %s\n", exception.what());
+  }
+  if (!flush_output() && code == static_cast<int>(ExitCode::success)) {
+    std::fputs("lutsmith: error: standard output could not be written\n", stderr);
+    code = static_cast<int>(ExitCode::work_failed);
+  }
+  return code;
+}

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "lutsmith/error.h"
+
+namespace lutsmith::tools {
+
+/// Keeps the order in which fields are written down.
+using Json = nlohmann::ordered_json;
+
+/// The one document of --json, on standard output.
+void print_json(const Json& document);
+
+/// {"code", "message", "context"}.
+Json to_json(const Error& error);
+
+/// `lutsmith: error: MESSAGE` and the indented context on standard error; with `json` also
+/// {"error": ...} on standard output.
+void print_error(const Error& error, bool json);
+
+/// `lutsmith: warning: MESSAGE` on standard error.
+void print_warning(const std::string& message);
+
+/// Text in columns as wide as their widest cell; a row shorter than the header is filled up with
+/// empty cells.
+class TextTable {
+ public:
+  enum class Align { left, right };
+  struct Column {
+    std::string title;
+    Align align = Align::right;
+  };
+
+  explicit TextTable(std::vector<Column> columns);
+  void add_row(std::vector<std::string> cells);
+  /// To standard output; nothing for a table without rows.
+  void print() const;
+
+ private:
+  std::vector<Column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// 1536 -> "1.5 KiB".
+std::string byte_count(double bytes);
+
+}  // namespace lutsmith::tools
