@@ -1,0 +1,248 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "lutsmith/error.h"
+#include "runtime/driver_api.h"
+
+namespace lutsmith::cuda {
+
+/// What a GPU is, as the driver tells.
+struct DeviceFacts {
+  int ordinal = 0;
+  std::string name;
+  int major = 0;  ///< compute capability
+  int minor = 0;
+  int multiprocessors = 0;
+  int l2_bytes = 0;
+  int shared_bytes_per_block = 0;  ///< largest a block can opt in to
+  std::size_t memory_bytes = 0;
+};
+
+struct Dimensions {
+  unsigned int x = 1;
+  unsigned int y = 1;
+  unsigned int z = 1;
+};
+
+/// One launch. `parameters` holds a pointer to each kernel parameter in order.
+struct Launch {
+  Dimensions grid;
+  Dimensions block;
+  unsigned int dynamic_shared_bytes = 0;
+  StreamHandle stream = nullptr;
+  /// Programmatic dependent launch: may start before the kernel ahead of it in the stream has ended.
+  bool dependent = false;
+};
+
+/// The CUDA driver, opened at run time. Every failed call becomes an Error that names the call, the
+/// driver's error name and its text. Thread-safe.
+class Driver {
+ public:
+  /// The process's one driver, initialised. Errors: no library (says which names were tried and what to
+  /// do), older than 12.0, no GPU, or a process that was forked after the first open.
+  static Result<const Driver*> open();
+
+  /// Opens one of `libraries` (names or paths) and initialises it; `open` without its memory, for tests.
+  static Result<Driver*> load(std::span<const std::string_view> libraries);
+
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+
+  const DriverApi& api() const { return api_; }
+  int version() const { return version_; }  ///< 1000 * major + 10 * minor
+
+  Result<int> device_count() const;
+  Result<DeviceFacts> device(int ordinal) const;
+  Result<int> attribute(DeviceHandle device, DeviceAttribute attribute) const;
+
+  /// The context current in this thread; where there is none, the primary context of device 0, made
+  /// current.
+  Result<ContextHandle> ensure_context() const;
+  /// Makes the primary context of a device current in this thread.
+  Result<ContextHandle> use_device(int ordinal) const;
+  /// Device of the current context.
+  Result<DeviceHandle> current_device() const;
+  /// Waits for all work of the current context.
+  Result<void> synchronize() const;
+
+  Result<void> set(DevicePointer to, unsigned char value, std::size_t bytes) const;
+  Result<void> set_async(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle stream) const;
+  Result<void> copy_to_device(DevicePointer to, std::span<const std::byte> from) const;
+  Result<void> copy_to_host(std::span<std::byte> to, DevicePointer from) const;
+  Result<void> copy_to_device_async(DevicePointer to, std::span<const std::byte> from,
+                                    StreamHandle stream) const;
+  Result<void> copy_on_device_async(DevicePointer to, DevicePointer from, std::size_t bytes,
+                                    StreamHandle stream) const;
+
+  Result<int> function_attribute(FunctionHandle function, FunctionAttribute attribute) const;
+  /// Allows a kernel more dynamic shared memory than the default 48 KiB.
+  Result<void> allow_dynamic_shared(FunctionHandle function, int bytes) const;
+  /// Blocks of a kernel that one multiprocessor holds at a time.
+  Result<int> resident_blocks(FunctionHandle function, int threads, std::size_t dynamic_shared_bytes) const;
+
+  /// Enqueues a kernel. No allocation and no synchronisation.
+  Result<void> launch(FunctionHandle function, const Launch& launch, void** parameters) const;
+
+  /// Ok on success, else the Error for a failed `call`.
+  Result<void> check(Status status, const char* call) const {
+    if (status == kSuccess) [[likely]] {
+      return {};
+    }
+    return std::unexpected(error(status, call));
+  }
+  Error error(Status status, const char* call) const;
+
+ private:
+  explicit Driver(const DriverApi& api) : api_(api) {}
+
+  DriverApi api_;
+  int version_ = 0;
+  static constexpr int kMaxDevices = 64;
+  mutable std::mutex contexts_mutex_;
+  mutable std::array<ContextHandle, kMaxDevices> primary_contexts_{};
+};
+
+/// The CUDA driver does not survive fork(): error in a child process of the one that opened it.
+/// Costs one load.
+Result<void> check_not_forked();
+
+/// Makes a context current for a scope and puts back what was.
+class ContextScope {
+ public:
+  ContextScope(const Driver& driver, ContextHandle context);
+  ~ContextScope();
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+
+ private:
+  const Driver& driver_;
+  bool pushed_;
+};
+
+/// Owns what a driver call created, and destroys it in the context it was created in.
+template <class Handle, auto kDestroy>
+class Owner {
+ public:
+  Owner() = default;
+  Owner(const Driver* driver, ContextHandle context, Handle handle)
+      : driver_(driver), context_(context), handle_(handle) {}
+  Owner(Owner&& other) noexcept
+      : driver_(other.driver_), context_(other.context_), handle_(std::exchange(other.handle_, Handle{})) {}
+  Owner& operator=(Owner&& other) noexcept {
+    std::swap(driver_, other.driver_);
+    std::swap(context_, other.context_);
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Owner() {
+    // A forked child must not touch its parent's context; at exit the driver may be gone, which it reports.
+    if (handle_ == Handle{} || !check_not_forked()) return;
+    const ContextScope scope(*driver_, context_);
+    (driver_->api().*kDestroy)(handle_);
+  }
+
+  Handle get() const { return handle_; }
+  const Driver& driver() const { return *driver_; }
+
+ private:
+  const Driver* driver_ = nullptr;
+  ContextHandle context_ = nullptr;
+  Handle handle_{};
+};
+
+/// Device memory. Aligned to 256 bytes at least.
+class Buffer {
+ public:
+  Buffer() = default;
+  static Result<Buffer> allocate(const Driver& driver, std::size_t bytes);
+  /// Allocated and filled from host memory.
+  static Result<Buffer> copy_of(const Driver& driver, std::span<const std::byte> bytes);
+
+  DevicePointer address() const { return memory_.get(); }
+  void* data() const { return reinterpret_cast<void*>(memory_.get()); }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  Owner<DevicePointer, &DriverApi::memory_free> memory_;
+  std::size_t bytes_ = 0;
+};
+
+/// A recorded sequence of launches, ready to be replayed.
+class Graph {
+ public:
+  Graph() = default;
+  Result<void> launch(StreamHandle stream) const;
+  std::size_t nodes() const { return nodes_; }
+
+ private:
+  friend class Stream;
+  Owner<ExecutableGraphHandle, &DriverApi::graph_executable_destroy> executable_;
+  std::size_t nodes_ = 0;
+};
+
+/// A stream that does not wait for the default stream.
+class Stream {
+ public:
+  Stream() = default;
+  static Result<Stream> create(const Driver& driver);
+
+  StreamHandle get() const { return stream_.get(); }
+  Result<void> synchronize() const;
+  Result<void> wait(EventHandle event) const;
+
+  /// Records what this thread enqueues on the stream from here to `end_capture`, running none of it.
+  Result<void> begin_capture() const;
+  Result<Graph> end_capture() const;
+
+  /// Records what `enqueue()` (returning Result<void>) puts on the stream.
+  template <class Enqueue>
+  Result<Graph> capture(Enqueue&& enqueue) const {
+    if (Result<void> begun = begin_capture(); !begun) return std::unexpected(std::move(begun.error()));
+    Result<void> enqueued = std::forward<Enqueue>(enqueue)();
+    Result<Graph> graph = end_capture();  // also after a failure, so that the stream is usable again
+    if (!enqueued) return std::unexpected(std::move(enqueued.error()));
+    return graph;
+  }
+
+ private:
+  Owner<StreamHandle, &DriverApi::stream_destroy> stream_;
+};
+
+/// A point in a stream, with its time.
+class Event {
+ public:
+  Event() = default;
+  static Result<Event> create(const Driver& driver);
+
+  EventHandle get() const { return event_.get(); }
+  const Driver& driver() const { return event_.driver(); }
+  Result<void> record(StreamHandle stream) const;
+  Result<void> synchronize() const;
+
+ private:
+  Owner<EventHandle, &DriverApi::event_destroy> event_;
+};
+
+/// Time from one event to another; both must have been reached.
+Result<float> elapsed_milliseconds(const Event& start, const Event& end);
+
+/// Kernels loaded from a cubin.
+class Module {
+ public:
+  Module() = default;
+  static Result<Module> load(const Driver& driver, std::span<const std::byte> cubin);
+  Result<FunctionHandle> function(const std::string& name) const;
+
+ private:
+  Owner<ModuleHandle, &DriverApi::module_unload> module_;
+};
+
+}  // namespace lutsmith::cuda

@@ -1,0 +1,146 @@
+#pragma once
+
+#include <cstddef>
+
+// The part of libcuda's binary interface that lutsmith calls, as driver 12.0 and every later one
+// exports it. Declared here since the library is opened at run time and no CUDA header is needed to
+// build. A versioned symbol (cuMemAlloc_v2) is the one a program compiled against cuda.h would link.
+
+namespace lutsmith::cuda {
+
+using Status = int;        // CUresult
+using DeviceHandle = int;  // CUdevice
+using DevicePointer = unsigned long long;
+using ContextHandle = struct OpaqueContext*;
+using StreamHandle = struct OpaqueStream*;
+using EventHandle = struct OpaqueEvent*;
+using ModuleHandle = struct OpaqueModule*;
+using FunctionHandle = struct OpaqueFunction*;
+using GraphHandle = struct OpaqueGraph*;
+using GraphNodeHandle = struct OpaqueGraphNode*;
+using ExecutableGraphHandle = struct OpaqueExecutableGraph*;
+
+inline constexpr Status kSuccess = 0;
+inline constexpr Status kErrorOutOfMemory = 2;
+inline constexpr Status kErrorNoDevice = 100;
+inline constexpr Status kErrorNoBinaryForGpu = 209;
+
+enum class DeviceAttribute : int {
+  max_threads_per_block = 1,
+  multiprocessors = 16,
+  l2_bytes = 38,
+  threads_per_multiprocessor = 39,
+  compute_capability_major = 75,
+  compute_capability_minor = 76,
+  shared_bytes_per_multiprocessor = 81,
+  shared_bytes_per_block_optin = 97,
+};
+
+enum class FunctionAttribute : int {
+  max_threads_per_block = 0,
+  static_shared_bytes = 1,
+  local_bytes = 3,
+  registers = 4,
+  max_dynamic_shared_bytes = 8,
+};
+
+enum class CaptureMode : int { global = 0, thread_local_only = 1, relaxed = 2 };
+
+inline constexpr unsigned int kStreamNonBlocking = 1;
+inline constexpr unsigned int kEventDefault = 0;
+
+inline constexpr int kAttributeProgrammaticStreamSerialization = 6;
+
+/// CUlaunchAttribute: an id, and a union of which lutsmith sets integers only.
+struct LaunchAttribute {
+  int id;
+  alignas(8) union {
+    unsigned char padding[64];
+    int integer;
+  } value;
+};
+static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) == 8);
+
+/// CUlaunchConfig.
+struct LaunchConfiguration {
+  unsigned int grid_x;
+  unsigned int grid_y;
+  unsigned int grid_z;
+  unsigned int block_x;
+  unsigned int block_y;
+  unsigned int block_z;
+  unsigned int dynamic_shared_bytes;
+  StreamHandle stream;
+  LaunchAttribute* attributes;
+  unsigned int attribute_count;
+};
+static_assert(sizeof(LaunchConfiguration) == 56 && offsetof(LaunchConfiguration, stream) == 32);
+
+/// Entry points of libcuda, one pointer each. The symbol is named in driver_api.cpp.
+struct DriverApi {
+  Status (*init)(unsigned int flags);
+  Status (*driver_version)(int* version);
+  Status (*error_name)(Status status, const char** name);
+  Status (*error_string)(Status status, const char** text);
+
+  Status (*device_count)(int* count);
+  Status (*device_get)(DeviceHandle* device, int ordinal);
+  Status (*device_name)(char* name, int length, DeviceHandle device);
+  Status (*device_attribute)(int* value, DeviceAttribute attribute, DeviceHandle device);
+  Status (*device_total_memory)(std::size_t* bytes, DeviceHandle device);
+
+  Status (*primary_context_retain)(ContextHandle* context, DeviceHandle device);
+  Status (*context_get_current)(ContextHandle* context);
+  Status (*context_set_current)(ContextHandle context);
+  Status (*context_push)(ContextHandle context);
+  Status (*context_pop)(ContextHandle* context);
+  Status (*context_device)(DeviceHandle* device);
+  Status (*context_synchronize)();
+
+  Status (*memory_allocate)(DevicePointer* pointer, std::size_t bytes);
+  Status (*memory_free)(DevicePointer pointer);
+  Status (*memory_info)(std::size_t* free, std::size_t* total);
+  Status (*memset_8)(DevicePointer pointer, unsigned char value, std::size_t count);
+  Status (*memset_8_async)(DevicePointer pointer, unsigned char value, std::size_t count,
+                           StreamHandle stream);
+  Status (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes);
+  Status (*copy_to_host)(void* to, DevicePointer from, std::size_t bytes);
+  Status (*copy_to_device_async)(DevicePointer to, const void* from, std::size_t bytes, StreamHandle stream);
+  Status (*copy_to_host_async)(void* to, DevicePointer from, std::size_t bytes, StreamHandle stream);
+  Status (*copy_on_device_async)(DevicePointer to, DevicePointer from, std::size_t bytes,
+                                 StreamHandle stream);
+
+  Status (*stream_create)(StreamHandle* stream, unsigned int flags);
+  Status (*stream_destroy)(StreamHandle stream);
+  Status (*stream_synchronize)(StreamHandle stream);
+  Status (*stream_wait_event)(StreamHandle stream, EventHandle event, unsigned int flags);
+  Status (*stream_begin_capture)(StreamHandle stream, CaptureMode mode);
+  Status (*stream_end_capture)(StreamHandle stream, GraphHandle* graph);
+
+  Status (*event_create)(EventHandle* event, unsigned int flags);
+  Status (*event_destroy)(EventHandle event);
+  Status (*event_record)(EventHandle event, StreamHandle stream);
+  Status (*event_synchronize)(EventHandle event);
+  Status (*event_elapsed)(float* milliseconds, EventHandle start, EventHandle end);
+
+  Status (*graph_destroy)(GraphHandle graph);
+  Status (*graph_nodes)(GraphHandle graph, GraphNodeHandle* nodes, std::size_t* count);
+  Status (*graph_instantiate)(ExecutableGraphHandle* executable, GraphHandle graph, unsigned long long flags);
+  Status (*graph_launch)(ExecutableGraphHandle executable, StreamHandle stream);
+  Status (*graph_executable_destroy)(ExecutableGraphHandle executable);
+
+  Status (*module_load)(ModuleHandle* module, const void* image, unsigned int option_count, int* options,
+                        void** values);
+  Status (*module_unload)(ModuleHandle module);
+  Status (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name);
+  Status (*function_attribute)(int* value, FunctionAttribute attribute, FunctionHandle function);
+  Status (*function_set_attribute)(FunctionHandle function, FunctionAttribute attribute, int value);
+  Status (*occupancy)(int* blocks, FunctionHandle function, int threads, std::size_t dynamic_shared_bytes);
+  Status (*launch)(const LaunchConfiguration* configuration, FunctionHandle function, void** parameters,
+                   void** extra);
+};
+
+/// Fills `api` from an open library. Returns the first symbol that is missing, or null.
+const char* load_driver_api(void* library, DriverApi& api);
+
+}  // namespace lutsmith::cuda
