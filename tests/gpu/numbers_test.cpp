@@ -1,0 +1,171 @@
+// The arithmetic: codes, tables, scales and types all arrive in the product.
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "machine.h"
+#include "multiplication.h"
+#include "problem.h"
+
+namespace lutsmith::gpu_test {
+namespace {
+
+constexpr std::array kTypes{DataType::fp16, DataType::bf16};
+constexpr std::array kTables{TableKind::scalar, TableKind::pair};
+constexpr std::array kGroups{32, 64, 128, 256, kPerChannel};
+
+using NumbersOnGpu = GpuTest;
+
+std::vector<KernelSpec> all_number_formats(std::int64_t n, std::int64_t k, std::int64_t m) {
+  std::vector<KernelSpec> specs;
+  for (const int bits : {2, 3, 4}) {
+    for (const int group : kGroups) {
+      for (const DataType dtype : kTypes) {
+        for (const TableKind table : kTables) specs.push_back(spec_of(bits, group, n, k, m, dtype, table));
+      }
+    }
+  }
+  return specs;
+}
+
+// Same value, zeros of either sign being one.
+bool same(std::uint16_t left, std::uint16_t right) { return left == right || ((left | right) & 0x7fff) == 0; }
+
+void expect_exact_on_identity(const KernelRequest& request, const ProblemOptions& options = {}) {
+  SCOPED_TRACE(describe(request));
+  const KernelSpec& spec = request.spec;
+  const Kernel kernel = get_kernel(request);
+  Problem problem = make_problem(spec, spec.m, options);
+  const std::vector<double> weights = must(dequantize(problem.matrix));
+  std::int64_t wrong = 0;
+  for (std::int64_t first = 0; first < spec.k; first += spec.m) {
+    set_identity_rows(problem, first, spec.m);
+    const std::vector<std::uint16_t> result = Multiplication(problem).run(kernel);
+    for (std::int64_t row = 0; row < std::min(spec.m, spec.k - first); ++row) {
+      for (std::int64_t n = 0; n < spec.n; ++n) {
+        const double weight = weights[static_cast<std::size_t>(n * spec.k + first + row)];
+        const std::uint16_t expected = to_bits(static_cast<float>(weight), spec.dtype);
+        if (!same(result[static_cast<std::size_t>(row * spec.n + n)], expected)) ++wrong;
+      }
+    }
+  }
+  EXPECT_EQ(wrong, 0) << "of " << spec.n * spec.k << " weights did not come through the identity exactly";
+}
+
+TEST_F(NumbersOnGpu, IdentityGivesEveryDequantizedWeightBitExactly) {
+  std::vector<KernelRequest> requests;
+  for (const KernelSpec& spec : all_number_formats(80, 328, 41)) requests.push_back({spec, std::nullopt});
+  precompile(requests);
+  for (const KernelRequest& request : requests) expect_exact_on_identity(request);
+}
+
+TEST_F(NumbersOnGpu, IdentityIsExactWithOneTokenPerLaunch) {
+  for (const int bits : {2, 3, 4}) {
+    expect_exact_on_identity({spec_of(bits, 64, 48, 136, 1), std::nullopt});
+  }
+}
+
+TEST_F(NumbersOnGpu, IdentityIsExactForTablesWithExtremes) {
+  for (const DataType dtype : kTypes) {
+    expect_exact_on_identity({spec_of(4, 32, 40, 136, 17, dtype), std::nullopt},
+                             {.table = TableStyle::extremes});
+  }
+  expect_exact_on_identity({spec_of(4, 32, 40, 136, 17), std::nullopt}, {.table = TableStyle::subnormal});
+}
+
+// Every number format under every way of the weights; tokens 1 (no matrix instruction need be full) and 5.
+void expect_formats_right(WeightPath path) {
+  std::vector<KernelRequest> requests;
+  for (const KernelSpec& spec : all_number_formats(72, 648, 5)) {
+    const Schedule schedule{.tile_rows = spec.group == 64 ? 16 : 32,
+                            .tile_tokens = 8,
+                            .warps = 3,
+                            .weights = path,
+                            .stages = path == WeightPath::registers ? 2 : 3};
+    if (validate(spec, schedule)) requests.push_back({spec, schedule});
+  }
+  precompile(requests);
+  std::uint64_t seed = 100;
+  for (const KernelRequest& request : requests) {
+    for (const std::int64_t m : {1, 5}) expect_right(request, m, {}, {.seed = ++seed});
+  }
+}
+
+TEST_F(NumbersOnGpu, EveryFormatIsRightWithWeightsInRegisters) {
+  expect_formats_right(WeightPath::registers);
+}
+TEST_F(NumbersOnGpu, EveryFormatIsRightWithAsyncCopies) { expect_formats_right(WeightPath::async_copy); }
+TEST_F(NumbersOnGpu, EveryFormatIsRightWithBulkCopies) {
+  if (!machine()->target.traits().bulk_copy) GTEST_SKIP() << "this GPU has no bulk copies";
+  expect_formats_right(WeightPath::bulk_copy);
+}
+
+TEST_F(NumbersOnGpu, TablesWithZerosDuplicatesAndExtremesAreRight) {
+  std::vector<KernelRequest> requests;
+  for (const int bits : {2, 3, 4}) {
+    for (const DataType dtype : kTypes) {
+      for (const TableKind table : kTables) {
+        requests.push_back({spec_of(bits, 128, 64, 384, 8, dtype, table), std::nullopt});
+      }
+    }
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    for (const TableStyle style : {TableStyle::zeros, TableStyle::duplicates, TableStyle::extremes}) {
+      expect_right(request, 8, {}, {.table = style, .seed = 7});
+    }
+    if (request.spec.dtype == DataType::fp16) {
+      expect_right(request, 8, {}, {.table = TableStyle::subnormal, .seed = 7});
+    }
+  }
+}
+
+TEST_F(NumbersOnGpu, MatrixOfOneCodeGivesThatTableValueForEveryCode) {
+  for (const int bits : {2, 3, 4}) {
+    const KernelRequest request{spec_of(bits, 128, 40, 264, 3), std::nullopt};
+    Problem problem = make_problem(request.spec, 3);
+    for (int code = 0; code < 1 << bits; ++code) {
+      std::ranges::fill(problem.matrix.codes, static_cast<std::uint8_t>(code));
+      repack(problem);
+      expect_right(request, problem);
+    }
+  }
+}
+
+TEST_F(NumbersOnGpu, EveryPairOfCodesIsLookedUpInItsOrder) {
+  for (const int bits : {2, 3, 4}) {
+    // Row n holds the pair n everywhere: an error in the pair's index or order moves whole rows.
+    const int pairs = 1 << (2 * bits);
+    const KernelRequest request{spec_of(bits, kPerChannel, pairs, 136, 2, DataType::fp16, TableKind::pair),
+                                std::nullopt};
+    Problem problem = make_problem(request.spec, 2);
+    for (std::size_t i = 0; i < problem.matrix.codes.size(); ++i) {
+      const auto pair = static_cast<int>(i) / 136;
+      problem.matrix.codes[i] = static_cast<std::uint8_t>(i % 2 == 0 ? pair % (1 << bits) : pair >> bits);
+    }
+    repack(problem);
+    expect_right(request, problem);
+  }
+}
+
+TEST_F(NumbersOnGpu, RandomProblemsDrawEveryCode) {
+  const Problem problem = make_problem(spec_of(4, 128, 64, 384), 1);
+  EXPECT_EQ(std::set(problem.matrix.codes.begin(), problem.matrix.codes.end()).size(), 16U);
+}
+
+TEST_F(NumbersOnGpu, TableOfZerosGivesZeros) {
+  const KernelRequest request{spec_of(3, 64, 40, 264, 3), std::nullopt};
+  Problem problem = make_problem(request.spec, 3);
+  std::ranges::fill(problem.matrix.table, std::uint16_t{0});
+  const std::vector<std::uint16_t> result = Multiplication(problem).run(get_kernel(request));
+  EXPECT_TRUE(std::ranges::all_of(result, [](std::uint16_t value) { return (value & 0x7fff) == 0; }));
+}
+
+TEST_F(NumbersOnGpu, TableBelongsToTheLaunchNotToTheKernel) {
+  const KernelRequest request{spec_of(4, 128, 64, 256, 1), std::nullopt};
+  for (const std::uint64_t seed : {1U, 2U, 3U}) expect_right(request, 1, {}, {.seed = seed});
+}
+
+}  // namespace
+}  // namespace lutsmith::gpu_test

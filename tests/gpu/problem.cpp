@@ -1,0 +1,104 @@
+#include "problem.h"
+
+#include <algorithm>
+#include <random>
+
+#include "machine.h"
+
+namespace lutsmith::gpu_test {
+namespace {
+
+using Random = std::mt19937_64;
+
+struct Extremes {
+  float largest;
+  float smallest;
+  float subnormal;  ///< the unit of subnormal numbers
+};
+
+// bf16's range is fp32's; its largest values would overflow the fp32 sums that every kernel keeps.
+Extremes extremes(DataType dtype) {
+  return dtype == DataType::fp16 ? Extremes{65504.0F, 0x1p-14F, 0x1p-24F}
+                                 : Extremes{0x1p100F, 0x1p-100F, 0x1p-133F};
+}
+
+float table_value(TableStyle style, DataType dtype, int index, Random& random) {
+  std::normal_distribution<float> normal;
+  const Extremes range = extremes(dtype);
+  switch (style) {
+    case TableStyle::random:
+      return normal(random);
+    case TableStyle::zeros:
+      return index % 2 == 0 ? 0.0F : normal(random);
+    case TableStyle::duplicates:
+      return index % 3 == 0 ? 0.75F : -1.25F;
+    case TableStyle::extremes:
+      return (index % 3 == 1 ? -1.0F : 1.0F) * (index % 4 == 0 ? range.smallest : range.largest);
+    case TableStyle::subnormal:
+      return range.subnormal * static_cast<float>(random() % 127 + 1) * (index % 2 == 0 ? 1.0F : -1.0F);
+  }
+  return 0.0F;
+}
+
+// Scales that bring scale * table near 1/16, with mantissas of their own.
+float scale_unit(TableStyle style, DataType dtype) {
+  const Extremes range = extremes(dtype);
+  switch (style) {
+    case TableStyle::extremes:
+      return 0x1p-4F / range.largest;
+    case TableStyle::subnormal:
+      return std::min(0x1p-10F / range.subnormal, 0x1p14F);
+    default:
+      return 0x1p-4F;
+  }
+}
+
+}  // namespace
+
+Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOptions& options) {
+  Random random(options.seed);
+  std::uniform_real_distribution<float> spread(0.5F, 2.0F);
+  std::normal_distribution<float> normal;
+  Problem problem;
+  problem.m = m;
+  QuantizedMatrix& matrix = problem.matrix;
+  matrix.format = {.bits = spec.bits, .group = spec.group, .n = spec.n, .k = spec.k};
+  matrix.dtype = spec.dtype;
+  matrix.table_kind = spec.table;
+  matrix.table.resize(static_cast<std::size_t>(table_length(spec.bits, spec.table)));
+  for (std::size_t i = 0; i < matrix.table.size(); ++i) {
+    matrix.table[i] =
+        to_bits(table_value(options.table, spec.dtype, static_cast<int>(i), random), spec.dtype);
+  }
+  matrix.codes.resize(static_cast<std::size_t>(spec.n * spec.k));
+  const std::uint64_t mask = (std::uint64_t{1} << spec.bits) - 1;
+  for (std::uint8_t& code : matrix.codes) code = static_cast<std::uint8_t>(random() >> 32 & mask);
+  matrix.scales.resize(static_cast<std::size_t>(spec.n * groups_per_row(spec.group, spec.k)));
+  const float unit = scale_unit(options.table, spec.dtype);
+  for (std::uint16_t& scale : matrix.scales) scale = to_bits(unit * spread(random), spec.dtype);
+  problem.activations.resize(static_cast<std::size_t>(m * spec.k));
+  for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), spec.dtype);
+  repack(problem);
+  return problem;
+}
+
+void set_identity_rows(Problem& problem, std::int64_t first, std::int64_t m) {
+  problem.m = m;
+  problem.activations.assign(static_cast<std::size_t>(m * problem.k()), 0);
+  for (std::int64_t row = 0; row < m && first + row < problem.k(); ++row) {
+    problem.activations[static_cast<std::size_t>(row * problem.k() + first + row)] =
+        to_bits(1.0F, problem.matrix.dtype);
+  }
+}
+
+void repack(Problem& problem) { problem.packed = must(pack(problem.matrix)); }
+
+double tolerance(DataType dtype) { return dtype == DataType::fp16 ? 2.0e-3 : 1.1e-2; }
+
+double error_of(const Problem& problem, const std::vector<std::uint16_t>& result) {
+  const std::vector<double> reference =
+      must(reference_matmul(problem.matrix, problem.activations, problem.m));
+  return relative_error(result, reference, problem.matrix.dtype);
+}
+
+}  // namespace lutsmith::gpu_test

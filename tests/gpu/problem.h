@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lutsmith/lutsmith.h"
+
+namespace lutsmith::gpu_test {
+
+/// What the values of a look-up table look like.
+enum class TableStyle {
+  random,      ///< arbitrary signs and sizes, unsorted
+  zeros,       ///< every other value is zero
+  duplicates,  ///< only two different values
+  extremes,    ///< the largest finite values next to the smallest ones
+  subnormal,   ///< nothing but subnormal numbers
+};
+
+struct ProblemOptions {
+  TableStyle table = TableStyle::random;
+  std::uint64_t seed = 1;
+};
+
+/// One multiplication with random codes, scales, table and activations, and what it should give.
+struct Problem {
+  QuantizedMatrix matrix;
+  std::vector<std::byte> packed;
+  std::int64_t m = 1;
+  std::vector<std::uint16_t> activations;  ///< [m, k]
+
+  std::int64_t n() const { return matrix.format.n; }
+  std::int64_t k() const { return matrix.format.k; }
+};
+
+Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOptions& options = {});
+
+/// The same weights for rows `first` .. `first + m` of a k x k identity matrix.
+void set_identity_rows(Problem& problem, std::int64_t first, std::int64_t m);
+
+/// Packs again after a test has changed codes or scales.
+void repack(Problem& problem);
+
+/// Largest relative error that rounding explains.
+double tolerance(DataType dtype);
+
+/// Relative error of a result [m, n] against float64.
+double error_of(const Problem& problem, const std::vector<std::uint16_t>& result);
+
+}  // namespace lutsmith::gpu_test

@@ -1,0 +1,52 @@
+// A few small launches of every kind, for compute-sanitizer:
+//
+//   compute-sanitizer --tool memcheck  lutsmith_gpu_tests --gtest_filter='Sanitizer*'
+//   compute-sanitizer --tool racecheck lutsmith_gpu_tests --gtest_filter='Sanitizer*'
+
+#include "machine.h"
+#include "multiplication.h"
+#include "problem.h"
+
+namespace lutsmith::gpu_test {
+namespace {
+
+using Sanitizer = GpuTest;
+
+void expect_small_shapes_right(WeightPath path) {
+  std::vector<KernelRequest> requests;
+  for (const int bits : {2, 3, 4}) {
+    for (const int tile_tokens : {1, 8, 16}) {
+      const KernelSpec spec = spec_of(bits, bits == 3 ? 256 : 32, 50, 648, tile_tokens);
+      const Schedule schedule{.tile_rows = bits == 4 ? 16 : 32,
+                              .tile_tokens = tile_tokens,
+                              .warps = 2,
+                              .weights = path,
+                              .stages = 2,
+                              .dependent_launch = machine()->target.traits().dependent_launch && bits == 2};
+      if (validate(spec, schedule)) requests.push_back({spec, schedule});
+    }
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    for (const int partitions : {1, 3}) {
+      expect_right(request, 3, {.partitions = partitions, .activation_padding = 8, .output_padding = 3});
+    }
+  }
+}
+
+TEST_F(Sanitizer, WeightsInRegisters) { expect_small_shapes_right(WeightPath::registers); }
+TEST_F(Sanitizer, WeightsByAsyncCopies) { expect_small_shapes_right(WeightPath::async_copy); }
+TEST_F(Sanitizer, WeightsByBulkCopies) {
+  if (!machine()->target.traits().bulk_copy) GTEST_SKIP() << "this GPU has no bulk copies";
+  expect_small_shapes_right(WeightPath::bulk_copy);
+}
+
+TEST_F(Sanitizer, DefaultSchedules) {
+  for (const std::int64_t m : {1, 16}) {
+    expect_right({spec_of(4, 128, 100, 520, m), std::nullopt}, m);
+    expect_right({spec_of(3, kPerChannel, 33, 40, m, DataType::bf16, TableKind::pair), std::nullopt}, m);
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith::gpu_test
