@@ -1,0 +1,203 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "quant/validation.h"
+#include "templates/packed_layout.h"
+
+namespace lutsmith {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the packed words are little-endian");
+static_assert(layout::kPerChannelGroup == kPerChannel);
+
+constexpr int kRecordsPerBlock = layout::kBlockRows / layout::kRecordRows;
+constexpr int kRecordCodes = layout::kRecordRows * layout::kRecordColumns;
+constexpr int kWordBytes = static_cast<int>(sizeof(std::uint32_t));
+constexpr int kMaxCodeWords = layout::code_bytes(8) / kWordBytes;
+using RecordWords = std::array<std::uint32_t, kMaxCodeWords>;
+
+/// Where every code of a record stands, looked up instead of computed code by code.
+class CodePlaces {
+ public:
+  explicit CodePlaces(int bits) : slices_(layout::slices(bits)) {
+    int first_word = 0;
+    for (int s = 0; s < slices_.count; ++s) {
+      const int width = slices_.bits[s];
+      auto& places = places_[static_cast<std::size_t>(s)];
+      for (int i = 0; i < kRecordCodes; ++i) {
+        const layout::CodePlace place =
+            layout::code_place(width, i / layout::kRecordColumns, i % layout::kRecordColumns);
+        places[static_cast<std::size_t>(i)] = {static_cast<std::uint16_t>(first_word + place.word),
+                                               static_cast<std::uint8_t>(place.bit)};
+      }
+      first_word += layout::slice_bytes(width) / kWordBytes;
+    }
+  }
+
+  /// Sets `count` codes of one row, from its first column; the words held zeros there.
+  void store(const std::uint8_t* codes, int row, int count, RecordWords& words) const {
+    for (int s = 0; s < slices_.count; ++s) {
+      const Place* place = row_places(s, row);
+      const std::uint32_t mask = (1U << slices_.bits[s]) - 1;
+      for (int column = 0; column < count; ++column) {
+        words[place[column].word] |= (codes[column] >> slices_.shift[s] & mask) << place[column].bit;
+      }
+    }
+  }
+
+  /// The inverse; `codes` held zeros.
+  void load(const RecordWords& words, int row, int count, std::uint8_t* codes) const {
+    for (int s = 0; s < slices_.count; ++s) {
+      const Place* place = row_places(s, row);
+      const std::uint32_t mask = (1U << slices_.bits[s]) - 1;
+      for (int column = 0; column < count; ++column) {
+        const std::uint32_t part = words[place[column].word] >> place[column].bit & mask;
+        codes[column] = static_cast<std::uint8_t>(codes[column] | part << slices_.shift[s]);
+      }
+    }
+  }
+
+ private:
+  struct Place {
+    std::uint16_t word;
+    std::uint8_t bit;
+  };
+  [[nodiscard]] const Place* row_places(int slice, int row) const {
+    return places_[static_cast<std::size_t>(slice)].data() +
+           static_cast<std::ptrdiff_t>(row) * layout::kRecordColumns;
+  }
+
+  layout::Slices slices_;
+  std::array<std::array<Place, kRecordCodes>, std::size(layout::Slices{}.bits)> places_;
+};
+
+/// The part of the matrix that one record holds, and where the record begins.
+struct Record {
+  std::int64_t row;
+  std::int64_t column;
+  int rows;     // without padding
+  int columns;  // without padding
+  std::size_t offset;
+};
+
+std::size_t record_offset(const PackedFormat& format, std::int64_t row, std::int64_t column) {
+  const std::int64_t block =
+      row / layout::kBlockRows * layout::column_blocks(format.k) + column / layout::kRecordColumns;
+  const std::int64_t record = block * kRecordsPerBlock + row % layout::kBlockRows / layout::kRecordRows;
+  return static_cast<std::size_t>(record * layout::record_bytes(format.bits, format.group));
+}
+
+/// Byte of the scale of (row, group of that row).
+std::size_t scale_offset(const PackedFormat& format, std::int64_t row, std::int64_t group) {
+  const auto in_record = static_cast<std::size_t>(
+      layout::scale_index(static_cast<int>(row % layout::kRecordRows)) * layout::kScaleBytes);
+  if (layout::scales_in_record(format.group)) {
+    const int per_record = layout::groups_per_record(format.group);
+    const auto before = static_cast<std::size_t>(layout::code_bytes(format.bits) +
+                                                 group % per_record * layout::kGroupScaleBytes);
+    return record_offset(format, row, group * format.group) + before + in_record;
+  }
+  const std::int64_t plane_group =
+      row / layout::kBlockRows * layout::plane_groups(format.group, format.k) + group;
+  const std::int64_t half = row % layout::kBlockRows / layout::kRecordRows;
+  return static_cast<std::size_t>(layout::plane_offset(format.bits, format.group, format.n, format.k) +
+                                  (plane_group * kRecordsPerBlock + half) * layout::kGroupScaleBytes) +
+         in_record;
+}
+
+template <class Visit>
+void for_each_record(const PackedFormat& format, const Visit& visit) {
+  for (std::int64_t row = 0; row < format.n; row += layout::kRecordRows) {
+    const auto rows = static_cast<int>(std::min<std::int64_t>(layout::kRecordRows, format.n - row));
+    for (std::int64_t column = 0; column < format.k; column += layout::kRecordColumns) {
+      const auto columns =
+          static_cast<int>(std::min<std::int64_t>(layout::kRecordColumns, format.k - column));
+      visit(Record{row, column, rows, columns, record_offset(format, row, column)});
+    }
+  }
+}
+
+/// visit(index in row-major [n, groups], byte offset in the packed matrix)
+template <class Visit>
+void for_each_scale(const PackedFormat& format, const Visit& visit) {
+  const std::int64_t groups = groups_per_row(format.group, format.k);
+  for (std::int64_t row = 0; row < format.n; ++row) {
+    for (std::int64_t group = 0; group < groups; ++group) {
+      visit(static_cast<std::size_t>(row * groups + group), scale_offset(format, row, group));
+    }
+  }
+}
+
+std::size_t row_start(const PackedFormat& format, const Record& record, int row) {
+  return static_cast<std::size_t>((record.row + row) * format.k + record.column);
+}
+
+}  // namespace
+
+std::int64_t groups_per_row(int group, std::int64_t k) {
+  return group == kPerChannel ? 1 : (k + group - 1) / group;
+}
+
+Result<std::size_t> packed_bytes(const PackedFormat& format) {
+  if (auto checked = quant::validate(format); !checked) return std::unexpected(checked.error());
+  return static_cast<std::size_t>(layout::packed_bytes(format.bits, format.group, format.n, format.k));
+}
+
+Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
+  if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
+  const PackedFormat& format = matrix.format;
+  // Padding is what stays zero.
+  auto packed = quant::allocate<std::byte>(*packed_bytes(format), "packed weights");
+  if (!packed) return packed;
+
+  const CodePlaces places(format.bits);
+  const auto bytes = static_cast<std::size_t>(layout::code_bytes(format.bits));
+  for_each_record(format, [&](const Record& record) {
+    RecordWords words{};
+    for (int row = 0; row < record.rows; ++row) {
+      places.store(&matrix.codes[row_start(format, record, row)], row, record.columns, words);
+    }
+    std::memcpy(packed->data() + record.offset, words.data(), bytes);
+  });
+  for_each_scale(format, [&](std::size_t index, std::size_t offset) {
+    std::memcpy(packed->data() + offset, &matrix.scales[index], layout::kScaleBytes);
+  });
+  return packed;
+}
+
+Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const PackedFormat& format,
+                               DataType dtype) {
+  const Result<std::size_t> expected = packed_bytes(format);
+  if (!expected) return std::unexpected(expected.error());
+  if (auto checked = quant::validate(dtype); !checked) return std::unexpected(checked.error());
+  if (packed.size() != *expected) {
+    return quant::refuse(
+        fmt::format("packed weights: {} bytes given; {} bits, group {}, n {} and k {} take {}", packed.size(),
+                    format.bits, group_name(format.group), format.n, format.k, *expected));
+  }
+  auto codes = quant::allocate<std::uint8_t>(quant::weight_count(format), "codes");
+  if (!codes) return std::unexpected(codes.error());
+  auto scales = quant::allocate<std::uint16_t>(quant::scale_count(format), "scales");
+  if (!scales) return std::unexpected(scales.error());
+
+  const CodePlaces places(format.bits);
+  const auto bytes = static_cast<std::size_t>(layout::code_bytes(format.bits));
+  for_each_record(format, [&](const Record& record) {
+    RecordWords words;
+    std::memcpy(words.data(), packed.data() + record.offset, bytes);
+    for (int row = 0; row < record.rows; ++row) {
+      places.load(words, row, record.columns, &(*codes)[row_start(format, record, row)]);
+    }
+  });
+  for_each_scale(format, [&](std::size_t index, std::size_t offset) {
+    std::memcpy(&(*scales)[index], packed.data() + offset, layout::kScaleBytes);
+  });
+  return QuantizedMatrix{format, dtype, TableKind::scalar, std::move(*codes), std::move(*scales), {}};
+}
+
+}  // namespace lutsmith

@@ -1,0 +1,120 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "quant/validation.h"
+
+namespace lutsmith {
+namespace {
+
+/// The weights of a validated matrix, row by row.
+class Rows {
+ public:
+  explicit Rows(const QuantizedMatrix& matrix)
+      : matrix_(matrix),
+        group_(static_cast<std::size_t>(quant::group_columns(matrix.format))),
+        groups_(static_cast<std::size_t>(groups_per_row(matrix.format.group, matrix.format.k))) {
+    for (const std::uint16_t bits : matrix.table) table_.push_back(from_bits(bits, matrix.dtype));
+  }
+
+  void write(std::size_t row, std::span<double> weights) const {
+    const std::size_t k = weights.size();
+    const std::uint8_t* codes = matrix_.codes.data() + row * k;
+    const std::uint16_t* scales = matrix_.scales.data() + row * groups_;
+    for (std::size_t group = 0; group < groups_; ++group) {
+      const double scale = from_bits(scales[group], matrix_.dtype);
+      const std::size_t end = std::min(k, (group + 1) * group_);
+      for (std::size_t column = group * group_; column < end; column += 2) {
+        const auto [even, odd] = entries(codes[column], codes[column + 1]);
+        weights[column] = scale * even;
+        weights[column + 1] = scale * odd;
+      }
+    }
+  }
+
+ private:
+  [[nodiscard]] std::pair<double, double> entries(std::size_t even, std::size_t odd) const {
+    if (matrix_.table_kind == TableKind::scalar) return {table_[even], table_[odd]};
+    const std::size_t code = even + (odd << matrix_.format.bits);
+    return {table_[2 * code], table_[2 * code + 1]};
+  }
+
+  const QuantizedMatrix& matrix_;
+  std::size_t group_;
+  std::size_t groups_;
+  std::vector<double> table_;
+};
+
+/// `left` and `right` have the same length, a multiple of 8. Eight sums side by side, since one
+/// would wait for its own addition at every step.
+double dot(std::span<const double> left, std::span<const double> right) {
+  std::array<double, 8> sums{};
+  for (std::size_t i = 0; i < left.size(); i += sums.size()) {
+    for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += left[i + j] * right[i + j];
+  }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+}  // namespace
+
+Result<std::vector<double>> dequantize(const QuantizedMatrix& matrix) {
+  if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
+  auto weights = quant::allocate<double>(quant::weight_count(matrix.format), "weights");
+  if (!weights) return weights;
+  const Rows rows(matrix);
+  const auto k = static_cast<std::size_t>(matrix.format.k);
+  for (std::size_t row = 0; row * k < weights->size(); ++row) {
+    rows.write(row, std::span(*weights).subspan(row * k, k));
+  }
+  return weights;
+}
+
+Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
+                                             std::span<const std::uint16_t> activations, std::int64_t m) {
+  if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
+  const auto n = static_cast<std::size_t>(matrix.format.n);
+  const auto k = static_cast<std::size_t>(matrix.format.k);
+  if (m < 1) return quant::refuse(fmt::format("m: {} is not allowed; allowed: 1 or more", m));
+  const auto tokens = static_cast<std::size_t>(m);
+  if (activations.size() % k != 0 || activations.size() / k != tokens) {
+    return quant::refuse(
+        fmt::format("activations: {} values given; allowed: m {} x k {}", activations.size(), m, k));
+  }
+  auto inputs = quant::allocate<double>(activations.size(), "activations");
+  if (!inputs) return inputs;
+  for (std::size_t i = 0; i < activations.size(); ++i) (*inputs)[i] = from_bits(activations[i], matrix.dtype);
+  auto result = quant::allocate<double>(tokens * n, "result");
+  if (!result) return result;
+  auto weights = quant::allocate<double>(k, "row of weights");
+  if (!weights) return weights;
+
+  const Rows rows(matrix);
+  for (std::size_t row = 0; row < n; ++row) {
+    rows.write(row, *weights);
+    for (std::size_t token = 0; token < tokens; ++token) {
+      (*result)[token * n + row] = dot(std::span(*inputs).subspan(token * k, k), *weights);
+    }
+  }
+  return result;
+}
+
+double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,
+                      DataType dtype) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (result.size() != reference.size()) return kInfinity;
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    const double distance = from_bits(result[i], dtype) - reference[i];
+    difference += distance * distance;
+    norm += reference[i] * reference[i];
+  }
+  if (!std::isfinite(difference) || !std::isfinite(norm)) return kInfinity;
+  if (norm == 0) return difference == 0 ? 0 : kInfinity;
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace lutsmith

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lutsmith/error.h"
+#include "lutsmith/quantization.h"
+
+namespace lutsmith::quant {
+
+inline std::unexpected<Error> refuse(std::string message) {
+  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
+}
+
+/// A vector of `count` zeros, or out_of_memory where others throw. `what` names it in the message.
+template <class T>
+Result<std::vector<T>> allocate(std::size_t count, std::string_view what) {
+  try {
+    return std::vector<T>(count);
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  return std::unexpected(Error{ErrorCode::out_of_memory,
+                               std::string(what) + ": no memory for " + std::to_string(count) + " x " +
+                                   std::to_string(sizeof(T)) + " bytes",
+                               {}});
+}
+
+/// The checks below name the field, the value given and what is allowed.
+Result<void> validate_bits(int bits, int lowest = 1);
+Result<void> validate(DataType dtype);
+Result<void> validate(TableKind kind);
+Result<void> validate(const PackedFormat& format);
+/// Length, and that every value is finite as a float and in `dtype`.
+Result<void> validate_table(int bits, TableKind kind, std::span<const float> values, DataType dtype);
+/// Sizes of codes, scales and table, codes below 2^bits, scales and table finite.
+Result<void> validate(const QuantizedMatrix& matrix);
+
+/// Of a validated format.
+inline std::size_t weight_count(const PackedFormat& format) {
+  return static_cast<std::size_t>(format.n) * static_cast<std::size_t>(format.k);
+}
+inline std::size_t scale_count(const PackedFormat& format) {
+  return static_cast<std::size_t>(format.n) *
+         static_cast<std::size_t>(groups_per_row(format.group, format.k));
+}
+/// Weights along k that share a scale.
+inline std::int64_t group_columns(const PackedFormat& format) {
+  return format.group == kPerChannel ? format.k : format.group;
+}
+
+}  // namespace lutsmith::quant
