@@ -50,8 +50,7 @@ Result<void> validate(const KernelSpec& spec) {
   }
   if (spec.group != kPerChannel && spec.group != 32 && spec.group != 64 && spec.group != 128 &&
       spec.group != 256) {
-    return refuse(
-        fmt::format("group: {} is not allowed; allowed: 32, 64, 128, 256, channel", spec.group));
+    return refuse(fmt::format("group: {} is not allowed; allowed: 32, 64, 128, 256, channel", spec.group));
   }
   if (spec.n < 1 || spec.n > kMaxSize) {
     return refuse(fmt::format("n: {} is not allowed; allowed: 1 to {}", spec.n, kMaxSize));
@@ -75,9 +74,7 @@ Result<void> validate(const KernelSpec& spec) {
   return {};
 }
 
-int table_length(int bits, TableKind kind) {
-  return kind == TableKind::scalar ? 1 << bits : 2 << (2 * bits);
-}
+int table_length(int bits, TableKind kind) { return kind == TableKind::scalar ? 1 << bits : 2 << (2 * bits); }
 
 std::string describe(const KernelSpec& spec) {
   return fmt::format("w{} g{} {}x{} m{} {} {} {}", spec.bits, group_name(spec.group), spec.n, spec.k, spec.m,

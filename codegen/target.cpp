@@ -40,9 +40,10 @@ Result<Target> Target::parse(std::string_view name) {
   for (const TargetTraits& traits : kTargets) {
     if (traits.name == name) return Target(&traits);
   }
-  return std::unexpected(Error{
-      ErrorCode::invalid_argument,
-      fmt::format("target: '{}' is not known; allowed: {}", name, fmt::join(names(), ", ")), {}});
+  return std::unexpected(
+      Error{ErrorCode::invalid_argument,
+            fmt::format("target: '{}' is not known; allowed: {}", name, fmt::join(names(), ", ")),
+            {}});
 }
 
 Result<Target> Target::from_compute_capability(int major, int minor) {

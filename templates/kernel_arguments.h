@@ -7,15 +7,17 @@ namespace lutsmith {
 
 /// What varies from launch to launch. The table follows it in the parameter.
 struct LaunchArguments {
-  const unsigned char* weights;     ///< packed, see packed_layout.h
+  const unsigned char* weights;       ///< packed, see packed_layout.h
   const unsigned short* activations;  ///< X [tokens, K], 16-bit floats
-  unsigned short* output;           ///< Y [tokens, N]
-  float* partial_sums;              ///< [partitions][2][tile_rows * tile_tokens]
-  unsigned int* arrivals;           ///< [partitions], zero before and after a launch
-  long long activation_stride;      ///< elements between rows of X
-  long long output_stride;          ///< elements between rows of Y
+  unsigned short* output;             ///< Y [tokens, N]
+  float* partial_sums;                ///< [partitions][2][tile_rows * tile_tokens]
+  unsigned int* arrivals;             ///< [partitions], zero before and after a launch
+  long long activation_stride;        ///< elements between rows of X
+  long long output_stride;            ///< elements between rows of Y
   int tokens;
-  int steps_per_grain;              ///< cuts between partitions fall on multiples of this
+  int steps_per_grain;       ///< cuts between partitions fall on multiples of this many steps
+  int grains_per_partition;  ///< every partition has this many grains,
+  int extra_grains;          ///< and the first so many partitions one more
 };
 
 template <int table_length>

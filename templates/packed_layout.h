@@ -99,13 +99,9 @@ LUTSMITH_HOST_DEVICE constexpr int record_bytes(int bits, int group) {
   return code_bytes(bits) + groups_per_record(group) * kGroupScaleBytes;
 }
 
-LUTSMITH_HOST_DEVICE constexpr int block_bytes(int bits, int group) {
-  return 2 * record_bytes(bits, group);
-}
+LUTSMITH_HOST_DEVICE constexpr int block_bytes(int bits, int group) { return 2 * record_bytes(bits, group); }
 
-LUTSMITH_HOST_DEVICE constexpr long long row_blocks(long long n) {
-  return (n + kBlockRows - 1) / kBlockRows;
-}
+LUTSMITH_HOST_DEVICE constexpr long long row_blocks(long long n) { return (n + kBlockRows - 1) / kBlockRows; }
 
 LUTSMITH_HOST_DEVICE constexpr long long column_blocks(long long k) {
   return (k + kRecordColumns - 1) / kRecordColumns;
@@ -117,15 +113,12 @@ LUTSMITH_HOST_DEVICE constexpr long long plane_groups(int group, long long k) {
 }
 
 /// Where the plane of scales begins: right after the blocks.
-LUTSMITH_HOST_DEVICE constexpr long long plane_offset(int bits, int group, long long n,
-                                                      long long k) {
+LUTSMITH_HOST_DEVICE constexpr long long plane_offset(int bits, int group, long long n, long long k) {
   return row_blocks(n) * column_blocks(k) * block_bytes(bits, group);
 }
 
-LUTSMITH_HOST_DEVICE constexpr long long packed_bytes(int bits, int group, long long n,
-                                                      long long k) {
-  return plane_offset(bits, group, n, k) +
-         row_blocks(n) * plane_groups(group, k) * 2 * kGroupScaleBytes;
+LUTSMITH_HOST_DEVICE constexpr long long packed_bytes(int bits, int group, long long n, long long k) {
+  return plane_offset(bits, group, n, k) + row_blocks(n) * plane_groups(group, k) * 2 * kGroupScaleBytes;
 }
 
 /// Where in a slice the code at (row, column) of a record stands.
@@ -143,10 +136,9 @@ LUTSMITH_HOST_DEVICE constexpr CodePlace code_place(int slice_bits, int row, int
   const int e = column % 2;
   const int mma_per_word = 4 / slice_bits;
   const int lane_word = mma / mma_per_word;
-  const int words = kMmaPerRecord / mma_per_word;    // of one lane
-  const int vector_words = words < 4 ? words : 4;    // of one load
-  const int word = (lane_word / vector_words * kLanes + lane) * vector_words +
-                   lane_word % vector_words;
+  const int words = kMmaPerRecord / mma_per_word;  // of one lane
+  const int vector_words = words < 4 ? words : 4;  // of one load
+  const int word = (lane_word / vector_words * kLanes + lane) * vector_words + lane_word % vector_words;
   return {word, 8 * a + 4 * e + mma % mma_per_word * slice_bits};
 }
 

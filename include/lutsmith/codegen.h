@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -57,16 +58,20 @@ struct LaunchRecipe {
 
 /// Stream-K: the (tile, step) pairs in tile-major order are cut into `partitions` contiguous ranges,
 /// one per thread block. Cuts fall on multiples of `steps_per_grain` steps: a whole tile where that
-/// balances as well (no partial sums then), else one step.
+/// balances as well (no partial sums then), else one step. Every partition has `grains_per_partition`
+/// grains, the first `extra_grains` of them one more.
 struct Partition {
   int partitions = 0;
   int steps_per_grain = 0;
+  int grains_per_partition = 0;
+  int extra_grains = 0;
 };
 
 /// The partition for `m` tokens on a GPU with `multiprocessors` SMs. `wanted` > 0 overrides the
-/// number of partitions; it is cut to what exists (1 .. the number of grains).
-LUTSMITH_API Partition partition(const LaunchRecipe& recipe, std::int64_t m, int multiprocessors,
-                                 int wanted = 0);
+/// number of partitions; it is cut to what exists (1 .. the number of steps). Error where the product
+/// has more steps than a launch can count (2^31).
+LUTSMITH_API Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int multiprocessors,
+                                         int wanted = 0);
 
 /// Bytes of zero-initialised device memory that a launch with that many partitions needs: two fp32
 /// partial-sum slots and one arrival counter each. The kernel leaves the counters zero.

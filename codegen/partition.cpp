@@ -1,0 +1,50 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "lutsmith/codegen.h"
+
+namespace lutsmith {
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// What the partial sums of a cut tile cost, in steps: their way to L2 and back.
+constexpr std::int64_t kFixUpSteps = 1;
+
+}  // namespace
+
+Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int multiprocessors, int wanted) {
+  const std::int64_t tiles = recipe.row_tiles * ceil_div(m, recipe.tile_tokens);
+  const std::int64_t steps = tiles * recipe.steps_per_tile;
+  // The kernel counts steps in 32 bits and scales them by at most the steps of one tile more.
+  if (steps > std::numeric_limits<int>::max() / 2) {
+    return std::unexpected(Error{ErrorCode::invalid_argument,
+                                 fmt::format("m: {} tokens make {} steps of work, more than one launch can "
+                                             "count ({}); split the tokens over several launches",
+                                             m, steps, std::numeric_limits<int>::max() / 2),
+                                 {}});
+  }
+  const std::int64_t resident = std::int64_t{multiprocessors} * recipe.blocks_per_multiprocessor;
+  const std::int64_t partitions = std::clamp<std::int64_t>(wanted > 0 ? wanted : resident, 1, steps);
+
+  const std::int64_t longest_whole = ceil_div(tiles, std::min(partitions, tiles)) * recipe.steps_per_tile;
+  const std::int64_t longest_cut = ceil_div(steps, partitions) + kFixUpSteps;
+  // A number that was asked for is kept, so whole tiles serve it only where there is one for each.
+  const bool whole = longest_whole <= longest_cut && (wanted <= 0 || partitions <= tiles);
+  const std::int64_t grains = whole ? tiles : steps;
+  const std::int64_t used = std::min(partitions, grains);
+  return Partition{.partitions = static_cast<int>(used),
+                   .steps_per_grain = whole ? recipe.steps_per_tile : 1,
+                   .grains_per_partition = static_cast<int>(grains / used),
+                   .extra_grains = static_cast<int>(grains % used)};
+}
+
+std::size_t workspace_bytes(const LaunchRecipe& recipe, int partitions) {
+  const std::size_t slot = static_cast<std::size_t>(recipe.tile_rows) *
+                           static_cast<std::size_t>(recipe.tile_tokens) * sizeof(float);
+  return static_cast<std::size_t>(partitions) * (2 * slot + sizeof(unsigned int));
+}
+
+}  // namespace lutsmith

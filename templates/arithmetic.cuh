@@ -1,0 +1,67 @@
+#pragma once
+
+// 16-bit floats, byte permutation and the tensor-core product. The only place with their PTX.
+
+namespace lutsmith::device {
+
+/// The 16-bit float type of activations, tables, scales and output.
+enum class Element { f16, bf16 };
+
+template <Element element>
+__device__ __forceinline__ float to_float(unsigned short bits) {
+  if constexpr (element == Element::bf16) {
+    return __uint_as_float(static_cast<unsigned int>(bits) << 16);
+  } else {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+  }
+}
+
+/// Rounds to nearest even.
+template <Element element>
+__device__ __forceinline__ unsigned short from_float(float value) {
+  unsigned short bits;
+  if constexpr (element == Element::bf16) {
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  } else {
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  }
+  return bits;
+}
+
+template <Element element>
+__device__ __forceinline__ float low_to_float(unsigned int pair) {
+  return to_float<element>(static_cast<unsigned short>(pair));
+}
+
+template <Element element>
+__device__ __forceinline__ float high_to_float(unsigned int pair) {
+  return to_float<element>(static_cast<unsigned short>(pair >> 16));
+}
+
+/// Byte i of the result is the byte of {high, low} that nibble i of `selector` names (low: 0..3).
+__device__ __forceinline__ unsigned int permute_bytes(unsigned int low, unsigned int high,
+                                                      unsigned int selector) {
+  return __byte_perm(low, high, selector);
+}
+
+/// D += A * B with A [16 x 16] and B [16 x 8] of 16-bit floats, D [16 x 8] fp32, in the fragments of
+/// mma.sync.m16n8k16.
+template <Element element>
+__device__ __forceinline__ void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4],
+                                                    unsigned int b0, unsigned int b1) {
+  if constexpr (element == Element::bf16) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+}
+
+}  // namespace lutsmith::device

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "templates/memory.cuh"
+
+// Copies from global to shared memory that a thread issues and waits for in groups (cp.async, every
+// target). The only place with its PTX.
+
+namespace lutsmith::device {
+
+__device__ __forceinline__ void copy_async_16(unsigned char* to, const unsigned char* from) {
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;"
+               :
+               : "r"(shared_address(to)), "l"(from)
+               : "memory");
+}
+
+/// Closes the group of this thread's copies since the last call; it may be empty.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+
+/// Returns when all but this thread's `pending` youngest groups have arrived.
+template <int pending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(pending) : "memory");
+}
+
+}  // namespace lutsmith::device

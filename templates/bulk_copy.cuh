@@ -1,0 +1,54 @@
+#pragma once
+
+#include "templates/memory.cuh"
+
+// Bulk copies from global to shared memory: one thread issues, an mbarrier counts the bytes (sm_90 and
+// later). The only place with their PTX.
+
+namespace lutsmith::device {
+
+using Mbarrier = unsigned long long;
+
+/// One arrival (of the thread that issues the copies) and all its bytes complete a phase.
+__device__ __forceinline__ void initialize_barrier(Mbarrier* barrier) {
+  asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(shared_address(barrier)) : "memory");
+}
+
+/// Makes initialised barriers visible to the copy engine.
+__device__ __forceinline__ void fence_barrier_initialization() {
+  asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
+}
+
+__device__ __forceinline__ void arrive_expecting(Mbarrier* barrier, unsigned int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;"
+               :
+               : "r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+
+/// `bytes` and both addresses are multiples of 16.
+__device__ __forceinline__ void copy_bulk(unsigned char* to, const unsigned char* from, unsigned int bytes,
+                                          Mbarrier* barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+               :
+               : "r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(barrier))
+               : "memory");
+}
+
+/// Returns when the phase of that parity has completed.
+__device__ __forceinline__ void wait_barrier(Mbarrier* barrier, unsigned int parity) {
+  unsigned int done = 0;
+  while (!done) {
+    asm volatile(
+        "{\n"
+        "  .reg .pred complete;\n"
+        "  mbarrier.try_wait.parity.shared.b64 complete, [%1], %2;\n"
+        "  selp.u32 %0, 1, 0, complete;\n"
+        "}"
+        : "=r"(done)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+  }
+}
+
+}  // namespace lutsmith::device

@@ -1,0 +1,74 @@
+#pragma once
+
+// Memory, and the order of what blocks write to it. The only place with its PTX.
+
+namespace lutsmith::device {
+
+/// The address that shared-memory instructions take.
+__device__ __forceinline__ unsigned int shared_address(const void* pointer) {
+  return static_cast<unsigned int>(__cvta_generic_to_shared(pointer));
+}
+
+/// Weights: read once, never written while the kernel runs, so kept out of L1. Volatile, so that a
+/// load stays where the program put it: ahead of its use.
+__device__ __forceinline__ uint4 load_weights_16(const unsigned char* address) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+
+__device__ __forceinline__ uint2 load_weights_8(const unsigned char* address) {
+  uint2 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0, %1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "l"(address));
+  return value;
+}
+
+/// Scales: four lanes read the same word, neighbouring units the same line.
+__device__ __forceinline__ unsigned int load_scales_4(const unsigned char* address) {
+  unsigned int value;
+  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(value) : "l"(address));
+  return value;
+}
+
+__device__ __forceinline__ unsigned short load_scale(const unsigned char* address) {
+  unsigned short value;
+  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(value) : "l"(address));
+  return value;
+}
+
+/// Activations: written by the launch before, so never read ahead of wait_for_dependency().
+__device__ __forceinline__ uint4 load_activations_16(const unsigned short* address) {
+  uint4 value;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address)
+               : "memory");
+  return value;
+}
+
+/// Partial sums of other blocks come from L2: this block's L1 does not see them.
+__device__ __forceinline__ float load_partial_sum(const float* address) {
+  float value;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void store_partial_sum(float* address, float value) {
+  asm volatile("st.global.cg.f32 [%0], %1;" : : "l"(address), "f"(value) : "memory");
+}
+
+/// What this thread wrote before, other blocks see before what it writes after.
+__device__ __forceinline__ void fence_device() { __threadfence(); }
+
+/// Adds one and returns the count before; orders like a lock on both sides.
+__device__ __forceinline__ unsigned int count_arrival(unsigned int* counter) {
+  unsigned int before;
+  asm volatile("atom.global.gpu.acq_rel.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+  return before;
+}
+
+}  // namespace lutsmith::device

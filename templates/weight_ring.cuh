@@ -1,0 +1,59 @@
+#pragma once
+
+#include "templates/shared_memory.h"
+#include "templates/weight_unit.cuh"
+
+// What the two shared-memory rings have in common: the stage, and reading a unit out of it.
+//
+//   stage = | unit: records as they are packed | scales, where they stand in the plane |
+//
+// Every warp has a ring of its own, so no barrier but the warp's own stands in the main loop.
+
+namespace lutsmith::device {
+
+template <class Config>
+struct RingStage {
+  using G = Geometry<Config>;
+  using Unit = WeightUnit<Config>;
+
+  static constexpr int kUnitBytes = G::kRecords * G::kRecordBytes;
+  static constexpr bool kPlaneScales = !G::kScalesInRecord && !G::kPerChannel;
+  static constexpr int kBytes = shared_memory::stage_bytes(Config::kBits, Config::kGroup, Config::kTileRows);
+  static constexpr int kPlaneBytes = kBytes - kUnitBytes;
+  static_assert(kUnitBytes % 16 == 0 && kBytes % 16 == 0, "copies move multiples of 16 bytes");
+
+  /// Where the unit's plane scales come from.
+  static __device__ __forceinline__ const unsigned char* plane_scales(const unsigned char* weights,
+                                                                      int row_tile, int column_block) {
+    return weights + G::plane_scales_offset(row_tile, G::plane_group(column_block));
+  }
+
+  static __device__ __forceinline__ void read(Unit& unit, const unsigned char* stage, int lane) {
+    unit.for_each_vector(lane, [&](unsigned int* words, int offset, int count) {
+      if (count == 4) {
+        const uint4 vector = *reinterpret_cast<const uint4*>(stage + offset);
+        words[0] = vector.x, words[1] = vector.y, words[2] = vector.z, words[3] = vector.w;
+      } else {
+        const uint2 vector = *reinterpret_cast<const uint2*>(stage + offset);
+        words[0] = vector.x, words[1] = vector.y;
+      }
+    });
+    unit.for_each_scale([&](unsigned int& word, int record, int group) {
+      const unsigned char* scales = kPlaneScales ? stage + kUnitBytes + record * layout::kGroupScaleBytes
+                                                 : stage + record * G::kRecordBytes +
+                                                       layout::code_bytes(Config::kBits) +
+                                                       group * layout::kGroupScaleBytes;
+      word = *reinterpret_cast<const unsigned int*>(scales + lane / 4 * 4);
+    });
+  }
+
+  /// Returns when every lane has the values that `sum` was computed from. A stage is refilled only after
+  /// its values were consumed: that its loads were issued is not enough, they may still be under way.
+  /// The vote depends on the sum, so it cannot go ahead of the values. Always true: no sum has that
+  /// payload (arithmetic makes 0x7fffffff its only NaN), which the compiler does not know.
+  static __device__ __forceinline__ bool all_consumed(float sum) {
+    return __all_sync(0xffffffffu, __float_as_uint(sum) != 0x7fedcba9u);
+  }
+};
+
+}  // namespace lutsmith::device
