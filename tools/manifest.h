@@ -1,0 +1,19 @@
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "spec_request.h"
+
+namespace lutsmith::tools {
+
+/// Reads a manifest: a JSON array of objects with the fields bits, group, n, k, m, dtype, table,
+/// target, model and tp, each a value or (all but n, k and model) an array of values:
+///
+///     [{"n": 4096, "k": 4096, "bits": [3, 4], "group": 64, "m": [1, 16], "target": "sm_90a"},
+///      {"model": "llama3.1-8b", "tp": [1, 2]}]
+///
+/// What an entry leaves out comes from `defaults`. An error names the entry, counted from 0.
+Result<std::vector<SpecText>> read_manifest(const std::filesystem::path& path, const SpecText& defaults);
+
+}  // namespace lutsmith::tools

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lutsmith/quantization.h"
+#include "lutsmith/safetensors.h"
+
+namespace lutsmith::tools {
+
+// A packed checkpoint is a safetensors file. A quantized tensor NAME of the original is replaced by
+//
+//   NAME.packed   U8   [packed_bytes]   codes and scales, what a kernel reads
+//   NAME.table    F16 or BF16           the values behind the codes
+//
+// and described in the file's metadata under kPackedMetadataKey, a JSON object
+//
+//   {"NAME": {"bits", "group", "n", "k", "dtype", "table", "method", "source_dtype", "weight_error"}}
+//
+// with "group" a number or "channel". Everything else is as in the original.
+
+/// Its number changes when the meaning of the packed bytes or of the description does.
+inline constexpr const char* kPackedMetadataKey = "lutsmith.packed.v1";
+
+/// One quantized matrix of a packed checkpoint.
+struct PackedLayer {
+  std::string name;  ///< of the tensor it replaces
+  PackedFormat format;
+  DataType dtype = DataType::fp16;
+  TableKind table_kind = TableKind::scalar;
+  std::string method;        ///< "nf", "int", "fp"
+  std::string source_dtype;  ///< of the tensor it replaces, as in safetensors
+  double weight_error = 0;   ///< ||packed - original|| / ||original||
+};
+
+/// The same with what the file holds of it; `packed` lives as long as the file.
+struct StoredLayer {
+  PackedLayer layer;
+  std::span<const std::byte> packed;
+  std::vector<std::uint16_t> table;
+};
+
+std::string packed_tensor_name(const std::string& name);
+std::string table_tensor_name(const std::string& name);
+
+/// The value for kPackedMetadataKey.
+std::string describe_layers(std::span<const PackedLayer> layers);
+
+/// The packed layers of a file, by name. Errors: corrupt_data where description and tensors contradict
+/// each other, invalid_argument where the file holds no packed layers.
+Result<std::vector<StoredLayer>> stored_layers(const SafetensorsFile& file);
+
+/// "F16", "BF16": the name safetensors has for a type.
+std::string safetensors_dtype(DataType type);
+
+/// Bytes per element of a floating type that `to_floats` reads; 0 for any other type.
+std::int64_t floating_bytes(std::string_view safetensors_dtype);
+
+}  // namespace lutsmith::tools

@@ -1,0 +1,14 @@
+#include "write_file.h"
+
+#include "quant/atomic_file.h"
+
+namespace lutsmith::tools {
+
+Result<void> write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  auto file = quant::AtomicFile::create(path);
+  if (!file) return std::unexpected(file.error());
+  if (const auto written = file->write(bytes); !written) return written;
+  return file->commit();
+}
+
+}  // namespace lutsmith::tools
