@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <string_view>
 #include <utility>
 
+#include "runtime/nvrtc.h"
+#include "runtime/nvrtc_search.h"
 #include "runtime/result.h"
 #include "templates/embedded_templates.h"
 
@@ -14,6 +17,8 @@ namespace lutsmith::tools {
 namespace {
 
 constexpr std::string_view kTemplate = "templates/streaming_floor.cu";
+constexpr const char* kPlainKernel = "streaming_floor";
+constexpr const char* kDependentKernel = "streaming_floor_dependent";
 constexpr std::size_t kVectorBytes = 16;
 
 Result<std::string> floor_source() {
@@ -22,6 +27,16 @@ Result<std::string> floor_source() {
   }
   return std::unexpected(
       Error{ErrorCode::not_found, fmt::format("{} is missing from this build", kTemplate), ""});
+}
+
+Result<std::vector<std::byte>> compile_floor(const Target& target) {
+  Result<std::string> source = floor_source();
+  if (!source) return failure(source);
+  Result<std::unique_ptr<Nvrtc>> nvrtc = Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process({})));
+  if (!nvrtc) return failure(nvrtc);
+  Result<CompiledKernel> compiled = (*nvrtc)->compile(*source, target, kPlainKernel);
+  if (!compiled) return failure(compiled);
+  return std::move(compiled->cubin);
 }
 
 }  // namespace
@@ -33,9 +48,7 @@ std::string describe(const FloorVariant& variant) {
 
 Result<StreamingFloor> StreamingFloor::create(const cuda::Driver& driver, const Target& target,
                                               const cuda::DeviceFacts& gpu) {
-  Result<std::string> source = floor_source();
-  if (!source) return failure(source);
-  Result<std::vector<std::byte>> cubin = compile_floor(*source, target);
+  Result<std::vector<std::byte>> cubin = compile_floor(target);
   if (!cubin) return failure(cubin);
   StreamingFloor floor;
   floor.driver_ = &driver;
@@ -44,10 +57,10 @@ Result<StreamingFloor> StreamingFloor::create(const cuda::Driver& driver, const 
   Result<cuda::Module> module = cuda::Module::load(driver, *cubin);
   if (!module) return failure(module);
   floor.module_ = std::move(*module);
-  Result<cuda::FunctionHandle> plain = floor.module_.function("streaming_floor");
+  Result<cuda::FunctionHandle> plain = floor.module_.function(kPlainKernel);
   if (!plain) return failure(plain);
   floor.plain_ = *plain;
-  Result<cuda::FunctionHandle> dependent = floor.module_.function("streaming_floor_dependent");
+  Result<cuda::FunctionHandle> dependent = floor.module_.function(kDependentKernel);
   if (!dependent) return failure(dependent);
   floor.dependent_ = *dependent;
   Result<cuda::Buffer> sink = cuda::Buffer::allocate(driver, sizeof(unsigned int));

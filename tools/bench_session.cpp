@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "open_service.h"
 #include "runtime/result.h"
 
 namespace lutsmith::tools {
@@ -64,7 +65,7 @@ Result<BenchSession> BenchSession::open() {
   if (!gpu) return failure(gpu);
   Result<Target> target = Target::from_compute_capability(gpu->major, gpu->minor);
   if (!target) return std::unexpected(needs_gpu(target.error()));
-  Result<Service> service = Service::open();
+  Result<Service> service = open_service();
   if (!service) return failure(service);
   Result<Workspace> workspace = service->create_workspace();
   if (!workspace) return failure(workspace);
