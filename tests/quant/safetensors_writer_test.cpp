@@ -1,0 +1,204 @@
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "expect_error.h"
+#include "lutsmith/safetensors.h"
+#include "temporary_directory.h"
+
+namespace lutsmith {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr const char* kName = "out.safetensors";
+
+std::vector<std::byte> bytes_of(std::size_t count, unsigned seed) {
+  std::vector<std::byte> bytes(count);
+  for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::byte>(i * 31 + seed);
+  return bytes;
+}
+
+Result<void> write_one(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  const std::vector<TensorToWrite> tensors{{"t", "U8", {static_cast<std::int64_t>(bytes.size())}, bytes}};
+  return write_safetensors(path, tensors, {});
+}
+
+/// Files cannot grow past `bytes` while it lives: the write fails as on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : old_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    std::signal(SIGXFSZ, old_handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit old_{};
+  void (*old_handler_)(int);
+};
+
+/// Root may write anywhere; while this lives it is nobody.
+class WithoutPrivileges {
+ public:
+  WithoutPrivileges() : user_(::geteuid()) {
+    constexpr uid_t kNobody = 65534;
+    if (user_ == 0 && ::seteuid(kNobody) != 0) ADD_FAILURE() << "cannot drop privileges";
+  }
+  ~WithoutPrivileges() {
+    if (user_ == 0 && ::seteuid(user_) != 0) ADD_FAILURE() << "cannot regain privileges";
+  }
+  WithoutPrivileges(const WithoutPrivileges&) = delete;
+  WithoutPrivileges& operator=(const WithoutPrivileges&) = delete;
+
+ private:
+  uid_t user_;
+};
+
+TEST(SafetensorsWriter, WhatIsWrittenIsReadBack) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(24, 1);
+  const std::vector<TensorToWrite> tensors{
+      {"small", "U8", {3}, std::span(bytes).first(3)},
+      {"layer \"0\"\n\xc3\xa9", "F32", {2, 3}, bytes},
+      {"scalar", "BF16", {}, std::span(bytes).subspan(5, 2)},
+      {"", "I64", {4, 0}, {}},
+  };
+  const std::map<std::string, std::string> metadata{{"format", "lutsmith"}, {"quote\"", "line\nbreak"}};
+  const auto written = write_safetensors(directory.path() / kName, tensors, metadata);
+  ASSERT_TRUE(written) << written.error().message;
+  EXPECT_THAT(directory.names(), ElementsAre(kName));
+
+  const auto file = SafetensorsFile::open(directory.path() / kName);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->metadata(), metadata);
+  ASSERT_EQ(file->tensors().size(), tensors.size());
+  for (const TensorToWrite& tensor : tensors) {
+    const TensorView& view = file->tensors().at(tensor.name);
+    EXPECT_EQ(view.dtype, tensor.dtype);
+    EXPECT_EQ(view.shape, tensor.shape);
+    EXPECT_TRUE(std::ranges::equal(view.bytes, tensor.bytes)) << tensor.name;
+  }
+}
+
+TEST(SafetensorsWriter, TheSameTensorsInAnyOrderGiveTheSameAlignedFile) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(8, 2);
+  std::vector<TensorToWrite> tensors{{"a", "U8", {1}, std::span(bytes).first(1)},
+                                     {"b", "F32", {1}, std::span(bytes).first(4)},
+                                     {"c", "F64", {1}, bytes},
+                                     {"d", "F16", {1}, std::span(bytes).first(2)}};
+  ASSERT_TRUE(write_safetensors(directory.path() / "1", tensors, {}));
+  std::ranges::reverse(tensors);
+  ASSERT_TRUE(write_safetensors(directory.path() / "2", tensors, {}));
+  const std::string first = file_bytes(directory.path() / "1");
+  EXPECT_EQ(first, file_bytes(directory.path() / "2"));
+  std::uint64_t header = 0;
+  std::memcpy(&header, first.data(), sizeof(header));
+  EXPECT_EQ(header % 8, 0U);
+  const auto file = SafetensorsFile::open(directory.path() / "1");
+  ASSERT_TRUE(file);
+  const std::byte* start = file->tensors().at("c").bytes.data();
+  EXPECT_EQ(file->tensors().at("b").bytes.data() - start, 8);
+  EXPECT_EQ(file->tensors().at("d").bytes.data() - start, 12);
+  EXPECT_EQ(file->tensors().at("a").bytes.data() - start, 14);
+}
+
+TEST(SafetensorsWriter, NoTensorsMakeAValidFile) {
+  const TemporaryDirectory directory;
+  ASSERT_TRUE(write_safetensors(directory.path() / kName, {}, {}));
+  EXPECT_TRUE(SafetensorsFile::open(directory.path() / kName));
+}
+
+TEST(SafetensorsWriter, AMappedFileCanBeReplacedByWhatWasReadFromIt) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / kName;
+  const auto bytes = bytes_of(100'000, 3);
+  ASSERT_TRUE(write_one(path, bytes));
+  const auto file = SafetensorsFile::open(path);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(write_one(path, file->tensors().at("t").bytes.subspan(50'000)));
+  const auto replaced = SafetensorsFile::open(path);
+  ASSERT_TRUE(replaced);
+  EXPECT_TRUE(std::ranges::equal(replaced->tensors().at("t").bytes, std::span(bytes).subspan(50'000)));
+  EXPECT_TRUE(std::ranges::equal(file->tensors().at("t").bytes, bytes));
+}
+
+TEST(SafetensorsWriter, AFullDiskLeavesTheOldFileAndNothingElse) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / kName;
+  ASSERT_TRUE(write_one(path, bytes_of(10, 4)));
+  const std::string before = file_bytes(path);
+  {
+    const FileSizeLimit limit(4096);
+    expect_error(write_one(path, bytes_of(100'000, 5)), ErrorCode::io_error, kName, "write");
+  }
+  EXPECT_EQ(file_bytes(path), before);
+  EXPECT_THAT(directory.names(), ElementsAre(kName));
+}
+
+TEST(SafetensorsWriter, AMissingDirectoryIsNotMade) {
+  const TemporaryDirectory directory;
+  expect_error(write_one(directory.path() / "none" / kName, bytes_of(4, 6)), ErrorCode::not_found, kName);
+  EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+TEST(SafetensorsWriter, AReadOnlyDirectoryStaysAsItIs) {
+  const TemporaryDirectory directory;
+  std::filesystem::permissions(directory.path(), std::filesystem::perms(0555));
+  {
+    const WithoutPrivileges nobody;
+    expect_error(write_one(directory.path() / kName, bytes_of(4, 7)), ErrorCode::io_error, kName);
+  }
+  EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+TEST(SafetensorsWriter, WhatIsNotAFileIsNotReplaced) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory.path() / "folder");
+  const auto bytes = bytes_of(4, 8);
+  expect_error(write_one(directory.path() / "folder", bytes), ErrorCode::invalid_argument, "folder",
+               "regular file");
+  expect_error(write_one(directory.path() / "folder/", bytes), ErrorCode::invalid_argument, "regular file");
+  expect_error(write_one("/dev/null", bytes), ErrorCode::invalid_argument, "/dev/null");
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_THAT(directory.names(), ElementsAre("folder"));
+}
+
+TEST(SafetensorsWriter, TensorsThatContradictThemselvesAreRefusedBeforeAnythingIsWritten) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(8, 9);
+  const auto write = [&](std::vector<TensorToWrite> tensors,
+                         const std::map<std::string, std::string>& metadata = {}) {
+    return write_safetensors(directory.path() / kName, tensors, metadata);
+  };
+  expect_error(write({{"t", "U9", {8}, bytes}}), ErrorCode::invalid_argument, "'t'", "'U9'", "allowed: BOOL");
+  expect_error(write({{"t", "U8", {7}, bytes}}), ErrorCode::invalid_argument, "'t'", "8 bytes given",
+               "take 7");
+  expect_error(write({{"t", "U8", {-8}, bytes}}), ErrorCode::invalid_argument, "'t'", "-8");
+  expect_error(write({{"t", "F64", {INT64_MAX, INT64_MAX}, bytes}}), ErrorCode::invalid_argument, "64 bits");
+  expect_error(write({{"t", "U8", std::vector<std::int64_t>(65, 1), std::span(bytes).first(1)}}),
+               ErrorCode::invalid_argument, "65 dimensions", "64");
+  expect_error(write({{"t", "F4", {15}, bytes}}), ErrorCode::invalid_argument, "whole bytes");
+  expect_error(write({{"t", "U8", {8}, bytes}, {"t", "F64", {1}, bytes}}), ErrorCode::invalid_argument, "'t'",
+               "twice");
+  expect_error(write({{"__metadata__", "U8", {8}, bytes}}), ErrorCode::invalid_argument, "reserved");
+  expect_error(write({{"\xff", "U8", {8}, bytes}}), ErrorCode::invalid_argument, "UTF-8");
+  expect_error(write({}, {{"key", "\xc3\x28"}}), ErrorCode::invalid_argument, "metadata", "'key'", "UTF-8");
+  EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace lutsmith
