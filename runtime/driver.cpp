@@ -184,6 +184,12 @@ Result<DeviceHandle> Driver::current_device() const {
   return value_after(check(api_.context_device(&device), "cuCtxGetDevice"), device);
 }
 
+Result<std::uint64_t> Driver::context_id(ContextHandle context) const {
+  unsigned long long id = 0;
+  if (Result<void> ok = check(api_.context_id(context, &id), "cuCtxGetId"); !ok) return failure(ok);
+  return id;
+}
+
 Result<void> Driver::synchronize() const { return check(api_.context_synchronize(), "cuCtxSynchronize"); }
 
 Result<void> Driver::set(DevicePointer to, unsigned char value, std::size_t bytes) const {

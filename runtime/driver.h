@@ -70,6 +70,8 @@ class Driver {
   Result<ContextHandle> use_device(int ordinal) const;
   /// Device of the current context.
   Result<DeviceHandle> current_device() const;
+  /// A number that no other context of the process has or will have; handles are used again.
+  Result<std::uint64_t> context_id(ContextHandle context) const;
   /// Waits for all work of the current context.
   Result<void> synchronize() const;
 

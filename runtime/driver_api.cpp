@@ -39,6 +39,7 @@ void load_devices(SymbolLoader& symbols, DriverApi& api) {
   symbols.load("cuCtxPushCurrent_v2", api.context_push);
   symbols.load("cuCtxPopCurrent_v2", api.context_pop);
   symbols.load("cuCtxGetDevice", api.context_device);
+  symbols.load("cuCtxGetId", api.context_id);
   symbols.load("cuCtxSynchronize", api.context_synchronize);
 }
 

@@ -95,6 +95,7 @@ struct DriverApi {
   Status (*context_push)(ContextHandle context);
   Status (*context_pop)(ContextHandle* context);
   Status (*context_device)(DeviceHandle* device);
+  Status (*context_id)(ContextHandle context, unsigned long long* id);
   Status (*context_synchronize)();
 
   Status (*memory_allocate)(DevicePointer* pointer, std::size_t bytes);

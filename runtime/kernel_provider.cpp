@@ -1,0 +1,215 @@
+#include "runtime/kernel_provider.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
+#include "runtime/cubin.h"
+#include "runtime/manifest.h"
+#include "runtime/result.h"
+
+namespace lutsmith {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+/// All of an artifact that is known before it is compiled.
+Artifact expected_artifact(const Source& source, const cache::Key& key) {
+  return {.key = key.hex(), .kernel_name = source.kernel_name, .launch = source.launch, .cubin = {}};
+}
+
+}  // namespace
+
+SourceGenerator codegen_sources() {
+  return {.schedules = [](const KernelSpec& spec) { return schedules(spec); },
+          .render = [](const KernelSpec& spec,
+                       const Schedule& schedule) { return lutsmith::render(spec, schedule); }};
+}
+
+KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
+                               std::unique_ptr<cache::Store> store, LogCallback log)
+    : sources_(std::move(sources)),
+      compiler_(std::move(compiler)),
+      store_(std::move(store)),
+      log_(std::move(log)) {}
+
+Result<CompileResult> KernelProvider::compile(const Request& request) {
+  const Clock::time_point start = Clock::now();
+  CompileResult result;
+  {
+    const std::shared_lock lock(requests_mutex_);
+    const auto known = requests_.find(request);
+    if (known != requests_.end()) result = known->second;
+  }
+  if (result.artifact != nullptr) {
+    result.milliseconds = milliseconds_since(start);
+    return result;
+  }
+  const Result<Rendered> rendered = render(request);
+  if (!rendered) return std::unexpected(rendered.error());
+  Result<Found> found = find_or_make(request.spec, *rendered);
+  if (!found) return failure(found);
+  result.artifact = std::move(found->artifact);
+  result.schedule = rendered->schedule;
+  result.origin = Origin::memory;
+  {
+    const std::unique_lock lock(requests_mutex_);
+    requests_.insert_or_assign(request, result);
+  }
+  result.origin = found->origin;
+  result.milliseconds = milliseconds_since(start);
+  return result;
+}
+
+void KernelProvider::forget(const Request& request, const std::string& key) {
+  {
+    const std::unique_lock lock(requests_mutex_);
+    std::erase_if(requests_, [&](const auto& known) { return known.second.artifact->key == key; });
+    requests_.erase(request);
+  }
+  {
+    const std::lock_guard lock(keys_mutex_);
+    artifacts_.erase(key);
+  }
+  const std::optional<cache::Key> stored = cache::Key::parse(key);
+  if (store_ == nullptr || !stored) return;
+  if (Result<bool> removed = store_->remove(*stored); !removed) warn_once(removed.error());
+}
+
+Result<KernelProvider::Rendered> KernelProvider::render(const Request& request) const {
+  if (Result<void> valid = validate(request.spec); !valid) return failure(valid);
+  Schedule schedule;
+  if (request.schedule) {
+    schedule = *request.schedule;
+  } else {
+    Result<std::vector<Schedule>> candidates = sources_.schedules(request.spec);
+    if (!candidates) return failure(candidates);
+    if (candidates->empty()) {
+      return std::unexpected(
+          Error{ErrorCode::unsupported,
+                fmt::format("there is no schedule for {}; give one", describe(request.spec)), ""});
+    }
+    schedule = candidates->front();
+  }
+  Result<Source> source = sources_.render(request.spec, schedule);
+  if (!source) return failure(source);
+  const Target target = request.spec.target;
+  cache::Key key = cache::Key::of({.source = source->text,
+                                   .options = compiler_->options(target),
+                                   .compiler = compiler_->identity(),
+                                   .target = target.name()});
+  return Rendered{schedule, std::move(*source), std::move(key)};
+}
+
+Result<KernelProvider::Found> KernelProvider::find_or_make(const KernelSpec& spec, const Rendered& rendered) {
+  const std::string& key = rendered.key.hex();
+  std::promise<Result<SharedArtifact>> promise;
+  {
+    std::unique_lock lock(keys_mutex_);
+    if (const auto known = artifacts_.find(key); known != artifacts_.end()) {
+      return Found{known->second, Origin::memory};
+    }
+    if (const auto other = under_way_.find(key); other != under_way_.end()) {
+      const std::shared_future<Result<SharedArtifact>> future = other->second;
+      lock.unlock();
+      const Result<SharedArtifact>& artifact = future.get();
+      if (!artifact) return std::unexpected(artifact.error());
+      return Found{*artifact, Origin::memory};
+    }
+    under_way_.emplace(key, promise.get_future().share());
+  }
+  Result<Found> made = make(spec, rendered);
+  {
+    const std::lock_guard lock(keys_mutex_);
+    if (made) artifacts_.insert_or_assign(key, made->artifact);
+    under_way_.erase(key);
+  }
+  if (made) {
+    promise.set_value(made->artifact);
+  } else {
+    promise.set_value(std::unexpected(made.error()));
+  }
+  return made;
+}
+
+Result<KernelProvider::Found> KernelProvider::make(const KernelSpec& spec, const Rendered& rendered) {
+  // Whatever goes wrong in here, those who wait for it must be told.
+  try {
+    Artifact artifact = expected_artifact(rendered.source, rendered.key);
+    bool may_store = true;
+    if (SharedArtifact stored = look_up(spec, artifact, rendered.key, may_store)) {
+      return Found{std::move(stored), Origin::disk};
+    }
+    Result<CompiledKernel> compiled =
+        compiler_->compile(rendered.source.text, spec.target, rendered.source.kernel_name);
+    if (!compiled) return failure(compiled);
+    artifact.cubin = std::move(compiled->cubin);
+    artifact.registers = compiled->registers;
+    artifact.static_shared_bytes = compiled->static_shared_bytes;
+    artifact.spill_bytes = compiled->spill_bytes;
+    if (may_store) keep(spec, rendered, artifact);
+    return Found{std::make_shared<const Artifact>(std::move(artifact)), Origin::compiled};
+  } catch (const std::exception& thrown) {
+    return std::unexpected(Error{ErrorCode::out_of_memory,
+                                 fmt::format("compiling {} failed: {}", describe(spec), thrown.what()), ""});
+  }
+}
+
+/// The stored artifact, or null. `may_store` becomes false where the entry is not to be overwritten.
+KernelProvider::SharedArtifact KernelProvider::look_up(const KernelSpec& spec, const Artifact& expected,
+                                                       const cache::Key& key, bool& may_store) {
+  if (store_ == nullptr) return nullptr;
+  Result<cache::Lookup> lookup = store_->get(key);
+  if (!lookup) {
+    warn_once(lookup.error());
+    return nullptr;
+  }
+  switch (lookup->state) {
+    case cache::LookupState::miss:
+      return nullptr;
+    case cache::LookupState::newer:
+      may_store = false;
+      return nullptr;
+    case cache::LookupState::damaged:
+      warn(lookup->note + "; it is compiled anew");
+      return nullptr;
+    case cache::LookupState::hit:
+      break;
+  }
+  Result<Artifact> artifact = read_manifest(lookup->entry.manifest, expected);
+  if (artifact) {
+    artifact->cubin = std::move(lookup->entry.payload);
+    Result<void> usable = check_cubin(artifact->cubin, spec.target, artifact->kernel_name);
+    if (!usable) artifact = failure(usable);
+  }
+  if (!artifact) {
+    warn(fmt::format("the cache entry {}: {}; it is compiled anew", key.hex(), artifact.error().message));
+    return nullptr;
+  }
+  return std::make_shared<const Artifact>(std::move(*artifact));
+}
+
+void KernelProvider::keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact) {
+  if (store_ == nullptr) return;
+  const cache::Entry entry{
+      .manifest = write_manifest(spec, rendered.schedule, artifact, compiler_->identity()),
+      .payload = artifact.cubin};
+  if (Result<void> put = store_->put(rendered.key, entry); !put) warn_once(put.error());
+}
+
+void KernelProvider::warn(std::string_view message) const {
+  if (log_) log_(LogLevel::warning, message);
+}
+
+// A full or broken disk would say the same at every request.
+void KernelProvider::warn_once(const Error& error) {
+  if (warned_.exchange(true)) return;
+  warn(fmt::format("{}; kernels that cannot be kept on disk stay in memory", error.message));
+}
+
+}  // namespace lutsmith

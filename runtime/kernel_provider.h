@@ -1,0 +1,81 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/store.h"
+#include "lutsmith/service.h"
+#include "runtime/compiler.h"
+#include "runtime/request.h"
+
+namespace lutsmith {
+
+/// Where sources come from: codegen's functions, or a stand-in.
+struct SourceGenerator {
+  std::function<Result<std::vector<Schedule>>(const KernelSpec&)> schedules;
+  std::function<Result<Source>(const KernelSpec&, const Schedule&)> render;
+};
+SourceGenerator codegen_sources();
+
+/// Finds or makes compiled kernels. The way of a request, each step only where the one before has
+/// nothing:
+///
+///   request -> known requests -> render -> key -> known keys -> others' compile -> store -> compile
+///
+/// One compile per key however many threads ask; a failure is told to all who waited and forgotten,
+/// so that the next request tries again. Faults of the store cost a compile and are told to `log`.
+/// Thread-safe.
+class KernelProvider {
+ public:
+  /// `store` may be null.
+  KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
+                 std::unique_ptr<cache::Store> store, LogCallback log);
+
+  Result<CompileResult> compile(const Request& request);
+
+  /// Forgets a kernel everywhere, the store included: the driver refused it, so it must be made anew.
+  void forget(const Request& request, const std::string& key);
+
+ private:
+  using SharedArtifact = std::shared_ptr<const Artifact>;
+  struct Found {
+    SharedArtifact artifact;
+    Origin origin = Origin::memory;
+  };
+  struct Rendered {
+    Schedule schedule;
+    Source source;
+    cache::Key key;
+  };
+
+  Result<Rendered> render(const Request& request) const;
+  Result<Found> find_or_make(const KernelSpec& spec, const Rendered& rendered);
+  Result<Found> make(const KernelSpec& spec, const Rendered& rendered);
+  SharedArtifact look_up(const KernelSpec& spec, const Artifact& expected, const cache::Key& key,
+                         bool& may_store);
+  void keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact);
+  void warn(std::string_view message) const;
+  void warn_once(const Error& error);
+
+  SourceGenerator sources_;
+  std::unique_ptr<const Compiler> compiler_;
+  std::unique_ptr<cache::Store> store_;
+  LogCallback log_;
+  std::atomic<bool> warned_{false};
+
+  std::shared_mutex requests_mutex_;
+  std::unordered_map<Request, CompileResult, RequestHash> requests_;
+
+  std::mutex keys_mutex_;
+  std::unordered_map<std::string, SharedArtifact> artifacts_;
+  std::unordered_map<std::string, std::shared_future<Result<SharedArtifact>>> under_way_;
+};
+
+}  // namespace lutsmith

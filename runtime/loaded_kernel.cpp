@@ -1,0 +1,157 @@
+#include "runtime/loaded_kernel.h"
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include "runtime/launch_parameter.h"
+#include "runtime/result.h"
+
+namespace lutsmith {
+namespace {
+
+constexpr std::uintptr_t kVectorAlignment = 16;
+
+std::unexpected<Error> invalid(std::string message) {
+  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), ""});
+}
+
+Result<void> check_pointer(std::string_view name, const void* pointer, std::uintptr_t alignment) {
+  if (pointer == nullptr) return invalid(fmt::format("{}: null; give a device pointer", name));
+  if (reinterpret_cast<std::uintptr_t>(pointer) % alignment != 0) {
+    return invalid(fmt::format("{}: {} is not a multiple of {} bytes", name, pointer, alignment));
+  }
+  return {};
+}
+
+Result<void> check_sizes(const KernelSpec& spec, const MatmulArguments& arguments) {
+  constexpr std::int64_t kMostTokens = std::numeric_limits<int>::max();
+  if (arguments.m < 1 || arguments.m > kMostTokens) {
+    return invalid(fmt::format("m: {} tokens; 1..{} are allowed", arguments.m, kMostTokens));
+  }
+  const std::int64_t input = arguments.activation_stride;
+  if (input != 0 && (input < spec.k || input % 8 != 0)) {
+    return invalid(fmt::format(
+        "activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input, spec.k));
+  }
+  const std::int64_t output = arguments.output_stride;
+  if (output != 0 && output < spec.n) {
+    return invalid(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec.n));
+  }
+  if (arguments.partitions < 0) {
+    return invalid(
+        fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", arguments.partitions));
+  }
+  const auto length = static_cast<std::size_t>(table_length(spec.bits, spec.table));
+  if (arguments.table.size() != length || arguments.table.data() == nullptr) {
+    return invalid(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
+                               to_string(spec.table), spec.bits, length));
+  }
+  return {};
+}
+
+// Two float slots of a tile for each partition.
+std::size_t partial_bytes(const LaunchRecipe& recipe) {
+  return 2 * static_cast<std::size_t>(recipe.tile_rows) * static_cast<std::size_t>(recipe.tile_tokens) *
+         sizeof(float);
+}
+
+}  // namespace
+
+Result<void> check_arguments(const KernelSpec& spec, const MatmulArguments& arguments) {
+  if (auto ok = check_pointer("weights", arguments.weights, kVectorAlignment); !ok) return ok;
+  if (auto ok = check_pointer("activations", arguments.activations, kVectorAlignment); !ok) return ok;
+  if (auto ok = check_pointer("output", arguments.output, alignof(std::uint16_t)); !ok) return ok;
+  return check_sizes(spec, arguments);
+}
+
+Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const cuda::Driver& driver,
+                                                               const KernelSpec& spec,
+                                                               const Artifact& artifact) {
+  Result<cuda::ContextHandle> context = driver.ensure_context();
+  if (!context) return failure(context);
+  Result<cuda::DeviceHandle> device = driver.current_device();
+  if (!device) return failure(device);
+  Result<int> multiprocessors = driver.attribute(*device, cuda::DeviceAttribute::multiprocessors);
+  if (!multiprocessors) return failure(multiprocessors);
+  Result<int> shared = driver.attribute(*device, cuda::DeviceAttribute::shared_bytes_per_block_optin);
+  if (!shared) return failure(shared);
+  const int needed = artifact.launch.shared_bytes + artifact.static_shared_bytes;
+  if (needed > *shared) {
+    return std::unexpected(
+        Error{ErrorCode::unsupported,
+              fmt::format("the kernel for {} needs {} bytes of shared memory, the GPU has {} "
+                          "per block; choose a schedule with fewer stages or warps",
+                          describe(spec), needed, *shared),
+              ""});
+  }
+  Result<cuda::Module> module = cuda::Module::load(driver, artifact.cubin);
+  if (!module) return failure(module);
+  Result<cuda::FunctionHandle> function = module->function(artifact.kernel_name);
+  if (!function) return failure(function);
+  if (auto allowed = driver.allow_dynamic_shared(*function, artifact.launch.shared_bytes); !allowed) {
+    return failure(allowed);
+  }
+  std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(driver, spec, artifact.launch));
+  kernel->module_ = std::move(*module);
+  kernel->function_ = *function;
+  kernel->context_ = *context;
+  kernel->multiprocessors_ = *multiprocessors;
+  return kernel;
+}
+
+int LoadedKernel::default_partitions(std::int64_t m) const {
+  if (m < 1) return 0;
+  return partition(recipe_, m, multiprocessors_).value_or(Partition{}).partitions;
+}
+
+Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const WorkspaceMemory& workspace,
+                                  cuda::StreamHandle stream) const {
+  if (auto ok = cuda::check_not_forked(); !ok) return ok;
+  if (auto ok = check_arguments(spec_, arguments); !ok) return ok;
+  if (workspace.context() != context_) {
+    return invalid("workspace: it belongs to another CUDA context than the kernel; create one per GPU");
+  }
+  Result<Partition> cut = partition(recipe_, arguments.m, multiprocessors_, arguments.partitions);
+  if (!cut) return failure(cut);
+  const int capacity = workspace.capacity(partial_bytes(recipe_));
+  if (cut->partitions > capacity) {
+    return invalid(fmt::format("partitions: {} do not fit the workspace of {} bytes, which has room for {}",
+                               cut->partitions, workspace.bytes(), capacity));
+  }
+  LaunchParameter
+      parameter;  // what is not written is not read: the driver knows how long the kernel's own is
+  parameter.launch = {
+      .weights = static_cast<const unsigned char*>(arguments.weights),
+      .activations = static_cast<const unsigned short*>(arguments.activations),
+      .output = static_cast<unsigned short*>(arguments.output),
+      .partial_sums = workspace.partial_sums(),
+      .arrivals = workspace.arrivals(),
+      .activation_stride = arguments.activation_stride != 0 ? arguments.activation_stride : spec_.k,
+      .output_stride = arguments.output_stride != 0 ? arguments.output_stride : spec_.n,
+      .tokens = static_cast<int>(arguments.m),
+      .steps_per_grain = cut->steps_per_grain,
+      .grains_per_partition = cut->grains_per_partition,
+      .extra_grains = cut->extra_grains,
+  };
+  std::memcpy(parameter.table.data(), arguments.table.data(), arguments.table.size_bytes());
+  void* parameters[] = {&parameter};
+
+  // A thread that never used CUDA, or uses another GPU, has another context current, or none.
+  cuda::ContextHandle current = nullptr;
+  if (auto ok = driver_.check(driver_.api().context_get_current(&current), "cuCtxGetCurrent"); !ok) return ok;
+  std::optional<cuda::ContextScope> scope;
+  if (current != context_) scope.emplace(driver_, context_);
+  const cuda::Launch launch{.grid = {static_cast<unsigned int>(cut->partitions)},
+                            .block = {static_cast<unsigned int>(recipe_.threads)},
+                            .dynamic_shared_bytes = static_cast<unsigned int>(recipe_.shared_bytes),
+                            .stream = stream,
+                            .dependent = recipe_.dependent_launch};
+  return driver_.launch(function_, launch, parameters);
+}
+
+}  // namespace lutsmith

@@ -1,0 +1,218 @@
+#include "runtime/nvrtc.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "runtime/build_identity.h"
+#include "runtime/cubin.h"
+#include "runtime/ptxas_log.h"
+#include "runtime/result.h"
+
+namespace lutsmith {
+
+/// The part of NVRTC's binary interface that is called; no header of it is needed to build.
+struct NvrtcApi {
+  using Status = int;  // nvrtcResult, 0 is success
+  using Program = struct OpaqueProgram*;
+
+  Status (*version)(int* major, int* minor);
+  const char* (*error_string)(Status status);
+  Status (*create)(Program* program, const char* source, const char* name, int header_count,
+                   const char* const* headers, const char* const* include_names);
+  Status (*compile)(Program program, int option_count, const char* const* options);
+  Status (*destroy)(Program* program);
+  Status (*log_size)(Program program, std::size_t* bytes);
+  Status (*log)(Program program, char* text);
+  Status (*cubin_size)(Program program, std::size_t* bytes);
+  Status (*cubin)(Program program, char* bytes);
+  Status (*architecture_count)(int* count);  ///< may be missing
+  Status (*architectures)(int* numbers);     ///< may be missing
+};
+
+namespace {
+
+constexpr int kOldestNvrtc = 12000;
+constexpr NvrtcApi::Status kErrorCompilation = 6;
+
+std::string version_name(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+template <class Function>
+bool load(void* library, const char* symbol, Function*& entry) {
+  entry = reinterpret_cast<Function*>(dlsym(library, symbol));
+  return entry != nullptr;
+}
+
+bool load_api(void* library, NvrtcApi& api) {
+  load(library, "nvrtcGetNumSupportedArchs", api.architecture_count);
+  load(library, "nvrtcGetSupportedArchs", api.architectures);
+  return load(library, "nvrtcVersion", api.version) &&
+         load(library, "nvrtcGetErrorString", api.error_string) &&
+         load(library, "nvrtcCreateProgram", api.create) &&
+         load(library, "nvrtcCompileProgram", api.compile) &&
+         load(library, "nvrtcDestroyProgram", api.destroy) &&
+         load(library, "nvrtcGetProgramLogSize", api.log_size) &&
+         load(library, "nvrtcGetProgramLog", api.log) && load(library, "nvrtcGetCUBINSize", api.cubin_size) &&
+         load(library, "nvrtcGetCUBIN", api.cubin);
+}
+
+/// One program of NVRTC, destroyed at the end of its scope.
+class Program {
+ public:
+  explicit Program(const NvrtcApi& api) : api_(api) {}
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+  ~Program() {
+    if (handle_ != nullptr) api_.destroy(&handle_);
+  }
+
+  NvrtcApi::Program& handle() { return handle_; }
+
+  std::string log() const {
+    std::size_t bytes = 0;
+    if (api_.log_size(handle_, &bytes) != 0 || bytes <= 1) return {};
+    std::string text(bytes, '\0');
+    if (api_.log(handle_, text.data()) != 0) return {};
+    text.resize(bytes - 1);  // NVRTC counts the terminating zero
+    return text;
+  }
+
+ private:
+  const NvrtcApi& api_;
+  NvrtcApi::Program handle_ = nullptr;
+};
+
+std::vector<std::string> option_list(Target target) {
+  return {fmt::format("--gpu-architecture={}", target.name()), "-std=c++17", "--ptxas-options=-v"};
+}
+
+}  // namespace
+
+Result<void> check_target_supported(Target target, int nvrtc_version, const std::vector<int>& architectures) {
+  const TargetTraits& traits = target.traits();
+  const bool listed =
+      architectures.empty() ||
+      std::ranges::find(architectures, 10 * traits.major + traits.minor) != architectures.end();
+  if (nvrtc_version >= traits.min_nvrtc && listed) return {};
+  return std::unexpected(
+      Error{ErrorCode::unsupported,
+            fmt::format(
+                "target {} needs NVRTC {} or later, and the one found is {}{}; install a newer one and name "
+                "it in LUTSMITH_NVRTC",
+                traits.name, version_name(traits.min_nvrtc), version_name(nvrtc_version),
+                listed ? "" : ", which does not list the target"),
+            ""});
+}
+
+Nvrtc::Nvrtc(std::unique_ptr<const NvrtcApi> api) : api_(std::move(api)) {}
+Nvrtc::~Nvrtc() = default;
+
+Result<std::unique_ptr<Nvrtc>> Nvrtc::open_library(const std::string& name) {
+  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    return std::unexpected(Error{ErrorCode::not_found, reason != nullptr ? reason : name, ""});
+  }
+  auto api = std::make_unique<NvrtcApi>();
+  if (!load_api(library, *api)) {
+    return std::unexpected(Error{ErrorCode::unsupported, name + ": it is not NVRTC, or too old", ""});
+  }
+  int major = 0;
+  int minor = 0;
+  if (api->version(&major, &minor) != 0 || 1000 * major + 10 * minor < kOldestNvrtc) {
+    return std::unexpected(
+        Error{ErrorCode::unsupported,
+              fmt::format("{}: NVRTC {}.{} is too old, 12.0 or later is needed", name, major, minor), ""});
+  }
+  Result<BuildIdentity> build = build_identity_of(reinterpret_cast<const void*>(api->version));
+  if (!build) return failure(build);
+
+  std::unique_ptr<Nvrtc> nvrtc(new Nvrtc(std::move(api)));
+  nvrtc->library_ = build->path;
+  nvrtc->version_ = 1000 * major + 10 * minor;
+  nvrtc->identity_ = fmt::format("nvrtc {}.{} {}", major, minor, build->id);
+  int count = 0;
+  if (nvrtc->api_->architecture_count != nullptr && nvrtc->api_->architectures != nullptr &&
+      nvrtc->api_->architecture_count(&count) == 0 && count > 0) {
+    nvrtc->architectures_.resize(static_cast<std::size_t>(count));
+    if (nvrtc->api_->architectures(nvrtc->architectures_.data()) != 0) nvrtc->architectures_.clear();
+  }
+  return nvrtc;
+}
+
+Result<std::unique_ptr<Nvrtc>> Nvrtc::open(const std::vector<NvrtcPlace>& places) {
+  std::string searched;
+  for (const NvrtcPlace& place : places) {
+    const std::vector<std::string> libraries = libraries_at(place);
+    searched +=
+        fmt::format("{} ({}){}\n", place.pattern, place.origin, libraries.empty() ? ": no such file" : "");
+    for (const std::string& library : libraries) {
+      Result<std::unique_ptr<Nvrtc>> opened = open_library(library);
+      if (opened) return opened;
+      searched += fmt::format("  {}\n", opened.error().message);
+    }
+  }
+  return std::unexpected(Error{
+      ErrorCode::not_found,
+      "no NVRTC was found, which compiles the kernels; install a CUDA toolkit or its wheel (pip install "
+      "nvidia-cuda-nvrtc), or name the library in LUTSMITH_NVRTC",
+      "searched:\n" + searched});
+}
+
+Result<void> Nvrtc::check_target(Target target) const {
+  return check_target_supported(target, version_, architectures_);
+}
+
+std::string Nvrtc::options(Target target) const {
+  return fmt::format("{}\n", fmt::join(option_list(target), "\n"));
+}
+
+Result<CompiledKernel> Nvrtc::compile(const std::string& source, Target target,
+                                      const std::string& kernel) const {
+  if (Result<void> known = check_target(target); !known) return failure(known);
+  const auto fail = [&](NvrtcApi::Status status, const char* call) {
+    return std::unexpected(
+        Error{ErrorCode::compilation_failed,
+              fmt::format("{} failed for {}: {}", call, kernel, api_->error_string(status)), ""});
+  };
+  Program program(*api_);
+  const std::string file_name = kernel + ".cu";
+  NvrtcApi::Status status =
+      api_->create(&program.handle(), source.c_str(), file_name.c_str(), 0, nullptr, nullptr);
+  if (status != 0) return fail(status, "nvrtcCreateProgram");
+
+  const std::vector<std::string> options = option_list(target);
+  std::vector<const char*> pointers;
+  for (const std::string& option : options) pointers.push_back(option.c_str());
+  status = api_->compile(program.handle(), static_cast<int>(pointers.size()), pointers.data());
+  CompiledKernel compiled;
+  compiled.log = program.log();
+  if (status == kErrorCompilation) {
+    return std::unexpected(Error{ErrorCode::compilation_failed,
+                                 fmt::format("NVRTC {} refuses {} for {}; its log says why",
+                                             version_name(version_), kernel, target.name()),
+                                 std::move(compiled.log)});
+  }
+  if (status != 0) {
+    auto failed = fail(status, "nvrtcCompileProgram");
+    failed.error().context = std::move(compiled.log);
+    return failed;
+  }
+  std::size_t bytes = 0;
+  status = api_->cubin_size(program.handle(), &bytes);
+  if (status != 0) return fail(status, "nvrtcGetCUBINSize");
+  compiled.cubin.resize(bytes);
+  status = api_->cubin(program.handle(), reinterpret_cast<char*>(compiled.cubin.data()));
+  if (status != 0) return fail(status, "nvrtcGetCUBIN");
+
+  if (Result<void> usable = check_cubin(compiled.cubin, target, kernel); !usable) return failure(usable);
+  const PtxasFacts facts = parse_ptxas_log(compiled.log).value_or(PtxasFacts{});
+  compiled.registers = facts.registers;
+  compiled.static_shared_bytes = facts.static_shared_bytes;
+  compiled.spill_bytes = facts.spill_bytes;
+  return compiled;
+}
+
+}  // namespace lutsmith

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/compiler.h"
+#include "runtime/nvrtc_search.h"
+
+namespace lutsmith {
+
+struct NvrtcApi;
+
+/// NVIDIA's run-time compiler, opened at run time and never closed.
+class Nvrtc final : public Compiler {
+ public:
+  /// The first library at `places` that can be opened and is recent enough. The error lists every place.
+  static Result<std::unique_ptr<Nvrtc>> open(const std::vector<NvrtcPlace>& places);
+  ~Nvrtc() override;
+
+  const std::string& library() const { return library_; }  ///< path of the file
+  int version() const { return version_; }                 ///< 1000 * major + 10 * minor
+  const std::string& identity() const override { return identity_; }
+  std::string options(Target target) const override;
+  Result<CompiledKernel> compile(const std::string& source, Target target,
+                                 const std::string& kernel) const override;
+
+  /// Error: unsupported, naming both versions, for a target newer than this NVRTC.
+  Result<void> check_target(Target target) const;
+
+ private:
+  explicit Nvrtc(std::unique_ptr<const NvrtcApi> api);
+  static Result<std::unique_ptr<Nvrtc>> open_library(const std::string& name);
+
+  std::unique_ptr<const NvrtcApi> api_;
+  std::string library_;
+  std::string identity_;
+  int version_ = 0;
+  std::vector<int> architectures_;  ///< 10 * major + minor; empty where NVRTC does not tell
+};
+
+/// The check behind `Nvrtc::check_target`. `architectures` may be empty (not known).
+Result<void> check_target_supported(Target target, int nvrtc_version, const std::vector<int>& architectures);
+
+}  // namespace lutsmith

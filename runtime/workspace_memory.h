@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+
+#include "lutsmith/error.h"
+#include "runtime/driver.h"
+
+namespace lutsmith {
+
+/// Device memory that kernels of one stream share for their partial sums.
+///
+///   | arrival counters, zero between launches | partial sums |
+///   0                                         partial_sums_offset
+///
+/// The counters stand at a fixed place that no kernel's partial sums reach: kernels of different tile
+/// sizes use one workspace after each other, and each must find its counters zero.
+class WorkspaceMemory {
+ public:
+  /// For `partitions` partitions of the largest tile; of smaller tiles, more fit. Zeroed on return.
+  static Result<WorkspaceMemory> allocate(const cuda::Driver& driver, int partitions);
+  /// What `create_workspace` allocates for: resident blocks of a GPU at the highest occupancy.
+  static int default_partitions(int multiprocessors);
+
+  std::size_t bytes() const { return buffer_.bytes(); }
+  cuda::ContextHandle context() const { return context_; }
+
+  /// Partitions of a kernel that needs `partial_bytes` for each.
+  int capacity(std::size_t partial_bytes) const;
+  unsigned int* arrivals() const { return static_cast<unsigned int*>(buffer_.data()); }
+  float* partial_sums() const;
+
+ private:
+  cuda::Buffer buffer_;
+  cuda::ContextHandle context_ = nullptr;
+  int counters_ = 0;
+};
+
+}  // namespace lutsmith
