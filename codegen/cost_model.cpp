@@ -59,7 +59,7 @@ std::vector<Schedule> all_candidates(const KernelSpec& spec) {
   const TargetTraits& traits = spec.target.traits();
   const WeightPath ring = traits.bulk_copy ? WeightPath::bulk_copy : WeightPath::async_copy;
   const std::pair<WeightPath, int> paths[] = {
-      {WeightPath::registers, 2}, {WeightPath::registers, 4}, {ring, 2}, {ring, 3}, {ring, 4}, {ring, 6}};
+      {WeightPath::registers, 2}, {WeightPath::registers, 3}, {ring, 2}, {ring, 3}, {ring, 4}, {ring, 6}};
   const std::int64_t columns = layout::column_blocks(spec.k);
   std::vector<Schedule> candidates;
   for (int warps = 1; warps <= 16; ++warps) {

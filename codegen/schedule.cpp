@@ -11,20 +11,17 @@ namespace lutsmith {
 namespace {
 
 constexpr int kMaxWarps = 16;
-constexpr int kMaxStages = 8;
+constexpr int kMaxRingStages = 8;
 
 std::unexpected<Error> refuse(std::string message) {
   return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
 }
 
 Result<void> validate_stages(const Schedule& schedule) {
-  const bool registers = schedule.weights == WeightPath::registers;
-  if (registers && schedule.stages != 2 && schedule.stages != 4) {
-    return refuse(
-        fmt::format("stages: {} is not allowed with weights in registers; allowed: 2, 4", schedule.stages));
-  }
-  if (!registers && (schedule.stages < 2 || schedule.stages > kMaxStages)) {
-    return refuse(fmt::format("stages: {} is not allowed; allowed: 2 to {}", schedule.stages, kMaxStages));
+  const int most = schedule.weights == WeightPath::registers ? 3 : kMaxRingStages;
+  if (schedule.stages < 2 || schedule.stages > most) {
+    return refuse(fmt::format("stages: {} is not allowed with weights by {}; allowed: 2 to {}",
+                              schedule.stages, to_string(schedule.weights), most));
   }
   return {};
 }

@@ -15,25 +15,6 @@ struct Activations {
 
   uint4 x[G::kTokenGroups][kVectors];
 
-  /// Tokens and k beyond the matrix read as zero.
-  __device__ __forceinline__ void load(const LaunchArguments& launch, const Cursor<Config>& at, int warp,
-                                       int lane) {
-    if (!at.has_unit(warp)) return;
-    const int column = at.column_block(warp) * layout::kRecordColumns + lane % 4 * 8;
-#pragma unroll
-    for (int group = 0; group < G::kTokenGroups; ++group) {
-      const int row = group * 8 + lane / 4;
-      const int token = at.token_tile * Config::kTileTokens + row;
-      const bool present = row < Config::kTileTokens && token < launch.tokens;
-      const unsigned short* first = launch.activations + token * launch.activation_stride + column;
-#pragma unroll
-      for (int vector = 0; vector < kVectors; ++vector) {
-        const bool inside = present && (G::kWholeColumns || column + vector * 32 < Config::kK);
-        x[group][vector] = inside ? load_activations_16(first + vector * 32) : make_uint4(0, 0, 0, 0);
-      }
-    }
-  }
-
   /// The B registers of an mma of the unit.
   __device__ __forceinline__ unsigned int b0(int group, int mma) const {
     return mma % 2 == 0 ? x[group][mma / 2].x : x[group][mma / 2].z;
@@ -41,6 +22,50 @@ struct Activations {
   __device__ __forceinline__ unsigned int b1(int group, int mma) const {
     return mma % 2 == 0 ? x[group][mma / 2].y : x[group][mma / 2].w;
   }
+};
+
+/// Loads the activations of one warp.
+template <class Config>
+class ActivationLoader {
+ public:
+  using G = Geometry<Config>;
+
+  __device__ __forceinline__ ActivationLoader(const LaunchArguments& launch, int warp, int lane)
+      : launch_(launch), first_column_(warp * layout::kRecordColumns + lane % 4 * 8), lane_(lane) {}
+
+  /// Turns to a tile of tokens.
+  __device__ __forceinline__ void find_tokens(int token_tile) {
+#pragma unroll
+    for (int group = 0; group < G::kTokenGroups; ++group) {
+      const int row = group * 8 + lane_ / 4;
+      const int token = token_tile * Config::kTileTokens + row;
+      present_[group] = row < Config::kTileTokens && token < launch_.tokens;
+      first_[group] = launch_.activations + token * launch_.activation_stride + first_column_;
+    }
+  }
+
+  /// The activations of a step. Tokens and k beyond the matrix read as zero.
+  __device__ __forceinline__ void load(Activations<Config>& to, int step) const {
+    const int column = step * Config::kWarps * layout::kRecordColumns;
+#pragma unroll
+    for (int group = 0; group < G::kTokenGroups; ++group) {
+#pragma unroll
+      for (int vector = 0; vector < Activations<Config>::kVectors; ++vector) {
+        const int offset = column + vector * 32;
+        const bool inside = present_[group] && (kNoRaggedEnd || first_column_ + offset < Config::kK);
+        to.x[group][vector] = inside ? load_activations_16(first_[group] + offset) : make_uint4(0, 0, 0, 0);
+      }
+    }
+  }
+
+ private:
+  static constexpr bool kNoRaggedEnd = G::kWholeColumns && G::kWholeSteps;
+
+  const LaunchArguments& launch_;
+  const unsigned short* first_[G::kTokenGroups];
+  bool present_[G::kTokenGroups];
+  int first_column_;
+  int lane_;
 };
 
 }  // namespace lutsmith::device

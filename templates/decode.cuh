@@ -30,7 +30,7 @@ class Decode {
     const int token_tiles = (launch.tokens + Config::kTileTokens - 1) / Config::kTileTokens;
     const int first = K::first_step(launch, static_cast<int>(blockIdx.x));
     const int end = K::first_step(launch, static_cast<int>(blockIdx.x) + 1);
-    const Cursor<Config> start(first, end - first, token_tiles);
+    const Walk<Config> start(first, end - first, token_tiles);
 
     Weights weights(shared + kRingOffset, launch.weights, start, warp, lane);
     weights.prime();
@@ -51,20 +51,25 @@ class Decode {
   static constexpr int kRingOffset =
       shared_memory::ring_offset(Config::kBits, Config::kTileRows, Config::kTileTokens, Config::kWarps);
 
-  /// A warp's activations stay in registers for the whole launch where a tile has at most two steps.
-  static constexpr bool kResident = G::kStepsPerTile <= 2;
+  /// Activations of two steps are in registers: slot i has those of the i-th step from the start and
+  /// every second one after it. Where a tile has at most two steps they stay there for the whole
+  /// launch, unless there are several tiles of tokens.
   static constexpr int kActivationSlots = G::kStepsPerTile == 1 ? 1 : 2;
+  static constexpr bool kResident = G::kStepsPerTile <= 2;
+
+  /// An mma waits for the sum it adds to, so few sums are doubled to have more of them under way.
+  static constexpr int kChains = G::kRecords * G::kTokenGroups == 1 ? 2 : 1;
 
   using Sums = float[G::kRecords][G::kTokenGroups][4];
 
   __device__ __forceinline__ Decode(const LaunchArguments& launch, unsigned char* shared,
-                                    const Cursor<Config>& start, int warp, int lane)
+                                    const Walk<Config>& start, int warp, int lane)
       : launch_(launch),
         table_(shared),
         reduction_(reinterpret_cast<float*>(shared + kTableBytes)),
         at_(start),
-        activations_ahead_(start),
-        segment_start_(start.step),
+        loader_(launch, warp, lane),
+        ahead_(start),
         warp_(warp),
         lane_(lane) {
     clear(sums_);
@@ -72,42 +77,66 @@ class Decode {
 
   static __device__ __forceinline__ void clear(Sums& sums) {
 #pragma unroll
-    for (int i = 0; i < G::kRecords * G::kTokenGroups * 4; ++i) {
-      sums[i / 4 / G::kTokenGroups][i / 4 % G::kTokenGroups][i % 4] = 0;
+    for (int record = 0; record < G::kRecords; ++record) {
+#pragma unroll
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sums[record][group][c] = 0;
+      }
     }
   }
 
   __device__ __forceinline__ void load_first_activations() {
+    loader_.find_tokens(ahead_.token_tile);
 #pragma unroll
     for (int slot = 0; slot < kActivationSlots; ++slot) load_activations(slot);
   }
 
   __device__ __forceinline__ void load_activations(int slot) {
-    activations_[slot].load(launch_, activations_ahead_, warp_, lane_);
-    activations_ahead_.advance();
+    loader_.load(activations_[slot], ahead_.step);
+    if (ahead_.advance() && ahead_.token_tiles > 1) loader_.find_tokens(ahead_.token_tile);
   }
 
+  /// Segment by segment: the part of a tile that lies in this partition.
   __device__ __forceinline__ void multiply(Weights& weights) {
-    while (!at_.at_end()) {
-#pragma unroll
-      for (int slot = 0; slot < Weights::kSlots; ++slot) {
-        if (at_.at_end()) break;
-        step(weights, slot);
-      }
+    int slot = 0;
+    while (at_.steps_left > 0) {
+      const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
+      const bool reaches_end = at_.step + steps == G::kStepsPerTile;
+      multiply_steps(weights, steps, reaches_end, slot);
+      finish_segment(at_.step == 0 && reaches_end);
+      at_.steps_left -= steps;
+      at_.next_tile();
     }
   }
 
-  /// `slot` is a constant once the loop is unrolled, and so are the registers it names.
-  __device__ __forceinline__ void step(Weights& weights, int slot) {
+  /// Slots name registers, so the two steps of the loop are written out; it begins with the slot at
+  /// which the last segment ended.
+  __device__ __forceinline__ void multiply_steps(Weights& weights, int steps, bool reaches_end, int& slot) {
+    do {
+      if (slot == 0) {
+        step(weights, 0, steps == 1 && reaches_end);
+        slot = 1;
+        if (--steps == 0) return;
+      }
+      step(weights, 1, steps == 1 && reaches_end);
+      slot = 0;
+    } while (--steps > 0);
+  }
+
+  __device__ __forceinline__ void step(Weights& weights, int slot, bool last_of_tile) {
+    constexpr int kLastStepWarps = G::kColumnBlocks - (G::kStepsPerTile - 1) * Config::kWarps;
     Activations<Config>& activations = activations_[slot % kActivationSlots];
-    if (at_.has_unit(warp_)) {
-      if (kResident && at_.token_tiles > 1) activations.load(launch_, at_, warp_, lane_);
-      accumulate(weights.take(slot), activations);
+    const bool has_unit = G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps;
+    if constexpr (Weights::kRefillsEarly) {
+      const typename Weights::Unit unit = weights.take(slot);
+      weights.release(slot, 0);
+      if (has_unit) accumulate(unit, activations);
+    } else {
+      if (has_unit) accumulate(weights.take(slot), activations);
+      weights.release(slot, consumed());
     }
-    weights.release(slot, consumed());
-    if constexpr (!kResident) load_activations(slot % kActivationSlots);
-    if (at_.last_of_tile() || at_.steps_left == 1) finish_segment();
-    at_.advance();
+    if (!kResident || at_.token_tiles > 1) load_activations(slot % kActivationSlots);
   }
 
   /// A number that depends on every code of the unit just multiplied.
@@ -120,66 +149,64 @@ class Decode {
 
   template <class Unit>
   __device__ __forceinline__ void accumulate(const Unit& unit, const Activations<Config>& activations) {
-    if constexpr (G::kPerChannel) {
-      multiply_group(sums_, unit, activations, 0, layout::kMmaPerRecord);
-    } else {
-      constexpr int kGroupMma = layout::kMmaPerRecord / G::kUnitGroups;
+    constexpr int kGroups = G::kPerChannel ? 1 : G::kUnitGroups;
+    constexpr int kGroupMma = layout::kMmaPerRecord / kGroups;
 #pragma unroll
-      for (int group = 0; group < G::kUnitGroups; ++group) {
-        Sums products;
-        clear(products);
-        multiply_group(products, unit, activations, group * kGroupMma, kGroupMma);
-        add_scaled(unit, products, group);
+    for (int group = 0; group < kGroups; ++group) {
+      Sums products[kChains];
+#pragma unroll
+      for (int chain = 0; chain < kChains; ++chain) clear(products[chain]);
+#pragma unroll
+      for (int mma = group * kGroupMma; mma < (group + 1) * kGroupMma; ++mma) {
+        multiply_mma(products[mma % kChains], unit, activations, mma);
       }
+      add_products(unit, products, group);
     }
   }
 
   template <class Unit>
-  __device__ __forceinline__ void multiply_group(Sums& sums, const Unit& unit,
-                                                 const Activations<Config>& activations, int first_mma,
-                                                 int count) {
-    const unsigned int lane_offset = static_cast<unsigned int>(lane_) * 4;
+  __device__ __forceinline__ void multiply_mma(Sums& products, const Unit& unit,
+                                               const Activations<Config>& activations, int mma) {
 #pragma unroll
-    for (int mma = first_mma; mma < first_mma + count; ++mma) {
+    for (int record = 0; record < G::kRecords; ++record) {
+      unsigned int a[4];
+      Table::look_up(a, table_, unit.nibbles(record, mma), static_cast<unsigned int>(lane_) * 4);
 #pragma unroll
-      for (int record = 0; record < G::kRecords; ++record) {
-        unsigned int a[4];
-        Table::look_up(a, table_, unit.nibbles(record, mma), lane_offset);
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+        multiply_accumulate<Config::kElement>(products[record][group], a, activations.b0(group, mma),
+                                              activations.b1(group, mma));
+      }
+    }
+  }
+
+  /// The scale once per group on the fp32 products, not once per weight; per channel not even here.
+  template <class Unit>
+  __device__ __forceinline__ void add_products(const Unit& unit, const Sums (&products)[kChains],
+                                               int scale_group) {
 #pragma unroll
-        for (int group = 0; group < G::kTokenGroups; ++group) {
-          multiply_accumulate<Config::kElement>(sums[record][group], a, activations.b0(group, mma),
-                                                activations.b1(group, mma));
+    for (int record = 0; record < G::kRecords; ++record) {
+      float scale[2] = {1, 1};  // of rows g and g + 8
+      if constexpr (!G::kPerChannel) {
+        scale[0] = low_to_float<Config::kElement>(unit.scales[record][scale_group]);
+        scale[1] = high_to_float<Config::kElement>(unit.scales[record][scale_group]);
+      }
+#pragma unroll
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          float product = products[0][record][group][c];
+          if constexpr (kChains == 2) product += products[1][record][group][c];
+          sums_[record][group][c] += scale[c / 2] * product;
         }
       }
     }
   }
 
-  /// The scale once per group on the fp32 sums, not once per weight.
-  template <class Unit>
-  __device__ __forceinline__ void add_scaled(const Unit& unit, const Sums& products, int scale_group) {
-#pragma unroll
-    for (int record = 0; record < G::kRecords; ++record) {
-      const unsigned int pair = unit.scales[record][scale_group];
-      const float scale = low_to_float<Config::kElement>(pair);
-      const float scale_8 = high_to_float<Config::kElement>(pair);
-#pragma unroll
-      for (int group = 0; group < G::kTokenGroups; ++group) {
-        float(&sum)[4] = sums_[record][group];
-        const float(&product)[4] = products[record][group];
-        sum[0] += scale * product[0];
-        sum[1] += scale * product[1];
-        sum[2] += scale_8 * product[2];
-        sum[3] += scale_8 * product[3];
-      }
-    }
-  }
-
   /// The partition leaves the tile: its sums go to Y, or to a slot where the tile is cut.
-  __device__ __forceinline__ void finish_segment() {
+  __device__ __forceinline__ void finish_segment(bool whole) {
     float* buffer = reduction_ + buffer_ * kReductionFloats;
     store_sums(buffer + warp_ * Config::kTileTokens * kReductionStride);
     __syncthreads();
-    const bool whole = segment_start_ == 0 && at_.last_of_tile();
     if (whole) {
       for_each_element(
           [&](int element, int row, int token) { write(row, token, add_warps(buffer, row, token)); });
@@ -191,7 +218,6 @@ class Decode {
       fix_up();
     }
     buffer_ ^= 1;
-    segment_start_ = 0;
     clear(sums_);
   }
 
@@ -213,6 +239,7 @@ class Decode {
   /// Calls use(element, row, token) for this thread's elements of the tile.
   template <class Use>
   __device__ __forceinline__ void for_each_element(Use use) const {
+#pragma unroll 1
     for (int element = static_cast<int>(threadIdx.x); element < K::kSlotFloats; element += G::kThreads) {
       use(element, element % Config::kTileRows, element / Config::kTileRows);
     }
@@ -258,11 +285,11 @@ class Decode {
   const LaunchArguments& launch_;
   const unsigned char* table_;
   float* reduction_;
-  Cursor<Config> at_;
-  Cursor<Config> activations_ahead_;
+  Walk<Config> at_;
+  ActivationLoader<Config> loader_;
+  Walk<Config> ahead_;  ///< the step whose activations are loaded next
   Activations<Config> activations_[kActivationSlots];
   Sums sums_;
-  int segment_start_;
   int buffer_ = 0;
   int warp_;
   int lane_;

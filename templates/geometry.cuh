@@ -63,45 +63,85 @@ struct Geometry {
   }
 };
 
-/// Where a warp is in its partition: the tile, and the step within it.
+/// A position in the sequence of steps of one partition.
 template <class Config>
-struct Cursor {
+struct Walk {
   using G = Geometry<Config>;
 
+  int steps_left;  ///< of the partition, the one it stands at included
+  int step;        ///< within the tile
   int row_tile;
   int token_tile;
-  int step;
-  int steps_left;  ///< of the partition, this one included
   int token_tiles;
 
-  __device__ __forceinline__ Cursor(int first_step, int count, int token_tiles_)
-      : steps_left(count), token_tiles(token_tiles_) {
-    const int tile = first_step / G::kStepsPerTile;
-    step = first_step % G::kStepsPerTile;
-    row_tile = tile / token_tiles;
-    token_tile = tile % token_tiles;
+  __device__ __forceinline__ Walk(int first_step, int count, int token_tiles_)
+      : steps_left(count), token_tile(0), token_tiles(token_tiles_) {
+    row_tile = first_step / G::kStepsPerTile;
+    step = first_step - row_tile * G::kStepsPerTile;
+    if (token_tiles > 1) {  // spares decoding a division on its way to the first load
+      token_tile = row_tile % token_tiles;
+      row_tile /= token_tiles;
+    }
   }
 
-  __device__ __forceinline__ bool at_end() const { return steps_left <= 0; }
-  __device__ __forceinline__ bool last_of_tile() const { return step == G::kStepsPerTile - 1; }
   __device__ __forceinline__ int tile() const { return row_tile * token_tiles + token_tile; }
 
-  /// The block of columns this warp takes at this step.
-  __device__ __forceinline__ int column_block(int warp) const { return step * Config::kWarps + warp; }
-
-  /// Whether there is one: the last step of a tile may be ragged.
+  /// Whether a warp has a unit here: the last step of a tile may be ragged.
   __device__ __forceinline__ bool has_unit(int warp) const {
-    return !at_end() && (G::kWholeSteps || column_block(warp) < G::kColumnBlocks);
+    return steps_left > 0 && (G::kWholeSteps || step * Config::kWarps + warp < G::kColumnBlocks);
   }
 
-  __device__ __forceinline__ void advance() {
-    --steps_left;
-    if (++step < G::kStepsPerTile) return;
+  __device__ __forceinline__ void next_tile() {
     step = 0;
     if (++token_tile < token_tiles) return;
     token_tile = 0;
     ++row_tile;
   }
+
+  /// Goes one step on; true when that begins another tile.
+  __device__ __forceinline__ bool advance() {
+    --steps_left;
+    if (++step < G::kStepsPerTile) return false;
+    next_tile();
+    return true;
+  }
+};
+
+/// The units of one warp, one after another.
+template <class Config>
+class UnitWalk {
+ public:
+  using G = Geometry<Config>;
+
+  __device__ __forceinline__ UnitWalk(const unsigned char* weights, const Walk<Config>& first, int warp)
+      : weights_(weights), walk_(first), warp_(warp) {
+    unit_ = weights_ + G::unit_offset(walk_.row_tile, column_block());
+  }
+
+  __device__ __forceinline__ bool at_end() const { return walk_.steps_left <= 0; }
+  __device__ __forceinline__ bool has_unit() const { return walk_.has_unit(warp_); }
+  __device__ __forceinline__ const unsigned char* unit() const { return unit_; }
+
+  /// The scales of the unit's first record, where they stand in the plane.
+  __device__ __forceinline__ const unsigned char* plane_scales() const {
+    return weights_ + G::plane_scales_offset(walk_.row_tile, G::plane_group(column_block()));
+  }
+
+  __device__ __forceinline__ void advance() {
+    if (walk_.advance()) {
+      unit_ = weights_ + G::unit_offset(walk_.row_tile, warp_);
+    } else {
+      unit_ += Config::kWarps * G::kBlockBytes;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int column_block() const { return walk_.step * Config::kWarps + warp_; }
+
+  const unsigned char* weights_;
+  const unsigned char* unit_;
+  Walk<Config> walk_;
+  int warp_;
 };
 
 }  // namespace lutsmith::device

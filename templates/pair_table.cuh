@@ -28,6 +28,7 @@ struct PairTable {
   static __device__ __forceinline__ void fill(unsigned char* shared, const Parameter& parameter, int thread,
                                               int threads) {
     constexpr int kVectors = 8;  // 16-byte stores for the 32 copies of an entry
+#pragma unroll 1
     for (int i = thread; i < static_cast<int>(kLevels * kLevels) * kVectors; i += threads) {
       const unsigned int code = static_cast<unsigned int>(i) / kVectors;
       const unsigned int even = code % kLevels;

@@ -62,6 +62,7 @@ struct StreamK {
   static __device__ __forceinline__ float add_parts(const LaunchArguments& launch, int tile,
                                                     int first_partition, int parts, int element) {
     float sum = load_partial_sum(slot(launch, first_partition, tile) + element);
+#pragma unroll 1
     for (int part = 1; part < parts; ++part) {
       sum += load_partial_sum(slot(launch, first_partition + part, tile) + element);
     }

@@ -22,12 +22,6 @@ struct RingStage {
   static constexpr int kPlaneBytes = kBytes - kUnitBytes;
   static_assert(kUnitBytes % 16 == 0 && kBytes % 16 == 0, "copies move multiples of 16 bytes");
 
-  /// Where the unit's plane scales come from.
-  static __device__ __forceinline__ const unsigned char* plane_scales(const unsigned char* weights,
-                                                                      int row_tile, int column_block) {
-    return weights + G::plane_scales_offset(row_tile, G::plane_group(column_block));
-  }
-
   static __device__ __forceinline__ void read(Unit& unit, const unsigned char* stage, int lane) {
     unit.for_each_vector(lane, [&](unsigned int* words, int offset, int count) {
       if (count == 4) {

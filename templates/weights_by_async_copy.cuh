@@ -15,26 +15,23 @@ class WeightStream {
   using Unit = WeightUnit<Config>;
   using Stage = RingStage<Config>;
 
-  static constexpr int kSlots = 2;
+  static constexpr bool kRefillsEarly = false;
 
   __device__ __forceinline__ WeightStream(unsigned char* shared, const unsigned char* weights,
-                                          const Cursor<Config>& first, int warp, int lane)
-      : ring_(shared + warp * Config::kStages * Stage::kBytes),
-        weights_(weights),
-        ahead_(first),
-        warp_(warp),
-        lane_(lane) {}
+                                          const Walk<Config>& first, int warp, int lane)
+      : ring_(shared + warp * Config::kStages * Stage::kBytes), ahead_(weights, first, warp), lane_(lane) {}
 
   __device__ __forceinline__ void prime() {
 #pragma unroll
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
 
-  __device__ __forceinline__ const Unit& take(int) {
+  __device__ __forceinline__ Unit take(int) const {
     wait_copies<Config::kStages - 1>();
     __syncwarp();  // a lane reads what other lanes copied
-    Stage::read(unit_, ring_ + stage_ * Stage::kBytes, lane_);
-    return unit_;
+    Unit unit;
+    Stage::read(unit, ring_ + stage_ * Stage::kBytes, lane_);
+    return unit;
   }
 
   /// Refills the stage of this step, whether it had a unit or not. `sum` depends on the unit taken.
@@ -45,13 +42,11 @@ class WeightStream {
 
  private:
   __device__ __forceinline__ void copy(int stage) {
-    if (ahead_.has_unit(warp_)) {
-      const int column_block = ahead_.column_block(warp_);
+    if (ahead_.has_unit()) {
       unsigned char* to = ring_ + stage * Stage::kBytes;
-      copy_bytes<Stage::kUnitBytes>(to, weights_ + G::unit_offset(ahead_.row_tile, column_block));
+      copy_bytes<Stage::kUnitBytes>(to, ahead_.unit());
       if constexpr (Stage::kPlaneScales) {
-        copy_bytes<Stage::kPlaneBytes>(to + Stage::kUnitBytes,
-                                       Stage::plane_scales(weights_, ahead_.row_tile, column_block));
+        copy_bytes<Stage::kPlaneBytes>(to + Stage::kUnitBytes, ahead_.plane_scales());
       }
     }
     commit_copies();  // a group for every step, so that the count of groups is the count of steps
@@ -69,12 +64,9 @@ class WeightStream {
   }
 
   unsigned char* ring_;
-  const unsigned char* weights_;
-  Cursor<Config> ahead_;
-  int warp_;
+  UnitWalk<Config> ahead_;
   int lane_;
   int stage_ = 0;
-  Unit unit_;
 };
 
 }  // namespace lutsmith::device

@@ -15,16 +15,14 @@ class WeightStream {
   using Unit = WeightUnit<Config>;
   using Stage = RingStage<Config>;
 
-  static constexpr int kSlots = 2;
+  static constexpr bool kRefillsEarly = false;
   static constexpr int kRingBytes = Config::kWarps * Config::kStages * Stage::kBytes;
 
   __device__ __forceinline__ WeightStream(unsigned char* shared, const unsigned char* weights,
-                                          const Cursor<Config>& first, int warp, int lane)
+                                          const Walk<Config>& first, int warp, int lane)
       : ring_(shared + warp * Config::kStages * Stage::kBytes),
         barriers_(reinterpret_cast<Mbarrier*>(shared + kRingBytes) + warp * Config::kStages),
-        weights_(weights),
-        ahead_(first),
-        warp_(warp),
+        ahead_(weights, first, warp),
         lane_(lane) {}
 
   __device__ __forceinline__ void prime() {
@@ -38,10 +36,11 @@ class WeightStream {
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
 
-  __device__ __forceinline__ const Unit& take(int) {
+  __device__ __forceinline__ Unit take(int) const {
     wait_barrier(barriers_ + stage_, parity_);
-    Stage::read(unit_, ring_ + stage_ * Stage::kBytes, lane_);
-    return unit_;
+    Unit unit;
+    Stage::read(unit, ring_ + stage_ * Stage::kBytes, lane_);
+    return unit;
   }
 
   /// Refills the stage of this step, whether it had a unit or not. `sum` depends on the unit taken.
@@ -55,17 +54,17 @@ class WeightStream {
 
  private:
   __device__ __forceinline__ void copy(int stage) {
-    Mbarrier* barrier = barriers_ + stage;
-    if (lane_ == 0 && !ahead_.at_end() && !ahead_.has_unit(warp_)) {
-      arrive_expecting(barrier, 0);  // a phase for every step, so that the parity counts steps
-    } else if (lane_ == 0 && !ahead_.at_end()) {
-      const int column_block = ahead_.column_block(warp_);
-      unsigned char* to = ring_ + stage * Stage::kBytes;
-      arrive_expecting(barrier, Stage::kBytes);
-      copy_bulk(to, weights_ + G::unit_offset(ahead_.row_tile, column_block), Stage::kUnitBytes, barrier);
-      if constexpr (Stage::kPlaneScales) {
-        copy_bulk(to + Stage::kUnitBytes, Stage::plane_scales(weights_, ahead_.row_tile, column_block),
-                  Stage::kPlaneBytes, barrier);
+    if (lane_ == 0 && !ahead_.at_end()) {
+      Mbarrier* barrier = barriers_ + stage;
+      if (ahead_.has_unit()) {
+        unsigned char* to = ring_ + stage * Stage::kBytes;
+        arrive_expecting(barrier, Stage::kBytes);
+        copy_bulk(to, ahead_.unit(), Stage::kUnitBytes, barrier);
+        if constexpr (Stage::kPlaneScales) {
+          copy_bulk(to + Stage::kUnitBytes, ahead_.plane_scales(), Stage::kPlaneBytes, barrier);
+        }
+      } else {
+        arrive_expecting(barrier, 0);  // a phase for every step, so that the parity counts steps
       }
     }
     ahead_.advance();
@@ -73,13 +72,10 @@ class WeightStream {
 
   unsigned char* ring_;
   Mbarrier* barriers_;
-  const unsigned char* weights_;
-  Cursor<Config> ahead_;
-  int warp_;
+  UnitWalk<Config> ahead_;
   int lane_;
   int stage_ = 0;
   unsigned int parity_ = 0;
-  Unit unit_;
 };
 
 }  // namespace lutsmith::device

@@ -3,8 +3,9 @@
 #include "templates/memory.cuh"
 #include "templates/weight_unit.cuh"
 
-// Weights by 16-byte loads straight into registers, kStages units ahead of use. No shared memory is
-// spent and none of its bandwidth; the registers limit how far ahead.
+// Weights by 16-byte loads straight into registers, two units ahead of use. No shared memory is spent
+// and none of its bandwidth; the registers limit how far ahead. With 3 stages a slot is refilled before
+// its unit is used, from a copy, so that two units are always under way; with 2 after.
 
 namespace lutsmith::device {
 
@@ -14,60 +15,55 @@ class WeightStream {
   using G = Geometry<Config>;
   using Unit = WeightUnit<Config>;
 
-  /// The main loop unrolls by this, so that slots are registers.
-  static constexpr int kSlots = Config::kStages;
+  static constexpr bool kRefillsEarly = Config::kStages == 3;
+  static constexpr int kSlots = 2;
 
   __device__ __forceinline__ WeightStream(unsigned char*, const unsigned char* weights,
-                                          const Cursor<Config>& first, int warp, int lane)
-      : weights_(weights), ahead_(first), warp_(warp), lane_(lane) {}
+                                          const Walk<Config>& first, int warp, int lane)
+      : ahead_(weights, first, warp), lane_(lane) {}
 
-  /// Starts the first kStages loads. Touches nothing but weights.
+  /// Starts the first loads. Touches nothing but weights.
   __device__ __forceinline__ void prime() {
 #pragma unroll
     for (int slot = 0; slot < kSlots; ++slot) load(slot);
   }
 
-  /// The unit of the step that `slot` holds; valid when the cursor of that step has one.
-  __device__ __forceinline__ const Unit& take(int slot) { return units_[slot]; }
+  /// The unit in `slot`, which is the parity of its step in the partition.
+  __device__ __forceinline__ Unit take(int slot) const { return units_[slot]; }
 
-  /// Refills `slot` with the unit kStages steps on.
+  /// Refills `slot` with the unit two steps on.
   __device__ __forceinline__ void release(int slot, float) { load(slot); }
 
  private:
   __device__ __forceinline__ void load(int slot) {
-    if (ahead_.has_unit(warp_)) {
-      const int column_block = ahead_.column_block(warp_);
-      const unsigned char* unit = weights_ + G::unit_offset(ahead_.row_tile, column_block);
+    if (ahead_.has_unit()) {
       units_[slot].for_each_vector(lane_, [&](unsigned int* words, int offset, int count) {
         if (count == 4) {
-          const uint4 vector = load_weights_16(unit + offset);
+          const uint4 vector = load_weights_16(ahead_.unit() + offset);
           words[0] = vector.x, words[1] = vector.y, words[2] = vector.z, words[3] = vector.w;
         } else {
-          const uint2 vector = load_weights_8(unit + offset);
+          const uint2 vector = load_weights_8(ahead_.unit() + offset);
           words[0] = vector.x, words[1] = vector.y;
         }
       });
+      const unsigned char* scales = first_scales() + lane_ / 4 * 4;
       units_[slot].for_each_scale([&](unsigned int& word, int record, int group) {
-        word = load_scales_4(scales(unit, column_block, record, group) + lane_ / 4 * 4);
+        constexpr int kNextRecord = G::kScalesInRecord ? G::kRecordBytes : layout::kGroupScaleBytes;
+        word = load_scales_4(scales + record * kNextRecord + group * layout::kGroupScaleBytes);
       });
     }
     ahead_.advance();
   }
 
-  __device__ __forceinline__ const unsigned char* scales(const unsigned char* unit, int column_block,
-                                                         int record, int group) const {
-    if constexpr (G::kScalesInRecord) {
-      return unit + record * G::kRecordBytes + layout::code_bytes(Config::kBits) +
-             group * layout::kGroupScaleBytes;
+  __device__ __forceinline__ const unsigned char* first_scales() const {
+    if constexpr (G::kScalesInRecord || G::kPerChannel) {
+      return ahead_.unit() + layout::code_bytes(Config::kBits);
     } else {
-      return weights_ + G::plane_scales_offset(ahead_.row_tile, G::plane_group(column_block)) +
-             record * layout::kGroupScaleBytes;
+      return ahead_.plane_scales();
     }
   }
 
-  const unsigned char* weights_;
-  Cursor<Config> ahead_;
-  int warp_;
+  UnitWalk<Config> ahead_;
   int lane_;
   Unit units_[kSlots];
 };

@@ -31,7 +31,7 @@ struct Schedule {
   int tile_tokens = 8;   ///< 1, 8 or 16
   int warps = 8;         ///< 1..16
   WeightPath weights = WeightPath::registers;
-  int stages = 2;        ///< units in flight per warp: 2 for registers, 2..8 for the rings
+  int stages = 2;        ///< units a warp holds, under way or in use: 2..3 in registers, 2..8 in a ring
   int blocks_per_multiprocessor = 1;  ///< resident blocks the register budget is cut for: 1..4
   bool dependent_launch = false;      ///< programmatic dependent launch (sm_90 and later)
 
