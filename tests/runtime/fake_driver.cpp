@@ -1,0 +1,169 @@
+#include "fake_driver.h"
+
+#include <cstring>
+#include <vector>
+
+#define FAKE extern "C" __attribute__((visibility("default")))
+
+using namespace lutsmith;        // NOLINT(google-build-using-namespace): the whole file is a stand-in
+using namespace lutsmith::cuda;  // NOLINT(google-build-using-namespace)
+
+namespace {
+
+FakeDriverState state;
+thread_local ContextHandle current = nullptr;
+thread_local std::vector<ContextHandle> below;  // what context_push covered
+char anything[8];                               // handles point here
+
+template <class Handle>
+Handle handle(int which) {
+  return reinterpret_cast<Handle>(&anything[which]);
+}
+
+}  // namespace
+
+FAKE FakeDriverState* fake_driver_state() { return &state; }
+
+FAKE Status cuInit(unsigned int) { return 0; }
+FAKE Status cuDriverGetVersion(int* version) {
+  *version = state.version;
+  return 0;
+}
+FAKE Status cuGetErrorName(Status status, const char** name) {
+  *name = status == 209 ? "CUDA_ERROR_NO_BINARY_FOR_GPU" : "CUDA_ERROR_FAKE";
+  return 0;
+}
+FAKE Status cuGetErrorString(Status, const char** text) {
+  *text = "as the test wanted";
+  return 0;
+}
+FAKE Status cuDeviceGetCount(int* count) {
+  *count = 1;
+  return 0;
+}
+FAKE Status cuDeviceGet(DeviceHandle* device, int ordinal) {
+  *device = ordinal;
+  return ordinal == 0 ? 0 : 101;
+}
+FAKE Status cuDeviceGetName(char* name, int length, DeviceHandle) {
+  std::strncpy(name, "Stand-in", static_cast<std::size_t>(length));
+  return 0;
+}
+FAKE Status cuDeviceGetAttribute(int* value, DeviceAttribute attribute, DeviceHandle) {
+  switch (attribute) {
+    case DeviceAttribute::compute_capability_major:
+      *value = 9;
+      return 0;
+    case DeviceAttribute::multiprocessors:
+      *value = state.multiprocessors;
+      return 0;
+    case DeviceAttribute::shared_bytes_per_block_optin:
+      *value = state.shared_bytes_per_block;
+      return 0;
+    default:
+      *value = 0;
+      return 0;
+  }
+}
+FAKE Status cuDeviceTotalMem_v2(std::size_t* bytes, DeviceHandle) {
+  *bytes = 1U << 30U;
+  return 0;
+}
+FAKE Status cuDevicePrimaryCtxRetain(ContextHandle* context, DeviceHandle) {
+  *context = handle<ContextHandle>(0);
+  return 0;
+}
+FAKE Status cuCtxGetCurrent(ContextHandle* context) {
+  *context = current;
+  return 0;
+}
+FAKE Status cuCtxSetCurrent(ContextHandle context) {
+  current = context;
+  return 0;
+}
+FAKE Status cuCtxPushCurrent_v2(ContextHandle context) {
+  below.push_back(current);
+  current = context;
+  return 0;
+}
+FAKE Status cuCtxPopCurrent_v2(ContextHandle* context) {
+  *context = current;
+  current = below.back();
+  below.pop_back();
+  return 0;
+}
+FAKE Status cuCtxSynchronize() { return 0; }
+FAKE Status cuCtxGetDevice(DeviceHandle* device) {
+  *device = 0;
+  return current != nullptr ? 0 : 201;
+}
+FAKE Status cuCtxGetId(ContextHandle, unsigned long long* id) {
+  *id = 1;
+  return 0;
+}
+FAKE Status cuMemAlloc_v2(DevicePointer* pointer, std::size_t bytes) {
+  ++state.allocations;
+  state.allocated_bytes = bytes;
+  *pointer = 0x10000;
+  return 0;
+}
+FAKE Status cuMemFree_v2(DevicePointer) {
+  ++state.frees;
+  return 0;
+}
+FAKE Status cuMemsetD8_v2(DevicePointer, unsigned char, std::size_t bytes) {
+  state.zeroed_bytes = bytes;
+  return 0;
+}
+FAKE Status cuModuleLoadDataEx(ModuleHandle* module, const void*, unsigned int, int*, void**) {
+  ++state.module_loads;
+  *module = handle<ModuleHandle>(1);
+  return state.module_load_status;
+}
+FAKE Status cuModuleUnload(ModuleHandle) { return 0; }
+FAKE Status cuModuleGetFunction(FunctionHandle* function, ModuleHandle, const char*) {
+  *function = handle<FunctionHandle>(2);
+  return 0;
+}
+FAKE Status cuFuncSetAttribute(FunctionHandle, FunctionAttribute attribute, int value) {
+  if (attribute == FunctionAttribute::max_dynamic_shared_bytes) state.max_dynamic_shared = value;
+  return 0;
+}
+FAKE Status cuLaunchKernelEx(const LaunchConfiguration* configuration, FunctionHandle, void** parameters,
+                             void**) {
+  ++state.launches;
+  state.configuration = *configuration;
+  if (configuration->attribute_count > 0) state.attribute = configuration->attributes[0];
+  state.launch_context = current;
+  std::memcpy(state.parameter.data(), parameters[0], state.parameter.size());
+  return state.launch_status;
+}
+
+// The rest of the interface must be there, and is not used.
+#define UNUSED_CALL(name) \
+  FAKE Status name() { return 801; }
+UNUSED_CALL(cuMemGetInfo_v2)
+UNUSED_CALL(cuMemsetD8Async)
+UNUSED_CALL(cuMemcpyHtoD_v2)
+UNUSED_CALL(cuMemcpyDtoH_v2)
+UNUSED_CALL(cuMemcpyHtoDAsync_v2)
+UNUSED_CALL(cuMemcpyDtoHAsync_v2)
+UNUSED_CALL(cuMemcpyDtoDAsync_v2)
+UNUSED_CALL(cuStreamCreate)
+UNUSED_CALL(cuStreamDestroy_v2)
+UNUSED_CALL(cuStreamSynchronize)
+UNUSED_CALL(cuStreamWaitEvent)
+UNUSED_CALL(cuStreamBeginCapture_v2)
+UNUSED_CALL(cuStreamEndCapture)
+UNUSED_CALL(cuEventCreate)
+UNUSED_CALL(cuEventDestroy_v2)
+UNUSED_CALL(cuEventRecord)
+UNUSED_CALL(cuEventSynchronize)
+UNUSED_CALL(cuEventElapsedTime)
+UNUSED_CALL(cuGraphDestroy)
+UNUSED_CALL(cuGraphGetNodes)
+UNUSED_CALL(cuGraphInstantiateWithFlags)
+UNUSED_CALL(cuGraphLaunch)
+UNUSED_CALL(cuGraphExecDestroy)
+UNUSED_CALL(cuFuncGetAttribute)
+UNUSED_CALL(cuOccupancyMaxActiveBlocksPerMultiprocessor)

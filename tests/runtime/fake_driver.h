@@ -1,0 +1,34 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+
+#include "runtime/driver_api.h"
+
+namespace lutsmith {
+
+/// What the stand-in driver was asked, and how it is to answer.
+struct FakeDriverState {
+  int version = 13000;
+  int shared_bytes_per_block = 232448;
+  int multiprocessors = 132;
+  cuda::Status module_load_status = 0;
+  cuda::Status launch_status = 0;
+
+  int allocations = 0;
+  int frees = 0;
+  int module_loads = 0;
+  int launches = 0;
+  int max_dynamic_shared = 0;
+  std::size_t allocated_bytes = 0;
+  std::size_t zeroed_bytes = 0;
+  cuda::LaunchConfiguration configuration{};  ///< of the last launch
+  cuda::LaunchAttribute attribute{};
+  cuda::ContextHandle launch_context = nullptr;
+  std::array<std::byte, 1096> parameter{};
+};
+
+}  // namespace lutsmith
+
+extern "C" lutsmith::FakeDriverState* fake_driver_state();

@@ -1,0 +1,338 @@
+#include "runtime/kernel_provider.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <barrier>
+#include <set>
+#include <thread>
+
+#include "cache/memory_store.h"
+#include "synthetic_cubin.h"
+
+namespace lutsmith {
+namespace {
+
+using testing::HasSubstr;
+
+/// What the stand-in compiler does, seen and steered by a test.
+struct CompilerScript {
+  std::atomic<int> compiles{0};
+  std::atomic<bool> fails{false};
+  std::function<void()> during = [] {};
+  std::string identity = "stand-in 1";
+};
+
+class StandInCompiler final : public Compiler {
+ public:
+  explicit StandInCompiler(CompilerScript& script) : script_(script) {}
+  const std::string& identity() const override { return script_.identity; }
+  std::string options(Target /*target*/) const override { return "-plain\n"; }
+  Result<CompiledKernel> compile(const std::string& /*source*/, Target target,
+                                 const std::string& kernel) const override {
+    ++script_.compiles;
+    script_.during();
+    if (script_.fails) {
+      return std::unexpected(Error{ErrorCode::compilation_failed, "the stand-in refuses", "its log"});
+    }
+    return CompiledKernel{.cubin = synthetic_cubin(target, kernel),
+                          .registers = 99,
+                          .static_shared_bytes = 16,
+                          .spill_bytes = 8,
+                          .log = {}};
+  }
+
+ private:
+  CompilerScript& script_;
+};
+
+/// A store that another provider may share, and that can be made to fail.
+struct SharedStore {
+  cache::MemoryStore entries;
+  std::atomic<bool> fails{false};
+  std::atomic<cache::LookupState> answer{cache::LookupState::hit};
+};
+
+class StandInStore final : public cache::Store {
+ public:
+  explicit StandInStore(SharedStore& shared) : shared_(shared) {}
+  Result<cache::Lookup> get(const cache::Key& key) override {
+    if (shared_.fails) return std::unexpected(broken());
+    if (shared_.answer != cache::LookupState::hit) {
+      cache::Lookup lookup;
+      lookup.state = shared_.answer;
+      lookup.note = "the stand-in entry is odd";
+      return lookup;
+    }
+    return shared_.entries.get(key);
+  }
+  Result<void> put(const cache::Key& key, const cache::Entry& entry) override {
+    if (shared_.fails) return std::unexpected(broken());
+    return shared_.entries.put(key, entry);
+  }
+  Result<bool> remove(const cache::Key& key) override { return shared_.entries.remove(key); }
+  Result<void> scan(const std::function<bool(const cache::StoredEntry&)>& visit) override {
+    return shared_.entries.scan(visit);
+  }
+
+ private:
+  static Error broken() { return {ErrorCode::io_error, "No space left on device", ""}; }
+  SharedStore& shared_;
+};
+
+class KernelProviderTest : public testing::Test {
+ protected:
+  std::unique_ptr<KernelProvider> provider(bool with_store = true) {
+    SourceGenerator sources;
+    sources.schedules = [](const KernelSpec&) -> Result<std::vector<Schedule>> {
+      return std::vector{Schedule{.warps = 4}, Schedule{.warps = 8}};
+    };
+    sources.render = [this](const KernelSpec& spec, const Schedule& schedule) -> Result<Source> {
+      ++renders_;
+      Source source{
+          .text = describe(spec) + std::to_string(schedule.warps), .kernel_name = "kern", .launch = {}};
+      source.launch.threads = 32 * schedule.warps;
+      return source;
+    };
+    return std::make_unique<KernelProvider>(sources, std::make_unique<StandInCompiler>(script_),
+                                            with_store ? std::make_unique<StandInStore>(store_) : nullptr,
+                                            [this](LogLevel, std::string_view text) {
+                                              const std::lock_guard lock(log_mutex_);
+                                              log_.emplace_back(text);
+                                            });
+  }
+
+  static Request request(std::int64_t n = 4096) {
+    return {.spec = {.n = n, .k = 4096, .target = Target()}, .schedule = {}};
+  }
+
+  int stored() {
+    int count = 0;
+    EXPECT_TRUE(store_.entries.scan([&](const cache::StoredEntry&) { return ++count > 0; }).has_value());
+    return count;
+  }
+
+  CompilerScript script_;
+  SharedStore store_;
+  std::atomic<int> renders_{0};
+  std::mutex log_mutex_;
+  std::vector<std::string> log_;
+};
+
+TEST_F(KernelProviderTest, FirstRequestCompilesTheNextIsAnsweredFromMemory) {
+  const auto kernels = provider();
+  const Result<CompileResult> first = kernels->compile(request());
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(first->origin, Origin::compiled);
+  EXPECT_EQ(first->schedule.warps, 4) << "the first candidate";
+  EXPECT_EQ(first->artifact->launch.threads, 128);
+  EXPECT_EQ(first->artifact->registers, 99);
+  EXPECT_EQ(first->artifact->key.size(), 64U);
+  const Result<CompileResult> second = kernels->compile(request());
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(second->origin, Origin::memory);
+  EXPECT_EQ(second->artifact, first->artifact);
+  EXPECT_EQ(script_.compiles, 1);
+  EXPECT_EQ(renders_, 1) << "a known request is not rendered again";
+}
+
+TEST_F(KernelProviderTest, AnotherProcessFindsTheWholeArtifactInTheStore) {
+  const Result<CompileResult> compiled = provider()->compile(request());
+  const Result<CompileResult> restored = provider()->compile(request());
+  ASSERT_TRUE(compiled.has_value() && restored.has_value());
+  EXPECT_EQ(restored->origin, Origin::disk);
+  EXPECT_EQ(restored->artifact->key, compiled->artifact->key);
+  EXPECT_EQ(restored->artifact->cubin, compiled->artifact->cubin);
+  EXPECT_EQ(restored->artifact->registers, 99);
+  EXPECT_EQ(restored->artifact->static_shared_bytes, 16);
+  EXPECT_EQ(restored->artifact->spill_bytes, 8);
+  EXPECT_EQ(restored->artifact->kernel_name, "kern");
+  EXPECT_EQ(restored->artifact->launch.threads, 128);
+  EXPECT_EQ(script_.compiles, 1);
+}
+
+TEST_F(KernelProviderTest, SixteenThreadsOneCompile) {
+  constexpr int kThreads = 16;
+  const auto kernels = provider();
+  // The one compile ends only when every thread has rendered and can do nothing more but wait for it.
+  script_.during = [this] {
+    while (renders_ < kThreads) std::this_thread::yield();
+  };
+  std::barrier start(kThreads);
+  std::mutex mutex;
+  std::multiset<Origin> origins;
+  std::set<const Artifact*> artifacts;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      start.arrive_and_wait();
+      const Result<CompileResult> result = kernels->compile(request());
+      ASSERT_TRUE(result.has_value());
+      const std::lock_guard lock(mutex);
+      origins.insert(result->origin);
+      artifacts.insert(result->artifact.get());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(script_.compiles, 1);
+  EXPECT_EQ(artifacts.size(), 1U);
+  EXPECT_EQ(origins.count(Origin::compiled), 1U);
+  EXPECT_EQ(origins.count(Origin::memory), 15U);
+}
+
+TEST_F(KernelProviderTest, FailureIsToldToAllWhoWaitAndThenForgotten) {
+  constexpr int kThreads = 8;
+  const auto kernels = provider();
+  script_.fails = true;
+  script_.during = [this] {
+    while (renders_ < kThreads) std::this_thread::yield();
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      const Result<CompileResult> result = kernels->compile(request());
+      ASSERT_FALSE(result.has_value());
+      EXPECT_EQ(result.error().code, ErrorCode::compilation_failed);
+      EXPECT_EQ(result.error().context, "its log");
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(stored(), 0);
+  script_.fails = false;
+  const Result<CompileResult> retried = kernels->compile(request());
+  ASSERT_TRUE(retried.has_value());
+  EXPECT_EQ(retried->origin, Origin::compiled);
+}
+
+TEST_F(KernelProviderTest, GivenScheduleAndTheModelsEqualChoiceShareOneKernel) {
+  const auto kernels = provider();
+  Request given = request();
+  given.schedule = Schedule{.warps = 4};
+  ASSERT_TRUE(kernels->compile(request()).has_value());
+  const Result<CompileResult> same = kernels->compile(given);
+  ASSERT_TRUE(same.has_value());
+  EXPECT_EQ(same->origin, Origin::memory);
+  given.schedule = Schedule{.warps = 8};
+  const Result<CompileResult> other = kernels->compile(given);
+  ASSERT_TRUE(other.has_value());
+  EXPECT_EQ(other->origin, Origin::compiled);
+  EXPECT_EQ(script_.compiles, 2);
+}
+
+TEST_F(KernelProviderTest, AnotherBuildOfTheCompilerDoesNotUseTheOldKernels) {
+  ASSERT_TRUE(provider()->compile(request()).has_value());
+  script_.identity = "stand-in 1 patched";
+  const Result<CompileResult> result = provider()->compile(request());
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->origin, Origin::compiled);
+  EXPECT_EQ(stored(), 2);
+}
+
+TEST_F(KernelProviderTest, BrokenStoreCostsCompilesAndOneWarning) {
+  store_.fails = true;
+  const auto kernels = provider();
+  for (const std::int64_t n : {1000, 2000, 3000}) {
+    const Result<CompileResult> result = kernels->compile(request(n));
+    ASSERT_TRUE(result.has_value());
+    EXPECT_EQ(result->origin, Origin::compiled);
+  }
+  EXPECT_EQ(kernels->compile(request(1000))->origin, Origin::memory);
+  ASSERT_EQ(log_.size(), 1U);
+  EXPECT_THAT(log_[0], HasSubstr("No space left on device"));
+}
+
+TEST_F(KernelProviderTest, DamagedEntryIsToldAndOverwritten) {
+  const auto first = provider();
+  store_.answer = cache::LookupState::damaged;
+  ASSERT_TRUE(first->compile(request()).has_value());
+  ASSERT_EQ(log_.size(), 1U);
+  EXPECT_THAT(log_[0], HasSubstr("the stand-in entry is odd"));
+  store_.answer = cache::LookupState::hit;
+  EXPECT_EQ(provider()->compile(request())->origin, Origin::disk);
+}
+
+TEST_F(KernelProviderTest, EntryOfANewerVersionIsNotOverwritten) {
+  store_.answer = cache::LookupState::newer;
+  const Result<CompileResult> result = provider()->compile(request());
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->origin, Origin::compiled);
+  EXPECT_EQ(stored(), 0);
+}
+
+TEST_F(KernelProviderTest, IntactEntryWithTheWrongContentsIsReplaced) {
+  const Result<CompileResult> compiled = provider()->compile(request());
+  ASSERT_TRUE(compiled.has_value());
+  const cache::Key key = cache::Key::parse(compiled->artifact->key).value();
+  const cache::Entry good = store_.entries.get(key)->entry;
+  cache::Entry cut_off = good;
+  cut_off.payload.resize(cut_off.payload.size() / 2);
+  cache::Entry others = good;
+  others.manifest.replace(others.manifest.find(key.hex()), 4, "beef");
+  for (const cache::Entry& bad : {cut_off, others, cache::Entry{.manifest = "{}", .payload = good.payload}}) {
+    ASSERT_TRUE(store_.entries.put(key, bad).has_value());
+    log_.clear();
+    const Result<CompileResult> again = provider()->compile(request());
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->origin, Origin::compiled);
+    EXPECT_EQ(log_.size(), 1U);
+    EXPECT_EQ(store_.entries.get(key)->entry, good);
+  }
+}
+
+TEST_F(KernelProviderTest, ForgottenKernelIsMadeAnew) {
+  const auto kernels = provider();
+  const Result<CompileResult> first = kernels->compile(request());
+  ASSERT_TRUE(first.has_value());
+  kernels->forget(request(), first->artifact->key);
+  EXPECT_EQ(stored(), 0);
+  const Result<CompileResult> second = kernels->compile(request());
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(second->origin, Origin::compiled);
+}
+
+TEST_F(KernelProviderTest, BadSpecIsRefusedBeforeAnythingIsRendered) {
+  Request bad = request();
+  bad.spec.bits = 9;
+  const Result<CompileResult> result = provider()->compile(bad);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(result.error().message, HasSubstr("bits"));
+  EXPECT_EQ(renders_, 0);
+}
+
+TEST_F(KernelProviderTest, CompilerThatThrowsIsAnErrorNotACrash) {
+  script_.during = [] { throw std::bad_alloc(); };
+  const auto kernels = provider(/*with_store=*/false);
+  const Result<CompileResult> result = kernels->compile(request());
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::out_of_memory);
+  script_.during = [] {};
+  EXPECT_TRUE(kernels->compile(request()).has_value());
+}
+
+TEST(RequestHash, EveryFieldCounts) {
+  const Request base{.spec = {.n = 4096, .k = 4096, .target = Target()}, .schedule = Schedule{}};
+  std::vector<Request> changed(15, base);
+  changed[0].spec.bits = 3;
+  changed[1].spec.group = 64;
+  changed[2].spec.n = 4097;
+  changed[3].spec.k = 4104;
+  changed[4].spec.m = 2;
+  changed[5].spec.dtype = DataType::bf16;
+  changed[6].spec.table = TableKind::pair;
+  changed[7].spec.target = Target::parse("sm_80").value();
+  changed[8].schedule->tile_rows = 16;
+  changed[9].schedule->tile_tokens = 16;
+  changed[10].schedule->warps = 4;
+  changed[11].schedule->weights = WeightPath::bulk_copy;
+  changed[12].schedule->stages = 4;
+  changed[13].schedule->dependent_launch = true;
+  changed[14].schedule.reset();
+  std::set<std::size_t> hashes{RequestHash()(base)};
+  for (const Request& request : changed) hashes.insert(RequestHash()(request));
+  EXPECT_EQ(hashes.size(), changed.size() + 1);
+}
+
+}  // namespace
+}  // namespace lutsmith

@@ -1,0 +1,233 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+#include "runtime/launch_parameter.h"
+#include "runtime/loaded_kernel.h"
+#include "runtime/workspace_memory.h"
+#include "stand_in.h"
+#include "synthetic_cubin.h"
+
+namespace lutsmith {
+namespace {
+
+using testing::HasSubstr;
+
+class LaunchTest : public testing::Test {
+ protected:
+  LaunchTest() {
+    artifact_.kernel_name = "kern";
+    artifact_.cubin = synthetic_cubin(spec_.target, "kern");
+    artifact_.launch = {.threads = 256,
+                        .shared_bytes = 100000,
+                        .tile_rows = 32,
+                        .tile_tokens = 8,
+                        .row_tiles = 128,
+                        .steps_per_tile = 4,
+                        .blocks_per_multiprocessor = 1,
+                        .dependent_launch = true};
+    arguments_ = {.weights = reinterpret_cast<const void*>(0x100000),
+                  .activations = reinterpret_cast<const void*>(0x200000),
+                  .output = reinterpret_cast<void*>(0x300002),
+                  .table = table_,
+                  .m = 3};
+    load();
+    auto workspace = WorkspaceMemory::allocate(StandIn::driver(), 64);
+    EXPECT_TRUE(workspace.has_value());
+    workspace_ = std::move(*workspace);
+    StandIn::state().launches = 0;
+  }
+
+  void load() {
+    auto loaded = LoadedKernel::load(StandIn::driver(), spec_, artifact_);
+    ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+    kernel_ = *loaded;
+  }
+
+  Result<void> launch() const { return kernel_->launch(arguments_, workspace_, nullptr); }
+
+  /// The launch is refused with all of `parts` in the message, and nothing reaches the driver.
+  void expect_refused(std::initializer_list<std::string> parts) const {
+    const Result<void> launched = launch();
+    ASSERT_FALSE(launched.has_value());
+    EXPECT_EQ(launched.error().code, ErrorCode::invalid_argument);
+    for (const std::string& part : parts) EXPECT_THAT(launched.error().message, HasSubstr(part));
+    EXPECT_EQ(StandIn::state().launches, 0);
+  }
+
+  KernelSpec spec_{.n = 4096, .k = 4096, .target = Target()};
+  std::vector<std::uint16_t> table_ = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+  Artifact artifact_;
+  MatmulArguments arguments_;
+  std::shared_ptr<const LoadedKernel> kernel_;
+  WorkspaceMemory workspace_;
+};
+
+TEST_F(LaunchTest, KernelGetsItsArgumentsAndTable) {
+  arguments_.activation_stride = 4104;
+  arguments_.partitions = 40;
+  ASSERT_TRUE(launch().has_value());
+  LaunchParameter parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.launch.weights, arguments_.weights);
+  EXPECT_EQ(parameter.launch.activations, arguments_.activations);
+  EXPECT_EQ(parameter.launch.output, arguments_.output);
+  EXPECT_EQ(parameter.launch.arrivals, workspace_.arrivals());
+  EXPECT_EQ(parameter.launch.partial_sums, workspace_.partial_sums());
+  EXPECT_EQ(parameter.launch.activation_stride, 4104);
+  EXPECT_EQ(parameter.launch.output_stride, 4096) << "0 stands for n";
+  EXPECT_EQ(parameter.launch.tokens, 3);
+  const Partition cut = partition(artifact_.launch, 3, 132, 40).value();
+  EXPECT_EQ(parameter.launch.steps_per_grain, cut.steps_per_grain);
+  EXPECT_EQ(parameter.launch.grains_per_partition, cut.grains_per_partition);
+  EXPECT_EQ(parameter.launch.extra_grains, cut.extra_grains);
+  EXPECT_TRUE(std::equal(table_.begin(), table_.end(), parameter.table.begin()));
+}
+
+TEST_F(LaunchTest, GridBlockAndAttributesFollowTheRecipe) {
+  arguments_.partitions = 40;
+  ASSERT_TRUE(kernel_->launch(arguments_, workspace_, reinterpret_cast<cuda::StreamHandle>(0x8)).has_value());
+  const cuda::LaunchConfiguration& configuration = StandIn::state().configuration;
+  EXPECT_EQ(configuration.grid_x, 40U);
+  EXPECT_EQ(configuration.grid_y * configuration.grid_z, 1U);
+  EXPECT_EQ(configuration.block_x, 256U);
+  EXPECT_EQ(configuration.dynamic_shared_bytes, 100000U);
+  EXPECT_EQ(configuration.stream, reinterpret_cast<cuda::StreamHandle>(0x8));
+  EXPECT_EQ(StandIn::state().max_dynamic_shared, 100000);
+  ASSERT_EQ(configuration.attribute_count, 1U);
+  EXPECT_EQ(StandIn::state().attribute.id, 6) << "CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION";
+  EXPECT_EQ(StandIn::state().attribute.value.integer, 1);
+
+  artifact_.launch.dependent_launch = false;
+  load();
+  ASSERT_TRUE(launch().has_value());
+  EXPECT_EQ(StandIn::state().configuration.attribute_count, 0U);
+}
+
+TEST_F(LaunchTest, DefaultPartitionsAreThoseOfTheModel) {
+  EXPECT_EQ(kernel_->default_partitions(3), partition(artifact_.launch, 3, 132)->partitions);
+  EXPECT_EQ(kernel_->default_partitions(0), 0);
+}
+
+TEST_F(LaunchTest, NullAndMisalignedPointersAreRefused) {
+  const MatmulArguments good = arguments_;
+  arguments_.weights = nullptr;
+  expect_refused({"weights", "null"});
+  arguments_ = good;
+  arguments_.weights = reinterpret_cast<const void*>(0x100008);
+  expect_refused({"weights", "0x100008", "16"});
+  arguments_ = good;
+  arguments_.activations = nullptr;
+  expect_refused({"activations", "null"});
+  arguments_ = good;
+  arguments_.activations = reinterpret_cast<const void*>(0x200002);
+  expect_refused({"activations", "16"});
+  arguments_ = good;
+  arguments_.output = nullptr;
+  expect_refused({"output", "null"});
+  arguments_ = good;
+  arguments_.output = reinterpret_cast<void*>(0x300001);
+  expect_refused({"output", "2 bytes"});
+}
+
+TEST_F(LaunchTest, TableOfTheWrongLengthIsRefused) {
+  table_.pop_back();
+  arguments_.table = table_;
+  expect_refused({"table: 15 values", "has 16"});
+  arguments_.table = {};
+  expect_refused({"table: 0 values"});
+}
+
+TEST_F(LaunchTest, SizesOutOfRangeAreRefused) {
+  const MatmulArguments good = arguments_;
+  for (const std::int64_t m : {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1} << 31U}) {
+    arguments_.m = m;
+    expect_refused({"m: ", std::to_string(m)});
+  }
+  for (const std::int64_t stride : {4088, 4100, -8}) {
+    arguments_ = good;
+    arguments_.activation_stride = stride;
+    expect_refused({"activation_stride: " + std::to_string(stride), "4096"});
+  }
+  arguments_ = good;
+  arguments_.output_stride = 4095;
+  expect_refused({"output_stride: 4095"});
+  arguments_ = good;
+  arguments_.partitions = -1;
+  expect_refused({"partitions: -1"});
+}
+
+TEST_F(LaunchTest, WorkspaceThatIsTooSmallIsRefusedWithItsRoom) {
+  auto small =
+      WorkspaceMemory::allocate(StandIn::driver(), 1);  // one of the largest tile, two of this kernel's
+  ASSERT_TRUE(small.has_value());
+  workspace_ = std::move(*small);
+  arguments_.partitions = 3;
+  expect_refused({"partitions: 3", "room for 2"});
+  arguments_.partitions = 2;
+  EXPECT_TRUE(launch().has_value());
+}
+
+TEST_F(LaunchTest, WorkspaceIsZeroedAndHoldsWhatAKernelWrites) {
+  EXPECT_EQ(StandIn::state().zeroed_bytes, workspace_.bytes());
+  const int most = workspace_.capacity(2 * 32 * 16 * sizeof(float));
+  EXPECT_EQ(most, 64);
+  const auto* begin = reinterpret_cast<const std::byte*>(workspace_.arrivals());
+  const auto* sums = reinterpret_cast<const std::byte*>(workspace_.partial_sums());
+  for (const int tile : {16 * 1, 16 * 8, 32 * 8, 32 * 16}) {
+    const std::size_t partial = 2 * static_cast<std::size_t>(tile) * sizeof(float);
+    const auto partitions = static_cast<std::size_t>(workspace_.capacity(partial));
+    EXPECT_LE(begin + partitions * sizeof(unsigned int), sums)
+        << "counters stay clear of every kernel's sums";
+    EXPECT_LE(sums + partitions * partial, begin + workspace_.bytes());
+  }
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(sums) % 256, 0U);
+}
+
+TEST_F(LaunchTest, ThreadWithoutAContextLaunchesInTheKernelsOwn) {
+  std::thread([&] {
+    EXPECT_TRUE(launch().has_value());
+    cuda::ContextHandle left = nullptr;
+    StandIn::driver().api().context_get_current(&left);
+    EXPECT_EQ(left, nullptr) << "the thread's state is put back";
+  }).join();
+  EXPECT_EQ(StandIn::state().launch_context, workspace_.context());
+}
+
+TEST_F(LaunchTest, DriversRefusalIsReported) {
+  StandIn::state().launch_status = 719;
+  const Result<void> launched = launch();
+  StandIn::state().launch_status = 0;
+  ASSERT_FALSE(launched.has_value());
+  EXPECT_EQ(launched.error().code, ErrorCode::driver_error);
+  EXPECT_THAT(launched.error().message, HasSubstr("cuLaunchKernelEx"));
+}
+
+TEST_F(LaunchTest, MoreSharedMemoryThanTheGpuHasIsRefusedAtLoad) {
+  artifact_.launch.shared_bytes = 300000;
+  const auto loaded = LoadedKernel::load(StandIn::driver(), spec_, artifact_);
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_EQ(loaded.error().code, ErrorCode::unsupported);
+  EXPECT_THAT(loaded.error().message, HasSubstr("300000"));
+}
+
+TEST_F(LaunchTest, ForkedChildGetsAnErrorInsteadOfAHang) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const Result<void> launched = launch();
+    const bool clear = !launched && launched.error().message.find("forked") != std::string::npos;
+    _exit(clear && StandIn::state().launches == 0 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(launch().has_value()) << "the parent goes on";
+}
+
+}  // namespace
+}  // namespace lutsmith

@@ -1,0 +1,87 @@
+#include "runtime/manifest.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace lutsmith {
+namespace {
+
+Artifact sample() {
+  Artifact artifact{.key = std::string(64, 'a'), .kernel_name = "kern", .launch = {}, .cubin = {}};
+  artifact.launch = {.threads = 256,
+                     .shared_bytes = 40000,
+                     .tile_rows = 32,
+                     .tile_tokens = 8,
+                     .row_tiles = 128,
+                     .steps_per_tile = 4,
+                     .blocks_per_multiprocessor = 2,
+                     .dependent_launch = true};
+  artifact.registers = 120;
+  artifact.static_shared_bytes = 16;
+  artifact.spill_bytes = 4;
+  return artifact;
+}
+
+std::string sample_manifest() {
+  return write_manifest({.n = 4096, .k = 4096, .target = Target()}, Schedule{}, sample(),
+                        "nvrtc 13.0 build-id 01");
+}
+
+/// What is known of the sample before it is read.
+Artifact rendered() {
+  Artifact artifact = sample();
+  artifact.registers = artifact.static_shared_bytes = artifact.spill_bytes = 0;
+  return artifact;
+}
+
+TEST(Manifest, ReadGivesBackWhatWasWritten) {
+  const Result<Artifact> read = read_manifest(sample_manifest(), rendered());
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_EQ(read->key, sample().key);
+  EXPECT_EQ(read->kernel_name, "kern");
+  EXPECT_EQ(read->launch.row_tiles, 128);
+  EXPECT_EQ(read->registers, 120);
+  EXPECT_EQ(read->static_shared_bytes, 16);
+  EXPECT_EQ(read->spill_bytes, 4);
+}
+
+TEST(Manifest, DescriptionTellsWhatAndHowWithoutTheCubin) {
+  const auto parsed = nlohmann::json::parse(sample_manifest());
+  EXPECT_EQ(parsed["spec"]["target"], "sm_90a");
+  EXPECT_EQ(parsed["spec"]["n"], 4096);
+  EXPECT_EQ(parsed["schedule"]["weights"], "registers");
+  EXPECT_EQ(parsed["compiler"], "nvrtc 13.0 build-id 01");
+}
+
+TEST(Manifest, AnotherKernelsEntryIsRefused) {
+  Artifact other_key = rendered();
+  other_key.key = std::string(64, 'b');
+  EXPECT_FALSE(read_manifest(sample_manifest(), other_key).has_value());
+  Artifact other_name = rendered();
+  other_name.kernel_name = "other";
+  EXPECT_FALSE(read_manifest(sample_manifest(), other_name).has_value());
+  Artifact other_launch = rendered();
+  other_launch.launch.shared_bytes += 16;
+  EXPECT_FALSE(read_manifest(sample_manifest(), other_launch).has_value());
+}
+
+TEST(Manifest, HostileTextIsRefused) {
+  const auto refused = [](const std::string& text) {
+    const Result<Artifact> read = read_manifest(text, rendered());
+    return !read && read.error().code == ErrorCode::corrupt_data;
+  };
+  EXPECT_TRUE(refused(""));
+  EXPECT_TRUE(refused("[]"));
+  EXPECT_TRUE(refused("{}"));
+  EXPECT_TRUE(refused("\xff\xfe{"));
+  for (const auto& value : {nlohmann::json(-1), nlohmann::json("120"), nlohmann::json(1.5),
+                            nlohmann::json(1ULL << 40U), nlohmann::json(nullptr)}) {
+    auto parsed = nlohmann::json::parse(sample_manifest());
+    parsed["registers"] = value;
+    EXPECT_TRUE(refused(parsed.dump())) << value;
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith
