@@ -1,9 +1,200 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include "cache/directory.h"
+#include "cache/disk_store.h"
 #include "command.h"
+#include "output.h"
+#include "runtime/driver.h"
+#include "runtime/nvrtc.h"
 
 namespace lutsmith::tools {
+namespace {
+
+/// One thing that was looked for.
+struct Finding {
+  std::string name;
+  bool ok = false;
+  std::string summary;
+  std::string advice;  ///< what to do; empty where all is well
+  Json facts = Json::object();
+};
+
+Finding missing(std::string name, const Error& error, std::string advice) {
+  Finding finding{
+      .name = std::move(name), .summary = error.message, .advice = std::move(advice), .facts = {}};
+  finding.facts = {{"error", to_json(error)}};
+  if (!error.context.empty()) finding.advice += "\n" + error.context;
+  return finding;
+}
+
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+Finding look_for_compiler() {
+  const auto nvrtc = Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process({})));
+  if (!nvrtc) {
+    return missing("compiler", nvrtc.error(),
+                   "nothing can be compiled; install a CUDA toolkit or NVRTC's Python wheel, or point "
+                   "LUTSMITH_NVRTC at libnvrtc.so");
+  }
+  std::vector<std::string_view> known;
+  std::vector<std::string_view> too_new;
+  for (const TargetTraits& traits : Target::all()) {
+    const auto target = Target::parse(traits.name);
+    (target && (*nvrtc)->check_target(*target) ? known : too_new).push_back(traits.name);
+  }
+  Finding finding{
+      .name = "compiler",
+      .ok = !known.empty(),
+      .summary = fmt::format("NVRTC {}, {}\n{}\ncompiles for {}", version_text((*nvrtc)->version()),
+                             (*nvrtc)->library(), (*nvrtc)->identity(), fmt::join(known, ", ")),
+      .advice = {},
+      .facts = {}};
+  if (!too_new.empty()) {
+    finding.advice = fmt::format("install a newer NVRTC to compile for {}", fmt::join(too_new, ", "));
+  }
+  finding.facts = {{"library", (*nvrtc)->library()},
+                   {"version", version_text((*nvrtc)->version())},
+                   {"identity", (*nvrtc)->identity()},
+                   {"targets", known}};
+  return finding;
+}
+
+Finding look_for_driver(const Result<const cuda::Driver*>& driver) {
+  if (!driver) {
+    return missing("driver", driver.error(),
+                   "only needed to run kernels; emit, compile, warm and quantize work without it");
+  }
+  Finding finding{.name = "driver", .ok = true, .summary = {}, .advice = {}, .facts = {}};
+  finding.summary = fmt::format("supports CUDA {}", version_text((*driver)->version()));
+  finding.facts = {{"version", version_text((*driver)->version())}};
+  return finding;
+}
+
+Finding look_for_gpu(const cuda::Driver& driver, int ordinal) {
+  const std::string name = fmt::format("gpu {}", ordinal);
+  const auto device = driver.device(ordinal);
+  if (!device) return missing(name, device.error(), "check the GPU with nvidia-smi");
+  const auto target = Target::from_compute_capability(device->major, device->minor);
+  Finding finding{.name = name, .ok = target.has_value(), .summary = {}, .advice = {}, .facts = {}};
+  finding.summary =
+      fmt::format("{}, {}, {} multiprocessors, {}, L2 {}", device->name,
+                  target ? std::string(target->name())
+                         : fmt::format("compute capability {}.{}", device->major, device->minor),
+                  device->multiprocessors, byte_count(static_cast<double>(device->memory_bytes)),
+                  byte_count(device->l2_bytes));
+  if (!target) finding.advice = target.error().message;
+  finding.facts = {{"name", device->name},
+                   {"compute_capability", fmt::format("{}.{}", device->major, device->minor)},
+                   {"multiprocessors", device->multiprocessors},
+                   {"memory_bytes", device->memory_bytes},
+                   {"l2_bytes", device->l2_bytes}};
+  finding.facts["target"] = target ? Json(target->name()) : Json();
+  return finding;
+}
+
+std::vector<Finding> look_for_gpus(const Result<const cuda::Driver*>& driver) {
+  const auto none = [](const Error& error) {
+    return std::vector{
+        missing("gpu", error, "needed for bench and to run kernels; give --target to compile for one")};
+  };
+  if (!driver) return none({driver.error().code, "none, as there is no driver to ask", {}});
+  const auto count = (*driver)->device_count();
+  if (!count) return none(count.error());
+  if (*count == 0) return none({ErrorCode::not_found, "the driver knows of no GPU", {}});
+  std::vector<Finding> findings;
+  for (int ordinal = 0; ordinal < *count; ++ordinal) findings.push_back(look_for_gpu(**driver, ordinal));
+  return findings;
+}
+
+Finding look_for_cache() {
+  const auto root = cache::cache_directory(cache::DirectoryEnvironment::of_process());
+  const std::string advice =
+      "kernels are compiled anew by every process; set LUTSMITH_CACHE_DIR to a directory of your own";
+  if (root.empty()) {
+    return missing("cache",
+                   {ErrorCode::not_found, "neither LUTSMITH_CACHE_DIR, XDG_CACHE_HOME nor HOME is set", {}},
+                   advice);
+  }
+  const auto store = cache::DiskStore::open(root);
+  if (!store) return missing("cache", store.error(), advice);
+  std::uint64_t entries = 0;
+  std::uint64_t bytes = 0;
+  const auto scanned = (*store)->scan([&](const cache::StoredEntry& entry) {
+    ++entries;
+    bytes += entry.bytes;
+    return true;
+  });
+  if (!scanned) return missing("cache", scanned.error(), advice);
+  const bool writable = access(root.c_str(), W_OK | X_OK) == 0;
+  Finding finding{.name = "cache", .ok = writable, .summary = {}, .advice = {}, .facts = {}};
+  finding.summary = fmt::format("{}, {}, {} kernels, {}", root.string(), writable ? "writable" : "read-only",
+                                entries, byte_count(static_cast<double>(bytes)));
+  if (!writable) finding.advice = "what is there is used; new " + advice;
+  finding.facts = {
+      {"directory", root.string()}, {"writable", writable}, {"entries", entries}, {"bytes", bytes}};
+  return finding;
+}
+
+void print_lines(std::string_view label, std::string_view state, std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    fmt::print("{:<9} {:<8} {}\n", label, state, text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    label = state = "";
+  }
+}
+
+void print_findings(const std::vector<Finding>& findings) {
+  for (const Finding& finding : findings) {
+    print_lines(finding.name, finding.ok ? "ok" : "missing", finding.summary);
+    print_lines("", "", finding.advice);
+  }
+}
+
+Json findings_json(const std::vector<Finding>& findings) {
+  Json json = Json::object();
+  Json gpus = Json::array();
+  for (const Finding& finding : findings) {
+    Json entry{{"ok", finding.ok}};
+    entry.update(finding.facts);
+    if (!finding.advice.empty()) entry["advice"] = finding.advice;
+    if (!finding.name.starts_with("gpu")) {
+      json[finding.name] = entry;
+    } else if (finding.name != "gpu") {
+      gpus.push_back(entry);
+    }
+  }
+  json["gpus"] = gpus;
+  return json;
+}
+
+Result<ExitCode> run_doctor(bool json) {
+  std::vector<Finding> findings{look_for_compiler()};
+  const auto driver = cuda::Driver::open();
+  findings.push_back(look_for_driver(driver));
+  for (Finding& gpu : look_for_gpus(driver)) findings.push_back(std::move(gpu));
+  findings.push_back(look_for_cache());
+  if (json) {
+    print_json(findings_json(findings));
+  } else {
+    print_findings(findings);
+  }
+  return findings.front().ok ? ExitCode::success : ExitCode::work_failed;
+}
+
+}  // namespace
 
 void add_doctor(CLI::App& app, Context& context) {
-  add_verb(app, context, {"doctor", "", "", [] -> Result<ExitCode> { return ExitCode::success; }});
+  add_verb(
+      app, context,
+      {.name = "doctor",
+       .description = "Tell which compiler, driver, GPU and cache were found, and what to do about the rest",
+       .examples = "  lutsmith doctor\n"
+                   "  lutsmith doctor --json\n"
+                   "Exit code 1 only where nothing can be compiled; a GPU is not needed for that.",
+       .work = [&context] { return run_doctor(context.json); }});
 }
 
 }  // namespace lutsmith::tools

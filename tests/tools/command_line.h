@@ -1,0 +1,48 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace lutsmith::tests {
+
+/// What a call of the program left behind.
+struct Outcome {
+  int exit_code = -1;
+  std::string output;  ///< standard output
+  std::string errors;  ///< standard error
+
+  /// Standard output as JSON; a discarded value where it is none or more than one document.
+  nlohmann::json json() const;
+};
+
+/// Calls of the program with a directory and a kernel cache of their own.
+class CommandLine {
+ public:
+  CommandLine();
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  Outcome run(const std::vector<std::string>& arguments) const;
+
+  /// Set for all later calls.
+  void set_environment(const std::string& name, const std::string& value) { environment_[name] = value; }
+
+  const std::filesystem::path& directory() const { return directory_; }
+  std::filesystem::path file(const std::string& name) const { return directory_ / name; }
+  /// Names in the directory, without those this class put there.
+  std::vector<std::string> files() const;
+
+ private:
+  std::filesystem::path directory_;
+  std::filesystem::path own_;  // captured output and the cache
+  std::map<std::string, std::string> environment_;
+};
+
+std::string read_file(const std::filesystem::path& path);
+void write_file(const std::filesystem::path& path, const std::string& text);
+
+}  // namespace lutsmith::tests

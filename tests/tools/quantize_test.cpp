@@ -1,0 +1,215 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "command_line.h"
+#include "lutsmith/safetensors.h"
+
+namespace lutsmith::tests {
+namespace {
+
+using testing::HasSubstr;
+
+// Smooth, of both signs, without any period the groups could share.
+std::vector<float> values(std::size_t count) {
+  std::vector<float> result(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto x = static_cast<double>(i);
+    result[i] = static_cast<float>(std::sin(x * 1.7) * std::cos(x * 0.013) * 0.1);
+  }
+  return result;
+}
+
+/// A checkpoint with two linear layers and four tensors that have to stay as they are.
+class Checkpoint : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
+      std::size_t count = 1;
+      for (const std::int64_t side : shape) count *= static_cast<std::size_t>(side);
+      data_.push_back(values(count));
+      names_.push_back({name, std::move(shape)});
+    };
+    add("block.attention.weight", {96, 72});
+    add("block.attention.bias", {96});
+    add("block.mlp.weight", {72, 128});
+    add("embeddings.word.weight", {100, 72});
+    add("block.small.weight", {8, 64});
+    add("block.odd.weight", {64, 100});
+    std::vector<TensorToWrite> tensors;
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      tensors.push_back({names_[i].first, "F32", names_[i].second, std::as_bytes(std::span(data_[i]))});
+    }
+    const auto written = write_safetensors(input_, tensors, {{"format", "pt"}});
+    ASSERT_TRUE(written) << written.error().message;
+  }
+
+  Outcome quantize(std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments{"quantize", input_, "-o", output_, "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return program_.run(arguments);
+  }
+
+  CommandLine program_;
+  std::filesystem::path input_ = program_.file("model.safetensors");
+  std::filesystem::path output_ = program_.file("packed.safetensors");
+  std::vector<std::vector<float>> data_;
+  std::vector<std::pair<std::string, std::vector<std::int64_t>>> names_;
+};
+
+TEST_F(Checkpoint, LinearLayersArePackedAndTheRestStaysByteForByte) {
+  const Outcome outcome = quantize();
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  const auto before = SafetensorsFile::open(input_);
+  const auto after = SafetensorsFile::open(output_);
+  ASSERT_TRUE(before && after);
+  for (const char* name : {"block.attention.weight", "block.mlp.weight"}) {
+    EXPECT_FALSE(after->tensors().contains(name)) << name;
+    EXPECT_TRUE(after->tensors().contains(std::string(name) + ".packed")) << name;
+    EXPECT_TRUE(after->tensors().contains(std::string(name) + ".table")) << name;
+  }
+  for (const char* name :
+       {"block.attention.bias", "embeddings.word.weight", "block.small.weight", "block.odd.weight"}) {
+    ASSERT_TRUE(after->tensors().contains(name)) << name;
+    const TensorView& old_tensor = before->tensors().at(name);
+    const TensorView& new_tensor = after->tensors().at(name);
+    EXPECT_EQ(old_tensor.shape, new_tensor.shape) << name;
+    EXPECT_TRUE(std::ranges::equal(old_tensor.bytes, new_tensor.bytes)) << name;
+  }
+  EXPECT_EQ(after->metadata().at("format"), "pt");
+}
+
+TEST_F(Checkpoint, ReportsBytesAndAWeightErrorThatShrinksWithMoreBits) {
+  double last_error = 1;
+  double last_bytes = 0;
+  for (const char* bits : {"2", "3", "4"}) {
+    const Outcome outcome = quantize({"--bits", bits});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    const auto report = outcome.json();
+    ASSERT_EQ(report["layers"].size(), 2U);
+    EXPECT_EQ(report["bytes_before"], 4 * (96 * 72 + 72 * 128));
+    EXPECT_GT(report["bytes_after"], last_bytes);
+    EXPECT_GT(report["layers"][0]["weight_error"], 0.0);
+    EXPECT_LT(report["layers"][0]["weight_error"], last_error);
+    last_error = report["layers"][0]["weight_error"];
+    last_bytes = report["bytes_after"];
+  }
+}
+
+TEST_F(Checkpoint, LayersAreChosenByRegularExpression) {
+  const Outcome outcome = quantize({"--layers", "small|mlp"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  ASSERT_EQ(outcome.json()["layers"].size(), 2U);
+  EXPECT_EQ(outcome.json()["layers"][0]["name"], "block.mlp.weight");
+  EXPECT_EQ(outcome.json()["layers"][1]["name"], "block.small.weight");
+}
+
+TEST_F(Checkpoint, RunMultipliesEveryPackedLayerAndTheSecondRunHitsTheCache) {
+  for (const char* method : {"nf", "int"}) {
+    ASSERT_EQ(quantize({"--method", method, "--bits", "3"}).exit_code, 0);
+    const Outcome first = program_.run({"run", output_, "--json", "--m", "3", "--target", "sm_80,sm_90a"});
+    ASSERT_EQ(first.exit_code, 0) << first.errors;
+    const Outcome second = program_.run({"run", output_, "--json", "--m", "3", "--target", "sm_80,sm_90a"});
+    const auto layers = first.json()["layers"];
+    ASSERT_EQ(layers.size(), 2U);
+    for (std::size_t i = 0; i < 2; ++i) {
+      EXPECT_TRUE(layers[i]["right"]);
+      EXPECT_GT(layers[i]["relative_error"], 0.0);
+      EXPECT_LT(layers[i]["relative_error"], 2e-3);
+      EXPECT_GE(layers[i]["kernels"].size(), 2U);
+      for (const auto& kernel : second.json()["layers"][i]["kernels"]) EXPECT_EQ(kernel["cache"], "hit");
+    }
+    // 72 wide, as the embedding table is; the other layer is not.
+    EXPECT_EQ(layers[0]["activations"], "embeddings.word.weight");
+    EXPECT_EQ(layers[1]["activations"], "gaussian");
+  }
+}
+
+TEST_F(Checkpoint, RunTakesActivationsFromATensorThatIsNamed) {
+  ASSERT_EQ(quantize().exit_code, 0);
+  const std::string given = input_.string() + ":block.mlp.weight";
+  const Outcome outcome =
+      program_.run({"run", output_, "--json", "--activations", given, "--target", "sm_80"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_EQ(outcome.json()["layers"][1]["activations"], "block.mlp.weight");
+  EXPECT_EQ(program_.run({"run", output_, "--activations", input_.string() + ":nothing"}).exit_code, 2);
+  EXPECT_EQ(program_.run({"run", output_, "--activations", "no-colon"}).exit_code, 2);
+}
+
+TEST_F(Checkpoint, TextOfRunNamesLayerKernelAndCacheOutcome) {
+  ASSERT_EQ(quantize().exit_code, 0);
+  const Outcome outcome = program_.run({"run", output_, "--target", "sm_80"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output,
+              testing::AllOf(HasSubstr("block.mlp.weight"), HasSubstr("72x128"), HasSubstr("sm_80"),
+                             HasSubstr("miss"), HasSubstr("relative error")));
+}
+
+TEST_F(Checkpoint, WrongOptionsAreRefusedAndLeaveNoFile) {
+  const std::vector<std::vector<std::string>> cases{{"--bits", "0"},
+                                                    {"--bits", "9"},
+                                                    {"--group", "48"},
+                                                    {"--method", "af"},
+                                                    {"--dtype", "f32"},
+                                                    {"--layers", "("},
+                                                    {"--layers", "no such one"},
+                                                    {"--layers", "odd"},
+                                                    {"--method", "fp", "--bits", "3"},
+                                                    {"--group", "0"}};
+  for (const auto& options : cases) {
+    const Outcome outcome = quantize(options);
+    EXPECT_EQ(outcome.exit_code, 2) << options.front() << " " << options.back();
+    EXPECT_EQ(outcome.json()["error"]["code"], "invalid_argument") << options.back();
+  }
+  EXPECT_THAT(program_.files(), testing::ElementsAre("model.safetensors"));
+}
+
+TEST_F(Checkpoint, InputIsNeverOverwritten) {
+  const std::string before = read_file(input_);
+  std::filesystem::create_symlink(input_, program_.file("link.safetensors"));
+  for (const auto& output : {input_, program_.file("link.safetensors")}) {
+    EXPECT_EQ(program_.run({"quantize", input_, "-o", output}).exit_code, 2);
+  }
+  EXPECT_EQ(read_file(input_), before);
+  EXPECT_TRUE(std::filesystem::is_symlink(program_.file("link.safetensors")));
+}
+
+TEST_F(Checkpoint, FailedWriteKeepsTheOldOutputAndLeavesNoTemporaryFile) {
+  write_file(output_, "old");
+  write_file(input_, read_file(input_).substr(0, 200));
+  EXPECT_EQ(quantize().exit_code, 1);
+  EXPECT_EQ(read_file(output_), "old");
+  EXPECT_EQ(program_.run({"quantize", program_.file("none"), "-o", output_}).exit_code, 1);
+  EXPECT_EQ(read_file(output_), "old");
+  EXPECT_THAT(program_.files(), testing::ElementsAre("model.safetensors", "packed.safetensors"));
+}
+
+TEST_F(Checkpoint, QuantizingTwiceIsRefused) {
+  ASSERT_EQ(quantize().exit_code, 0);
+  const Outcome outcome = program_.run({"quantize", output_, "-o", program_.file("again.safetensors")});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.errors, HasSubstr("quantized already"));
+}
+
+TEST_F(Checkpoint, WeightsThatAreNotNumbersAreRefusedNamingTheLayer) {
+  std::vector<float> weights = values(64 * 64);
+  weights[77] = NAN;
+  const std::vector<TensorToWrite> tensors{
+      {"bad.weight", "F32", {64, 64}, std::as_bytes(std::span(weights))}};
+  ASSERT_TRUE(write_safetensors(input_, tensors, {}));
+  const Outcome outcome = quantize();
+  EXPECT_NE(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.errors, HasSubstr("bad.weight"));
+  EXPECT_FALSE(std::filesystem::exists(output_));
+}
+
+TEST_F(Checkpoint, RunRefusesAFileWithoutPackedLayers) {
+  const Outcome outcome = program_.run({"run", input_, "--target", "sm_80"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.errors, HasSubstr("lutsmith quantize"));
+}
+
+}  // namespace
+}  // namespace lutsmith::tests

@@ -1,0 +1,109 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "command_line.h"
+
+namespace lutsmith::tests {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr const char* kManifest = R"([
+  {"n": 64, "k": 128, "bits": [2, 3], "group": "channel", "m": [1, 16]},
+  {"n": 64, "k": 256, "group": 64, "dtype": "bf16"},
+  {"n": 64, "k": 256, "group": 64, "dtype": "bf16"}
+])";
+
+std::vector<std::string> warm(const CommandLine& program, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments{"warm",     "--json", "--manifest", program.file("manifest.json"),
+                                     "--target", "sm_80"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+TEST(Warm, TheSecondTimeFindsEverything) {
+  const CommandLine program;
+  write_file(program.file("manifest.json"), kManifest);
+  const Outcome first = program.run(warm(program));
+  ASSERT_EQ(first.exit_code, 0) << first.errors;
+  EXPECT_EQ(first.json()["requested"], 6);
+  EXPECT_EQ(first.json()["merged"], 1);
+  EXPECT_EQ(first.json()["compiled"], 5);
+  EXPECT_EQ(first.json()["failed"], 0);
+  const auto second = program.run(warm(program)).json();
+  EXPECT_EQ(second["compiled"], 0);
+  EXPECT_EQ(second["hits"], 5);
+}
+
+TEST(Warm, ShardsTogetherCoverEveryKernelExactlyOnce) {
+  const CommandLine program;
+  write_file(program.file("manifest.json"), kManifest);
+  std::multiset<std::string> in_shards;
+  for (const char* shard : {"1/3", "2/3", "3/3"}) {
+    const Outcome outcome = program.run(warm(program, {"--shard", shard, "--jobs", "1"}));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    EXPECT_EQ(outcome.json()["hits"], 0) << shard;
+    for (const auto& kernel : outcome.json()["kernels"]) in_shards.insert(kernel["key"].get<std::string>());
+  }
+  std::multiset<std::string> whole;
+  const Outcome all = program.run(warm(program));
+  EXPECT_EQ(all.json()["compiled"], 0);
+  for (const auto& kernel : all.json()["kernels"]) whole.insert(kernel["key"].get<std::string>());
+  EXPECT_EQ(in_shards, whole);
+  EXPECT_EQ(std::set(whole.begin(), whole.end()).size(), whole.size());
+}
+
+TEST(Warm, ProgressGoesToStandardErrorAndTheSummaryToStandardOutput) {
+  const CommandLine program;
+  const Outcome outcome = program.run({"warm", "--n", "64", "--k", "128", "--target", "sm_80,sm_90a"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("[1/2]"), HasSubstr("[2/2]"), HasSubstr("miss")));
+  EXPECT_THAT(outcome.output, HasSubstr("2 kernels: 2 compiled, 0 hits, 0 failed"));
+}
+
+TEST(Warm, ModelLayersCarryTheirNames) {
+  const Outcome outcome =
+      CommandLine().run({"warm", "--json", "--model", "qwen2.5-0.5b", "--target", "sm_80"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  const auto kernels = outcome.json()["kernels"];
+  ASSERT_EQ(kernels.size(), 4U);
+  EXPECT_EQ(kernels[0]["layer"], "qkv");
+  EXPECT_EQ(kernels[0]["spec"]["n"], 1152);
+}
+
+TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
+  const CommandLine program;
+  const std::map<std::string, std::string> cases{
+      {"[{\"n\": 64, \"k\": 64}, {\"n\": 64, \"k\": 100}]", "entry 1: k: 100"},
+      {"[{\"n\": 64, \"k\": 64, \"bit\": 4}]", "entry 0: 'bit'"},
+      {"[{\"n\": [64], \"k\": 64}]", "entry 0: n"},
+      {"[{\"n\": 64, \"k\": 64, \"m\": [[1]]}]", "entry 0: m"},
+      {"[{\"n\": 64, \"k\": 64, \"m\": 1.5}]", "entry 0: m"},
+      {"[7]", "entry 0"},
+      {"{\"n\": 64}", "not a JSON array"},
+      {"[{\"n\": 64,", "not a JSON array"},
+  };
+  for (const auto& [text, message] : cases) {
+    write_file(program.file("manifest.json"), text);
+    const Outcome outcome = program.run(warm(program));
+    EXPECT_EQ(outcome.exit_code, 2) << text;
+    EXPECT_THAT(outcome.errors, HasSubstr(message)) << text;
+    EXPECT_EQ(outcome.json()["error"]["code"], "invalid_argument") << text;
+  }
+}
+
+TEST(Warm, BadShardsAreRefused) {
+  const CommandLine program;
+  write_file(program.file("manifest.json"), kManifest);
+  for (const char* shard : {"0/2", "3/2", "1", "1/", "/2", "a/b", "1/2/3", "-1/2"}) {
+    const Outcome outcome = program.run(warm(program, {std::string("--shard=") + shard}));
+    EXPECT_EQ(outcome.exit_code, 2) << shard;
+    EXPECT_THAT(outcome.errors, HasSubstr("shard")) << shard;
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith::tests
