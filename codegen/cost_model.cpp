@@ -98,8 +98,10 @@ int estimated_registers(const KernelSpec& spec, const Schedule& schedule) {
 }
 
 int register_limit(const Schedule& schedule) {
-  const int threads = schedule.warps * layout::kLanes * schedule.blocks_per_multiprocessor;
-  return std::min(255, kRegistersPerMultiprocessor / threads / 8 * 8);
+  // Each of the four schedulers has a quarter of the registers, shared by its warps in units of 8 a thread.
+  constexpr int kSchedulers = 4;
+  const int warps = (schedule.warps + kSchedulers - 1) / kSchedulers * schedule.blocks_per_multiprocessor;
+  return std::min(255, kRegistersPerMultiprocessor / kSchedulers / layout::kLanes / warps / 8 * 8);
 }
 
 Result<std::vector<Schedule>> schedules(const KernelSpec& spec) {

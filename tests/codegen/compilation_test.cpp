@@ -1,0 +1,83 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lutsmith/service.h"
+
+namespace lutsmith {
+namespace {
+
+// The targets that every supported NVRTC knows.
+constexpr const char* kTargets[] = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
+
+struct Shape {
+  std::int64_t n;
+  std::int64_t k;
+};
+constexpr Shape kRagged[] = {{1000, 1032}, {2752, 4096}, {4096, 1376}, {5120, 3456}};
+
+/// Compiles every spec and reports those that fail, spill or use no register.
+void expect_clean_kernels(const std::vector<KernelSpec>& specs) {
+  Result<Service> service = Service::open({.memory_only = true});
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  std::atomic<std::size_t> next{0};
+  std::mutex report;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < specs.size(); i = next++) {
+      const Result<CompileResult> result = service->compile(specs[i]);
+      const std::lock_guard lock(report);
+      if (!result) {
+        ADD_FAILURE() << describe(specs[i]) << ": " << result.error().message << "\n"
+                      << result.error().context;
+        continue;
+      }
+      EXPECT_EQ(result->artifact->spill_bytes, 0)
+          << describe(specs[i]) << " spills under " << describe(result->schedule);
+      EXPECT_GT(result->artifact->registers, 0) << describe(specs[i]);
+    }
+  };
+  std::vector<std::jthread> threads(std::max(1U, std::thread::hardware_concurrency()));
+  for (std::jthread& thread : threads) thread = std::jthread(work);
+}
+
+class TargetCompilationTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(TargetCompilationTest, EveryFormatCompilesWithoutSpills) {
+  std::vector<KernelSpec> specs;
+  for (const int bits : {2, 3, 4}) {
+    for (const int group : {32, 64, 128, 256, kPerChannel}) {
+      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+        for (const std::int64_t m : {1, 16}) {
+          specs.push_back({bits, group, 4096, 4096, m, dtype, TableKind::scalar, *Target::parse(GetParam())});
+        }
+      }
+    }
+  }
+  expect_clean_kernels(specs);
+}
+
+TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
+  std::vector<KernelSpec> specs;
+  for (const Shape& shape : kRagged) {
+    for (const int bits : {2, 3, 4}) {
+      for (const std::int64_t m : {1, 16}) {
+        const int group = shape.n == 1000 ? 32 : shape.n == 2752 ? 64 : shape.n == 4096 ? 256 : kPerChannel;
+        const TableKind table = m == 1 ? TableKind::scalar : TableKind::pair;
+        specs.push_back(
+            {bits, group, shape.n, shape.k, m, DataType::fp16, table, *Target::parse(GetParam())});
+      }
+    }
+  }
+  expect_clean_kernels(specs);
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, TargetCompilationTest, testing::ValuesIn(kTargets),
+                         [](const testing::TestParamInfo<const char*>& info) { return info.param; });
+
+}  // namespace
+}  // namespace lutsmith

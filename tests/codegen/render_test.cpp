@@ -1,0 +1,104 @@
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "lutsmith/codegen.h"
+
+namespace lutsmith {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+// No value here is the one that stands in the template, so that a constant left alone is noticed.
+const KernelSpec kSpec{
+    .bits = 3, .group = 64, .n = 1000, .k = 1032, .m = 9, .dtype = DataType::bf16, .table = TableKind::pair};
+const Schedule kSchedule{.tile_rows = 16,
+                         .tile_tokens = 16,
+                         .warps = 9,
+                         .weights = WeightPath::bulk_copy,
+                         .stages = 5,
+                         .blocks_per_multiprocessor = 2,
+                         .dependent_launch = true};
+
+std::string text_of(const KernelSpec& spec, const Schedule& schedule) {
+  const Result<Source> source = render(spec, schedule);
+  EXPECT_TRUE(source.has_value());
+  return source ? source->text : std::string();
+}
+
+TEST(RenderTest, EveryConstantOfTheKernelIsSet) {
+  const std::string text = text_of(kSpec, kSchedule);
+  for (const char* line :
+       {"kBits = 3;", "kGroup = 64;", "kN = 1000;", "kK = 1032;", "kElement = Element::bf16;",
+        "kPairTable = true;", "kTileRows = 16;", "kTileTokens = 16;", "kWarps = 9;", "kStages = 5;",
+        "kBlocksPerMultiprocessor = 2;", "kDependentLaunch = true;"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST(RenderTest, TheSameSpecGivesTheSameText) {
+  EXPECT_EQ(text_of(kSpec, kSchedule), text_of(kSpec, kSchedule));
+}
+
+TEST(RenderTest, TheTextIsOneSelfContainedFileOfAtMost64KiB) {
+  for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
+    Schedule schedule = kSchedule;
+    schedule.weights = path;
+    schedule.stages = 2;
+    const std::string text = text_of(kSpec, schedule);
+    EXPECT_THAT(text, Not(HasSubstr("#include")));
+    EXPECT_THAT(text, Not(HasSubstr("#pragma once")));
+    EXPECT_LE(text.size(), 64U << 10);
+  }
+}
+
+TEST(RenderTest, OnlyTheChosenWeightPathIsEmitted) {
+  Schedule schedule = kSchedule;
+  EXPECT_THAT(text_of(kSpec, schedule), HasSubstr("copy_bulk"));
+  schedule.weights = WeightPath::async_copy;
+  EXPECT_THAT(text_of(kSpec, schedule), Not(HasSubstr("copy_bulk")));
+  EXPECT_THAT(text_of(kSpec, schedule), HasSubstr("copy_async_16"));
+  schedule.weights = WeightPath::registers;
+  schedule.stages = 2;
+  EXPECT_THAT(text_of(kSpec, schedule), Not(HasSubstr("copy_async_16")));
+}
+
+TEST(RenderTest, TheHeadSaysWhatTheKernelIs) {
+  const std::string text = text_of(kSpec, kSchedule);
+  const std::string head = text.substr(0, text.find("\n\n"));
+  for (const std::string& fact :
+       {std::string("Y[m, 1000] = X[m, 1032]"), std::string("3-bit codes"), std::string("sm_90a"),
+        describe(kSchedule), std::string("288 threads"), fmt::format("{} flops a token", 2 * 1000 * 1032)}) {
+    EXPECT_THAT(head, HasSubstr(fact));
+  }
+}
+
+TEST(RenderTest, TheKernelHasTheNameThatIsReturned) {
+  const Result<Source> source = render(kSpec, kSchedule);
+  ASSERT_TRUE(source.has_value());
+  EXPECT_EQ(source->kernel_name, "lutsmith_w3_g64_n1000_k1032_t16_bf16_pair");
+  EXPECT_THAT(source->text, HasSubstr(source->kernel_name + "("));
+}
+
+TEST(RenderTest, TheRecipeCoversTheRaggedShape) {
+  const LaunchRecipe launch = render(kSpec, kSchedule)->launch;
+  EXPECT_EQ(launch.threads, 9 * 32);
+  EXPECT_EQ(launch.row_tiles, 63);      // 1000 rows in tiles of 16
+  EXPECT_EQ(launch.steps_per_tile, 1);  // 1032 columns in 9 units of 128
+  EXPECT_TRUE(launch.dependent_launch);
+}
+
+TEST(RenderTest, WhatIsInvalidIsNotRendered) {
+  KernelSpec spec = kSpec;
+  spec.bits = 9;
+  EXPECT_EQ(render(spec, kSchedule).error().code, ErrorCode::invalid_argument);
+  Schedule schedule = kSchedule;
+  schedule.warps = 40;
+  EXPECT_EQ(render(kSpec, schedule).error().code, ErrorCode::invalid_argument);
+}
+
+}  // namespace
+}  // namespace lutsmith

@@ -1,0 +1,129 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "codegen/resources.h"
+#include "lutsmith/codegen.h"
+
+namespace lutsmith {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+KernelSpec spec_on(const char* target) { return {.n = 4096, .k = 4096, .target = *Target::parse(target)}; }
+
+struct BadSchedule {
+  std::string name;
+  std::string target;
+  std::function<void(Schedule&)> spoil;
+  std::string field;
+  std::string allowed;
+};
+
+void PrintTo(const BadSchedule& bad, std::ostream* out) { *out << bad.name; }
+
+class BadScheduleTest : public testing::TestWithParam<BadSchedule> {};
+
+TEST_P(BadScheduleTest, IsRefusedNamingFieldAndWhatIsAllowed) {
+  Schedule schedule;
+  GetParam().spoil(schedule);
+  const Result<void> result = validate(spec_on(GetParam().target.c_str()), schedule);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(result.error().message,
+              AllOf(testing::StartsWith(GetParam().field + ": "), HasSubstr(GetParam().allowed)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Fields, BadScheduleTest,
+    testing::Values(
+        BadSchedule{"rows", "sm_90a", [](Schedule& s) { s.tile_rows = 24; }, "tile_rows", "16, 32"},
+        BadSchedule{"tokens", "sm_90a", [](Schedule& s) { s.tile_tokens = 4; }, "tile_tokens", "1, 8, 16"},
+        BadSchedule{"no_warps", "sm_90a", [](Schedule& s) { s.warps = 0; }, "warps", "1 to 16"},
+        BadSchedule{"many_warps", "sm_90a", [](Schedule& s) { s.warps = 17; }, "warps", "1 to 16"},
+        BadSchedule{"stages", "sm_90a", [](Schedule& s) { s.stages = 4; }, "stages", "2 to 3"},
+        BadSchedule{"ring_stages", "sm_90a",
+                    [](Schedule& s) {
+                      s.weights = WeightPath::bulk_copy;
+                      s.stages = 9;
+                    },
+                    "stages", "2 to 8"},
+        BadSchedule{"blocks", "sm_86",
+                    [](Schedule& s) {
+                      s.warps = 16;
+                      s.blocks_per_multiprocessor = 4;
+                    },
+                    "blocks_per_multiprocessor", "1 to 3"},
+        BadSchedule{"bulk_copy_on_ampere", "sm_80", [](Schedule& s) { s.weights = WeightPath::bulk_copy; },
+                    "weights", "registers, async_copy"},
+        BadSchedule{"dependent_launch_on_ada", "sm_89", [](Schedule& s) { s.dependent_launch = true; },
+                    "dependent_launch", "off"},
+        BadSchedule{"shared_memory", "sm_86",
+                    [](Schedule& s) {
+                      s.weights = WeightPath::async_copy;
+                      s.stages = 8;
+                    },
+                    "schedule", "fewer warps"}),
+    [](const testing::TestParamInfo<BadSchedule>& info) { return info.param.name; });
+
+TEST(ScheduleTest, EverySpecHasCandidatesThatAreValidAndFitTheRegisters) {
+  for (const TargetTraits& traits : Target::all()) {
+    for (const int bits : {2, 3, 4}) {
+      for (const int group : {32, 256, kPerChannel}) {
+        for (const std::int64_t m : {1, 8, 16, 300}) {
+          for (const std::int64_t k : {8, 1376, 4096, 14336}) {
+            KernelSpec spec = spec_on(std::string(traits.name).c_str());
+            spec.bits = bits;
+            spec.group = group;
+            spec.m = m;
+            spec.k = k;
+            const Result<std::vector<Schedule>> candidates = schedules(spec);
+            ASSERT_TRUE(candidates.has_value());
+            ASSERT_FALSE(candidates->empty()) << describe(spec);
+            for (const Schedule& schedule : *candidates) {
+              EXPECT_TRUE(validate(spec, schedule).has_value()) << describe(schedule);
+              EXPECT_LE(estimated_registers(spec, schedule), register_limit(schedule));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ScheduleTest, TheOrderDependsOnTheSpecAlone) {
+  const KernelSpec spec = spec_on("sm_90a");
+  EXPECT_EQ(*schedules(spec), *schedules(spec));
+}
+
+TEST(ScheduleTest, BothWeightPathsAreOffered) {
+  for (const auto& [target, ring] :
+       {std::pair{"sm_80", WeightPath::async_copy}, std::pair{"sm_90a", WeightPath::bulk_copy}}) {
+    bool registers = false;
+    bool rings = false;
+    for (const Schedule& schedule : *schedules(spec_on(target))) {
+      registers |= schedule.weights == WeightPath::registers;
+      rings |= schedule.weights == ring;
+    }
+    EXPECT_TRUE(registers && rings) << target;
+  }
+}
+
+TEST(ScheduleTest, DependentLaunchIsUsedWhereTheTargetHasIt) {
+  EXPECT_TRUE(schedules(spec_on("sm_90a"))->front().dependent_launch);
+  EXPECT_FALSE(schedules(spec_on("sm_80"))->front().dependent_launch);
+}
+
+TEST(ScheduleTest, AWeightPathsNameIsItsInverse) {
+  for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
+    EXPECT_EQ(parse_weight_path(to_string(path)), path);
+  }
+  EXPECT_THAT(parse_weight_path("tma").error().message, HasSubstr("registers, async_copy, bulk_copy"));
+}
+
+}  // namespace
+}  // namespace lutsmith

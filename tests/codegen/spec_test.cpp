@@ -1,0 +1,117 @@
+#include "lutsmith/kernel_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lutsmith {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+KernelSpec valid_spec() { return {.n = 4096, .k = 4096}; }
+
+struct BadSpec {
+  std::string name;
+  std::function<void(KernelSpec&)> spoil;
+  std::string field;
+  std::string given;
+  std::string allowed;
+};
+
+void PrintTo(const BadSpec& bad, std::ostream* out) { *out << bad.name; }
+
+class BadSpecTest : public testing::TestWithParam<BadSpec> {};
+
+TEST_P(BadSpecTest, IsRefusedNamingFieldValueAndWhatIsAllowed) {
+  KernelSpec spec = valid_spec();
+  GetParam().spoil(spec);
+  const Result<void> result = validate(spec);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(result.error().message, AllOf(testing::StartsWith(GetParam().field + ": "),
+                                            HasSubstr(GetParam().given), HasSubstr(GetParam().allowed)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Fields, BadSpecTest,
+    testing::Values(BadSpec{"bits_0", [](KernelSpec& s) { s.bits = 0; }, "bits", "0", "2, 3, 4"},
+                    BadSpec{"bits_9", [](KernelSpec& s) { s.bits = 9; }, "bits", "9", "2, 3, 4"},
+                    BadSpec{"bits_negative", [](KernelSpec& s) { s.bits = -4; }, "bits", "-4", "2, 3, 4"},
+                    BadSpec{"group_48", [](KernelSpec& s) { s.group = 48; }, "group", "48",
+                            "32, 64, 128, 256, channel"},
+                    BadSpec{"group_negative", [](KernelSpec& s) { s.group = -1; }, "group", "-1", "channel"},
+                    BadSpec{"k_100", [](KernelSpec& s) { s.k = 100; }, "k", "100", "multiples of 8"},
+                    BadSpec{"k_0", [](KernelSpec& s) { s.k = 0; }, "k", "0", "multiples of 8"},
+                    BadSpec{"k_huge", [](KernelSpec& s) { s.k = std::int64_t{1} << 40; }, "k",
+                            "1099511627776", "16777216"},
+                    BadSpec{"n_0", [](KernelSpec& s) { s.n = 0; }, "n", "0", "1 to 16777216"},
+                    BadSpec{"n_negative", [](KernelSpec& s) { s.n = -32; }, "n", "-32", "1 to 16777216"},
+                    BadSpec{"m_0", [](KernelSpec& s) { s.m = 0; }, "m", "0", "1 to 16777216"},
+                    BadSpec{"dtype", [](KernelSpec& s) { s.dtype = static_cast<DataType>(7); }, "dtype", "7",
+                            "fp16, bf16"},
+                    BadSpec{"table", [](KernelSpec& s) { s.table = static_cast<TableKind>(5); }, "table", "5",
+                            "scalar, pair"}),
+    [](const testing::TestParamInfo<BadSpec>& info) { return info.param.name; });
+
+TEST(SpecTest, EveryAllowedCombinationIsAccepted) {
+  for (const int bits : {2, 3, 4}) {
+    for (const int group : {32, 64, 128, 256, kPerChannel}) {
+      for (const std::int64_t k : {8, 40, 1032, 4096}) {
+        KernelSpec spec{.bits = bits, .group = group, .n = 1, .k = k, .m = 1000};
+        EXPECT_TRUE(validate(spec).has_value()) << describe(spec);
+      }
+    }
+  }
+}
+
+TEST(SpecTest, NamesAndValuesAreInversesOfEachOther) {
+  for (const DataType type : {DataType::fp16, DataType::bf16}) {
+    EXPECT_EQ(parse_data_type(to_string(type)), type);
+  }
+  for (const TableKind kind : {TableKind::scalar, TableKind::pair}) {
+    EXPECT_EQ(parse_table_kind(to_string(kind)), kind);
+  }
+  for (const int group : {32, 64, 128, 256, kPerChannel}) EXPECT_EQ(parse_group(group_name(group)), group);
+  for (const TargetTraits& traits : Target::all()) {
+    EXPECT_EQ(Target::parse(traits.name)->name(), traits.name);
+    EXPECT_EQ(Target::from_compute_capability(traits.major, traits.minor)->name(), traits.name);
+  }
+}
+
+TEST(SpecTest, UnknownNamesAreRefusedWithTheKnownOnes) {
+  EXPECT_THAT(parse_data_type("f32").error().message, AllOf(HasSubstr("f32"), HasSubstr("f16, bf16")));
+  EXPECT_THAT(parse_table_kind("triple").error().message,
+              AllOf(HasSubstr("triple"), HasSubstr("scalar, pair")));
+  for (const char* name : {"", "0", "channels", "64x", "99999999999999999999"}) {
+    ASSERT_FALSE(parse_group(name).has_value()) << name;
+    EXPECT_THAT(parse_group(name).error().message, HasSubstr("32, 64, 128, 256, channel"));
+  }
+}
+
+TEST(TargetTest, ALostArchitectureSuffixIsNotTheSameTarget) {
+  const Result<Target> target = Target::parse("sm_90");
+  ASSERT_FALSE(target.has_value());
+  EXPECT_THAT(target.error().message, AllOf(HasSubstr("'sm_90'"), HasSubstr("sm_90a")));
+}
+
+TEST(TargetTest, AnUnknownGpuIsReportedWithItsComputeCapability) {
+  const Result<Target> target = Target::from_compute_capability(7, 5);
+  ASSERT_FALSE(target.has_value());
+  EXPECT_EQ(target.error().code, ErrorCode::unsupported);
+  EXPECT_THAT(target.error().message, AllOf(HasSubstr("7.5"), HasSubstr("sm_80")));
+}
+
+TEST(SpecTest, TablesHaveOneValueACodeOrTwoAPairCode) {
+  EXPECT_EQ(table_length(2, TableKind::scalar), 4);
+  EXPECT_EQ(table_length(4, TableKind::scalar), 16);
+  EXPECT_EQ(table_length(2, TableKind::pair), 32);
+  EXPECT_EQ(table_length(4, TableKind::pair), 512);
+}
+
+}  // namespace
+}  // namespace lutsmith
