@@ -82,6 +82,18 @@ TEST_F(LaunchArgumentsOnGpu, WorkspaceThatHoldsNothingIsRefused) {
   EXPECT_GT(taken.bytes(), 0U);
 }
 
+TEST_F(LaunchArgumentsOnGpu, WorkspaceTooSmallForThePartitionsIsRefused) {
+  // 128 tiles of 64 steps, so that thousands of partitions exist; no workspace has room for them.
+  const KernelRequest request{spec_of(2, 128, 4096, 8192), Schedule{.warps = 1}};
+  const Problem problem = make_problem(request.spec, 1);
+  Multiplication multiplication(problem, {.partitions = 8192});
+  Workspace workspace = must(machine()->service.create_workspace());
+  const Result<void> launched = get_kernel(request).launch(multiplication.arguments(), workspace, nullptr);
+  ASSERT_FALSE(launched);
+  EXPECT_EQ(launched.error().code, ErrorCode::invalid_argument);
+  EXPECT_NE(launched.error().message.find("partitions"), std::string::npos) << launched.error().message;
+}
+
 TEST_F(LaunchArgumentsOnGpu, KernelOfAnotherGpuIsRefused) {
   KernelSpec spec = spec_of(4, 128, 64, 256);
   for (const TargetTraits& traits : Target::all()) {

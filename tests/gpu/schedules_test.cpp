@@ -52,7 +52,7 @@ TEST_F(SchedulesOnGpu, EveryTileIsRightWithBulkCopies) {
 TEST_F(SchedulesOnGpu, EveryNumberOfStagesIsRight) {
   const KernelSpec spec = spec_of(3, 64, 64, 4104);
   std::vector<KernelRequest> requests;
-  for (const WeightPath path : {WeightPath::async_copy, WeightPath::bulk_copy}) {
+  for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (int stages = 2; stages <= 8; ++stages) {
       const Schedule schedule{.warps = 2, .weights = path, .stages = stages};
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
