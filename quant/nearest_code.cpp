@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 #include <numeric>
+#include <ranges>
 
 namespace lutsmith::quant {
 
@@ -59,9 +60,11 @@ int NearestPair::nearest(double first, double second) const {
     return true;
   };
   const auto start = std::ranges::lower_bound(entries_, first, {}, &Entry::first);
-  for (auto right = start; right != entries_.end() && visit(*right); ++right) {
+  for (const Entry& entry : std::ranges::subrange(start, entries_.end())) {
+    if (!visit(entry)) break;
   }
-  for (auto left = start; left != entries_.begin() && visit(*--left);) {
+  for (const Entry& entry : std::ranges::subrange(entries_.begin(), start) | std::views::reverse) {
+    if (!visit(entry)) break;
   }
   return code;
 }

@@ -85,29 +85,25 @@ struct Record {
   std::size_t offset;
 };
 
-std::size_t record_offset(const PackedFormat& format, std::int64_t row, std::int64_t column) {
+std::int64_t record_offset(const PackedFormat& format, std::int64_t row, std::int64_t column) {
   const std::int64_t block =
       row / layout::kBlockRows * layout::column_blocks(format.k) + column / layout::kRecordColumns;
   const std::int64_t record = block * kRecordsPerBlock + row % layout::kBlockRows / layout::kRecordRows;
-  return static_cast<std::size_t>(record * layout::record_bytes(format.bits, format.group));
+  return record * layout::record_bytes(format.bits, format.group);
 }
 
-/// Byte of the scale of (row, group of that row).
-std::size_t scale_offset(const PackedFormat& format, std::int64_t row, std::int64_t group) {
-  const auto in_record = static_cast<std::size_t>(
-      layout::scale_index(static_cast<int>(row % layout::kRecordRows)) * layout::kScaleBytes);
+/// Byte of the scales of 16 rows in a group.
+std::int64_t group_scales_offset(const PackedFormat& format, std::int64_t row, std::int64_t group) {
   if (layout::scales_in_record(format.group)) {
     const int per_record = layout::groups_per_record(format.group);
-    const auto before = static_cast<std::size_t>(layout::code_bytes(format.bits) +
-                                                 group % per_record * layout::kGroupScaleBytes);
-    return record_offset(format, row, group * format.group) + before + in_record;
+    return record_offset(format, row, group * format.group) + layout::code_bytes(format.bits) +
+           group % per_record * layout::kGroupScaleBytes;
   }
   const std::int64_t plane_group =
       row / layout::kBlockRows * layout::plane_groups(format.group, format.k) + group;
   const std::int64_t half = row % layout::kBlockRows / layout::kRecordRows;
-  return static_cast<std::size_t>(layout::plane_offset(format.bits, format.group, format.n, format.k) +
-                                  (plane_group * kRecordsPerBlock + half) * layout::kGroupScaleBytes) +
-         in_record;
+  return layout::plane_offset(format.bits, format.group, format.n, format.k) +
+         (plane_group * kRecordsPerBlock + half) * layout::kGroupScaleBytes;
 }
 
 template <class Visit>
@@ -117,7 +113,7 @@ void for_each_record(const PackedFormat& format, const Visit& visit) {
     for (std::int64_t column = 0; column < format.k; column += layout::kRecordColumns) {
       const auto columns =
           static_cast<int>(std::min<std::int64_t>(layout::kRecordColumns, format.k - column));
-      visit(Record{row, column, rows, columns, record_offset(format, row, column)});
+      visit(Record{row, column, rows, columns, static_cast<std::size_t>(record_offset(format, row, column))});
     }
   }
 }
@@ -127,8 +123,10 @@ template <class Visit>
 void for_each_scale(const PackedFormat& format, const Visit& visit) {
   const std::int64_t groups = groups_per_row(format.group, format.k);
   for (std::int64_t row = 0; row < format.n; ++row) {
+    const int index = layout::scale_index(static_cast<int>(row % layout::kRecordRows));
     for (std::int64_t group = 0; group < groups; ++group) {
-      visit(static_cast<std::size_t>(row * groups + group), scale_offset(format, row, group));
+      const std::int64_t offset = group_scales_offset(format, row, group) + index * layout::kScaleBytes;
+      visit(static_cast<std::size_t>(row * groups + group), static_cast<std::size_t>(offset));
     }
   }
 }

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <vector>
+#include <ranges>
 
 namespace lutsmith::quant {
 namespace {
@@ -32,9 +32,7 @@ std::optional<int> element_bits(std::string_view dtype) {
 }
 
 std::string known_dtypes() {
-  std::vector<std::string_view> names;
-  for (const ElementType& type : kElementTypes) names.push_back(type.name);
-  return fmt::format("{}", fmt::join(names, ", "));
+  return fmt::format("{}", fmt::join(kElementTypes | std::views::transform(&ElementType::name), ", "));
 }
 
 std::expected<std::uint64_t, std::string> tensor_bytes(std::string_view dtype,

@@ -70,52 +70,61 @@ std::expected<Sections, Reason> split(std::string_view file) {
   return Sections{file.substr(0, length), std::as_bytes(std::span(data))};
 }
 
-/// Turns what the header states into views, or says what is untrue.
-std::expected<std::map<std::string, TensorView>, Reason> locate(
-    std::map<std::string, quant::HeaderEntry> entries, std::span<const std::byte> data) {
-  struct Extent {
-    std::uint64_t begin;
-    std::uint64_t end;
-    std::string_view name;
-  };
-  std::map<std::string, TensorView> tensors;
-  std::vector<Extent> extents;
-  for (auto& [name, entry] : entries) {
-    const auto begin = static_cast<std::uint64_t>(entry.offsets[0]);
-    const auto end = static_cast<std::uint64_t>(entry.offsets[1]);
-    const auto refuse = [&](std::string_view reason) {
-      return std::unexpected(fmt::format("tensor {}: {}", quant::shown_name(name), reason));
-    };
-    const auto bytes = quant::tensor_bytes(entry.dtype, entry.shape);
-    if (!bytes) return refuse(bytes.error());
-    if (begin > end) return refuse(fmt::format("data_offsets [{}, {}] run backwards", begin, end));
-    if (end > data.size()) {
-      return refuse(fmt::format("data_offsets [{}, {}] pass the {} bytes of data; the file may be cut off",
-                                begin, end, data.size()));
-    }
-    if (end - begin != *bytes) {
-      return refuse(fmt::format("data_offsets [{}, {}] span {} bytes, dtype and shape take {}", begin, end,
-                                end - begin, *bytes));
-    }
-    const auto [position, is_new] = tensors.emplace(
-        name, TensorView{std::move(entry.dtype), std::move(entry.shape), data.subspan(begin, *bytes)});
-    extents.push_back({begin, end, position->first});
+/// The bytes of one tensor, if what the header states of it is true.
+std::expected<std::span<const std::byte>, Reason> tensor_data(const quant::HeaderEntry& entry,
+                                                              std::span<const std::byte> data) {
+  const auto begin = static_cast<std::uint64_t>(entry.offsets[0]);
+  const auto end = static_cast<std::uint64_t>(entry.offsets[1]);
+  const auto bytes = quant::tensor_bytes(entry.dtype, entry.shape);
+  if (!bytes) return std::unexpected(bytes.error());
+  if (begin > end) {
+    return std::unexpected(fmt::format("data_offsets [{}, {}] run backwards", begin, end));
   }
+  if (end > data.size()) {
+    return std::unexpected(fmt::format(
+        "data_offsets [{}, {}] pass the {} bytes of data; the file may be cut off", begin, end, data.size()));
+  }
+  if (end - begin != *bytes) {
+    return std::unexpected(fmt::format("data_offsets [{}, {}] span {} bytes, dtype and shape take {}", begin,
+                                       end, end - begin, *bytes));
+  }
+  return data.subspan(begin, *bytes);
+}
 
-  std::ranges::sort(extents, {}, [](const Extent& extent) { return std::pair(extent.begin, extent.end); });
+/// Every byte of the data must belong to exactly one tensor.
+std::expected<void, Reason> check_coverage(const std::map<std::string, quant::HeaderEntry>& entries,
+                                           std::uint64_t data_bytes) {
+  std::vector<std::pair<std::span<const std::int64_t>, std::string_view>> extents;
+  extents.reserve(entries.size());
+  for (const auto& [name, entry] : entries) extents.emplace_back(entry.offsets, name);
+  std::ranges::sort(extents, [](const auto& left, const auto& right) {
+    return std::ranges::lexicographical_compare(left.first, right.first);
+  });
   std::uint64_t covered = 0;
-  for (const Extent& extent : extents) {
-    if (extent.begin != covered) {
+  for (const auto& [offsets, name] : extents) {
+    const auto begin = static_cast<std::uint64_t>(offsets[0]);
+    if (begin != covered) {
       return std::unexpected(fmt::format(
-          "tensor {} begins at byte {} of the data, {} byte {}", quant::shown_name(extent.name), extent.begin,
-          extent.begin < covered ? "overlapping the one before, which ends at" : "leaving a gap after",
-          covered));
+          "tensor {} begins at byte {} of the data, {} byte {}", quant::shown_name(name), begin,
+          begin < covered ? "overlapping the one before, which ends at" : "leaving a gap after", covered));
     }
-    covered = extent.end;
+    covered = static_cast<std::uint64_t>(offsets[1]);
   }
-  if (covered != data.size()) {
-    return std::unexpected(fmt::format("{} bytes of data belong to no tensor", data.size() - covered));
+  if (covered == data_bytes) return {};
+  return std::unexpected(fmt::format("{} bytes of data belong to no tensor", data_bytes - covered));
+}
+
+std::expected<std::map<std::string, TensorView>, Reason> locate(
+    const std::map<std::string, quant::HeaderEntry>& entries, std::span<const std::byte> data) {
+  std::map<std::string, TensorView> tensors;
+  for (const auto& [name, entry] : entries) {
+    const auto bytes = tensor_data(entry, data);
+    if (!bytes) {
+      return std::unexpected(fmt::format("tensor {}: {}", quant::shown_name(name), bytes.error()));
+    }
+    tensors.emplace(name, TensorView{entry.dtype, entry.shape, *bytes});
   }
+  if (auto checked = check_coverage(entries, data.size()); !checked) return std::unexpected(checked.error());
   return tensors;
 }
 
@@ -131,7 +140,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const fs::path& path) try {
   if (!sections) return corrupt(sections.error());
   auto header = quant::parse_safetensors_header(sections->header);
   if (!header) return corrupt(header.error());
-  auto tensors = locate(std::move(header->tensors), sections->data);
+  auto tensors = locate(header->tensors, sections->data);
   if (!tensors) return corrupt(tensors.error());
   return SafetensorsFile(std::make_shared<const Contents>(
       Contents{std::move(*buffer), std::move(*tensors), std::move(header->metadata)}));

@@ -2,9 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
+#include <exception>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,13 +23,12 @@ template <class T>
 Result<std::vector<T>> allocate(std::size_t count, std::string_view what) {
   try {
     return std::vector<T>(count);
-  } catch (const std::bad_alloc&) {
-  } catch (const std::length_error&) {
+  } catch (const std::exception&) {  // bad_alloc or, past what a vector can count, length_error
+    return std::unexpected(Error{ErrorCode::out_of_memory,
+                                 std::string(what) + ": no memory for " + std::to_string(count) + " x " +
+                                     std::to_string(sizeof(T)) + " bytes",
+                                 {}});
   }
-  return std::unexpected(Error{ErrorCode::out_of_memory,
-                               std::string(what) + ": no memory for " + std::to_string(count) + " x " +
-                                   std::to_string(sizeof(T)) + " bytes",
-                               {}});
 }
 
 /// The checks below name the field, the value given and what is allowed.

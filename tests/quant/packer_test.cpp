@@ -50,9 +50,9 @@ std::size_t set_bits(std::span<const std::uint16_t> numbers) {
   return count;
 }
 
-unsigned read_bits(std::span<const std::byte> bytes, std::size_t byte, int bit, int count) {
+unsigned read_bits(std::span<const std::byte> bytes, int byte, int bit, int count) {
   std::uint32_t word = 0;
-  std::memcpy(&word, &bytes[byte], sizeof(word));
+  std::memcpy(&word, bytes.data() + byte, sizeof(word));
   return word >> bit & ((1U << count) - 1);
 }
 
@@ -96,8 +96,8 @@ TEST(Packer, RaggedShapesTakeTheBytesOfTheirPaddedOnes) {
       EXPECT_EQ(*packed_bytes({bits, group, 33, 136}), *packed_bytes({bits, group, 64, 256}));
     }
     // The plane has a group of 256 where it exists: 2 of them at k = 384, though 3 blocks.
-    const auto codes = static_cast<std::size_t>(64 * 384 * bits / 8);
-    EXPECT_EQ(*packed_bytes({bits, 256, 33, 264}), codes + 64 * 2 * 2);
+    const std::size_t codes = std::size_t{64} * 384 / 8 * static_cast<std::size_t>(bits);
+    EXPECT_EQ(*packed_bytes({bits, 256, 33, 264}), codes + std::size_t{64} * 2 * 2);
   }
 }
 
@@ -135,7 +135,7 @@ TEST(Packer, EveryLaneFindsItsFragmentWhereTheLayoutSays) {
                              : s == 2 ? lane * 16 + word * 4
                                       : lane * 8 + word * 4;
             const int bit = 4 * (2 * a + e) + j % (4 / s) * s;
-            code |= read_bits(packed, static_cast<std::size_t>(slice_start + byte), bit, s) << done;
+            code |= read_bits(packed, slice_start + byte, bit, s) << done;
             slice_start += 16 * 128 * s / 8;
             done += s;
           }

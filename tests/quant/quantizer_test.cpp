@@ -14,6 +14,7 @@ namespace {
 
 std::vector<float> table_values(const QuantizedMatrix& matrix) {
   std::vector<float> values;
+  values.reserve(matrix.table.size());
   for (const std::uint16_t bits : matrix.table) values.push_back(from_bits(bits, matrix.dtype));
   return values;
 }
@@ -182,7 +183,7 @@ TEST(Quantizer, WeightsThatAreNotFiniteAreRefusedWithTheirPlace) {
 }
 
 TEST(Quantizer, BadArgumentsAreRefusedByName) {
-  const std::vector<float> weights(32 * 32, 1.0F);
+  const std::vector<float> weights(std::size_t{32} * 32, 1.0F);
   const Table nf4 = *normal_float_table(4);
   const auto with = [&](std::int64_t n, std::int64_t k, const Table& table, int group) {
     return quantize(weights, n, k, table, group, DataType::fp16);

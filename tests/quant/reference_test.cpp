@@ -77,7 +77,7 @@ TEST(Reference, ProductIsTheSumOverColumns) {
 
 TEST(Reference, IdentityActivationsGiveTheWeights) {
   const QuantizedMatrix matrix = random_matrix({4, 32, 7, 40});
-  std::vector<std::uint16_t> identity(40 * 40);
+  std::vector<std::uint16_t> identity(std::size_t{40} * 40);
   for (std::size_t i = 0; i < 40; ++i) identity[i * 41] = to_bits(1, DataType::fp16);
   const auto result = reference_matmul(matrix, identity, 40);
   ASSERT_TRUE(result);
