@@ -4,11 +4,11 @@
 
 namespace lutsmith::tools {
 
+Json group_json(int group) { return group == kPerChannel ? Json(group_name(group)) : Json(group); }
+
 Json to_json(const KernelSpec& spec) {
-  Json group = spec.group;
-  if (spec.group == kPerChannel) group = group_name(spec.group);
   return {{"bits", spec.bits},
-          {"group", group},
+          {"group", group_json(spec.group)},
           {"n", spec.n},
           {"k", spec.k},
           {"m", spec.m},

@@ -7,6 +7,8 @@
 
 namespace lutsmith::tools {
 
+/// A group as it stands in a spec: a number, or "channel".
+Json group_json(int group);
 /// A spec with the field names a manifest uses, so that it can be handed back to `warm`.
 Json to_json(const KernelSpec& spec);
 Json to_json(const Schedule& schedule);

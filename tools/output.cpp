@@ -47,26 +47,26 @@ void TextTable::add_row(std::vector<std::string> cells) {
 }
 
 void TextTable::print() const {
-  if (rows_.empty()) return;
   std::vector<std::string> titles;
-  std::vector<std::size_t> widths;
-  for (const Column& column : columns_) {
-    titles.push_back(column.title);
-    widths.push_back(column.title.size());
-  }
+  std::vector<std::size_t> widths(columns_.size());
   for (const auto& row : rows_) {
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    titles.push_back(columns_[i].title);
+    if (widths[i] > 0) widths[i] = std::max(widths[i], columns_[i].title.size());
   }
   const auto print_row = [&](const std::vector<std::string>& row) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {
-      const char* separator = i == 0 ? "" : "  ";
-      line += columns_[i].align == Align::left ? fmt::format("{}{:<{}}", separator, row[i], widths[i])
-                                               : fmt::format("{}{:>{}}", separator, row[i], widths[i]);
+      if (widths[i] == 0) continue;
+      if (!line.empty()) line += "  ";
+      line += columns_[i].align == Align::left ? fmt::format("{:<{}}", row[i], widths[i])
+                                               : fmt::format("{:>{}}", row[i], widths[i]);
     }
     fmt::print("{}\n", line.substr(0, line.find_last_not_of(' ') + 1));
   };
-  print_row(titles);
+  if (!rows_.empty()) print_row(titles);
   for (const auto& row : rows_) print_row(row);
 }
 

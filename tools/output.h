@@ -25,7 +25,7 @@ void print_error(const Error& error, bool json);
 void print_warning(const std::string& message);
 
 /// Text in columns as wide as their widest cell; a row shorter than the header is filled up with
-/// empty cells.
+/// empty cells, and a column without any text is left out.
 class TextTable {
  public:
   enum class Align { left, right };

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "command.h"
+#include "kernel_json.h"
 #include "output.h"
 #include "packed_file.h"
 #include "parallel.h"
@@ -241,7 +242,7 @@ Json report(const QuantizeOptions& options, const std::vector<QuantizedLayer>& l
                               {"n", format.n},
                               {"k", format.k},
                               {"bits", format.bits},
-                              {"group", group_name(format.group)},
+                              {"group", group_json(format.group)},
                               {"dtype", to_string(layer.layer.dtype)},
                               {"bytes_before", layer.bytes_before},
                               {"bytes_after", layer.packed.size()},

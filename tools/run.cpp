@@ -114,7 +114,7 @@ Json layer_json(const LayerResult& result, bool gpu) {
             {"n", layer.format.n},
             {"k", layer.format.k},
             {"bits", layer.format.bits},
-            {"group", group_name(layer.format.group)},
+            {"group", group_json(layer.format.group)},
             {"method", layer.method},
             {"bytes_before", bytes_before(layer)},
             {"bytes_after", result.layer->packed.size()},

@@ -117,7 +117,7 @@ INSTANTIATE_TEST_SUITE_P(
                  {"tile_rows", "24", "16"}},
         BadValue{"bulk_copy_on_an_old_gpu",
                  {"--weights", "bulk_copy", "--n", "64", "--k", "64", "--target", "sm_80"},
-                 {"weights", "bulk_copy", "sm_80"}},
+                 {"weights", "sm_80 has no bulk copies", "registers, async_copy"}},
         BadValue{"unknown_weight_path",
                  {"--weights", "magic", "--n", "64", "--k", "64", "--target", "sm_90a"},
                  {"weights", "'magic'", "registers, async_copy, bulk_copy"}}),
