@@ -123,9 +123,10 @@ template <class Visit>
 void for_each_scale(const PackedFormat& format, const Visit& visit) {
   const std::int64_t groups = groups_per_row(format.group, format.k);
   for (std::int64_t row = 0; row < format.n; ++row) {
-    const int index = layout::scale_index(static_cast<int>(row % layout::kRecordRows));
+    const std::int64_t in_group =
+        std::int64_t{layout::scale_index(static_cast<int>(row % layout::kRecordRows))} * layout::kScaleBytes;
     for (std::int64_t group = 0; group < groups; ++group) {
-      const std::int64_t offset = group_scales_offset(format, row, group) + index * layout::kScaleBytes;
+      const std::int64_t offset = group_scales_offset(format, row, group) + in_group;
       visit(static_cast<std::size_t>(row * groups + group), static_cast<std::size_t>(offset));
     }
   }

@@ -65,6 +65,7 @@ struct QuantizedMatrix {
 
 /// Round-to-nearest with one scale per group: scale = max |w| / max |table| (rounded to `dtype`),
 /// code = the entry (or pair) nearest to w / scale. `weights` is [n, k] row-major and finite.
+/// Refuses weights that are not finite (naming the first) and scales beyond the range of `dtype`.
 LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n,
                                               std::int64_t k, const Table& table, int group,
                                               DataType dtype);
