@@ -211,7 +211,7 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> sche
     remembered->compiled.origin = Origin::memory;
     remembered->compiled.milliseconds = 0;
     const std::unique_lock lock(state_->loaded_mutex);
-    state_->loaded.try_emplace(std::move(key), std::move(remembered));
+    state_->loaded.try_emplace(key, std::move(remembered));
     return Kernel(std::move(*loaded));
   });
 }
