@@ -43,8 +43,8 @@ std::vector<int> possible_shards(const Model& model) {
 }  // namespace
 
 const std::vector<Model>& models() {
-  static const std::vector<Model> kModels = parse_models();
-  return kModels;
+  static const std::vector<Model> parsed = parse_models();
+  return parsed;
 }
 
 Result<Model> find_model(std::string_view name) {

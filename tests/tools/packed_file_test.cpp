@@ -2,8 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -25,9 +25,9 @@ struct Parts {
 };
 
 const PackedLayer& valid_layer() {
-  static const PackedLayer kLayer{"a.weight", {4, 64, 40, 72}, DataType::fp16, TableKind::scalar,
-                                  "nf",       "F32",           0.125};
-  return kLayer;
+  static const PackedLayer layer{"a.weight", {4, 64, 40, 72}, DataType::fp16, TableKind::scalar,
+                                 "nf",       "F32",           0.125};
+  return layer;
 }
 
 Parts valid_parts() {

@@ -30,7 +30,7 @@ class Checkpoint : public testing::Test {
       std::size_t count = 1;
       for (const std::int64_t side : shape) count *= static_cast<std::size_t>(side);
       data_.push_back(values(count));
-      names_.push_back({name, std::move(shape)});
+      names_.emplace_back(name, std::move(shape));
     };
     add("block.attention.weight", {96, 72});
     add("block.attention.bias", {96});
