@@ -177,7 +177,7 @@ void compile_all(Service& service, std::span<const std::pair<KernelSpec, std::op
   std::atomic<std::size_t> next = 0;
   const auto work = [&] {
     for (std::size_t i = next++; i < kernels.size(); i = next++) {
-      static_cast<void>(service.compile(kernels[i].first, kernels[i].second));
+      [[maybe_unused]] const auto compiled = service.compile(kernels[i].first, kernels[i].second);
     }
   };
   std::vector<std::jthread> threads;

@@ -74,6 +74,7 @@ Field admit_all(BenchSession& session, BenchCase& product, const KernelRequest& 
 Result<void> measure_with_bounds(BenchCase& product, std::span<Entrant> entrants) {
   if (Result<void> ready = product.prepare_bounds(); !ready) return ready;
   std::vector<Contender> contenders;
+  contenders.reserve(entrants.size());
   for (const Entrant& entrant : entrants) {
     Result<Contender> contender = product.kernel_contender(entrant.kernel, entrant.row.variant.partitions);
     if (!contender) return failure(contender);

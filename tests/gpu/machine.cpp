@@ -32,7 +32,8 @@ void precompile(const std::vector<KernelRequest>& requests) {
   std::atomic<std::size_t> next = 0;
   const auto work = [&] {
     for (std::size_t i = next++; i < requests.size(); i = next++) {
-      static_cast<void>(machine()->service.compile(requests[i].spec, requests[i].schedule));
+      [[maybe_unused]] const auto compiled =
+          machine()->service.compile(requests[i].spec, requests[i].schedule);
     }
   };
   std::vector<std::jthread> threads;

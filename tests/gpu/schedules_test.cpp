@@ -1,5 +1,8 @@
 // One packed layout, many schedules: all of them give the same product.
 
+#include <array>
+#include <utility>
+
 #include "machine.h"
 #include "multiplication.h"
 #include "problem.h"
@@ -74,14 +77,13 @@ TEST_F(SchedulesOnGpu, EveryNumberOfResidentBlocksIsRight) {
 }
 
 TEST_F(SchedulesOnGpu, EveryCandidateTheModelOffersIsRight) {
-  for (const std::int64_t m : {1, 8, 16}) {
-    for (const int bits : {2, 3, 4}) {
-      const KernelSpec spec = spec_of(bits, 128, 1056, 2056, m);
-      std::vector<KernelRequest> requests;
-      for (const Schedule& schedule : must(schedules(spec))) requests.push_back({spec, schedule});
-      ASSERT_FALSE(requests.empty());
-      expect_all_right(requests, {m});
-    }
+  constexpr std::array<std::pair<int, std::int64_t>, 3> kBitsAndTokens{{{4, 1}, {3, 8}, {2, 16}}};
+  for (const auto& [bits, m] : kBitsAndTokens) {
+    const KernelSpec spec = spec_of(bits, 128, 1056, 2056, m);
+    std::vector<KernelRequest> requests;
+    for (const Schedule& schedule : must(schedules(spec))) requests.push_back({spec, schedule});
+    ASSERT_FALSE(requests.empty());
+    expect_all_right(requests, {m});
   }
 }
 
