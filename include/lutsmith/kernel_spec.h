@@ -41,7 +41,7 @@ struct KernelSpec {
   std::int64_t m = 1;       ///< tokens the kernel is tuned for; a launch may bring any number
   DataType dtype = DataType::fp16;
   TableKind table = TableKind::scalar;
-  Target target;
+  Target target = {};
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
 };

@@ -77,7 +77,7 @@ TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, TargetCompilationTest, testing::ValuesIn(kTargets),
-                         [](const testing::TestParamInfo<const char*>& info) { return info.param; });
+                         [](const testing::TestParamInfo<const char*>& target) { return target.param; });
 
 }  // namespace
 }  // namespace lutsmith

@@ -68,7 +68,7 @@ INSTANTIATE_TEST_SUITE_P(
                       s.stages = 8;
                     },
                     "schedule", "fewer warps"}),
-    [](const testing::TestParamInfo<BadSchedule>& info) { return info.param.name; });
+    [](const testing::TestParamInfo<BadSchedule>& bad) { return bad.param.name; });
 
 TEST(ScheduleTest, EverySpecHasCandidatesThatAreValidAndFitTheRegisters) {
   for (const TargetTraits& traits : Target::all()) {
@@ -105,7 +105,8 @@ TEST(ScheduleTest, BothWeightPathsAreOffered) {
        {std::pair{"sm_80", WeightPath::async_copy}, std::pair{"sm_90a", WeightPath::bulk_copy}}) {
     bool registers = false;
     bool rings = false;
-    for (const Schedule& schedule : *schedules(spec_on(target))) {
+    const std::vector<Schedule> candidates = *schedules(spec_on(target));
+    for (const Schedule& schedule : candidates) {
       registers |= schedule.weights == WeightPath::registers;
       rings |= schedule.weights == ring;
     }

@@ -56,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(
                             "fp16, bf16"},
                     BadSpec{"table", [](KernelSpec& s) { s.table = static_cast<TableKind>(5); }, "table", "5",
                             "scalar, pair"}),
-    [](const testing::TestParamInfo<BadSpec>& info) { return info.param.name; });
+    [](const testing::TestParamInfo<BadSpec>& bad) { return bad.param.name; });
 
 TEST(SpecTest, EveryAllowedCombinationIsAccepted) {
   for (const int bits : {2, 3, 4}) {
