@@ -16,11 +16,6 @@ Json time_json(const std::optional<double>& microseconds) {
   return microseconds ? Json(std::round(*microseconds * 1000) / 1000) : Json(nullptr);
 }
 
-std::string shape_of(const KernelRequest& request) {
-  std::string label = layer_label(request);
-  return label.empty() ? "-" : label;
-}
-
 std::vector<TextTable::Column> columns(bool sweep) {
   using enum TextTable::Align;
   std::vector<TextTable::Column> result{{"N"},       {"K"},        {"m"},         {"bits"},     {"group"},
@@ -118,7 +113,7 @@ void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, 
                                    fmt::format("{:.1e}", row.error),
                                    fmt::to_string(row.partitions),
                                    describe(row.schedule) + (sweep && row.is_default ? "  <- default" : "")};
-    if (!sweep) cells.insert(cells.begin(), shape_of(row.request));
+    if (!sweep) cells.insert(cells.begin(), layer_label(row.request));
     table.add_row(std::move(cells));
   }
   table.print();
