@@ -183,7 +183,8 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
   } else {
     print_summary(summary, mine, results, cache_directory);
   }
-  return summary.failed > 0 ? ExitCode::work_failed : ExitCode::success;
+  // Kernels that no directory keeps are gone with this process: nothing was warmed.
+  return summary.failed > 0 || cache_directory.empty() ? ExitCode::work_failed : ExitCode::success;
 }
 
 }  // namespace

@@ -95,6 +95,16 @@ TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
   }
 }
 
+TEST(Warm, FailsWhereThereIsNoDirectoryToKeepTheKernels) {
+  CommandLine program;
+  write_file(program.file("file"), "");
+  program.set_environment("LUTSMITH_CACHE_DIR", program.file("file"));
+  const Outcome outcome = program.run({"warm", "--json", "--n", "64", "--k", "128", "--target", "sm_80"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.json()["cache_directory"], "");
+  EXPECT_THAT(outcome.errors, HasSubstr("lutsmith: warning: "));
+}
+
 TEST(Warm, BadShardsAreRefused) {
   const CommandLine program;
   write_file(program.file("manifest.json"), kManifest);
