@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kRegistersPerMultiprocessor = 65536;
 // What the kernel keeps besides fragments: addresses, cursors, look-ups under way. Read off ptxas.
-constexpr int kOtherRegisters = 38;
+constexpr int kOtherRegisters = 34;
 
 int records(const Schedule& schedule) { return schedule.tile_rows / layout::kRecordRows; }
 
@@ -107,8 +107,11 @@ int estimated_registers(const KernelSpec& spec, const Schedule& schedule) {
   const int unit = records(schedule) * (2 * spec.bits + scale_words);
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
   const int activations = token_groups(schedule) * 16 * std::min(2, steps);
-  const int sums = records(schedule) * token_groups(schedule) * 4 * (per_channel ? 1 : 2);
-  return unit * units + activations + sums + kOtherRegisters;
+  const int sums = records(schedule) * token_groups(schedule) * 4 * 2;
+  // Joining slices and scaling often keep more values alive at once.
+  const int joining = spec.bits < 4 ? 4 : 0;
+  const int scaling = scale_words > 1 ? 2 * scale_words : 0;
+  return unit * units + activations + sums + joining + scaling + 6 * token_groups(schedule) + kOtherRegisters;
 }
 
 int register_limit(const Schedule& schedule) {

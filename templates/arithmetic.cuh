@@ -1,6 +1,6 @@
 #pragma once
 
-// 16-bit floats, byte permutation and the tensor-core product. The only place with their PTX.
+// 16-bit floats and the tensor-core product. The only place with their PTX.
 
 namespace lutsmith::device {
 
@@ -38,12 +38,6 @@ __device__ __forceinline__ float low_to_float(unsigned int pair) {
 template <Element element>
 __device__ __forceinline__ float high_to_float(unsigned int pair) {
   return to_float<element>(static_cast<unsigned short>(pair >> 16));
-}
-
-/// Byte i of the result is the byte of {high, low} that nibble i of `selector` names (low: 0..3).
-__device__ __forceinline__ unsigned int permute_bytes(unsigned int low, unsigned int high,
-                                                      unsigned int selector) {
-  return __byte_perm(low, high, selector);
 }
 
 /// D += A * B with A [16 x 16] and B [16 x 8] of 16-bit floats, D [16 x 8] fp32, in the fragments of

@@ -37,10 +37,7 @@ class Decode {
     Table::fill(shared, parameter, static_cast<int>(threadIdx.x), G::kThreads);
     wait_for_dependency<Config::kDependentLaunch>();
 
-    Decode decode(launch, shared, start, warp, lane);
-    decode.load_first_activations();
-    __syncthreads();  // the table
-    decode.multiply(weights);
+    Decode(launch, shared, start, warp, lane).multiply(weights);
   }
 
  private:
@@ -65,7 +62,7 @@ class Decode {
   __device__ __forceinline__ Decode(const LaunchArguments& launch, unsigned char* shared,
                                     const Walk<Config>& start, int warp, int lane)
       : launch_(launch),
-        table_(shared),
+        table_(shared_address(shared)),
         reduction_(reinterpret_cast<float*>(shared + kTableBytes)),
         at_(start),
         loader_(launch, warp, lane),
@@ -86,21 +83,21 @@ class Decode {
     }
   }
 
-  __device__ __forceinline__ void load_first_activations() {
-    loader_.find_tokens(ahead_.token_tile);
-#pragma unroll
-    for (int slot = 0; slot < kActivationSlots; ++slot) load_activations(slot);
-  }
-
-  __device__ __forceinline__ void load_activations(int slot) {
-    loader_.load(activations_[slot], ahead_.step);
-    if (ahead_.advance() && ahead_.token_tiles > 1) loader_.find_tokens(ahead_.token_tile);
-  }
-
   /// Segment by segment: the part of a tile that lies in this partition.
   __device__ __forceinline__ void multiply(Weights& weights) {
     int slot = 0;
+    bool first = true;
+    if constexpr (!kResident) {
+      loader_.find_tokens(at_.token_tile);
+      load_next_activations(0);
+      load_next_activations(1);
+    }
+#pragma unroll 1
     while (at_.steps_left > 0) {
+      if (kResident && (first || at_.token_tiles > 1)) load_all_activations(slot);
+      if (first) __syncthreads();  // the table is filled
+      first = false;
+      lane_offset_ = Table::readable_from_here(lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
       multiply_steps(weights, steps, reaches_end, slot);
@@ -108,6 +105,21 @@ class Decode {
       at_.steps_left -= steps;
       at_.next_tile();
     }
+  }
+
+  /// Resident: the activations of the tile's one or two steps; the step it stands at uses `slot`.
+  __device__ __forceinline__ void load_all_activations(int slot) {
+    loader_.find_tokens(at_.token_tile);
+#pragma unroll
+    for (int i = 0; i < kActivationSlots; ++i) {
+      loader_.load(activations_[i], kActivationSlots == 1 ? 0 : (at_.step ^ slot ^ i) & 1);
+    }
+  }
+
+  /// Not resident: the activations of the step two steps on.
+  __device__ __forceinline__ void load_next_activations(int slot) {
+    loader_.load(activations_[slot], ahead_.step);
+    if (ahead_.advance() && ahead_.token_tiles > 1) loader_.find_tokens(ahead_.token_tile);
   }
 
   /// Slots name registers, so the two steps of the loop are written out; it begins with the slot at
@@ -136,7 +148,7 @@ class Decode {
       if (has_unit) accumulate(weights.take(slot), activations);
       weights.release(slot, consumed());
     }
-    if (!kResident || at_.token_tiles > 1) load_activations(slot % kActivationSlots);
+    if constexpr (!kResident) load_next_activations(slot);
   }
 
   /// A number that depends on every code of the unit just multiplied.
@@ -170,7 +182,7 @@ class Decode {
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
       unsigned int a[4];
-      Table::look_up(a, table_, unit.nibbles(record, mma), static_cast<unsigned int>(lane_) * 4);
+      Table::look_up(a, table_, unit.nibbles(record, mma), lane_offset_);
 #pragma unroll
       for (int group = 0; group < G::kTokenGroups; ++group) {
         multiply_accumulate<Config::kElement>(products[record][group], a, activations.b0(group, mma),
@@ -202,20 +214,30 @@ class Decode {
     }
   }
 
-  /// The partition leaves the tile: its sums go to Y, or to a slot where the tile is cut.
+  /// The partition leaves the tile. Where the tile is whole, one pass over its elements adds the warps
+  /// and writes Y. Where it is cut, that pass writes this block's part instead, and the block that
+  /// arrives last makes a second pass, which adds the parts and writes Y.
   __device__ __forceinline__ void finish_segment(bool whole) {
     float* buffer = reduction_ + buffer_ * kReductionFloats;
+    int* flag = reinterpret_cast<int*>(reduction_ + 2 * kReductionFloats);
     store_sums(buffer + warp_ * Config::kTileTokens * kReductionStride);
     __syncthreads();
-    if (whole) {
-      for_each_element(
-          [&](int element, int row, int token) { write(row, token, add_warps(buffer, row, token)); });
-    } else {
-      float* slot = K::slot(launch_, static_cast<int>(blockIdx.x), at_.tile());
+    typename K::Parts parts;
+    if (!whole) parts = K::parts_of(launch_, at_.tile(), static_cast<int>(blockIdx.x));
+    bool complete = whole;
+#pragma unroll 1
+    while (true) {
+      const bool from_parts = complete && !whole;
       for_each_element([&](int element, int row, int token) {
-        store_partial_sum(slot + element, add_warps(buffer, row, token));
+        const float sum = from_parts ? K::add_parts(parts, element) : add_warps(buffer, row, token);
+        if (complete) {
+          write(row, token, sum);
+        } else {
+          store_partial_sum(parts.own + element, sum);
+        }
       });
-      fix_up();
+      if (complete || !K::last_to_arrive(launch_, parts, flag)) break;
+      complete = true;
     }
     buffer_ ^= 1;
     clear(sums_);
@@ -255,18 +277,6 @@ class Decode {
     return sum;
   }
 
-  __device__ __forceinline__ void fix_up() {
-    const int tile = at_.tile();
-    const int first_partition = K::owner(launch_, tile * G::kStepsPerTile);
-    const int last_partition = K::owner(launch_, tile * G::kStepsPerTile + G::kStepsPerTile - 1);
-    const int parts = last_partition - first_partition + 1;
-    int* flag = reinterpret_cast<int*>(reduction_ + 2 * kReductionFloats);
-    if (!K::last_to_arrive(launch_, first_partition, parts, flag)) return;
-    for_each_element([&](int element, int row, int token) {
-      write(row, token, K::add_parts(launch_, tile, first_partition, parts, element));
-    });
-  }
-
   __device__ __forceinline__ void write(int tile_row, int tile_token, float sum) const {
     const int row = at_.row_tile * Config::kTileRows + tile_row;
     const int token = at_.token_tile * Config::kTileTokens + tile_token;
@@ -283,7 +293,8 @@ class Decode {
   }
 
   const LaunchArguments& launch_;
-  const unsigned char* table_;
+  unsigned int table_;            ///< address in shared memory
+  unsigned int lane_offset_ = 0;  ///< of this lane's copy in a table entry
   float* reduction_;
   Walk<Config> at_;
   ActivationLoader<Config> loader_;

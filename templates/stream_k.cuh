@@ -25,31 +25,44 @@ struct StreamK {
     return grains * launch.steps_per_grain;
   }
 
-  /// The partition a step belongs to.
-  static __device__ __forceinline__ int owner(const LaunchArguments& launch, int step) {
-    const int grain = step / launch.steps_per_grain;
-    const int longer = launch.grains_per_partition + 1;  // the first extra_grains partitions
-    const int in_longer = launch.extra_grains * longer;
-    if (grain < in_longer) return grain / longer;
-    return launch.extra_grains + (grain - in_longer) / launch.grains_per_partition;
-  }
+  /// The parts of a cut tile. A partition has a slot for the tile it starts in, and another for the tile
+  /// it ends in; only the first part of a tile can stand in the latter.
+  struct Parts {
+    int first;  ///< partition of the first part
+    int count;
+    const float* first_slot;
+    const float* next_slots;  ///< of the other parts, two slots from one to the next
+    float* own;               ///< slot of the part of this block
+  };
 
-  /// Where partition `partition` puts its part of `tile`. It can have parts of two cut tiles: the one
-  /// it starts in (slot 0) and another it ends in (slot 1).
-  static __device__ __forceinline__ float* slot(const LaunchArguments& launch, int partition, int tile) {
-    const int index = first_step(launch, partition) / kStepsPerTile == tile ? 0 : 1;
-    return launch.partial_sums + (2ll * partition + index) * kSlotFloats;
+  static __device__ __forceinline__ Parts parts_of(const LaunchArguments& launch, int tile, int partition) {
+    const int tile_begin = tile * kStepsPerTile;
+    Parts parts;
+    // Found by walking: they are few.
+    parts.first = partition;
+#pragma unroll 1
+    while (first_step(launch, parts.first) > tile_begin) --parts.first;
+    int next = partition + 1;
+#pragma unroll 1
+    while (first_step(launch, next) < tile_begin + kStepsPerTile) ++next;
+    parts.count = next - parts.first;
+    float* slots = launch.partial_sums + 2ll * parts.first * kSlotFloats;
+    const int offset = first_step(launch, parts.first) < tile_begin ? kSlotFloats : 0;
+    parts.first_slot = slots + offset;
+    parts.next_slots = slots + 2 * kSlotFloats;
+    parts.own = slots + (partition == parts.first ? offset : 2 * (partition - parts.first) * kSlotFloats);
+    return parts;
   }
 
   /// Counts this block's part of the tile, written before by all its threads, and tells all of them
   /// whether it was the last. The last one resets the counter for the next launch.
-  static __device__ __forceinline__ bool last_to_arrive(const LaunchArguments& launch, int first_partition,
-                                                        int parts, int* flag) {
+  static __device__ __forceinline__ bool last_to_arrive(const LaunchArguments& launch, const Parts& parts,
+                                                        int* flag) {
     fence_device();
     __syncthreads();
     if (threadIdx.x == 0) {
-      unsigned int* counter = launch.arrivals + first_partition;
-      const bool last = count_arrival(counter) == static_cast<unsigned int>(parts - 1);
+      unsigned int* counter = launch.arrivals + parts.first;
+      const bool last = count_arrival(counter) == static_cast<unsigned int>(parts.count - 1);
       if (last) *counter = 0;
       *flag = last;
     }
@@ -58,13 +71,14 @@ struct StreamK {
     return *flag != 0;
   }
 
-  /// Adds element `element` of all parts of a tile, in the order of the partitions.
-  static __device__ __forceinline__ float add_parts(const LaunchArguments& launch, int tile,
-                                                    int first_partition, int parts, int element) {
-    float sum = load_partial_sum(slot(launch, first_partition, tile) + element);
+  /// Adds one element of all parts, in the order of the partitions.
+  static __device__ __forceinline__ float add_parts(const Parts& parts, int element) {
+    float sum = load_partial_sum(parts.first_slot + element);
+    const float* next = parts.next_slots + element;
 #pragma unroll 1
-    for (int part = 1; part < parts; ++part) {
-      sum += load_partial_sum(slot(launch, first_partition + part, tile) + element);
+    for (int part = 1; part < parts.count; ++part) {
+      sum += load_partial_sum(next);
+      next += 2 * kSlotFloats;
     }
     return sum;
   }

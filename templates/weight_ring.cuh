@@ -46,7 +46,9 @@ struct RingStage {
   /// The vote depends on the sum, so it cannot go ahead of the values. Always true: no sum has that
   /// payload (arithmetic makes 0x7fffffff its only NaN), which the compiler does not know.
   static __device__ __forceinline__ bool all_consumed(float sum) {
-    return __all_sync(0xffffffffu, __float_as_uint(sum) != 0x7fedcba9u);
+    const bool all = __all_sync(0xffffffffu, __float_as_uint(sum) != 0x7fedcba9u);
+    __syncwarp();  // orders the reads before the copies that follow; a vote alone does not
+    return all;
   }
 };
 

@@ -22,7 +22,7 @@ class WeightStream {
       : ring_(shared + warp * Config::kStages * Stage::kBytes), ahead_(weights, first, warp), lane_(lane) {}
 
   __device__ __forceinline__ void prime() {
-#pragma unroll
+#pragma unroll 1
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
 

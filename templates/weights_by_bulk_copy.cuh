@@ -27,12 +27,12 @@ class WeightStream {
 
   __device__ __forceinline__ void prime() {
     if (lane_ == 0) {
-#pragma unroll
+#pragma unroll 1
       for (int stage = 0; stage < Config::kStages; ++stage) initialize_barrier(barriers_ + stage);
       fence_barrier_initialization();
     }
     __syncwarp();
-#pragma unroll
+#pragma unroll 1
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
 

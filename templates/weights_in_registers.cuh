@@ -29,7 +29,7 @@ class WeightStream {
   }
 
   /// The unit in `slot`, which is the parity of its step in the partition.
-  __device__ __forceinline__ Unit take(int slot) const { return units_[slot]; }
+  __device__ __forceinline__ const Unit& take(int slot) const { return units_[slot]; }
 
   /// Refills `slot` with the unit two steps on.
   __device__ __forceinline__ void release(int slot, float) { load(slot); }

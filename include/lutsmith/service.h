@@ -47,13 +47,13 @@ using LogCallback = std::function<void(LogLevel, std::string_view)>;
 struct ServiceOptions {
   /// Cache directory; empty: LUTSMITH_CACHE_DIR, else $XDG_CACHE_HOME/lutsmith, else
   /// ~/.cache/lutsmith. Where none can be used, kernels are kept in memory and `log` is told.
-  std::filesystem::path cache_directory;
+  std::filesystem::path cache_directory = {};
   /// Keep nothing on disk.
   bool memory_only = false;
   /// NVRTC to open; empty: LUTSMITH_NVRTC, else the places `lutsmith doctor` lists.
-  std::filesystem::path nvrtc;
+  std::filesystem::path nvrtc = {};
   /// Told of what is worth knowing but is no error. The library prints nothing itself.
-  LogCallback log;
+  LogCallback log = {};
 };
 
 /// A CUstream or cudaStream_t; null is the default stream.
@@ -81,7 +81,7 @@ struct MatmulArguments {
   const void* weights = nullptr;      ///< from `pack`, 16-byte aligned
   const void* activations = nullptr;  ///< X [m, k] in the spec's dtype, 16-byte aligned
   void* output = nullptr;             ///< Y [m, n] in the spec's dtype, 2-byte aligned
-  std::span<const std::uint16_t> table;  ///< host memory, in the spec's dtype; copied by the launch
+  std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
   std::int64_t m = 1;                 ///< tokens, any positive number
   std::int64_t activation_stride = 0; ///< elements between rows of X, a multiple of 8; 0: k
   std::int64_t output_stride = 0;     ///< elements between rows of Y; 0: n

@@ -1,0 +1,167 @@
+// What a request for a kernel costs: compiled, from disk, from memory; and rendering alone.
+//
+//   build/release/bench/service_benchmark
+//
+// NVRTC is opened once per process, as in a service; its opening is not part of a request.
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "lutsmith/codegen.h"
+#include "lutsmith/service.h"
+
+namespace lutsmith {
+namespace {
+
+constexpr const char* kTargets[] = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
+
+[[noreturn]] void stop(const Error& error) {
+  std::fprintf(stderr, "service_benchmark: %s\n%s\n", error.message.c_str(), error.context.c_str());
+  std::exit(1);
+}
+
+/// Every bits x group x dtype at 4096 x 4096, for 1 and 16 tokens.
+std::vector<KernelSpec> specs_for(const char* target) {
+  std::vector<KernelSpec> specs;
+  for (const int bits : {2, 3, 4}) {
+    for (const int group : {32, 64, 128, 256, kPerChannel}) {
+      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+        for (const std::int64_t m : {1, 16}) {
+          specs.push_back({bits, group, 4096, 4096, m, dtype, TableKind::scalar, *Target::parse(target)});
+        }
+      }
+    }
+  }
+  return specs;
+}
+
+/// A directory of its own that is gone afterwards.
+class TemporaryCache {
+ public:
+  TemporaryCache() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "lutsmith-bench-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) stop({ErrorCode::io_error, "no temporary directory", pattern});
+    path_ = pattern;
+  }
+  TemporaryCache(const TemporaryCache&) = delete;
+  TemporaryCache& operator=(const TemporaryCache&) = delete;
+  ~TemporaryCache() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  Service open() const {
+    ServiceOptions options;
+    options.cache_directory = path_;
+    Result<Service> service = Service::open(options);
+    if (!service) stop(service.error());
+    return *std::move(service);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// One request; its seconds. Stops where it was not answered from `expected`.
+double request(Service& service, const KernelSpec& spec, Origin expected) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Result<CompileResult> result = service.compile(spec);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  if (!result) stop(result.error());
+  if (result->origin != expected) stop({ErrorCode::io_error, "answered from another tier", describe(spec)});
+  return elapsed.count();
+}
+
+void report_median(benchmark::State& state, std::vector<double> seconds) {
+  std::ranges::sort(seconds);
+  state.counters["median_ms"] = seconds[seconds.size() / 2] * 1e3;
+  state.counters["worst_ms"] = seconds.back() * 1e3;
+  state.counters["kernels"] = static_cast<double>(seconds.size());
+}
+
+/// One pass over the specs is one iteration, each on an empty cache.
+void cold_compile(benchmark::State& state, const char* target) {
+  const std::vector<KernelSpec> specs = specs_for(target);
+  std::vector<double> all;
+  for ([[maybe_unused]] auto iteration : state) {
+    const TemporaryCache cache;
+    Service service = cache.open();
+    double total = 0;
+    for (const KernelSpec& spec : specs) {
+      all.push_back(request(service, spec, Origin::compiled));
+      total += all.back();
+    }
+    state.SetIterationTime(total);
+  }
+  report_median(state, all);
+}
+
+void disk_hit(benchmark::State& state) {
+  const std::vector<KernelSpec> specs = specs_for("sm_90a");
+  const TemporaryCache cache;
+  {
+    Service service = cache.open();
+    for (const KernelSpec& spec : specs) request(service, spec, Origin::compiled);
+  }
+  std::vector<double> all;
+  for ([[maybe_unused]] auto iteration : state) {
+    Service service = cache.open();  // with nothing in memory
+    double total = 0;
+    for (const KernelSpec& spec : specs) {
+      all.push_back(request(service, spec, Origin::disk));
+      total += all.back();
+    }
+    state.SetIterationTime(total);
+  }
+  report_median(state, all);
+}
+
+void memory_hit(benchmark::State& state) {
+  const KernelSpec spec = specs_for("sm_90a").front();
+  const TemporaryCache cache;
+  Service service = cache.open();
+  request(service, spec, Origin::compiled);
+  for ([[maybe_unused]] auto iteration : state) {
+    Result<CompileResult> result = service.compile(spec);
+    benchmark::DoNotOptimize(result);
+  }
+}
+
+void render_source(benchmark::State& state) {
+  const KernelSpec spec = specs_for("sm_90a").front();
+  const Schedule schedule = schedules(spec)->front();
+  for ([[maybe_unused]] auto iteration : state) {
+    Result<Source> source = render(spec, schedule);
+    benchmark::DoNotOptimize(source);
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith
+
+int main(int argc, char** argv) {
+  using namespace lutsmith;
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  for (const char* target : kTargets) {
+    benchmark::RegisterBenchmark((std::string("cold_compile/") + target).c_str(), cold_compile, target)
+        ->Iterations(1)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond);
+  }
+  benchmark::RegisterBenchmark("disk_hit", disk_hit)
+      ->Iterations(20)
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond);
+  benchmark::RegisterBenchmark("memory_hit", memory_hit);
+  benchmark::RegisterBenchmark("render_source", render_source);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
