@@ -53,7 +53,7 @@ class ActivationLoader {
       for (int vector = 0; vector < Activations<Config>::kVectors; ++vector) {
         const int offset = column + vector * 32;
         const bool inside = present_[group] && (kNoRaggedEnd || first_column_ + offset < Config::kK);
-        to.x[group][vector] = inside ? load_activations_16(first_[group] + offset) : make_uint4(0, 0, 0, 0);
+        to.x[group][vector] = load_activations_16(first_[group] + offset, inside);
       }
     }
   }

@@ -40,13 +40,23 @@ __device__ __forceinline__ unsigned short load_scale(const unsigned char* addres
   return value;
 }
 
-/// Activations: written by the launch before, so never read ahead of wait_for_dependency().
-__device__ __forceinline__ uint4 load_activations_16(const unsigned short* address) {
+/// Activations, or zeros where `present` is false; one predicated load, no branch. They were written by
+/// the launch before, so they are never read ahead of wait_for_dependency().
+__device__ __forceinline__ uint4 load_activations_16(const unsigned short* address, bool present) {
   uint4 value;
-  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address)
-               : "memory");
+  asm volatile(
+      "{\n"
+      "  .reg .pred present;\n"
+      "  setp.ne.u32 present, %5, 0;\n"
+      "  mov.u32 %0, 0;\n"
+      "  mov.u32 %1, 0;\n"
+      "  mov.u32 %2, 0;\n"
+      "  mov.u32 %3, 0;\n"
+      "  @present ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+      : "l"(address), "r"(static_cast<unsigned int>(present))
+      : "memory");
   return value;
 }
 
