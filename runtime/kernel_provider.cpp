@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
+#include <ranges>
 #include <utility>
 
 #include "runtime/cubin.h"
@@ -50,18 +53,16 @@ Result<CompileResult> KernelProvider::compile(const Request& request) {
     result.milliseconds = milliseconds_since(start);
     return result;
   }
-  const Result<Rendered> rendered = render(request);
-  if (!rendered) return std::unexpected(rendered.error());
-  Result<Found> found = find_or_make(request.spec, *rendered);
-  if (!found) return failure(found);
-  result.artifact = std::move(found->artifact);
-  result.schedule = rendered->schedule;
+  Result<Chosen> chosen = choose(request);
+  if (!chosen) return failure(chosen);
+  result.artifact = std::move(chosen->artifact);
+  result.schedule = chosen->schedule;
   result.origin = Origin::memory;
   {
     const std::unique_lock lock(requests_mutex_);
     requests_.insert_or_assign(request, result);
   }
-  result.origin = found->origin;
+  result.origin = chosen->origin;
   result.milliseconds = milliseconds_since(start);
   return result;
 }
@@ -81,24 +82,46 @@ void KernelProvider::forget(const Request& request, const std::string& key) {
   if (Result<bool> removed = store_->remove(*stored); !removed) warn_once(removed.error());
 }
 
-Result<KernelProvider::Rendered> KernelProvider::render(const Request& request) const {
+Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request) const {
   if (Result<void> valid = validate(request.spec); !valid) return failure(valid);
-  Schedule schedule;
-  if (request.schedule) {
-    schedule = *request.schedule;
-  } else {
-    Result<std::vector<Schedule>> candidates = sources_.schedules(request.spec);
-    if (!candidates) return failure(candidates);
-    if (candidates->empty()) {
-      return std::unexpected(
-          Error{ErrorCode::unsupported,
-                fmt::format("there is no schedule for {}; give one", describe(request.spec)), ""});
-    }
-    schedule = candidates->front();
+  if (request.schedule) return std::vector<Schedule>{*request.schedule};
+  Result<std::vector<Schedule>> all = sources_.schedules(request.spec);
+  if (all && all->empty()) {
+    return std::unexpected(Error{ErrorCode::unsupported,
+                                 fmt::format("there is no schedule for {}; give one", describe(request.spec)),
+                                 ""});
   }
-  Result<Source> source = sources_.render(request.spec, schedule);
+  return all;
+}
+
+/// The first candidate that does not spill. How many registers a compiler needs cannot be known before it
+/// has run; the model's estimate is right but for a few kernels in a hundred. Those that spill stay in the
+/// store too, so that the choice is found again without a compile.
+Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
+  constexpr std::size_t kMostTried = 6;
+  Result<std::vector<Schedule>> schedules = candidates(request);
+  if (!schedules) return failure(schedules);
+  std::optional<Chosen> first;
+  Origin origin = Origin::memory;
+  for (const Schedule& schedule : *schedules | std::views::take(kMostTried)) {
+    Result<Rendered> rendered = render(request.spec, schedule);
+    if (!rendered) return failure(rendered);
+    Result<Found> found = find_or_make(request.spec, *rendered);
+    if (!found) return failure(found);
+    origin = std::max(origin, found->origin);  // the costliest that was needed
+    Chosen chosen{std::move(found->artifact), schedule, origin};
+    if (chosen.artifact->spill_bytes == 0) return chosen;
+    if (!first) first = std::move(chosen);
+  }
+  first->origin = origin;
+  return *std::move(first);
+}
+
+Result<KernelProvider::Rendered> KernelProvider::render(const KernelSpec& spec,
+                                                        const Schedule& schedule) const {
+  Result<Source> source = sources_.render(spec, schedule);
   if (!source) return failure(source);
-  const Target target = request.spec.target;
+  const Target target = spec.target;
   cache::Key key = cache::Key::of({.source = source->text,
                                    .options = compiler_->options(target),
                                    .compiler = compiler_->identity(),

@@ -29,6 +29,9 @@ SourceGenerator codegen_sources();
 ///
 ///   request -> known requests -> render -> key -> known keys -> others' compile -> store -> compile
 ///
+/// Without a schedule of its own a request gets the model's first candidate that does not spill
+/// registers.
+///
 /// One compile per key however many threads ask; a failure is told to all who waited and forgotten,
 /// so that the next request tries again. Faults of the store cost a compile and are told to `log`.
 /// Thread-safe.
@@ -55,7 +58,16 @@ class KernelProvider {
     cache::Key key;
   };
 
-  Result<Rendered> render(const Request& request) const;
+  /// A request's answer.
+  struct Chosen {
+    SharedArtifact artifact;
+    Schedule schedule;
+    Origin origin = Origin::memory;
+  };
+
+  Result<std::vector<Schedule>> candidates(const Request& request) const;
+  Result<Chosen> choose(const Request& request);
+  Result<Rendered> render(const KernelSpec& spec, const Schedule& schedule) const;
   Result<Found> find_or_make(const KernelSpec& spec, const Rendered& rendered);
   Result<Found> make(const KernelSpec& spec, const Rendered& rendered);
   SharedArtifact look_up(const KernelSpec& spec, const Artifact& expected, const cache::Key& key,

@@ -55,7 +55,8 @@ class Decode {
   static constexpr bool kResident = G::kStepsPerTile <= 2;
 
   /// An mma waits for the sum it adds to, so few sums are doubled to have more of them under way.
-  static constexpr int kChains = G::kRecords * G::kTokenGroups == 1 ? 2 : 1;
+  /// (Groups below 128 begin new sums often enough.)
+  static constexpr int kChains = G::kRecords * G::kTokenGroups == 1 && G::kUnitGroups <= 1 ? 2 : 1;
 
   using Sums = float[G::kRecords][G::kTokenGroups][4];
 

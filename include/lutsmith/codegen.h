@@ -27,11 +27,11 @@ LUTSMITH_API Result<WeightPath> parse_weight_path(std::string_view name);
 /// A thread block owns a tile of `tile_rows` output channels by `tile_tokens` tokens; its warps
 /// stand side by side along K, each taking one unit of (tile_rows x 128) weights per step.
 struct Schedule {
-  int tile_rows = 32;    ///< 16 or 32
-  int tile_tokens = 8;   ///< 1, 8 or 16
-  int warps = 8;         ///< 1..16
+  int tile_rows = 32;   ///< 16 or 32
+  int tile_tokens = 8;  ///< 1, 8 or 16
+  int warps = 8;        ///< 1..16
   WeightPath weights = WeightPath::registers;
-  int stages = 2;        ///< units a warp holds, under way or in use: 2..3 in registers, 2..8 in a ring
+  int stages = 2;  ///< units a warp holds, under way or in use: 2..3 in registers, 2..8 in a ring
   int blocks_per_multiprocessor = 1;  ///< resident blocks the register budget is cut for: 1..4
   bool dependent_launch = false;      ///< programmatic dependent launch (sm_90 and later)
 
@@ -46,12 +46,12 @@ LUTSMITH_API Result<void> validate(const KernelSpec& spec, const Schedule& sched
 
 /// What a launch needs besides its pointers. All of it follows from spec and schedule.
 struct LaunchRecipe {
-  int threads = 0;         ///< per block
-  int shared_bytes = 0;    ///< dynamic shared memory per block
+  int threads = 0;       ///< per block
+  int shared_bytes = 0;  ///< dynamic shared memory per block
   int tile_rows = 0;
   int tile_tokens = 0;
-  std::int64_t row_tiles = 0;   ///< tiles that cover N
-  int steps_per_tile = 0;       ///< steps of (warps x 128) weights that cover K
+  std::int64_t row_tiles = 0;  ///< tiles that cover N
+  int steps_per_tile = 0;      ///< steps of (warps x 128) weights that cover K
   int blocks_per_multiprocessor = 1;
   bool dependent_launch = false;
 };

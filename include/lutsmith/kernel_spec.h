@@ -19,8 +19,8 @@ enum class TableKind {
   pair,    ///< 2^(2 * bits) pairs of values, two weights that are neighbours along K per code
 };
 
-LUTSMITH_API std::string_view to_string(DataType type);    ///< "f16", "bf16"
-LUTSMITH_API std::string_view to_string(TableKind kind);   ///< "scalar", "pair"
+LUTSMITH_API std::string_view to_string(DataType type);   ///< "f16", "bf16"
+LUTSMITH_API std::string_view to_string(TableKind kind);  ///< "scalar", "pair"
 LUTSMITH_API Result<DataType> parse_data_type(std::string_view name);
 LUTSMITH_API Result<TableKind> parse_table_kind(std::string_view name);
 
@@ -34,11 +34,11 @@ LUTSMITH_API Result<int> parse_group(std::string_view name);
 /// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * scale[n, k / group] * table[code[n, k]]`.
 /// How it does so is a `Schedule`.
 struct KernelSpec {
-  int bits = 4;             ///< bits per code: 2, 3 or 4
-  int group = 128;          ///< weights per scale along K: 32, 64, 128, 256 or kPerChannel
-  std::int64_t n = 0;       ///< output channels, any positive number
-  std::int64_t k = 0;       ///< input channels, a positive multiple of 8
-  std::int64_t m = 1;       ///< tokens the kernel is tuned for; a launch may bring any number
+  int bits = 4;        ///< bits per code: 2, 3 or 4
+  int group = 128;     ///< weights per scale along K: 32, 64, 128, 256 or kPerChannel
+  std::int64_t n = 0;  ///< output channels, any positive number
+  std::int64_t k = 0;  ///< input channels, a positive multiple of 8
+  std::int64_t m = 1;  ///< tokens the kernel is tuned for; a launch may bring any number
   DataType dtype = DataType::fp16;
   TableKind table = TableKind::scalar;
   Target target = {};

@@ -66,16 +66,15 @@ struct QuantizedMatrix {
 /// Round-to-nearest with one scale per group: scale = max |w| / max |table| (rounded to `dtype`),
 /// code = the entry (or pair) nearest to w / scale. `weights` is [n, k] row-major and finite.
 /// Refuses weights that are not finite (naming the first) and scales beyond the range of `dtype`.
-LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n,
-                                              std::int64_t k, const Table& table, int group,
-                                              DataType dtype);
+LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
+                                              const Table& table, int group, DataType dtype);
 
 /// The bytes a kernel reads. Refuses codes, scales or tables of the wrong size or range.
 LUTSMITH_API Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix);
 
 /// Inverse of `pack` for codes and scales, exact; `table` and kinds are the caller's.
-LUTSMITH_API Result<QuantizedMatrix> unpack(std::span<const std::byte> packed,
-                                            const PackedFormat& format, DataType dtype);
+LUTSMITH_API Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const PackedFormat& format,
+                                            DataType dtype);
 
 /// scale * table[code] of every weight, [n, k] row-major, in double (exact: the product of two
 /// 16-bit floats fits).
@@ -83,11 +82,12 @@ LUTSMITH_API Result<std::vector<double>> dequantize(const QuantizedMatrix& matri
 
 /// Y = X * dequantize(W)^T in float64. `activations` is [m, k] row-major in matrix.dtype, the result
 /// [m, n] row-major.
-LUTSMITH_API Result<std::vector<double>> reference_matmul(
-    const QuantizedMatrix& matrix, std::span<const std::uint16_t> activations, std::int64_t m);
+LUTSMITH_API Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
+                                                          std::span<const std::uint16_t> activations,
+                                                          std::int64_t m);
 
 /// ||result - reference|| / ||reference||, Frobenius; infinity where anything is not a number.
-LUTSMITH_API double relative_error(std::span<const std::uint16_t> result,
-                                   std::span<const double> reference, DataType dtype);
+LUTSMITH_API double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,
+                                   DataType dtype);
 
 }  // namespace lutsmith

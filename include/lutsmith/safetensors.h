@@ -16,7 +16,7 @@ namespace lutsmith {
 
 /// One tensor of a safetensors file. `bytes` points into the mapped file and lives as long as it.
 struct TensorView {
-  std::string dtype;                ///< as in the header: "F32", "F16", "BF16", "U8", ...
+  std::string dtype;  ///< as in the header: "F32", "F16", "BF16", "U8", ...
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
 };

@@ -24,13 +24,13 @@ LUTSMITH_API std::string_view to_string(Origin origin);
 
 /// A compiled kernel as the cache keeps it. Needs no GPU.
 struct Artifact {
-  std::string key;            ///< 64 hexadecimal digits
+  std::string key;  ///< 64 hexadecimal digits
   std::string kernel_name;
   LaunchRecipe launch;
   std::vector<std::byte> cubin;
-  int registers = 0;          ///< per thread
+  int registers = 0;  ///< per thread
   int static_shared_bytes = 0;
-  int spill_bytes = 0;        ///< stores plus loads, as ptxas reports
+  int spill_bytes = 0;  ///< stores plus loads, as ptxas reports
 };
 
 /// What one request did.
@@ -38,7 +38,7 @@ struct CompileResult {
   std::shared_ptr<const Artifact> artifact;
   Schedule schedule;
   Origin origin = Origin::memory;
-  double milliseconds = 0;    ///< of this request, rendering included
+  double milliseconds = 0;  ///< of this request, rendering included
 };
 
 enum class LogLevel { info, warning };
@@ -78,14 +78,14 @@ class LUTSMITH_API Workspace {
 
 /// One multiplication. Device pointers unless said; matrices row-major.
 struct MatmulArguments {
-  const void* weights = nullptr;      ///< from `pack`, 16-byte aligned
-  const void* activations = nullptr;  ///< X [m, k] in the spec's dtype, 16-byte aligned
-  void* output = nullptr;             ///< Y [m, n] in the spec's dtype, 2-byte aligned
+  const void* weights = nullptr;              ///< from `pack`, 16-byte aligned
+  const void* activations = nullptr;          ///< X [m, k] in the spec's dtype, 16-byte aligned
+  void* output = nullptr;                     ///< Y [m, n] in the spec's dtype, 2-byte aligned
   std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
-  std::int64_t m = 1;                 ///< tokens, any positive number
-  std::int64_t activation_stride = 0; ///< elements between rows of X, a multiple of 8; 0: k
-  std::int64_t output_stride = 0;     ///< elements between rows of Y; 0: n
-  int partitions = 0;                 ///< Stream-K partitions; 0: the library's choice
+  std::int64_t m = 1;                         ///< tokens, any positive number
+  std::int64_t activation_stride = 0;         ///< elements between rows of X, a multiple of 8; 0: k
+  std::int64_t output_stride = 0;             ///< elements between rows of Y; 0: n
+  int partitions = 0;                         ///< Stream-K partitions; 0: the library's choice
 };
 
 /// A kernel loaded on the GPU. Cheap to copy; launches are safe from many threads.
@@ -115,9 +115,9 @@ class LUTSMITH_API Service {
   /// Opens NVRTC and the cache. Needs no GPU.
   static Result<Service> open(ServiceOptions options = {});
 
-  /// The compiled kernel for a spec, under the schedule given or the model's first choice.
-  Result<CompileResult> compile(const KernelSpec& spec,
-                                std::optional<Schedule> schedule = std::nullopt);
+  /// The compiled kernel for a spec, under the schedule given or the model's first choice that does not
+  /// spill registers.
+  Result<CompileResult> compile(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
 
   /// The same, loaded on the current CUDA context's GPU (its primary context where none is
   /// current). Error where there is no GPU or it is not `spec.target`.

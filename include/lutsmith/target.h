@@ -11,17 +11,17 @@ namespace lutsmith {
 /// What the generator has to know of a GPU architecture: one row per target, nothing else depends
 /// on the target's name.
 struct TargetTraits {
-  std::string_view name;   ///< as NVRTC spells it, suffix included: "sm_90a"
-  int major;               ///< compute capability
+  std::string_view name;  ///< as NVRTC spells it, suffix included: "sm_90a"
+  int major;              ///< compute capability
   int minor;
-  int min_nvrtc;           ///< oldest NVRTC that knows the target: 1000 * major + 10 * minor
-  bool bulk_copy;          ///< cp.async.bulk with mbarrier completion
-  bool dependent_launch;   ///< programmatic dependent launch (griddepcontrol)
+  int min_nvrtc;                        ///< oldest NVRTC that knows the target: 1000 * major + 10 * minor
+  bool bulk_copy;                       ///< cp.async.bulk with mbarrier completion
+  bool dependent_launch;                ///< programmatic dependent launch (griddepcontrol)
   int shared_bytes_per_block;           ///< largest shared memory one block can opt in to
   int shared_bytes_per_multiprocessor;  ///< what the blocks resident together share
   int threads_per_multiprocessor;
-  int multiprocessors;     ///< of the common product; the cost model's guess, never a limit
-  double bytes_per_second; ///< memory bandwidth of that product
+  int multiprocessors;      ///< of the common product; the cost model's guess, never a limit
+  double bytes_per_second;  ///< memory bandwidth of that product
 };
 
 /// A GPU architecture lutsmith can generate code for. A cheap handle; two are equal when they are

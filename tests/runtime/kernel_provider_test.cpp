@@ -20,6 +20,7 @@ using testing::HasSubstr;
 struct CompilerScript {
   std::atomic<int> compiles{0};
   std::atomic<bool> fails{false};
+  std::atomic<int> spilling{0};  ///< the first so many kernels spill
   std::function<void()> during = [] {};
   std::string identity = "stand-in 1";
 };
@@ -31,7 +32,7 @@ class StandInCompiler final : public Compiler {
   std::string options(Target /*target*/) const override { return "-plain\n"; }
   Result<CompiledKernel> compile(const std::string& /*source*/, Target target,
                                  const std::string& kernel) const override {
-    ++script_.compiles;
+    const int number = ++script_.compiles;
     script_.during();
     if (script_.fails) {
       return std::unexpected(Error{ErrorCode::compilation_failed, "the stand-in refuses", "its log"});
@@ -39,7 +40,7 @@ class StandInCompiler final : public Compiler {
     return CompiledKernel{.cubin = synthetic_cubin(target, kernel),
                           .registers = 99,
                           .static_shared_bytes = 16,
-                          .spill_bytes = 8,
+                          .spill_bytes = number <= script_.spilling ? 8 : 0,
                           .log = {}};
   }
 
@@ -138,6 +139,7 @@ TEST_F(KernelProviderTest, FirstRequestCompilesTheNextIsAnsweredFromMemory) {
 }
 
 TEST_F(KernelProviderTest, AnotherProcessFindsTheWholeArtifactInTheStore) {
+  script_.spilling = 2;  // all there are
   const Result<CompileResult> compiled = provider()->compile(request());
   const Result<CompileResult> restored = provider()->compile(request());
   ASSERT_TRUE(compiled.has_value() && restored.has_value());
@@ -149,7 +151,39 @@ TEST_F(KernelProviderTest, AnotherProcessFindsTheWholeArtifactInTheStore) {
   EXPECT_EQ(restored->artifact->spill_bytes, 8);
   EXPECT_EQ(restored->artifact->kernel_name, "kern");
   EXPECT_EQ(restored->artifact->launch.threads, 128);
-  EXPECT_EQ(script_.compiles, 1);
+  EXPECT_EQ(script_.compiles, 2);
+}
+
+TEST_F(KernelProviderTest, ScheduleThatSpillsGivesWayToTheNextCandidate) {
+  script_.spilling = 1;
+  const Result<CompileResult> compiled = provider()->compile(request());
+  ASSERT_TRUE(compiled.has_value());
+  EXPECT_EQ(compiled->schedule.warps, 8);
+  EXPECT_EQ(compiled->artifact->spill_bytes, 0);
+  EXPECT_EQ(script_.compiles, 2);
+  const Result<CompileResult> restored = provider()->compile(request());
+  ASSERT_TRUE(restored.has_value());
+  EXPECT_EQ(restored->schedule.warps, 8);
+  EXPECT_EQ(restored->origin, Origin::disk) << "the choice costs no compile the second time";
+  EXPECT_EQ(script_.compiles, 2);
+}
+
+TEST_F(KernelProviderTest, GivenScheduleIsKeptEvenIfItSpills) {
+  script_.spilling = 1;
+  Request given = request();
+  given.schedule = Schedule{.warps = 4};
+  const Result<CompileResult> compiled = provider()->compile(given);
+  ASSERT_TRUE(compiled.has_value());
+  EXPECT_EQ(compiled->schedule.warps, 4);
+  EXPECT_EQ(compiled->artifact->spill_bytes, 8);
+}
+
+TEST_F(KernelProviderTest, WhereEveryCandidateSpillsTheFirstIsTaken) {
+  script_.spilling = 2;
+  const Result<CompileResult> compiled = provider()->compile(request());
+  ASSERT_TRUE(compiled.has_value());
+  EXPECT_EQ(compiled->schedule.warps, 4);
+  EXPECT_EQ(compiled->origin, Origin::compiled);
 }
 
 TEST_F(KernelProviderTest, SixteenThreadsOneCompile) {
