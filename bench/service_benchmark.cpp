@@ -79,48 +79,53 @@ double request(Service& service, const KernelSpec& spec, Origin expected) {
   return elapsed.count();
 }
 
-void report_median(benchmark::State& state, std::vector<double> seconds) {
-  std::ranges::sort(seconds);
-  state.counters["median_ms"] = seconds[seconds.size() / 2] * 1e3;
-  state.counters["worst_ms"] = seconds.back() * 1e3;
-  state.counters["kernels"] = static_cast<double>(seconds.size());
-}
+/// The seconds of all requests so far, and what is reported of them.
+class Requests {
+ public:
+  /// One request for each spec; the seconds of all.
+  double pass(Service& service, const std::vector<KernelSpec>& specs, Origin expected) {
+    double total = 0;
+    for (const KernelSpec& spec : specs) {
+      seconds_.push_back(request(service, spec, expected));
+      total += seconds_.back();
+    }
+    return total;
+  }
+
+  void report(benchmark::State& state) {
+    std::ranges::sort(seconds_);
+    state.counters["median_ms"] = seconds_[seconds_.size() / 2] * 1e3;
+    state.counters["worst_ms"] = seconds_.back() * 1e3;
+    state.counters["kernels"] = static_cast<double>(seconds_.size());
+  }
+
+ private:
+  std::vector<double> seconds_;
+};
 
 /// One pass over the specs is one iteration, each on an empty cache.
 void cold_compile(benchmark::State& state, const char* target) {
   const std::vector<KernelSpec> specs = specs_for(target);
-  std::vector<double> all;
+  Requests requests;
   for ([[maybe_unused]] auto iteration : state) {
     const TemporaryCache cache;
     Service service = cache.open();
-    double total = 0;
-    for (const KernelSpec& spec : specs) {
-      all.push_back(request(service, spec, Origin::compiled));
-      total += all.back();
-    }
-    state.SetIterationTime(total);
+    state.SetIterationTime(requests.pass(service, specs, Origin::compiled));
   }
-  report_median(state, all);
+  requests.report(state);
 }
 
 void disk_hit(benchmark::State& state) {
   const std::vector<KernelSpec> specs = specs_for("sm_90a");
   const TemporaryCache cache;
-  {
-    Service service = cache.open();
-    for (const KernelSpec& spec : specs) request(service, spec, Origin::compiled);
-  }
-  std::vector<double> all;
+  Service filling = cache.open();
+  Requests().pass(filling, specs, Origin::compiled);
+  Requests requests;
   for ([[maybe_unused]] auto iteration : state) {
     Service service = cache.open();  // with nothing in memory
-    double total = 0;
-    for (const KernelSpec& spec : specs) {
-      all.push_back(request(service, spec, Origin::disk));
-      total += all.back();
-    }
-    state.SetIterationTime(total);
+    state.SetIterationTime(requests.pass(service, specs, Origin::disk));
   }
-  report_median(state, all);
+  requests.report(state);
 }
 
 void memory_hit(benchmark::State& state) {

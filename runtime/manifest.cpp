@@ -4,44 +4,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/spec_json.h"
+
 namespace lutsmith {
 namespace {
 
 using Json = nlohmann::json;
 
 constexpr int kManifestSchema = 1;
-
-Json to_json(const KernelSpec& spec) {
-  return {{"bits", spec.bits},
-          {"group", group_name(spec.group)},
-          {"n", spec.n},
-          {"k", spec.k},
-          {"m", spec.m},
-          {"dtype", to_string(spec.dtype)},
-          {"table", to_string(spec.table)},
-          {"target", spec.target.name()}};
-}
-
-Json to_json(const Schedule& schedule) {
-  return {{"tile_rows", schedule.tile_rows},
-          {"tile_tokens", schedule.tile_tokens},
-          {"warps", schedule.warps},
-          {"weights", to_string(schedule.weights)},
-          {"stages", schedule.stages},
-          {"blocks_per_multiprocessor", schedule.blocks_per_multiprocessor},
-          {"dependent_launch", schedule.dependent_launch}};
-}
-
-Json to_json(const LaunchRecipe& launch) {
-  return {{"threads", launch.threads},
-          {"shared_bytes", launch.shared_bytes},
-          {"tile_rows", launch.tile_rows},
-          {"tile_tokens", launch.tile_tokens},
-          {"row_tiles", launch.row_tiles},
-          {"steps_per_tile", launch.steps_per_tile},
-          {"blocks_per_multiprocessor", launch.blocks_per_multiprocessor},
-          {"dependent_launch", launch.dependent_launch}};
-}
 
 /// A count that is there, whole, and not negative.
 bool read_count(const Json& object, const char* name, int& value) {
@@ -62,16 +32,12 @@ bool has(const Json& object, const char* name, const Json& value) {
 
 std::string write_manifest(const KernelSpec& spec, const Schedule& schedule, const Artifact& artifact,
                            std::string_view compiler) {
-  const Json manifest = {{"schema", kManifestSchema},
-                         {"key", artifact.key},
-                         {"spec", to_json(spec)},
-                         {"schedule", to_json(schedule)},
-                         {"kernel", artifact.kernel_name},
-                         {"launch", to_json(artifact.launch)},
-                         {"registers", artifact.registers},
-                         {"static_shared_bytes", artifact.static_shared_bytes},
-                         {"spill_bytes", artifact.spill_bytes},
-                         {"compiler", compiler}};
+  const Json manifest = {
+      {"schema", kManifestSchema},           {"key", artifact.key},
+      {"spec", spec_json<Json>(spec)},       {"schedule", schedule_json<Json>(schedule)},
+      {"kernel", artifact.kernel_name},      {"launch", launch_json<Json>(artifact.launch)},
+      {"registers", artifact.registers},     {"static_shared_bytes", artifact.static_shared_bytes},
+      {"spill_bytes", artifact.spill_bytes}, {"compiler", compiler}};
   return manifest.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
 }
 
@@ -84,7 +50,8 @@ Result<Artifact> read_manifest(std::string_view manifest, const Artifact& expect
   if (!parsed.is_object()) return wrong("is no JSON object");
   if (!has(parsed, "schema", kManifestSchema)) return wrong("has an unknown schema");
   if (!has(parsed, "key", expected.key)) return wrong("belongs to another key");
-  if (!has(parsed, "kernel", expected.kernel_name) || !has(parsed, "launch", to_json(expected.launch))) {
+  if (!has(parsed, "kernel", expected.kernel_name) ||
+      !has(parsed, "launch", launch_json<Json>(expected.launch))) {
     return wrong("describes another kernel");
   }
   Artifact artifact = expected;

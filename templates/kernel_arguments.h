@@ -20,10 +20,10 @@ struct LaunchArguments {
   int extra_grains;          ///< and the first so many partitions one more
 };
 
-template <int table_length>
+template <int kTableLength>
 struct KernelParameter {
   LaunchArguments launch;
-  unsigned short table[table_length];  ///< 16-bit floats
+  unsigned short table[kTableLength];  ///< 16-bit floats
 };
 
 }  // namespace lutsmith
