@@ -33,12 +33,13 @@ Error refused(const fs::path& root, std::string_view reason) {
       ""};
 }
 
-// Who can write to the cache can make other programs run his kernels, so it must be the user's own. Being
-// readable does no harm.
+// Who can write to the cache can make other programs run his kernels, so it must be the user's own or
+// root's. Being readable does no harm.
 Result<void> check_private(const Descriptor& directory, const fs::path& root) {
   struct stat status{};
   if (fstat(directory.number(), &status) != 0) return std::unexpected(system_error(errno, "inspect", root));
-  if (status.st_uid != geteuid()) {
+  // Root's is as good: a cache warmed in an image build, that the program may only read.
+  if (status.st_uid != geteuid() && status.st_uid != 0) {
     return std::unexpected(
         refused(root, fmt::format("belongs to user {}, not to {}", status.st_uid, geteuid())));
   }

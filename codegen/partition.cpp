@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "lutsmith/codegen.h"
 
@@ -22,16 +21,22 @@ std::int64_t fix_up_steps(const LaunchRecipe& recipe) {
 }  // namespace
 
 Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int multiprocessors, int wanted) {
-  const std::int64_t tiles = recipe.row_tiles * ceil_div(m, recipe.tile_tokens);
-  const std::int64_t steps = tiles * recipe.steps_per_tile;
-  // The kernel counts steps in 32 bits and scales them by at most the steps of one tile more.
-  if (steps > std::numeric_limits<int>::max() / 2) {
+  if (m < 1) {
+    return std::unexpected(
+        Error{ErrorCode::invalid_argument, fmt::format("m: {} is not allowed; allowed: 1 or more", m), {}});
+  }
+  // The kernel counts steps in 32 bits, with room for those of one tile more.
+  constexpr std::int64_t kMostSteps = std::int64_t{1} << 30;
+  const std::int64_t token_tiles = ceil_div(std::min(m, std::int64_t{1} << 40), recipe.tile_tokens);
+  if (token_tiles > kMostSteps / recipe.row_tiles / recipe.steps_per_tile) {
     return std::unexpected(Error{ErrorCode::invalid_argument,
-                                 fmt::format("m: {} tokens make {} steps of work, more than one launch can "
-                                             "count ({}); split the tokens over several launches",
-                                             m, steps, std::numeric_limits<int>::max() / 2),
+                                 fmt::format("m: {} tokens make more steps of work than one launch can count "
+                                             "({}); split the tokens over several launches",
+                                             m, kMostSteps),
                                  {}});
   }
+  const std::int64_t tiles = recipe.row_tiles * token_tiles;
+  const std::int64_t steps = tiles * recipe.steps_per_tile;
   const std::int64_t resident = std::int64_t{multiprocessors} * recipe.blocks_per_multiprocessor;
   const std::int64_t partitions = std::clamp<std::int64_t>(wanted > 0 ? wanted : resident, 1, steps);
 
@@ -45,12 +50,6 @@ Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int mult
                    .steps_per_grain = whole ? recipe.steps_per_tile : 1,
                    .grains_per_partition = static_cast<int>(grains / used),
                    .extra_grains = static_cast<int>(grains % used)};
-}
-
-std::size_t workspace_bytes(const LaunchRecipe& recipe, int partitions) {
-  const std::size_t slot = static_cast<std::size_t>(recipe.tile_rows) *
-                           static_cast<std::size_t>(recipe.tile_tokens) * sizeof(float);
-  return static_cast<std::size_t>(partitions) * (2 * slot + sizeof(unsigned int));
 }
 
 }  // namespace lutsmith

@@ -11,15 +11,15 @@
 namespace lutsmith {
 namespace {
 
-/// The template text with named parts set. Every part named must be there: the names are the contract
-/// between the generator and templates/kernel.cu, and a test renders each of them.
+/// The template text with named parts set. The names are the contract between the generator and
+/// templates/kernel.cu; one that is not there makes the text unusable.
 class KernelTemplate {
  public:
   explicit KernelTemplate(llvm::StringRef text) : text_(text) {}
 
   /// Gives the constant `name` of Config another value.
   void set_constant(std::string_view name, std::string_view value) {
-    const std::size_t at = text_.find(fmt::format(" {} = ", name));
+    const std::size_t at = find(fmt::format(" {} = ", name));
     if (at == std::string::npos) return;
     const std::size_t begin = at + name.size() + 4;
     text_.replace(begin, text_.find(';', begin) - begin, value);
@@ -34,13 +34,22 @@ class KernelTemplate {
   }
 
   void replace(std::string_view what, std::string_view with) {
-    const std::size_t at = text_.find(what);
+    const std::size_t at = find(what);
     if (at != std::string::npos) text_.replace(at, what.size(), with);
   }
 
   llvm::StringRef text() const { return text_; }
+  /// The first part that was not there; empty where all were.
+  const std::string& missing() const { return missing_; }
 
  private:
+  std::size_t find(std::string_view part) {
+    const std::size_t at = text_.find(part);
+    if (at == std::string::npos && missing_.empty()) missing_ = part;
+    return at;
+  }
+
+  std::string missing_;
   std::string text_;
 };
 
@@ -107,6 +116,15 @@ Result<Source> render(const KernelSpec& spec, const Schedule& schedule) {
   kernel.replace(weight_module(WeightPath::registers), weight_module(schedule.weights));
   const std::string name = kernel_name(spec, schedule);
   kernel.replace("lutsmith_kernel", name);
+
+  if (!kernel.missing().empty()) {
+    return std::unexpected(
+        Error{ErrorCode::corrupt_data,
+              fmt::format("the kernel template has no '{}'; the library was built from files that do not "
+                          "belong together",
+                          kernel.missing()),
+              {}});
+  }
 
   const LaunchRecipe launch = launch_recipe(spec, schedule);
   return Source{.text = head_comment(spec, schedule, launch) + assemble_modules(kernel.text()),

@@ -98,15 +98,15 @@ Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request)
 /// has run; the model's estimate is right but for a few kernels in a hundred. Those that spill stay in the
 /// store too, so that the choice is found again without a compile.
 Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
-  constexpr std::size_t kMostTried = 6;
   Result<std::vector<Schedule>> schedules = candidates(request);
   if (!schedules) return failure(schedules);
   std::optional<Chosen> first;
   Origin origin = Origin::memory;
-  for (const Schedule& schedule : *schedules | std::views::take(kMostTried)) {
+  for (const Schedule& schedule : *schedules | std::views::take(kMostCandidatesTried)) {
     Result<Rendered> rendered = render(request.spec, schedule);
     if (!rendered) return failure(rendered);
     Result<Found> found = find_or_make(request.spec, *rendered);
+    if (!found && first) break;  // one that spills is better than none
     if (!found) return failure(found);
     origin = std::max(origin, found->origin);  // the costliest that was needed
     Chosen chosen{std::move(found->artifact), schedule, origin};
@@ -149,8 +149,8 @@ Result<KernelProvider::Found> KernelProvider::find_or_make(const KernelSpec& spe
   Result<Found> made = make(spec, rendered);
   {
     const std::lock_guard lock(keys_mutex_);
+    under_way_.erase(key);  // first, so that nobody waits for ever should the next line run out of memory
     if (made) artifacts_.insert_or_assign(key, made->artifact);
-    under_way_.erase(key);
   }
   if (made) {
     promise.set_value(made->artifact);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <functional>
 #include <future>
 #include <memory>
@@ -24,13 +25,16 @@ struct SourceGenerator {
 };
 SourceGenerator codegen_sources();
 
+/// How many candidates a request without a schedule tries for one that does not spill registers.
+inline constexpr std::size_t kMostCandidatesTried = 6;
+
 /// Finds or makes compiled kernels. The way of a request, each step only where the one before has
 /// nothing:
 ///
 ///   request -> known requests -> render -> key -> known keys -> others' compile -> store -> compile
 ///
-/// Without a schedule of its own a request gets the model's first candidate that does not spill
-/// registers.
+/// Without a schedule of its own a request gets the first of the model's best candidates that does not
+/// spill registers; where all of them do, the first.
 ///
 /// One compile per key however many threads ask; a failure is told to all who waited and forgotten,
 /// so that the next request tries again. Faults of the store cost a compile and are told to `log`.

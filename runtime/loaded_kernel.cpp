@@ -29,7 +29,7 @@ Result<void> check_pointer(std::string_view name, const void* pointer, std::uint
 }
 
 Result<void> check_sizes(const KernelSpec& spec, const MatmulArguments& arguments) {
-  constexpr std::int64_t kMostTokens = std::numeric_limits<int>::max();
+  constexpr std::int64_t kMostTokens = 1 << 30;  // the kernel counts them in 32 bits and rounds up
   if (arguments.m < 1 || arguments.m > kMostTokens) {
     return invalid(fmt::format("m: {} tokens; 1..{} are allowed", arguments.m, kMostTokens));
   }
@@ -105,7 +105,6 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const cuda::Drive
 }
 
 int LoadedKernel::default_partitions(std::int64_t m) const {
-  if (m < 1) return 0;
   return partition(recipe_, m, multiprocessors_).value_or(Partition{}).partitions;
 }
 

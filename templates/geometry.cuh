@@ -22,7 +22,6 @@ struct Geometry {
   static constexpr int kRecords = Config::kTileRows / layout::kRecordRows;  // of one unit
   static constexpr int kTokenGroups = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
   static constexpr int kThreads = Config::kWarps * layout::kLanes;
-  static constexpr int kRowTiles = (Config::kN + Config::kTileRows - 1) / Config::kTileRows;
   static constexpr int kColumnBlocks = static_cast<int>(layout::column_blocks(Config::kK));
   static constexpr int kStepsPerTile = (kColumnBlocks + Config::kWarps - 1) / Config::kWarps;
   static constexpr bool kWholeSteps = kColumnBlocks % Config::kWarps == 0;

@@ -9,7 +9,7 @@
 namespace lutsmith::shared_memory {
 
 constexpr int kTableEntryStride = 256;
-constexpr int kFlagBytes = 128;  // one word, padded so that the rings start on a line
+constexpr int kFlagBytes = 128;  // one word; what follows it stays aligned to 16
 
 /// Entry i of the pair table stands at i * kTableEntryStride, i = even code + 16 * odd code.
 LUTSMITH_HOST_DEVICE constexpr int table_bytes(int bits) {

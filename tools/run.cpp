@@ -49,7 +49,7 @@ Result<Plan> make_plan(const std::string& target_list) {
     plan.gpu = true;
     plan.targets.push_back(*native);
   } else {
-    plan.no_gpu_reason = native.error().context;
+    plan.no_gpu_reason = native.error().message;
   }
   if (target_list.empty() && plan.gpu) return plan;
   const auto targets = parse_targets(target_list.empty() ? "sm_80,sm_90a" : target_list);
@@ -164,8 +164,8 @@ void print_results(const std::vector<LayerResult>& results, const Plan& plan, st
   table.print();
   fmt::print("{} tokens per layer, multiplied on {}\n", m,
              plan.gpu ? fmt::format("the GPU ({})", plan.targets.front().name())
-                      : std::string(
-                            "the cpu reference, as there is no GPU: the float64 product rounded to 16 bits"));
+                      : std::string("the cpu reference: the float64 product rounded to 16 bits"));
+  if (!plan.gpu) fmt::print("not on the GPU: {}\n", plan.no_gpu_reason);
   fmt::print(
       "relative error: result against the float64 product of the same packed weights\n"
       "weight error: packed weights against the original ones\n");

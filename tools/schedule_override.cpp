@@ -13,10 +13,8 @@ Result<bool> parse_switch(const std::string& text) {
                                {}});
 }
 
-// Rings want more units in flight than registers, so a path that was changed by hand brings the
-// usual depth of its kind along.
-constexpr int kRingStages = 4;
-constexpr int kRegisterStages = 2;
+// The depth that suits both paths best; one of the other path might not be allowed.
+constexpr int kUsualStages = 2;
 
 }  // namespace
 
@@ -29,6 +27,7 @@ Result<std::optional<Schedule>> apply(const ScheduleOverride& override, const Ke
   if (override.empty()) return std::nullopt;
   const auto candidates = schedules(spec);
   if (!candidates) return std::unexpected(candidates.error());
+  if (candidates->empty()) return std::nullopt;  // the service says why
   Schedule result = candidates->front();
   if (override.tile_rows) result.tile_rows = *override.tile_rows;
   if (override.tile_tokens) result.tile_tokens = *override.tile_tokens;
@@ -37,7 +36,7 @@ Result<std::optional<Schedule>> apply(const ScheduleOverride& override, const Ke
     const auto path = parse_weight_path(*override.weights);
     if (!path) return std::unexpected(path.error());
     if (*path != result.weights) {
-      result.stages = *path == WeightPath::registers ? kRegisterStages : kRingStages;
+      result.stages = kUsualStages;
     }
     result.weights = *path;
   }

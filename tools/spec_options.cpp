@@ -26,14 +26,16 @@ void add_schedule_options(CLI::App& verb, ScheduleOverride& schedule) {
                        const std::string& description) {
     verb.add_option(name, value, description)
         ->type_name(type)
-        ->group("Schedule (each replaces that field of the library's choice)");
+        ->group("Schedule (each replaces that field of the model's first choice)");
   };
   add("--tile-rows", schedule.tile_rows, "INT", "Output channels of a tile: 16 or 32");
   add("--tile-tokens", schedule.tile_tokens, "INT", "Tokens of a tile: 1, 8 or 16");
   add("--warps", schedule.warps, "INT", "Warps of a thread block: 1 to 16");
   add("--weights", schedule.weights, "PATH", "registers, async_copy or bulk_copy");
-  add("--stages", schedule.stages, "INT", "Units of weights in flight per warp");
-  add("--blocks-per-sm", schedule.blocks_per_multiprocessor, "INT", "Resident blocks per multiprocessor");
+  add("--stages", schedule.stages, "INT",
+      "Units of weights a warp holds: 2 to 3 in registers, 2 to 8 in a ring");
+  add("--blocks-per-sm", schedule.blocks_per_multiprocessor, "INT",
+      "Resident blocks per multiprocessor: 1 to 4");
   add("--dependent-launch", schedule.dependent_launch, "on|off",
       "Programmatic dependent launch (sm_90 and later)");
 }

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <chrono>
 #include <memory>
+#include <ranges>
 #include <set>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "output.h"
 #include "parallel.h"
 #include "progress.h"
+#include "runtime/kernel_provider.h"
 #include "spec_options.h"
 
 namespace lutsmith::tools {
@@ -74,15 +76,32 @@ Result<std::vector<KernelRequest>> all_requests(const WarmOptions& options) {
 
 // Requests with the same source for the same target have the same key: one of them is enough. Merged
 // before the work is cut into shards, so that no two shards compile the same kernel.
+/// All the service may compile for a request, in its order: which one it keeps depends on what spills.
+Result<std::string> sources_tried(const KernelRequest& request) {
+  std::vector<Schedule> candidates;
+  if (request.schedule) {
+    candidates = {*request.schedule};
+  } else {
+    auto all = schedules(request.spec);
+    if (!all) return std::unexpected(all.error());
+    candidates = *std::move(all);
+  }
+  std::string texts;
+  for (const Schedule& schedule : candidates | std::views::take(kMostCandidatesTried)) {
+    const auto source = render(request.spec, schedule);
+    if (!source) return std::unexpected(source.error());
+    texts += source->text;
+  }
+  return texts;
+}
+
 Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRequest>& requests) {
   std::set<std::pair<std::string_view, std::string>> seen;
   std::vector<KernelRequest> result;
   for (const KernelRequest& request : requests) {
-    const auto schedule = schedule_of(request);
-    if (!schedule) return std::unexpected(schedule.error());
-    auto source = render(request.spec, *schedule);
-    if (!source) return std::unexpected(source.error());
-    if (seen.emplace(request.spec.target.name(), std::move(source->text)).second) result.push_back(request);
+    auto sources = sources_tried(request);
+    if (!sources) return std::unexpected(sources.error());
+    if (seen.emplace(request.spec.target.name(), *std::move(sources)).second) result.push_back(request);
   }
   return result;
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -69,13 +68,9 @@ struct Partition {
 
 /// The partition for `m` tokens on a GPU with `multiprocessors` SMs. `wanted` > 0 overrides the
 /// number of partitions; it is cut to what exists (1 .. the number of steps). Error where the product
-/// has more steps than a launch can count (2^31).
+/// has more steps than a launch can count (2^30), or m is below 1.
 LUTSMITH_API Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int multiprocessors,
                                          int wanted = 0);
-
-/// Bytes of zero-initialised device memory that a launch with that many partitions needs: two fp32
-/// partial-sum slots and one arrival counter each. The kernel leaves the counters zero.
-LUTSMITH_API std::size_t workspace_bytes(const LaunchRecipe& recipe, int partitions);
 
 /// A self-contained CUDA C++ translation unit: no include, one extern "C" kernel.
 struct Source {

@@ -50,7 +50,8 @@ struct Error {
   std::string context;
 };
 
-/// A value, or the reason there is none. No function of the library throws.
+/// A value, or the reason there is none. No function of the library throws, but for
+/// std::bad_alloc where the host has no memory left for a message.
 template <class T>
 using Result = std::expected<T, Error>;
 

@@ -78,7 +78,9 @@ class LUTSMITH_API Workspace {
 
 /// One multiplication. Device pointers unless said; matrices row-major.
 struct MatmulArguments {
-  const void* weights = nullptr;              ///< from `pack`, 16-byte aligned
+  /// From `pack`, 16-byte aligned. Where the schedule uses dependent launch they are read before the launch
+  /// ahead in the stream has finished, so that one must not write them.
+  const void* weights = nullptr;
   const void* activations = nullptr;          ///< X [m, k] in the spec's dtype, 16-byte aligned
   void* output = nullptr;                     ///< Y [m, n] in the spec's dtype, 2-byte aligned
   std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
@@ -115,8 +117,8 @@ class LUTSMITH_API Service {
   /// Opens NVRTC and the cache. Needs no GPU.
   static Result<Service> open(ServiceOptions options = {});
 
-  /// The compiled kernel for a spec, under the schedule given or the model's first choice that does not
-  /// spill registers.
+  /// The compiled kernel for a spec, under the schedule given or the first of the model's best six that
+  /// does not spill registers (the first where all do).
   Result<CompileResult> compile(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
 
   /// The same, loaded on the current CUDA context's GPU (its primary context where none is

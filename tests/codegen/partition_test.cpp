@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "lutsmith/codegen.h"
@@ -81,10 +82,12 @@ TEST(PartitionTest, MoreStepsThanALaunchCountsAreRefused) {
   EXPECT_THAT(cut.error().message, testing::HasSubstr("split the tokens"));
 }
 
-TEST(PartitionTest, TheWorkspaceHoldsTwoSlotsAndACounterForEachPartition) {
-  const LaunchRecipe recipe = recipe_of(10, 3, 8);
-  EXPECT_EQ(workspace_bytes(recipe, 1), 2U * 16 * 8 * 4 + 4);
-  EXPECT_EQ(workspace_bytes(recipe, 100), 100 * workspace_bytes(recipe, 1));
+TEST(PartitionTest, NumbersOfTokensThatCannotBeAreRefused) {
+  for (const std::int64_t m : {std::int64_t{0}, std::int64_t{-5}, std::numeric_limits<std::int64_t>::max()}) {
+    const Result<Partition> cut = partition(recipe_of(100, 3), m, 132);
+    ASSERT_FALSE(cut.has_value()) << m;
+    EXPECT_THAT(cut.error().message, testing::HasSubstr("m: "));
+  }
 }
 
 }  // namespace
