@@ -46,12 +46,14 @@ TEST(Warm, ShardsTogetherCoverEveryKernelExactlyOnce) {
     const Outcome outcome = program.run(warm(program, {"--shard", shard, "--jobs", "1"}));
     ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
     EXPECT_EQ(outcome.json()["hits"], 0) << shard;
-    for (const auto& kernel : outcome.json()["kernels"]) in_shards.insert(kernel["key"].get<std::string>());
+    const auto part = outcome.json();
+    for (const auto& kernel : part["kernels"]) in_shards.insert(kernel["key"].get<std::string>());
   }
   std::multiset<std::string> whole;
   const Outcome all = program.run(warm(program));
   EXPECT_EQ(all.json()["compiled"], 0);
-  for (const auto& kernel : all.json()["kernels"]) whole.insert(kernel["key"].get<std::string>());
+  const auto everything = all.json();
+  for (const auto& kernel : everything["kernels"]) whole.insert(kernel["key"].get<std::string>());
   EXPECT_EQ(in_shards, whole);
   EXPECT_EQ(std::set(whole.begin(), whole.end()).size(), whole.size());
 }
