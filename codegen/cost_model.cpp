@@ -38,7 +38,7 @@ double unit_instructions(const Schedule& schedule, int steps_per_tile) {
 
 /// Microseconds of one launch: the slower of memory and instruction issue on the multiprocessor with the
 /// most work, and what stands around them. The numbers were fitted to 3,974 launches measured on an H200
-/// (40 products, every candidate each); there the first choice is 2.4 % from the best in the mean. Good for
+/// (39 products, every candidate each); there the first choice is 2.4 % from the best in the mean. Good for
 /// an order, not for a promise.
 double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule) {
   const TargetTraits& traits = spec.target.traits();
