@@ -9,31 +9,49 @@ __device__ __forceinline__ unsigned int shared_address(const void* pointer) {
   return static_cast<unsigned int>(__cvta_generic_to_shared(pointer));
 }
 
-/// Weights: read once, never written while the kernel runs, so kept out of L1. Volatile, so that a
-/// load stays where the program put it: ahead of its use.
-__device__ __forceinline__ uint4 load_weights_16(const unsigned char* address) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address));
-  return value;
-}
+/// Reads of packed weights in global memory. Codes are read once and never written while the kernel
+/// runs, so they are kept out of L1; of the scales four lanes read the same word, and neighbouring units
+/// the same line. Volatile, so that a load stays where the program put it: ahead of its use.
+struct StreamedWeights {
+  static __device__ __forceinline__ uint4 load_16(const unsigned char* address) {
+    uint4 value;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(address));
+    return value;
+  }
 
-__device__ __forceinline__ uint2 load_weights_8(const unsigned char* address) {
-  uint2 value;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0, %1}, [%2];"
-               : "=r"(value.x), "=r"(value.y)
-               : "l"(address));
-  return value;
-}
+  static __device__ __forceinline__ uint2 load_8(const unsigned char* address) {
+    uint2 value;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(value.x), "=r"(value.y)
+                 : "l"(address));
+    return value;
+  }
 
-/// Scales: four lanes read the same word, neighbouring units the same line.
-__device__ __forceinline__ unsigned int load_scales_4(const unsigned char* address) {
-  unsigned int value;
-  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(value) : "l"(address));
-  return value;
-}
+  static __device__ __forceinline__ unsigned int load_scales(const unsigned char* address) {
+    unsigned int value;
+    asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(value) : "l"(address));
+    return value;
+  }
+};
 
+/// Reads of packed weights that were copied to shared memory.
+struct StagedWeights {
+  static __device__ __forceinline__ uint4 load_16(const unsigned char* address) {
+    return *reinterpret_cast<const uint4*>(address);
+  }
+
+  static __device__ __forceinline__ uint2 load_8(const unsigned char* address) {
+    return *reinterpret_cast<const uint2*>(address);
+  }
+
+  static __device__ __forceinline__ unsigned int load_scales(const unsigned char* address) {
+    return *reinterpret_cast<const unsigned int*>(address);
+  }
+};
+
+/// The scale of one channel.
 __device__ __forceinline__ unsigned short load_scale(const unsigned char* address) {
   unsigned short value;
   asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(value) : "l"(address));

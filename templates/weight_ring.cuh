@@ -1,5 +1,6 @@
 #pragma once
 
+#include "templates/memory.cuh"
 #include "templates/shared_memory.h"
 #include "templates/weight_unit.cuh"
 
@@ -23,22 +24,8 @@ struct RingStage {
   static_assert(kUnitBytes % 16 == 0 && kBytes % 16 == 0, "copies move multiples of 16 bytes");
 
   static __device__ __forceinline__ void read(Unit& unit, const unsigned char* stage, int lane) {
-    unit.for_each_vector(lane, [&](unsigned int* words, int offset, int count) {
-      if (count == 4) {
-        const uint4 vector = *reinterpret_cast<const uint4*>(stage + offset);
-        words[0] = vector.x, words[1] = vector.y, words[2] = vector.z, words[3] = vector.w;
-      } else {
-        const uint2 vector = *reinterpret_cast<const uint2*>(stage + offset);
-        words[0] = vector.x, words[1] = vector.y;
-      }
-    });
-    unit.for_each_scale([&](unsigned int& word, int record, int group) {
-      const unsigned char* scales = kPlaneScales ? stage + kUnitBytes + record * layout::kGroupScaleBytes
-                                                 : stage + record * G::kRecordBytes +
-                                                       layout::code_bytes(Config::kBits) +
-                                                       group * layout::kGroupScaleBytes;
-      word = *reinterpret_cast<const unsigned int*>(scales + lane / 4 * 4);
-    });
+    const unsigned char* scales = stage + (kPlaneScales ? kUnitBytes : layout::code_bytes(Config::kBits));
+    unit.template read<StagedWeights>(stage, scales, lane);
   }
 
   /// Returns when every lane has the values that `sum` was computed from. A stage is refilled only after

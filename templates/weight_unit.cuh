@@ -10,61 +10,54 @@ template <class Config>
 struct WeightUnit {
   using G = Geometry<Config>;
   static constexpr int kWords = 2 * Config::kBits;  // 32-bit words of codes in a record, per lane
+  /// Slices of 4 and 2 bits come in 16-byte vectors of 4 words; that of 1 bit is one of 8 bytes.
+  static constexpr int kVectors = Config::kBits / 2;
+  static constexpr bool kHalfVector = Config::kBits % 2 == 1;
   static constexpr int kScaleWords = G::kUnitGroups;
 
   unsigned int codes[G::kRecords][kWords];
   /// Scales of rows g (low half) and g + 8 (high half).
   unsigned int scales[G::kRecords][kScaleWords > 0 ? kScaleWords : 1];
 
-  /// Calls load(words, byte offset in the unit, number of words) for each vector of codes of a lane.
-  template <class Load>
-  __device__ __forceinline__ void for_each_vector(int lane, Load load) {
-    constexpr layout::Slices kSlices = layout::slices(Config::kBits);
+  /// Reads the lane's share of the unit at `records`, whose first record has its scales at
+  /// `first_scales`; `From` says how (StreamedWeights, StagedWeights).
+  template <class From>
+  __device__ __forceinline__ void read(const unsigned char* records, const unsigned char* first_scales,
+                                       int lane) {
+    constexpr int kNextScales = G::kScalesInRecord ? G::kRecordBytes : layout::kGroupScaleBytes;
+    records += lane * 16;
+    first_scales += lane / 4 * 4;
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
-      int word = 0;
-      int offset = record * G::kRecordBytes;
+      const unsigned char* from = records + record * G::kRecordBytes;
 #pragma unroll
-      for (int slice = 0; slice < kSlices.count; ++slice) {
-        const int slice_words = 2 * kSlices.bits[slice];
-        const int vector_words = slice_words < 4 ? slice_words : 4;
-#pragma unroll
-        for (int first = 0; first < slice_words; first += vector_words) {
-          load(&codes[record][word + first], offset + (first * layout::kLanes + lane * vector_words) * 4,
-               vector_words);
-        }
-        word += slice_words;
-        offset += layout::slice_bytes(kSlices.bits[slice]);
+      for (int vector = 0; vector < kVectors; ++vector) {
+        const uint4 words = From::load_16(from + vector * layout::kLanes * 16);
+        unsigned int* to = codes[record] + 4 * vector;
+        to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
       }
-    }
-  }
-
-  /// Calls load(word, record, group) for each word of scales.
-  template <class Load>
-  __device__ __forceinline__ void for_each_scale(Load load) {
+      if constexpr (kHalfVector) {
+        const uint2 words = From::load_8(from + kVectors * layout::kLanes * 16 - lane * 8);
+        codes[record][kWords - 2] = words.x, codes[record][kWords - 1] = words.y;
+      }
 #pragma unroll
-    for (int record = 0; record < G::kRecords; ++record) {
-#pragma unroll
-      for (int group = 0; group < kScaleWords; ++group) load(scales[record][group], record, group);
+      for (int group = 0; group < kScaleWords; ++group) {
+        scales[record][group] =
+            From::load_scales(first_scales + record * kNextScales + group * layout::kGroupScaleBytes);
+      }
     }
   }
 
   /// The codes of one mma, one in each nibble: byte a is the pair index of A register a.
   __device__ __forceinline__ unsigned int nibbles(int record, int mma) const {
-    constexpr layout::Slices kSlices = layout::slices(Config::kBits);
+    static_assert(Config::kBits <= 4, "the slices of wider codes join to bytes");
+    if constexpr (Config::kBits == 4) return codes[record][mma];
     unsigned int joined = 0;
-    int first_word = 0;
-#pragma unroll
-    for (int slice = 0; slice < kSlices.count; ++slice) {
-      const int bits = kSlices.bits[slice];
-      const int mma_per_word = 4 / bits;
-      const unsigned int word = codes[record][first_word + mma / mma_per_word];
-      // From where the slice has these bits to where the code wants them.
-      const int shift = kSlices.shift[slice] - mma % mma_per_word * bits;
-      const unsigned int mask = (0x11111111u * ((1u << bits) - 1u)) << kSlices.shift[slice];
-      const unsigned int moved = shift > 0 ? word << shift : word >> -shift;
-      joined |= Config::kBits == 4 ? moved : moved & mask;
-      first_word += 2 * bits;
+    if constexpr ((Config::kBits & 2) != 0) joined = codes[record][mma / 2] >> mma % 2 * 2 & 0x33333333u;
+    if constexpr ((Config::kBits & 1) != 0) {
+      const unsigned int word = codes[record][kWords - 2 + mma / 4];
+      const int up = Config::kBits - 1 - mma % 4;  // from the bit of this mma to the top of the code
+      joined |= (up > 0 ? word << up : word >> -up) & 0x11111111u << (Config::kBits - 1);
     }
     return joined;
   }

@@ -36,22 +36,7 @@ class WeightStream {
 
  private:
   __device__ __forceinline__ void load(int slot) {
-    if (ahead_.has_unit()) {
-      units_[slot].for_each_vector(lane_, [&](unsigned int* words, int offset, int count) {
-        if (count == 4) {
-          const uint4 vector = load_weights_16(ahead_.unit() + offset);
-          words[0] = vector.x, words[1] = vector.y, words[2] = vector.z, words[3] = vector.w;
-        } else {
-          const uint2 vector = load_weights_8(ahead_.unit() + offset);
-          words[0] = vector.x, words[1] = vector.y;
-        }
-      });
-      const unsigned char* scales = first_scales() + lane_ / 4 * 4;
-      units_[slot].for_each_scale([&](unsigned int& word, int record, int group) {
-        constexpr int kNextRecord = G::kScalesInRecord ? G::kRecordBytes : layout::kGroupScaleBytes;
-        word = load_scales_4(scales + record * kNextRecord + group * layout::kGroupScaleBytes);
-      });
-    }
+    if (ahead_.has_unit()) units_[slot].template read<StreamedWeights>(ahead_.unit(), first_scales(), lane_);
     ahead_.advance();
   }
 
