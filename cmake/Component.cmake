@@ -39,3 +39,23 @@ function(lutsmith_component name)
     target_link_libraries(lutsmith_${name} PRIVATE lutsmith_${used}_headers)
   endforeach()
 endfunction()
+
+# lutsmith_embed(VARIABLE FILES file... HEADER header FUNCTION name): a source file with the text of the files
+# in it, to be compiled into the component; VARIABLE gets its path. Include the header for the function.
+function(lutsmith_embed variable)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "HEADER;FUNCTION" "FILES")
+  set(output ${PROJECT_BINARY_DIR}/${arg_FUNCTION}.cpp)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} "-DFILES=${arg_FILES}" -DROOT=${PROJECT_SOURCE_DIR} -DHEADER=${arg_HEADER}
+      -DFUNCTION=${arg_FUNCTION} -DOUTPUT=${output} -P ${PROJECT_SOURCE_DIR}/cmake/EmbedFiles.cmake
+    DEPENDS ${arg_FILES} ${PROJECT_SOURCE_DIR}/cmake/EmbedFiles.cmake
+    VERBATIM)
+  set(${variable} ${output} PARENT_SCOPE)
+endfunction()
+
+# lutsmith_leak_check(TARGET): decides whether a program of a build with the address sanitizer checks for leaks.
+function(lutsmith_leak_check target)
+  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=address")
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/leak_check.cpp)
+  endif()
+endfunction()

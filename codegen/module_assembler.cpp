@@ -41,7 +41,7 @@ class Assembler {
 }  // namespace
 
 llvm::StringRef module_text(llvm::StringRef name) {
-  for (const TemplateModule& module : embedded_templates()) {
+  for (const EmbeddedFile& module : embedded_templates()) {
     if (llvm::StringRef(module.name) == name) return module.text;
   }
   return {};

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "templates/geometry.cuh"
-#include "templates/memory.cuh"
+#include "templates/primitives/global_memory.cuh"
 
 // A lane's share of X for one unit, in registers as the B operand of mma.m16n8k16: token g of each
 // group of 8, and of every 32 k the 8 that start at 8 t: one 16-byte load for two mma.

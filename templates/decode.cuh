@@ -1,9 +1,11 @@
 #pragma once
 
 #include "templates/activations.cuh"
-#include "templates/arithmetic.cuh"
-#include "templates/dependent_launch.cuh"
 #include "templates/pair_table.cuh"
+#include "templates/primitives/arithmetic.cuh"
+#include "templates/primitives/dependent_launch.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
 #include "templates/shared_memory.h"
 #include "templates/stream_k.cuh"
 #include "templates/weight_unit.cuh"
@@ -25,16 +27,16 @@ class Decode {
   static __device__ __forceinline__ void run(const Parameter& parameter, unsigned char* shared) {
     release_dependents<Config::kDependentLaunch>();
     const LaunchArguments& launch = parameter.launch;
-    const int warp = static_cast<int>(threadIdx.x) / layout::kLanes;
-    const int lane = static_cast<int>(threadIdx.x) % layout::kLanes;
+    const int warp = thread_index() / layout::kLanes;
+    const int lane = thread_index() % layout::kLanes;
     const int token_tiles = (launch.tokens + Config::kTileTokens - 1) / Config::kTileTokens;
-    const int first = K::first_step(launch, static_cast<int>(blockIdx.x));
-    const int end = K::first_step(launch, static_cast<int>(blockIdx.x) + 1);
+    const int first = K::first_step(launch, block_index());
+    const int end = K::first_step(launch, block_index() + 1);
     const Walk<Config> start(first, end - first, token_tiles);
 
     Weights weights(shared + kRingOffset, launch.weights, start, warp, lane);
     weights.prime();
-    Table::fill(shared, parameter, static_cast<int>(threadIdx.x), G::kThreads);
+    Table::fill(shared, parameter, thread_index(), G::kThreads);
     wait_for_dependency<Config::kDependentLaunch>();
 
     Decode(launch, shared, start, warp, lane).multiply(weights);
@@ -96,9 +98,9 @@ class Decode {
 #pragma unroll 1
     while (at_.steps_left > 0) {
       if (kResident && (first || at_.token_tiles > 1)) load_all_activations(slot);
-      if (first) __syncthreads();  // the table is filled
+      if (first) block_barrier();  // the table is filled
       first = false;
-      lane_offset_ = Table::readable_from_here(lane_);
+      lane_offset_ = readable_from_here(lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
       multiply_steps(weights, steps, reaches_end, slot);
@@ -183,7 +185,7 @@ class Decode {
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
       unsigned int a[4];
-      Table::look_up(a, table_, unit.nibbles(record, mma), lane_offset_);
+      look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
 #pragma unroll
       for (int group = 0; group < G::kTokenGroups; ++group) {
         multiply_accumulate<Config::kElement>(products[record][group], a, activations.b0(group, mma),
@@ -222,9 +224,9 @@ class Decode {
     float* buffer = reduction_ + buffer_ * kReductionFloats;
     int* flag = reinterpret_cast<int*>(reduction_ + 2 * kReductionFloats);
     store_sums(buffer + warp_ * Config::kTileTokens * kReductionStride);
-    __syncthreads();
+    block_barrier();
     typename K::Parts parts;
-    if (!whole) parts = K::parts_of(launch_, at_.tile(), static_cast<int>(blockIdx.x));
+    if (!whole) parts = K::parts_of(launch_, at_.tile(), block_index());
     bool complete = whole;
 #pragma unroll 1
     while (true) {
@@ -253,7 +255,8 @@ class Decode {
         for (int c = 0; c < 4; ++c) {
           const int row = record * layout::kRecordRows + lane_ / 4 + c / 2 * 8;
           const int token = group * 8 + lane_ % 4 * 2 + c % 2;
-          if (token < Config::kTileTokens) buffer[token * kReductionStride + row] = sums_[record][group][c];
+          if (token < Config::kTileTokens)
+            store_shared(buffer + token * kReductionStride + row, sums_[record][group][c]);
         }
       }
     }
@@ -263,7 +266,7 @@ class Decode {
   template <class Use>
   __device__ __forceinline__ void for_each_element(Use use) const {
 #pragma unroll 1
-    for (int element = static_cast<int>(threadIdx.x); element < K::kSlotFloats; element += G::kThreads) {
+    for (int element = thread_index(); element < K::kSlotFloats; element += G::kThreads) {
       use(element, element % Config::kTileRows, element / Config::kTileRows);
     }
   }
@@ -273,7 +276,7 @@ class Decode {
     float sum = 0;
 #pragma unroll
     for (int warp = 0; warp < Config::kWarps; ++warp) {
-      sum += first[warp * Config::kTileTokens * kReductionStride];
+      sum += load_shared(first + warp * Config::kTileTokens * kReductionStride);
     }
     return sum;
   }
@@ -283,7 +286,7 @@ class Decode {
     const int token = at_.token_tile * Config::kTileTokens + tile_token;
     if (token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
     if constexpr (G::kPerChannel) sum *= channel_scale(row);
-    launch_.output[token * launch_.output_stride + row] = from_float<Config::kElement>(sum);
+    store_output(launch_.output + token * launch_.output_stride + row, from_float<Config::kElement>(sum));
   }
 
   __device__ __forceinline__ float channel_scale(int row) const {

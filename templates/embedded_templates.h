@@ -5,12 +5,13 @@
 
 namespace lutsmith {
 
-/// A file of templates/, embedded into the library at build time.
-struct TemplateModule {
+/// A file of the project, embedded into the library at build time.
+struct EmbeddedFile {
   std::string_view name;  ///< as it is included: "templates/decode.cuh"
   std::string_view text;
 };
 
-std::span<const TemplateModule> embedded_templates();
+/// All of templates/.
+std::span<const EmbeddedFile> embedded_templates();
 
 }  // namespace lutsmith

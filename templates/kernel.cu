@@ -1,7 +1,7 @@
 // The kernel. The generator sets the constants of Config, the include below it and the name; as it
 // stands here the file compiles too.
 
-#include "templates/arithmetic.cuh"
+#include "templates/element.h"
 
 namespace lutsmith::device {
 
@@ -32,6 +32,5 @@ extern "C" __global__ void __launch_bounds__(lutsmith::device::Geometry<lutsmith
     lutsmith_kernel(
         const __grid_constant__ lutsmith::device::PairTable<lutsmith::device::Config>::Parameter parameter) {
   using namespace lutsmith::device;
-  extern __shared__ __align__(1024) unsigned char shared[];
-  Decode<Config, WeightStream<Config>>::run(parameter, shared);
+  Decode<Config, WeightStream<Config>>::run(parameter, dynamic_shared());
 }

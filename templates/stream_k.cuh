@@ -1,7 +1,9 @@
 #pragma once
 
 #include "templates/geometry.cuh"
-#include "templates/memory.cuh"
+#include "templates/primitives/global_memory.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
 
 // Stream-K: the steps of all tiles, one after another, are cut into contiguous partitions, one for each
 // block. A tile that is cut has a part in several partitions:
@@ -59,16 +61,16 @@ struct StreamK {
   static __device__ __forceinline__ bool last_to_arrive(const LaunchArguments& launch, const Parts& parts,
                                                         int* flag) {
     fence_device();
-    __syncthreads();
-    if (threadIdx.x == 0) {
+    block_barrier();
+    if (thread_index() == 0) {
       unsigned int* counter = launch.arrivals + parts.first;
       const bool last = count_arrival(counter) == static_cast<unsigned int>(parts.count - 1);
-      if (last) *counter = 0;
-      *flag = last;
+      if (last) reset_arrivals(counter);
+      store_shared(flag, static_cast<int>(last));
     }
-    __syncthreads();
+    block_barrier();
     fence_device();
-    return *flag != 0;
+    return load_shared(flag) != 0;
   }
 
   /// Adds one element of all parts, in the order of the partitions.

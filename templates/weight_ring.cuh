@@ -1,6 +1,8 @@
 #pragma once
 
-#include "templates/memory.cuh"
+#include "templates/primitives/arithmetic.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
 #include "templates/shared_memory.h"
 #include "templates/weight_unit.cuh"
 
@@ -11,6 +13,21 @@
 // Every warp has a ring of its own, so no barrier but the warp's own stands in the main loop.
 
 namespace lutsmith::device {
+
+/// Reads of packed weights that were copied to shared memory.
+struct StagedWeights {
+  static __device__ __forceinline__ uint4 load_16(const unsigned char* address) {
+    return load_shared(reinterpret_cast<const uint4*>(address));
+  }
+
+  static __device__ __forceinline__ uint2 load_8(const unsigned char* address) {
+    return load_shared(reinterpret_cast<const uint2*>(address));
+  }
+
+  static __device__ __forceinline__ unsigned int load_scales(const unsigned char* address) {
+    return load_shared(reinterpret_cast<const unsigned int*>(address));
+  }
+};
 
 template <class Config>
 struct RingStage {
@@ -33,8 +50,8 @@ struct RingStage {
   /// The vote depends on the sum, so it cannot go ahead of the values. Always true: no sum has that
   /// payload (arithmetic makes 0x7fffffff its only NaN), which the compiler does not know.
   static __device__ __forceinline__ bool all_consumed(float sum) {
-    const bool all = __all_sync(0xffffffffu, __float_as_uint(sum) != 0x7fedcba9u);
-    __syncwarp();  // orders the reads before the copies that follow; a vote alone does not
+    const bool all = all_lanes(bits_of(sum) != 0x7fedcba9u);
+    warp_barrier();  // orders the reads before the copies that follow; a vote alone does not
     return all;
   }
 };

@@ -1,6 +1,7 @@
 #pragma once
 
-#include "templates/async_copy.cuh"
+#include "templates/primitives/async_copy.cuh"
+#include "templates/primitives/threads.cuh"
 #include "templates/weight_ring.cuh"
 
 // Weights through a ring of kStages units per warp in shared memory, filled by cp.async: every lane
@@ -28,7 +29,7 @@ class WeightStream {
 
   __device__ __forceinline__ Unit take(int) const {
     wait_copies<Config::kStages - 1>();
-    __syncwarp();  // a lane reads what other lanes copied
+    warp_barrier();  // a lane reads what other lanes copied
     Unit unit;
     Stage::read(unit, ring_ + stage_ * Stage::kBytes, lane_);
     return unit;

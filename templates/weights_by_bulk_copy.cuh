@@ -1,6 +1,7 @@
 #pragma once
 
-#include "templates/bulk_copy.cuh"
+#include "templates/primitives/bulk_copy.cuh"
+#include "templates/primitives/threads.cuh"
 #include "templates/weight_ring.cuh"
 
 // Weights through a ring of kStages units per warp in shared memory, filled by bulk copies: lane 0
@@ -31,7 +32,7 @@ class WeightStream {
       for (int stage = 0; stage < Config::kStages; ++stage) initialize_barrier(barriers_ + stage);
       fence_barrier_initialization();
     }
-    __syncwarp();
+    warp_barrier();
 #pragma unroll 1
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "templates/memory.cuh"
+#include "templates/primitives/global_memory.cuh"
 #include "templates/weight_unit.cuh"
 
 // Weights by 16-byte loads straight into registers, two units ahead of use. No shared memory is spent

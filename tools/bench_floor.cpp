@@ -22,7 +22,7 @@ constexpr const char* kDependentKernel = "streaming_floor_dependent";
 constexpr std::size_t kVectorBytes = 16;
 
 Result<std::string> floor_source() {
-  for (const TemplateModule& file : embedded_templates()) {
+  for (const EmbeddedFile& file : embedded_templates()) {
     if (file.name == kTemplate) return std::string(file.text);
   }
   return std::unexpected(

@@ -16,6 +16,7 @@ enum class ErrorCode {
   io_error,            ///< the operating system refused a read or a write
   driver_error,        ///< the CUDA driver returned an error
   out_of_memory,       ///< host or device memory ran out
+  kernel_fault,        ///< the emulator caught a kernel in a mistake; `context` holds more lines
 };
 
 /// The name of a code as printed in messages and JSON, such as "invalid_argument".
@@ -37,6 +38,8 @@ constexpr std::string_view to_string(ErrorCode code) {
       return "driver_error";
     case ErrorCode::out_of_memory:
       return "out_of_memory";
+    case ErrorCode::kernel_fault:
+      return "kernel_fault";
   }
   return "unknown";
 }

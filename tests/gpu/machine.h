@@ -3,23 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <optional>
-#include <stdexcept>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "lutsmith/lutsmith.h"
+#include "must.h"
 #include "runtime/driver.h"
 
 namespace lutsmith::gpu_test {
 
-/// The value of a result; a test that gets an error instead fails with the error's text.
-template <class T>
-T must(Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message + "\n" + result.error().context);
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
+using namespace test;
 
 /// The GPU and what all tests of the process share.
 struct Machine {

@@ -1,11 +1,12 @@
 #pragma once
 
-// 16-bit floats and the tensor-core product. The only place with their PTX.
+#include "templates/element.h"
+
+// 16-bit floats and the tensor-core product.
+
+#ifndef LUTSMITH_EMULATOR
 
 namespace lutsmith::device {
-
-/// The 16-bit float type of activations, tables, scales and output.
-enum class Element { f16, bf16 };
 
 template <Element element>
 __device__ __forceinline__ float to_float(unsigned short bits) {
@@ -30,16 +31,6 @@ __device__ __forceinline__ unsigned short from_float(float value) {
   return bits;
 }
 
-template <Element element>
-__device__ __forceinline__ float low_to_float(unsigned int pair) {
-  return to_float<element>(static_cast<unsigned short>(pair));
-}
-
-template <Element element>
-__device__ __forceinline__ float high_to_float(unsigned int pair) {
-  return to_float<element>(static_cast<unsigned short>(pair >> 16));
-}
-
 /// D += A * B with A [16 x 16] and B [16 x 8] of 16-bit floats, D [16 x 8] fp32, in the fragments of
 /// mma.sync.m16n8k16.
 template <Element element>
@@ -56,6 +47,25 @@ __device__ __forceinline__ void multiply_accumulate(float (&d)[4], const unsigne
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
+}
+
+/// The bits of a float.
+__device__ __forceinline__ unsigned int bits_of(float value) { return __float_as_uint(value); }
+
+}  // namespace lutsmith::device
+
+#endif
+
+namespace lutsmith::device {
+
+template <Element element>
+__device__ __forceinline__ float low_to_float(unsigned int pair) {
+  return to_float<element>(static_cast<unsigned short>(pair));
+}
+
+template <Element element>
+__device__ __forceinline__ float high_to_float(unsigned int pair) {
+  return to_float<element>(static_cast<unsigned short>(pair >> 16));
 }
 
 }  // namespace lutsmith::device

@@ -1,13 +1,10 @@
 #pragma once
 
-// Memory, and the order of what blocks write to it. The only place with its PTX.
+// Global memory, and the order of what blocks write to it.
+
+#ifndef LUTSMITH_EMULATOR
 
 namespace lutsmith::device {
-
-/// The address that shared-memory instructions take.
-__device__ __forceinline__ unsigned int shared_address(const void* pointer) {
-  return static_cast<unsigned int>(__cvta_generic_to_shared(pointer));
-}
 
 /// Reads of packed weights in global memory. Codes are read once and never written while the kernel
 /// runs, so they are kept out of L1; of the scales four lanes read the same word, and neighbouring units
@@ -33,21 +30,6 @@ struct StreamedWeights {
     unsigned int value;
     asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(value) : "l"(address));
     return value;
-  }
-};
-
-/// Reads of packed weights that were copied to shared memory.
-struct StagedWeights {
-  static __device__ __forceinline__ uint4 load_16(const unsigned char* address) {
-    return *reinterpret_cast<const uint4*>(address);
-  }
-
-  static __device__ __forceinline__ uint2 load_8(const unsigned char* address) {
-    return *reinterpret_cast<const uint2*>(address);
-  }
-
-  static __device__ __forceinline__ unsigned int load_scales(const unsigned char* address) {
-    return *reinterpret_cast<const unsigned int*>(address);
   }
 };
 
@@ -89,6 +71,10 @@ __device__ __forceinline__ void store_partial_sum(float* address, float value) {
   asm volatile("st.global.cg.f32 [%0], %1;" : : "l"(address), "f"(value) : "memory");
 }
 
+__device__ __forceinline__ void store_output(unsigned short* address, unsigned short bits) {
+  *address = bits;
+}
+
 /// What this thread wrote before, other blocks see before what it writes after.
 __device__ __forceinline__ void fence_device() { __threadfence(); }
 
@@ -99,4 +85,9 @@ __device__ __forceinline__ unsigned int count_arrival(unsigned int* counter) {
   return before;
 }
 
+/// Sets a counter back for the next launch, which sees it.
+__device__ __forceinline__ void reset_arrivals(unsigned int* counter) { *counter = 0; }
+
 }  // namespace lutsmith::device
+
+#endif

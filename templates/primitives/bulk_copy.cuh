@@ -1,9 +1,11 @@
 #pragma once
 
-#include "templates/memory.cuh"
+#include "templates/primitives/shared_memory.cuh"
 
 // Bulk copies from global to shared memory: one thread issues, an mbarrier counts the bytes (sm_90 and
-// later). The only place with their PTX.
+// later).
+
+#ifndef LUTSMITH_EMULATOR
 
 namespace lutsmith::device {
 
@@ -52,3 +54,5 @@ __device__ __forceinline__ void wait_barrier(Mbarrier* barrier, unsigned int par
 }
 
 }  // namespace lutsmith::device
+
+#endif

@@ -1,9 +1,11 @@
 #pragma once
 
-#include "templates/memory.cuh"
+#include "templates/primitives/shared_memory.cuh"
 
 // Copies from global to shared memory that a thread issues and waits for in groups (cp.async, every
-// target). The only place with its PTX.
+// target).
+
+#ifndef LUTSMITH_EMULATOR
 
 namespace lutsmith::device {
 
@@ -24,3 +26,5 @@ __device__ __forceinline__ void wait_copies() {
 }
 
 }  // namespace lutsmith::device
+
+#endif

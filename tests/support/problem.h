@@ -5,7 +5,7 @@
 
 #include "lutsmith/lutsmith.h"
 
-namespace lutsmith::gpu_test {
+namespace lutsmith::test {
 
 /// What the values of a look-up table look like.
 enum class TableStyle {
@@ -46,4 +46,4 @@ double tolerance(DataType dtype);
 /// Relative error of a result [m, n] against float64.
 double error_of(const Problem& problem, const std::vector<std::uint16_t>& result);
 
-}  // namespace lutsmith::gpu_test
+}  // namespace lutsmith::test

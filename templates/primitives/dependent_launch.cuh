@@ -1,7 +1,9 @@
 #pragma once
 
 // Programmatic dependent launch (sm_90 and later): the next launch of the stream may start while this
-// one runs, and fetch what no launch writes: its weights. The only place with its PTX.
+// one runs, and fetch what no launch writes: its weights.
+
+#ifndef LUTSMITH_EMULATOR
 
 namespace lutsmith::device {
 
@@ -19,3 +21,5 @@ __device__ __forceinline__ void wait_for_dependency() {
 }
 
 }  // namespace lutsmith::device
+
+#endif

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <random>
 
-#include "machine.h"
+#include "must.h"
 
-namespace lutsmith::gpu_test {
+namespace lutsmith::test {
 namespace {
 
 using Random = std::mt19937_64;
@@ -101,4 +101,4 @@ double error_of(const Problem& problem, const std::vector<std::uint16_t>& result
   return relative_error(result, reference, problem.matrix.dtype);
 }
 
-}  // namespace lutsmith::gpu_test
+}  // namespace lutsmith::test

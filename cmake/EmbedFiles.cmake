@@ -1,0 +1,18 @@
+# Writes OUTPUT, a C++ file that defines FUNCTION of HEADER: the text of each of FILES, named by its path below
+# ROOT. All given by -D on the command line.
+set(entries "")
+foreach(file IN LISTS FILES)
+  file(RELATIVE_PATH name ${ROOT} ${file})
+  file(READ ${file} text)
+  string(APPEND entries "    {\"${name}\", R\"lutsmith(${text})lutsmith\"},\n")
+endforeach()
+file(WRITE ${OUTPUT} "// Generated from the files it holds; do not edit.
+#include \"${HEADER}\"
+
+namespace {
+constexpr lutsmith::EmbeddedFile kFiles[] = {
+${entries}};
+}  // namespace
+
+std::span<const lutsmith::EmbeddedFile> lutsmith::${FUNCTION}() { return kFiles; }
+")

@@ -1,0 +1,89 @@
+#include "emulator/block.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "emulator/fault.h"
+
+namespace lutsmith::emulator {
+
+Block::Block(int index_, int thread_count, std::size_t shared_bytes, bool dependency_met)
+    : index(index_),
+      shared(shared_bytes),
+      threads(static_cast<std::size_t>(thread_count)),
+      warps(static_cast<std::size_t>(thread_count / kLanes)),
+      running(thread_count) {
+  for (int i = 0; i < thread_count; ++i) {
+    Thread& thread = threads[static_cast<std::size_t>(i)];
+    thread.block = this;
+    thread.index = i;
+    thread.dependency_met = dependency_met;
+    thread.clock.resize(static_cast<std::size_t>(thread_count + kMostMbarriers));
+    thread.release();
+    ready.push_back(&thread);
+  }
+}
+
+void Block::make_ready(Thread& thread) {
+  thread.waits_for = nullptr;
+  ready.push_back(&thread);
+}
+
+void Block::join(std::span<Thread* const> together) {
+  Clock joined = together.front()->clock;
+  ForeignClocks foreign = together.front()->foreign;
+  for (Thread* const thread : together.subspan(1)) {
+    learn(joined, thread->clock);
+    learn(foreign, thread->foreign);
+  }
+  for (Thread* const thread : together) {
+    thread->clock = joined;
+    thread->foreign = foreign;
+    thread->release();
+  }
+}
+
+void Block::deliver_copy() {
+  const BulkCopy arriving = bulk_copies.front();
+  bulk_copies.pop_front();
+  Mbarrier& barrier = *arriving.barrier;
+  const Stamp stamp{barrier.component, barrier.phase + 1, arriving.line};
+  shared.end_copy(arriving.copy.to, arriving.copy.from, arriving.copy.bytes, stamp);
+  std::uint32_t& seen = barrier.gathered[static_cast<std::size_t>(barrier.component)];
+  seen = stamp.count;
+  barrier.bytes_left -= static_cast<std::int64_t>(arriving.copy.bytes);
+  settle(barrier);
+}
+
+void Block::settle(Mbarrier& barrier) {
+  if (barrier.arrivals_left > 0) return;
+  if (barrier.bytes_left < 0) {
+    throw Fault(fmt::format("phase {} of an mbarrier gets {} bytes more than it expects", barrier.phase,
+                            -barrier.bytes_left));
+  }
+  if (barrier.bytes_left > 0) return;
+  ++barrier.phase;
+  barrier.arrivals_left = 1;
+  barrier.completed = barrier.gathered;
+  for (Thread* const thread : std::exchange(barrier.waiting, {})) make_ready(*thread);
+}
+
+std::string Block::places() const {
+  std::map<std::pair<int, std::string>, std::pair<int, int>> places;  // (line, what) -> (first thread, count)
+  for (const Thread& thread : threads) {
+    if (thread.waits_for == nullptr) continue;
+    auto [place, added] = places.try_emplace({thread.line, thread.waits_for}, thread.index, 0);
+    ++place->second.second;
+  }
+  std::string text;
+  for (const auto& [place, who] : places) {
+    text += fmt::format("block {}: {} thread{} from {} on at line {}, waiting for {}\n", index, who.second,
+                        who.second == 1 ? "" : "s", who.first, place.first, place.second);
+  }
+  const int ended = static_cast<int>(threads.size()) - running;
+  if (ended > 0) text += fmt::format("block {}: {} threads have ended\n", index, ended);
+  return text;
+}
+
+}  // namespace lutsmith::emulator

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "emulator/clock.h"
+#include "emulator/fiber.h"
+#include "emulator/shared_memory.h"
+
+namespace lutsmith::emulator {
+
+inline constexpr int kLanes = 32;
+/// Entries of a clock behind those of the threads.
+inline constexpr int kMostMbarriers = 128;
+
+struct Block;
+
+/// A copy to shared memory that has not arrived.
+struct Copy {
+  void* to = nullptr;
+  const void* from = nullptr;
+  std::size_t bytes = 0;
+};
+
+struct Thread {
+  Block* block = nullptr;
+  int index = 0;
+  std::unique_ptr<Fiber> fiber;  ///< from its first turn on
+  Clock clock;
+  ForeignClocks foreign;
+  bool dependency_met = false;
+  const char* waits_for = nullptr;  ///< null: can run, or has ended
+  int line = 0;                     ///< where it waits
+  std::vector<Copy> open_copies;    ///< cp.async since the last commit
+  std::deque<std::vector<Copy>> committed_copies;
+  std::map<const void*, std::uint32_t> phases_waited;  ///< of mbarriers: the last phase, counted from 1
+
+  Stamp stamp(int at_line) const { return {index, clock[static_cast<std::size_t>(index)], at_line}; }
+  /// What it did so far is what others learn of it now; what follows is later.
+  void release() { ++clock[static_cast<std::size_t>(index)]; }
+};
+
+/// Threads that have arrived at a barrier and wait for the others.
+struct Meeting {
+  std::vector<Thread*> arrived;
+  int line = 0;
+};
+
+/// An operation of a whole warp under way: what each lane brings, then what it gets.
+struct Collective {
+  static constexpr std::size_t kWords = 10;
+  const char* name = nullptr;
+  int line = 0;
+  std::vector<Thread*> arrived;
+  std::array<std::array<std::uint32_t, kWords>, kLanes> words;
+};
+
+struct Warp {
+  Meeting meeting;
+  Collective collective;
+};
+
+struct Mbarrier {
+  Stamp initialized;
+  bool fenced = false;
+  int component = 0;        ///< in clocks: what its bytes count as
+  std::uint32_t phase = 0;  ///< phases that have completed
+  int arrivals_left = 1;
+  std::int64_t bytes_left = 0;
+  Clock gathered;   ///< what those who arrived in this phase know
+  Clock completed;  ///< what a waiter of the last complete phase learns
+  std::vector<Thread*> waiting;
+};
+
+struct BulkCopy {
+  Copy copy;
+  Mbarrier* barrier = nullptr;
+  int line = 0;
+};
+
+/// A block of threads and everything it shares.
+struct Block {
+  Block(int index, int threads, std::size_t shared_bytes, bool dependency_met);
+
+  int index;
+  SharedMemory shared;
+  std::vector<Thread> threads;
+  std::vector<Warp> warps;
+  std::map<int, Meeting> barriers;
+  std::map<const void*, Mbarrier> mbarriers;
+  std::deque<BulkCopy> bulk_copies;  ///< under way, oldest first
+  std::deque<Thread*> ready;
+  int running;  ///< threads that have not ended
+
+  void make_ready(Thread& thread);
+  /// All of them learn what any of them knows.
+  static void join(std::span<Thread* const> threads);
+  /// The oldest bulk copy arrives.
+  void deliver_copy();
+  /// A phase may be complete.
+  void settle(Mbarrier& barrier);
+  /// Where every thread that has not ended waits, threads at the same place together.
+  std::string places() const;
+};
+
+}  // namespace lutsmith::emulator

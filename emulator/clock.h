@@ -1,0 +1,55 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+// Who knows of what: vector clocks (Mattern 1989), with the epochs of FastTrack (Flanagan and Freund,
+// PLDI 2009) for single accesses. Every thread of a block counts its own releases; a thread's clock says up
+// to which count it has seen of each other. An access happened before a thread's present exactly if that
+// thread's clock has reached the count the access was made at.
+
+namespace lutsmith::emulator {
+
+/// One count for each thread of a block, then one for each mbarrier: the phases whose bytes were seen.
+using Clock = std::vector<std::uint32_t>;
+
+/// When somebody did something.
+struct Stamp {
+  int who = -1;  ///< index in a Clock; -1: nobody did
+  std::uint32_t count = 0;
+  int line = 0;
+};
+
+inline bool happened_before(const Stamp& stamp, const Clock& now) {
+  return stamp.who < 0 || now[static_cast<std::size_t>(stamp.who)] >= stamp.count;
+}
+
+/// Learns all that `other` knows.
+inline void learn(Clock& clock, const Clock& other) {
+  std::uint32_t* mine = clock.data();
+  const std::uint32_t* theirs = other.data();
+  for (std::size_t i = 0; i < clock.size(); ++i) mine[i] = std::max(mine[i], theirs[i]);
+}
+
+/// What a thread knows of other blocks, through the counters of arrivals.
+using ForeignClocks = std::map<int, std::shared_ptr<const Clock>>;
+
+inline void learn(ForeignClocks& clocks, const ForeignClocks& others) {
+  for (const auto& [block, clock] : others) {
+    std::shared_ptr<const Clock>& mine = clocks[block];
+    if (mine == clock) continue;
+    if (!mine) {
+      mine = clock;
+      continue;
+    }
+    Clock joined = *mine;
+    learn(joined, *clock);
+    mine = std::make_shared<const Clock>(std::move(joined));
+  }
+}
+
+}  // namespace lutsmith::emulator

@@ -1,0 +1,76 @@
+#pragma once
+
+// What the device code asks of the machine that runs it. The emulator implements it; the primitives in
+// primitives.h, which are compiled together with an emitted source, call it. Plain C++17 without any
+// include, so that both sides agree and the compiler has little to read.
+
+namespace lutsmith::emulator {
+
+/// What a global address belongs to.
+enum class Region { weights, activations, output, partial_sums, arrivals };
+
+class Machine {
+ public:
+  /// Line of the emitted source that the running thread is at; set before every call.
+  int line = 0;
+  /// What the host compiler fills variables with that the source leaves uninitialised.
+  unsigned int integer_poison = 0;
+  unsigned int float_poison = 0;
+
+  // Threads.
+  virtual int thread_index() const = 0;
+  virtual int block_index() const = 0;
+  virtual void block_barrier() = 0;
+  /// bar.sync id, threads: waits until so many threads have arrived.
+  virtual void named_barrier(int id, int threads) = 0;
+  virtual void warp_barrier() = 0;
+  /// Bit l: the predicate of lane l.
+  virtual unsigned int ballot(bool predicate) = 0;
+  virtual unsigned int shuffle(unsigned int value, int from_lane) = 0;
+
+  // Shared memory. An address is what shared-memory instructions take, a pointer where it is stored.
+  virtual unsigned char* dynamic_shared() = 0;
+  virtual unsigned int shared_address(const void* pointer) const = 0;
+  virtual void* shared_pointer(unsigned int address) = 0;
+  virtual void load_shared(void* to, const void* from, int bytes) = 0;
+  virtual void store_shared(void* to, const void* from, int bytes) = 0;
+  /// ldmatrix.x4: lane l gives the address of row l % 8 of matrix l / 8.
+  virtual void load_matrices(unsigned int (&to)[4], const void* row) = 0;
+
+  // Global memory.
+  virtual void load_global(Region region, void* to, const void* from, int bytes) = 0;
+  virtual void store_global(Region region, void* to, const void* from, int bytes) = 0;
+  /// atom.acq_rel.add of one; the count before.
+  virtual unsigned int count_arrival(unsigned int* counter) = 0;
+
+  // cp.async.
+  virtual void copy_async(void* to, const void* from, int bytes) = 0;
+  virtual void commit_copies() = 0;
+  virtual void wait_copies(int pending) = 0;
+
+  // cp.async.bulk with an mbarrier of one arrival.
+  virtual void initialize_barrier(unsigned long long* barrier) = 0;
+  virtual void fence_barrier_initialization() = 0;
+  virtual void arrive_expecting(unsigned long long* barrier, unsigned int bytes) = 0;
+  virtual void copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) = 0;
+  virtual void wait_barrier(unsigned long long* barrier, unsigned int parity) = 0;
+
+  // Programmatic dependent launch.
+  virtual void release_dependents() = 0;
+  virtual void wait_for_dependency() = 0;
+
+  // Arithmetic.
+  virtual float to_float(unsigned short bits, bool bf16) const = 0;
+  virtual unsigned short from_float(float value, bool bf16) const = 0;
+  /// mma.sync.m16n8k16, fp32 += 16-bit floats, in its fragments.
+  virtual void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
+                                   bool bf16) = 0;
+
+ protected:
+  Machine() = default;
+  ~Machine() = default;
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+};
+
+}  // namespace lutsmith::emulator

@@ -1,0 +1,165 @@
+#include "emulator/emulated_kernel.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "emulator/embedded_headers.h"
+
+// Written for device code too, where an array bound is an int.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#include "templates/kernel_arguments.h"
+#pragma GCC diagnostic pop
+
+namespace lutsmith::emulator {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kEntry = "lutsmith_emulate_thread";
+
+/// What the compiler reads: the primitives, the emitted source as it is, and the way in.
+constexpr const char* kUnit = R"(#include "emulator/device/primitives.h"
+#include "kernel.cu"
+
+extern "C" __attribute__((visibility("default"))) void lutsmith_emulate_thread(
+    lutsmith::emulator::Machine* machine, const void* parameter) {
+  lutsmith::emulator::run_thread(LUTSMITH_KERNEL, *machine, parameter);
+}
+)";
+
+/// A directory of its own that is gone afterwards.
+class TemporaryDirectory {
+ public:
+  static Result<TemporaryDirectory> make() {
+    std::error_code error;
+    std::string path = (fs::temp_directory_path(error) / "lutsmith-emulator-XXXXXX").string();
+    if (error || mkdtemp(path.data()) == nullptr) {
+      return std::unexpected(Error{ErrorCode::io_error,
+                                   fmt::format("cannot make a temporary directory {}: {}; set TMPDIR", path,
+                                               std::strerror(errno)),
+                                   {}});
+    }
+    return TemporaryDirectory(path);
+  }
+  TemporaryDirectory(TemporaryDirectory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  TemporaryDirectory& operator=(TemporaryDirectory&&) = delete;
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+
+  fs::path operator/(std::string_view name) const { return path_ / name; }
+  std::string string() const { return path_.string(); }
+
+ private:
+  explicit TemporaryDirectory(fs::path path) : path_(std::move(path)) {}
+  fs::path path_;
+};
+
+Result<void> write(const fs::path& file, std::string_view text) {
+  std::error_code ignored;
+  fs::create_directories(file.parent_path(), ignored);
+  std::ofstream stream(file, std::ios::binary);
+  stream.write(text.data(), static_cast<std::streamsize>(text.size()));
+  stream.close();
+  if (stream) return {};
+  return std::unexpected(Error{ErrorCode::io_error, fmt::format("cannot write {}", file.string()), {}});
+}
+
+std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory, const std::string& kernel) {
+  std::vector<std::string> arguments = {
+      "-std=c++17", "-O1", "-g1", "-w", "-fPIC", "-shared", "-fvisibility=hidden",
+      "-ftrivial-auto-var-init=pattern",  // a register that is read before it is written shows
+      "-I" + directory.string(), "-DLUTSMITH_KERNEL=" + kernel};
+#if defined(__SANITIZE_ADDRESS__)
+  arguments.insert(arguments.end(), {"-fsanitize=address,undefined", "-fno-sanitize-recover=all"});
+#endif
+  arguments.insert(arguments.end(),
+                   {"-o", (directory / "kernel.so").string(), (directory / "unit.cpp").string()});
+  return arguments;
+}
+
+Result<std::shared_ptr<void>> open_library(const fs::path& file) {
+  void* const handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    return std::unexpected(Error{ErrorCode::io_error,
+                                 fmt::format("cannot load the kernel compiled for this machine: {}", dlerror()),
+                                 {}});
+  }
+  return std::shared_ptr<void>(handle, [](void* library) { dlclose(library); });
+}
+
+}  // namespace
+
+Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, const Source& source) {
+  const auto directory = TemporaryDirectory::make();
+  if (!directory) return std::unexpected(directory.error());
+  for (const EmbeddedFile& header : embedded_emulator_headers()) {
+    if (const auto written = write(*directory / header.name, header.text); !written) {
+      return std::unexpected(written.error());
+    }
+  }
+  for (const auto& [name, text] : {std::pair<std::string_view, std::string_view>{"kernel.cu", source.text},
+                                   {"unit.cpp", kUnit}}) {
+    if (const auto written = write(*directory / name, text); !written) return std::unexpected(written.error());
+  }
+  const auto compiled = compiler.run(compiler_arguments(*directory, source.kernel_name), *directory / "log");
+  if (!compiled) return std::unexpected(compiled.error());
+  auto library = open_library(*directory / "kernel.so");
+  if (!library) return std::unexpected(library.error());
+  void* const entry = dlsym(library->get(), kEntry);
+  if (entry == nullptr) {
+    return std::unexpected(Error{ErrorCode::corrupt_data, fmt::format("the compiled kernel has no {}", kEntry), {}});
+  }
+  return EmulatedKernel(*std::move(library), reinterpret_cast<Entry>(entry), source.launch);
+}
+
+Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
+  const auto partitions = static_cast<std::size_t>(launch.partition.partitions);
+  const auto slot = static_cast<std::size_t>(recipe_.tile_rows * recipe_.tile_tokens);
+  // Not vectors: an allocation of exactly what the kernel may touch.
+  const auto partial_sums = std::make_unique<float[]>(partitions * 2 * slot);
+  const auto arrivals = std::make_unique<unsigned int[]>(partitions);
+  const LaunchArguments arguments{
+      .weights = reinterpret_cast<const unsigned char*>(launch.weights.data()),
+      .activations = launch.activations.data(),
+      .output = launch.output.data(),
+      .partial_sums = partial_sums.get(),
+      .arrivals = arrivals.get(),
+      .activation_stride = launch.activation_stride,
+      .output_stride = launch.output_stride,
+      .tokens = static_cast<int>(launch.m),
+      .steps_per_grain = launch.partition.steps_per_grain,
+      .grains_per_partition = launch.partition.grains_per_partition,
+      .extra_grains = launch.partition.extra_grains,
+  };
+  // The parameter: the arguments and the table behind them, padded to their alignment.
+  std::vector<LaunchArguments> parameter(1 + (launch.table.size_bytes() + sizeof(arguments) - 1) / sizeof(arguments));
+  parameter.front() = arguments;
+  std::memcpy(parameter.data() + 1, launch.table.data(), launch.table.size_bytes());
+
+  const Regions regions{
+      .weights = launch.weights,
+      .activations = std::as_bytes(launch.activations),
+      .output = std::as_writable_bytes(launch.output),
+      .partial_sums = std::as_writable_bytes(std::span(partial_sums.get(), partitions * 2 * slot)),
+      .arrivals = std::as_writable_bytes(std::span(arrivals.get(), partitions)),
+  };
+  const GridShape shape{.blocks = launch.partition.partitions,
+                        .threads = recipe_.threads,
+                        .shared_bytes = recipe_.shared_bytes,
+                        .dependent_launch = recipe_.dependent_launch};
+  return run_grid(shape, regions, launch.order,
+                  [&](Machine& machine) { entry_(&machine, parameter.data()); });
+}
+
+}  // namespace lutsmith::emulator

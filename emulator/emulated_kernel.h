@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "emulator/grid.h"
+#include "emulator/host_compiler.h"
+#include "lutsmith/codegen.h"
+
+namespace lutsmith::emulator {
+
+/// One launch: Y [m, n] = X [m, k] * W^T, as Kernel::launch takes it, in memory of the host. Each span is
+/// exactly what the kernel may touch.
+struct EmulatedLaunch {
+  std::span<const std::byte> weights;             ///< packed; the first byte at a multiple of 16
+  std::span<const std::uint16_t> activations;     ///< X; the first element at a multiple of 16 bytes
+  std::span<std::uint16_t> output;                ///< Y
+  std::span<const std::uint16_t> table;
+  std::int64_t m = 1;
+  std::int64_t activation_stride = 0;  ///< elements between rows of X
+  std::int64_t output_stride = 0;      ///< elements between rows of Y
+  Partition partition;
+  BlockOrder order = BlockOrder::ascending;
+};
+
+/// An emitted source, compiled for this machine and executed by the emulator, thread by thread.
+class EmulatedKernel {
+ public:
+  /// Compiles exactly source.text, behind emulator/device/primitives.h. Errors of code compilation_failed
+  /// have the compiler's messages as context.
+  static Result<EmulatedKernel> compile(const HostCompiler& compiler, const Source& source);
+
+  /// Runs the grid. Errors of code kernel_fault tell what the kernel did wrong (see run_grid).
+  Result<void> launch(const EmulatedLaunch& launch) const;
+
+ private:
+  using Entry = void (*)(Machine*, const void* parameter);
+
+  EmulatedKernel(std::shared_ptr<void> library, Entry entry, const LaunchRecipe& recipe)
+      : library_(std::move(library)), entry_(entry), recipe_(recipe) {}
+
+  std::shared_ptr<void> library_;
+  Entry entry_;
+  LaunchRecipe recipe_;
+};
+
+}  // namespace lutsmith::emulator

@@ -1,0 +1,96 @@
+#include "emulator/global_memory.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "emulator/fault.h"
+
+namespace lutsmith::emulator {
+namespace {
+
+constexpr const char* kNames[] = {"the weights", "the activations", "the output", "the partial sums",
+                                  "the arrival counters"};
+constexpr std::size_t kOutputBytes = 2;
+
+std::size_t index(Region region) { return static_cast<std::size_t>(region); }
+
+}  // namespace
+
+GlobalMemory::GlobalMemory(const Regions& regions)
+    : regions_{regions.weights, regions.activations, regions.output, regions.partial_sums, regions.arrivals},
+      output_written_(regions.output.size() / kOutputBytes),
+      partial_sums_(regions.partial_sums.size() / sizeof(float)) {}
+
+std::size_t GlobalMemory::offset_of(Region region, const void* pointer, std::size_t bytes,
+                                    std::size_t alignment) const {
+  const std::span<const std::byte> memory = regions_[index(region)];
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  const auto offset = address - reinterpret_cast<std::uintptr_t>(memory.data());
+  if (offset > memory.size() || bytes > memory.size() - offset) {
+    throw Fault(fmt::format("touches {} bytes at byte {} of {}, which have {}", bytes,
+                            static_cast<std::intptr_t>(offset), kNames[index(region)], memory.size()));
+  }
+  if (address % alignment != 0) {
+    throw Fault(fmt::format("touches {} bytes at byte {} of {}, an address that is no multiple of {}", bytes,
+                            offset, kNames[index(region)], alignment));
+  }
+  return offset;
+}
+
+void GlobalMemory::load(Region region, void* to, const void* from, std::size_t bytes,
+                        const Actor& actor) const {
+  const std::size_t offset = offset_of(region, from, bytes, bytes);
+  if (region == Region::partial_sums) {
+    const Write& write = partial_sums_[offset / sizeof(float)];
+    if (write.block < 0) {
+      throw Fault(fmt::format("reads partial sum {}, which nobody has written", offset / sizeof(float)));
+    }
+    const auto known = actor.foreign->find(write.block);
+    const bool seen = write.block == actor.block
+                          ? write.stamp.who == actor.stamp.who || happened_before(write.stamp, *actor.clock)
+                          : known != actor.foreign->end() && happened_before(write.stamp, *known->second);
+    if (!seen) {
+      throw Fault(fmt::format(
+          "reads partial sum {} that thread {} of block {} wrote at line {}, with nothing that orders the two",
+          offset / sizeof(float), write.stamp.who, write.block, write.stamp.line));
+    }
+  }
+  std::memcpy(to, from, bytes);
+}
+
+void GlobalMemory::store(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor) {
+  const std::size_t offset = offset_of(region, to, bytes, bytes);
+  if (region == Region::output) {
+    if (output_written_[offset / kOutputBytes]) {
+      throw Fault(fmt::format("writes element {} of the output a second time", offset / kOutputBytes));
+    }
+    output_written_[offset / kOutputBytes] = true;
+  }
+  if (region == Region::partial_sums) partial_sums_[offset / sizeof(float)] = {actor.block, actor.stamp};
+  std::memcpy(to, from, bytes);
+}
+
+void GlobalMemory::check_copy(const void* from, std::size_t bytes) const {
+  offset_of(Region::weights, from, bytes, 16);
+}
+
+std::uint32_t GlobalMemory::count_arrival(std::uint32_t* counter, const Actor& actor, ForeignClocks& learned) {
+  offset_of(Region::arrivals, counter, sizeof(*counter), sizeof(*counter));
+  ForeignClocks& released = released_[counter];
+  learn(learned, released);
+  learn(released, *actor.foreign);
+  learn(released, {{actor.block, std::make_shared<const Clock>(*actor.clock)}});
+  return (*counter)++;
+}
+
+void GlobalMemory::check_arrivals() const {
+  const std::span<const std::byte> memory = regions_[index(Region::arrivals)];
+  for (std::size_t i = 0; i < memory.size() / sizeof(std::uint32_t); ++i) {
+    std::uint32_t count = 0;
+    std::memcpy(&count, memory.data() + i * sizeof(count), sizeof(count));
+    if (count != 0) throw Fault(fmt::format("leaves arrival counter {} at {} after the launch", i, count));
+  }
+}
+
+}  // namespace lutsmith::emulator

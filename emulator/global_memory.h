@@ -1,0 +1,65 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "emulator/clock.h"
+#include "emulator/device/machine.h"
+
+namespace lutsmith::emulator {
+
+/// The caller's memory that a launch may touch: each region one allocation of its own, so that the address
+/// sanitizer guards it too. Writable ones belong to the caller and change.
+struct Regions {
+  std::span<const std::byte> weights;
+  std::span<const std::byte> activations;
+  std::span<std::byte> output;
+  std::span<std::byte> partial_sums;
+  std::span<std::byte> arrivals;
+};
+
+/// Who did something, in which block, and what they know.
+struct Actor {
+  int block = 0;
+  Stamp stamp;
+  const Clock* clock = nullptr;
+  const ForeignClocks* foreign = nullptr;
+};
+
+/// Global memory during a launch. Every access is checked: it lies within its region and is aligned,
+/// partial sums are read by those only who know of their writing, no output is written twice. What is
+/// wrong is thrown as a Fault.
+class GlobalMemory {
+ public:
+  explicit GlobalMemory(const Regions& regions);
+
+  void load(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor) const;
+  void store(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor);
+  /// Checks that a copy may read these bytes of the weights.
+  void check_copy(const void* from, std::size_t bytes) const;
+
+  /// Adds one to a counter; the count before. Releases what `actor` knows and gives what was released
+  /// there before.
+  std::uint32_t count_arrival(std::uint32_t* counter, const Actor& actor, ForeignClocks& learned);
+  /// After the launch: every counter is back at zero.
+  void check_arrivals() const;
+
+ private:
+  struct Write {
+    int block = -1;
+    Stamp stamp;
+  };
+
+  std::size_t offset_of(Region region, const void* pointer, std::size_t bytes, std::size_t alignment) const;
+
+  std::array<std::span<const std::byte>, 5> regions_;
+  std::vector<bool> output_written_;  ///< of every 16-bit element
+  std::vector<Write> partial_sums_;   ///< last write of every float
+  std::map<const std::uint32_t*, ForeignClocks> released_;
+};
+
+}  // namespace lutsmith::emulator

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <functional>
+
+#include "emulator/device/machine.h"
+#include "emulator/global_memory.h"
+#include "lutsmith/error.h"
+
+namespace lutsmith::emulator {
+
+/// In which order the blocks of a grid run. A right kernel gives the same bits in each.
+enum class BlockOrder {
+  ascending,    ///< one after another, first to last
+  descending,   ///< one after another, last to first
+  interleaved,  ///< several at a time, thread by thread in turns
+};
+
+struct GridShape {
+  int blocks = 1;
+  int threads = 32;      ///< of a block, a multiple of 32
+  int shared_bytes = 0;  ///< of a block
+  bool dependent_launch = false;
+};
+
+/// Runs a grid: calls `thread` once for each thread of each block, all threads of a block as fibers of the
+/// calling thread. The error is of code kernel_fault and says which thread of which block did what, at
+/// which line of the source, and what is wrong with it; the grid has stopped there.
+Result<void> run_grid(const GridShape& shape, const Regions& regions, BlockOrder order,
+                      const std::function<void(Machine&)>& thread);
+
+}  // namespace lutsmith::emulator

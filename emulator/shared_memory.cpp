@@ -1,0 +1,130 @@
+#include "emulator/shared_memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "emulator/fault.h"
+
+namespace lutsmith::emulator {
+namespace {
+
+constexpr std::size_t kWordBytes = 4;
+/// Shared memory does not begin at address 0, so a forgotten base shows.
+constexpr std::uint32_t kBase = 0x400;
+/// What the kernel declares for its dynamic shared memory.
+constexpr std::size_t kAlignment = 1024;
+constexpr int kPoison = 0xfe;
+
+std::size_t in_words(std::size_t bytes) { return (bytes + kWordBytes - 1) / kWordBytes; }
+
+[[noreturn]] void report_race(const char* what, const char* before, const Stamp& other, std::size_t index) {
+  throw Fault(fmt::format("{} shared byte {} that thread {} {} at line {}, with no barrier between", what,
+                          index * kWordBytes, other.who, before, other.line));
+}
+
+}  // namespace
+
+void SharedMemory::Free::operator()(unsigned char* data) const { std::free(data); }
+
+SharedMemory::SharedMemory(std::size_t bytes)
+    : size_(bytes),
+      data_(static_cast<unsigned char*>(std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) & ~(kAlignment - 1)))),
+      words_(in_words(bytes)) {
+  if (data_ == nullptr && bytes > 0) throw std::bad_alloc();
+  std::memset(data_.get(), kPoison, bytes);
+}
+
+std::uint32_t SharedMemory::address(const void* pointer) const {
+  const auto offset = reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(data_.get());
+  return kBase + static_cast<std::uint32_t>(offset);
+}
+
+void* SharedMemory::pointer(std::uint32_t address) {
+  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(data_.get()) + address - kBase);
+}
+
+std::size_t SharedMemory::first_word(const void* pointer, std::size_t bytes, std::size_t alignment) const {
+  const auto offset = reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(data_.get());
+  if (offset > size_ || bytes > size_ - offset) {
+    throw Fault(fmt::format("touches {} bytes at shared byte {}; the block has {}", bytes,
+                            static_cast<std::intptr_t>(offset), size_));
+  }
+  if (offset % alignment != 0) {
+    throw Fault(fmt::format("touches {} bytes at shared byte {}, which is no multiple of {}", bytes, offset,
+                            alignment));
+  }
+  return offset / kWordBytes;
+}
+
+void SharedMemory::check_no_copy(const Word& word, std::size_t index) const {
+  if (word.copy_line == 0) return;
+  throw Fault(fmt::format("touches shared byte {} while the copy issued at line {} is under way",
+                          index * kWordBytes, word.copy_line));
+}
+
+void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Stamp& reader, const Clock& now) {
+  const std::size_t first = first_word(from, bytes, std::bit_ceil(bytes));
+  for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    Word& word = words_[i];
+    check_no_copy(word, i);
+    if (word.writer.count == 0) {
+      throw Fault(fmt::format("reads shared byte {}, which nobody has written", i * kWordBytes));
+    }
+    if (word.writer.who != reader.who && !happened_before(word.writer, now)) {
+      report_race("reads", "wrote", word.writer, i);
+    }
+    const auto same = std::ranges::find(word.readers, reader.who, &Stamp::who);
+    if (same == word.readers.end()) {
+      word.readers.push_back(reader);
+    } else {
+      *same = reader;
+    }
+  }
+  std::memcpy(to, from, bytes);
+}
+
+/// Nobody else may still be at the word.
+void SharedMemory::claim(Word& word, std::size_t index, const Stamp& writer, const Clock& now) const {
+  check_no_copy(word, index);
+  if (word.writer.who != writer.who && !happened_before(word.writer, now)) {
+    report_race("writes", "wrote", word.writer, index);
+  }
+  for (const Stamp& reader : word.readers) {
+    if (reader.who != writer.who && !happened_before(reader, now)) report_race("writes", "read", reader, index);
+  }
+  word.readers.clear();
+}
+
+void SharedMemory::store(void* to, const void* from, std::size_t bytes, const Stamp& writer, const Clock& now) {
+  const std::size_t first = first_word(to, bytes, std::bit_ceil(bytes));
+  for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    claim(words_[i], i, writer, now);
+    words_[i].writer = writer;
+  }
+  std::memcpy(to, from, bytes);
+}
+
+void SharedMemory::begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now) {
+  const std::size_t first = first_word(to, bytes, 16);
+  for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    claim(words_[i], i, issuer, now);
+    words_[i].copy_line = issuer.line;
+  }
+  std::memset(data_.get() + first * kWordBytes, kPoison, bytes);
+}
+
+void SharedMemory::end_copy(void* to, const void* from, std::size_t bytes, const Stamp& writer) {
+  const std::size_t first = first_word(to, bytes, 16);
+  for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    words_[i].copy_line = 0;
+    words_[i].writer = writer;
+  }
+  std::memcpy(to, from, bytes);
+}
+
+}  // namespace lutsmith::emulator

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <llvm/ADT/SmallVector.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "emulator/clock.h"
+
+namespace lutsmith::emulator {
+
+/// The dynamic shared memory of a block, with what is known of every 32-bit word: who wrote it and when,
+/// who has read it since, and whether a copy is on its way to it. Every access is checked against that;
+/// what is wrong is thrown as a Fault.
+class SharedMemory {
+ public:
+  explicit SharedMemory(std::size_t bytes);
+
+  unsigned char* data() { return data_.get(); }
+  std::size_t size() const { return size_; }
+  /// The address of a pointer for shared-memory instructions. Checks nothing: it is only arithmetic.
+  std::uint32_t address(const void* pointer) const;
+  void* pointer(std::uint32_t address);
+
+  void load(void* to, const void* from, std::size_t bytes, const Stamp& reader, const Clock& now);
+  void store(void* to, const void* from, std::size_t bytes, const Stamp& writer, const Clock& now);
+
+  /// A copy is on its way to these bytes: nobody may touch them until it has arrived.
+  void begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now);
+  /// The copy arrives; it counts as a write at `writer`.
+  void end_copy(void* to, const void* from, std::size_t bytes, const Stamp& writer);
+
+ private:
+  struct Word {
+    Stamp writer;
+    llvm::SmallVector<Stamp, 2> readers;  ///< since then, the latest of each
+    int copy_line = 0;                    ///< where the copy that is on its way was issued; 0: none is
+  };
+
+  /// The words of an access, which lies within the memory and is aligned to `alignment`.
+  std::size_t first_word(const void* pointer, std::size_t bytes, std::size_t alignment) const;
+  void check_no_copy(const Word& word, std::size_t index) const;
+  void claim(Word& word, std::size_t index, const Stamp& writer, const Clock& now) const;
+
+  struct Free {
+    void operator()(unsigned char* data) const;
+  };
+
+  std::size_t size_;
+  std::unique_ptr<unsigned char[], Free> data_;
+  std::vector<Word> words_;
+};
+
+}  // namespace lutsmith::emulator

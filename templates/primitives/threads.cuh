@@ -1,0 +1,23 @@
+#pragma once
+
+// Who a thread is, and waiting for others.
+
+#ifndef LUTSMITH_EMULATOR
+
+namespace lutsmith::device {
+
+__device__ __forceinline__ int thread_index() { return static_cast<int>(threadIdx.x); }
+__device__ __forceinline__ int block_index() { return static_cast<int>(blockIdx.x); }
+
+/// Waits for all threads of the block; what each of them did before, all see after.
+__device__ __forceinline__ void block_barrier() { __syncthreads(); }
+
+/// The same for the 32 lanes of a warp.
+__device__ __forceinline__ void warp_barrier() { __syncwarp(); }
+
+/// Whether `value` is true in every lane of the warp. Orders no memory.
+__device__ __forceinline__ bool all_lanes(bool value) { return __all_sync(0xffffffffu, value) != 0; }
+
+}  // namespace lutsmith::device
+
+#endif

@@ -1,0 +1,83 @@
+#include "emulation.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "must.h"
+
+namespace lutsmith::emulator_test {
+namespace {
+
+using emulator::BlockOrder;
+using emulator::EmulatedKernel;
+
+/// Both types read it as not-a-number.
+constexpr std::uint16_t kPoison = 0xffff;
+constexpr std::int64_t kPadding = 8;
+constexpr int kMultiprocessors = 4;
+
+}  // namespace
+
+const emulator::HostCompiler& host_compiler() {
+  static const emulator::HostCompiler compiler = must(emulator::HostCompiler::find());
+  return compiler;
+}
+
+Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const Source& source,
+                                           const Problem& problem, const EmulationOptions& options) {
+  const std::int64_t m = problem.m;
+  const std::int64_t n = problem.n();
+  const std::int64_t k = problem.k();
+  const std::int64_t stride = k + kPadding;
+  // The last row has no padding: behind it begins what the address sanitizer guards.
+  std::vector<std::uint16_t> activations(static_cast<std::size_t>((m - 1) * stride + k), kPoison);
+  for (std::int64_t row = 0; row < m; ++row) {
+    std::copy_n(problem.activations.begin() + row * k, k, activations.begin() + row * stride);
+  }
+  std::vector<std::uint16_t> output(static_cast<std::size_t>((m - 1) * (n + kPadding) + n), kPoison);
+  const auto ran =
+      kernel.launch({.weights = problem.packed,
+                     .activations = activations,
+                     .output = output,
+                     .table = problem.matrix.table,
+                     .m = m,
+                     .activation_stride = stride,
+                     .output_stride = n + kPadding,
+                     .partition = must(partition(source.launch, m, kMultiprocessors, options.partitions)),
+                     .order = options.order});
+  if (!ran) return std::unexpected(ran.error());
+  std::vector<std::uint16_t> result;
+  for (std::int64_t row = 0; row < m; ++row) {
+    const auto begin = output.begin() + row * (n + kPadding);
+    result.insert(result.end(), begin, begin + n);
+    if (row + 1 < m) {
+      EXPECT_EQ(std::count(begin + n, begin + n + kPadding, kPoison), kPadding) << "padding of row " << row;
+    }
+  }
+  return result;
+}
+
+void expect_right(const KernelSpec& spec, const Schedule& schedule, std::int64_t m) {
+  SCOPED_TRACE(describe(spec) + ", " + describe(schedule));
+  const Source source = must(render(spec, schedule));
+  const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), source));
+  const Problem problem = make_problem(spec, m);
+  const auto units = static_cast<int>(source.launch.row_tiles * source.launch.steps_per_tile *
+                                      ((m + schedule.tile_tokens - 1) / schedule.tile_tokens));
+  for (int partitions = 1; partitions <= units + 1; ++partitions) {
+    SCOPED_TRACE(partitions);
+    std::vector<std::uint16_t> first;
+    for (const BlockOrder order : {BlockOrder::ascending, BlockOrder::descending, BlockOrder::interleaved}) {
+      const auto result = emulate(kernel, source, problem, {partitions, order});
+      ASSERT_TRUE(result) << result.error().message << "\n" << result.error().context;
+      if (first.empty()) {
+        first = *result;
+        EXPECT_LE(error_of(problem, first), tolerance(spec.dtype));
+      }
+      ASSERT_EQ(*result, first) << "the order of the blocks changes the result";
+    }
+  }
+}
+
+}  // namespace lutsmith::emulator_test

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "emulator/emulated_kernel.h"
+#include "lutsmith/lutsmith.h"
+#include "problem.h"
+
+namespace lutsmith::emulator_test {
+
+using namespace test;
+
+/// The machine's compiler; every test of emitted sources needs one.
+const emulator::HostCompiler& host_compiler();
+
+struct EmulationOptions {
+  int partitions = 0;  ///< 0: what the library takes for a GPU of 4 multiprocessors
+  emulator::BlockOrder order = emulator::BlockOrder::ascending;
+};
+
+/// Y as [m, n]; poisoned before the launch, X and Y with padding behind their rows that no kernel may touch.
+Result<std::vector<std::uint16_t>> emulate(const emulator::EmulatedKernel& kernel, const Source& source,
+                                           const Problem& problem, const EmulationOptions& options = {});
+
+/// Compiles the source, runs it with every number of partitions from 1 to beyond what there is to do, in
+/// every order of the blocks, and expects the float64 product, the same bits in every order.
+void expect_right(const KernelSpec& spec, const Schedule& schedule, std::int64_t m);
+
+}  // namespace lutsmith::emulator_test
