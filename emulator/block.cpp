@@ -13,6 +13,7 @@ Block::Block(int index_, int thread_count, std::size_t shared_bytes, bool depend
       shared(shared_bytes),
       threads(static_cast<std::size_t>(thread_count)),
       warps(static_cast<std::size_t>(thread_count / kLanes)),
+      products(static_cast<std::size_t>(thread_count)),
       running(thread_count) {
   for (int i = 0; i < thread_count; ++i) {
     Thread& thread = threads[static_cast<std::size_t>(i)];
@@ -48,7 +49,7 @@ void Block::deliver_copy() {
   const BulkCopy arriving = bulk_copies.front();
   bulk_copies.pop_front();
   Mbarrier& barrier = *arriving.barrier;
-  const Stamp stamp{barrier.component, barrier.phase + 1, arriving.line};
+  const Stamp stamp{barrier.component, barrier.phase + 1, arriving.line, 0};
   shared.end_copy(arriving.copy.to, arriving.copy.from, arriving.copy.bytes, stamp);
   std::uint32_t& seen = barrier.gathered[static_cast<std::size_t>(barrier.component)];
   seen = stamp.count;

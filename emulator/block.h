@@ -41,7 +41,7 @@ struct Thread {
   std::deque<std::vector<Copy>> committed_copies;
   std::map<const void*, std::uint32_t> phases_waited;  ///< of mbarriers: the last phase, counted from 1
 
-  Stamp stamp(int at_line) const { return {index, clock[static_cast<std::size_t>(index)], at_line}; }
+  Stamp stamp(int at_line) const { return {index, clock[static_cast<std::size_t>(index)], at_line, 0}; }
   /// What it did so far is what others learn of it now; what follows is later.
   void release() { ++clock[static_cast<std::size_t>(index)]; }
 };
@@ -94,7 +94,8 @@ struct Block {
   std::vector<Warp> warps;
   std::map<int, Meeting> barriers;
   std::map<const void*, Mbarrier> mbarriers;
-  std::deque<BulkCopy> bulk_copies;  ///< under way, oldest first
+  std::vector<std::uint32_t> products;  ///< mma that each thread has done
+  std::deque<BulkCopy> bulk_copies;     ///< under way, oldest first
   std::deque<Thread*> ready;
   int running;  ///< threads that have not ended
 

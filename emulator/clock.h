@@ -22,6 +22,7 @@ struct Stamp {
   int who = -1;  ///< index in a Clock; -1: nobody did
   std::uint32_t count = 0;
   int line = 0;
+  std::uint32_t products = 0;  ///< of a read: mma the thread had done before it
 };
 
 inline bool happened_before(const Stamp& stamp, const Clock& now) {

@@ -43,10 +43,10 @@ class TemporaryDirectory {
     std::error_code error;
     std::string path = (fs::temp_directory_path(error) / "lutsmith-emulator-XXXXXX").string();
     if (error || mkdtemp(path.data()) == nullptr) {
-      return std::unexpected(Error{ErrorCode::io_error,
-                                   fmt::format("cannot make a temporary directory {}: {}; set TMPDIR", path,
-                                               std::strerror(errno)),
-                                   {}});
+      return std::unexpected(Error{
+          ErrorCode::io_error,
+          fmt::format("cannot make a temporary directory {}: {}; set TMPDIR", path, std::strerror(errno)),
+          {}});
     }
     return TemporaryDirectory(path);
   }
@@ -77,11 +77,19 @@ Result<void> write(const fs::path& file, std::string_view text) {
 
 std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory, const std::string& kernel) {
   std::vector<std::string> arguments = {
-      "-std=c++17", "-O1", "-g1", "-w", "-fPIC", "-shared", "-fvisibility=hidden",
+      "-std=c++17",
+      "-w",
+      "-fPIC",
+      "-shared",
+      "-fvisibility=hidden",
       "-ftrivial-auto-var-init=pattern",  // a register that is read before it is written shows
-      "-I" + directory.string(), "-DLUTSMITH_KERNEL=" + kernel};
+      "-I" + directory.string(),
+      "-DLUTSMITH_KERNEL=" + kernel};
 #if defined(__SANITIZE_ADDRESS__)
-  arguments.insert(arguments.end(), {"-fsanitize=address,undefined", "-fno-sanitize-recover=all"});
+  // The sanitizers watch the kernel too. Not optimised: it is compiled more often than it runs.
+  arguments.insert(arguments.end(), {"-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"});
+#else
+  arguments.emplace_back("-O1");
 #endif
   arguments.insert(arguments.end(),
                    {"-o", (directory / "kernel.so").string(), (directory / "unit.cpp").string()});
@@ -91,9 +99,10 @@ std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory,
 Result<std::shared_ptr<void>> open_library(const fs::path& file) {
   void* const handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    return std::unexpected(Error{ErrorCode::io_error,
-                                 fmt::format("cannot load the kernel compiled for this machine: {}", dlerror()),
-                                 {}});
+    return std::unexpected(
+        Error{ErrorCode::io_error,
+              fmt::format("cannot load the kernel compiled for this machine: {}", dlerror()),
+              {}});
   }
   return std::shared_ptr<void>(handle, [](void* library) { dlclose(library); });
 }
@@ -108,9 +117,10 @@ Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, con
       return std::unexpected(written.error());
     }
   }
-  for (const auto& [name, text] : {std::pair<std::string_view, std::string_view>{"kernel.cu", source.text},
-                                   {"unit.cpp", kUnit}}) {
-    if (const auto written = write(*directory / name, text); !written) return std::unexpected(written.error());
+  for (const auto& [name, text] :
+       {std::pair<std::string_view, std::string_view>{"kernel.cu", source.text}, {"unit.cpp", kUnit}}) {
+    if (const auto written = write(*directory / name, text); !written)
+      return std::unexpected(written.error());
   }
   const auto compiled = compiler.run(compiler_arguments(*directory, source.kernel_name), *directory / "log");
   if (!compiled) return std::unexpected(compiled.error());
@@ -118,7 +128,8 @@ Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, con
   if (!library) return std::unexpected(library.error());
   void* const entry = dlsym(library->get(), kEntry);
   if (entry == nullptr) {
-    return std::unexpected(Error{ErrorCode::corrupt_data, fmt::format("the compiled kernel has no {}", kEntry), {}});
+    return std::unexpected(
+        Error{ErrorCode::corrupt_data, fmt::format("the compiled kernel has no {}", kEntry), {}});
   }
   return EmulatedKernel(*std::move(library), reinterpret_cast<Entry>(entry), source.launch);
 }
@@ -143,7 +154,8 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
       .extra_grains = launch.partition.extra_grains,
   };
   // The parameter: the arguments and the table behind them, padded to their alignment.
-  std::vector<LaunchArguments> parameter(1 + (launch.table.size_bytes() + sizeof(arguments) - 1) / sizeof(arguments));
+  std::vector<LaunchArguments> parameter(1 + (launch.table.size_bytes() + sizeof(arguments) - 1) /
+                                                 sizeof(arguments));
   parameter.front() = arguments;
   std::memcpy(parameter.data() + 1, launch.table.data(), launch.table.size_bytes());
 

@@ -15,9 +15,9 @@ namespace lutsmith::emulator {
 /// One launch: Y [m, n] = X [m, k] * W^T, as Kernel::launch takes it, in memory of the host. Each span is
 /// exactly what the kernel may touch.
 struct EmulatedLaunch {
-  std::span<const std::byte> weights;             ///< packed; the first byte at a multiple of 16
-  std::span<const std::uint16_t> activations;     ///< X; the first element at a multiple of 16 bytes
-  std::span<std::uint16_t> output;                ///< Y
+  std::span<const std::byte> weights;          ///< packed; the first byte at a multiple of 16
+  std::span<const std::uint16_t> activations;  ///< X; the first element at a multiple of 16 bytes
+  std::span<std::uint16_t> output;             ///< Y
   std::span<const std::uint16_t> table;
   std::int64_t m = 1;
   std::int64_t activation_stride = 0;  ///< elements between rows of X

@@ -65,9 +65,9 @@ void StackPool::give_back(stack_context& stack) {
 Fiber::Fiber(StackPool& pool, std::function<void()> body) : body_(std::move(body)) {
   const stack_context stack = pool.take();
   own_stack_ = {static_cast<const char*>(stack.sp) - stack.size, stack.size};
-  fiber_ = boost::context::fiber(
-      std::allocator_arg, boost::context::preallocated(stack.sp, stack.size, stack), PooledStack(pool),
-      [this](boost::context::fiber&& caller) { return run(std::move(caller)); });
+  fiber_ = boost::context::fiber(std::allocator_arg,
+                                 boost::context::preallocated(stack.sp, stack.size, stack), PooledStack(pool),
+                                 [this](boost::context::fiber&& caller) { return run(std::move(caller)); });
 }
 
 boost::context::fiber Fiber::run(boost::context::fiber&& caller) {

@@ -28,7 +28,7 @@ std::size_t GlobalMemory::offset_of(Region region, const void* pointer, std::siz
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
   const auto offset = address - reinterpret_cast<std::uintptr_t>(memory.data());
   if (offset > memory.size() || bytes > memory.size() - offset) {
-    throw Fault(fmt::format("touches {} bytes at byte {} of {}, which have {}", bytes,
+    throw Fault(fmt::format("touches {} bytes at byte {} of {}, whose size is {}", bytes,
                             static_cast<std::intptr_t>(offset), kNames[index(region)], memory.size()));
   }
   if (address % alignment != 0) {
@@ -36,6 +36,15 @@ std::size_t GlobalMemory::offset_of(Region region, const void* pointer, std::siz
                             offset, kNames[index(region)], alignment));
   }
   return offset;
+}
+
+/// Whether what was written is known to have happened before.
+bool GlobalMemory::knows(const Actor& actor, const Write& write) {
+  if (write.block == actor.block) {
+    return write.stamp.who == actor.stamp.who || happened_before(write.stamp, *actor.clock);
+  }
+  const auto known = actor.foreign->find(write.block);
+  return known != actor.foreign->end() && happened_before(write.stamp, *known->second);
 }
 
 void GlobalMemory::load(Region region, void* to, const void* from, std::size_t bytes,
@@ -46,14 +55,11 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
     if (write.block < 0) {
       throw Fault(fmt::format("reads partial sum {}, which nobody has written", offset / sizeof(float)));
     }
-    const auto known = actor.foreign->find(write.block);
-    const bool seen = write.block == actor.block
-                          ? write.stamp.who == actor.stamp.who || happened_before(write.stamp, *actor.clock)
-                          : known != actor.foreign->end() && happened_before(write.stamp, *known->second);
-    if (!seen) {
-      throw Fault(fmt::format(
-          "reads partial sum {} that thread {} of block {} wrote at line {}, with nothing that orders the two",
-          offset / sizeof(float), write.stamp.who, write.block, write.stamp.line));
+    if (!knows(actor, write)) {
+      throw Fault(
+          fmt::format("reads partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
+                      "orders the two",
+                      offset / sizeof(float), write.stamp.who, write.block, write.stamp.line));
     }
   }
   std::memcpy(to, from, bytes);
@@ -67,7 +73,16 @@ void GlobalMemory::store(Region region, void* to, const void* from, std::size_t 
     }
     output_written_[offset / kOutputBytes] = true;
   }
-  if (region == Region::partial_sums) partial_sums_[offset / sizeof(float)] = {actor.block, actor.stamp};
+  if (region == Region::partial_sums) {
+    Write& last = partial_sums_[offset / sizeof(float)];
+    if (last.block >= 0 && !knows(actor, last)) {
+      throw Fault(
+          fmt::format("writes partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
+                      "orders the two",
+                      offset / sizeof(float), last.stamp.who, last.block, last.stamp.line));
+    }
+    last = {actor.block, actor.stamp};
+  }
   std::memcpy(to, from, bytes);
 }
 
@@ -75,7 +90,8 @@ void GlobalMemory::check_copy(const void* from, std::size_t bytes) const {
   offset_of(Region::weights, from, bytes, 16);
 }
 
-std::uint32_t GlobalMemory::count_arrival(std::uint32_t* counter, const Actor& actor, ForeignClocks& learned) {
+std::uint32_t GlobalMemory::count_arrival(std::uint32_t* counter, const Actor& actor,
+                                          ForeignClocks& learned) {
   offset_of(Region::arrivals, counter, sizeof(*counter), sizeof(*counter));
   ForeignClocks& released = released_[counter];
   learn(learned, released);

@@ -54,6 +54,7 @@ class GlobalMemory {
     Stamp stamp;
   };
 
+  static bool knows(const Actor& actor, const Write& write);
   std::size_t offset_of(Region region, const void* pointer, std::size_t bytes, std::size_t alignment) const;
 
   std::array<std::span<const std::byte>, 5> regions_;

@@ -28,8 +28,8 @@ DataType type_of(bool bf16) { return bf16 ? DataType::bf16 : DataType::fp16; }
 class Grid final : public Machine {
  public:
   Grid(const GridShape& shape, const Regions& regions, BlockOrder order,
-       const std::function<void(Machine&)>& body)
-      : shape_(shape), order_(order), body_(body), global_(regions) {}
+       const std::function<void(Machine&)>& body, StackPool& stacks)
+      : shape_(shape), order_(order), body_(body), global_(regions), stacks_(stacks) {}
 
   Result<void> run();
 
@@ -49,7 +49,9 @@ class Grid final : public Machine {
   }
   void* shared_pointer(unsigned int address) override { return block().shared.pointer(address); }
   void load_shared(void* to, const void* from, int bytes) override {
-    block().shared.load(to, from, static_cast<std::size_t>(bytes), stamp(), self().clock);
+    Stamp reader = stamp();
+    reader.products = products();
+    block().shared.load(to, from, static_cast<std::size_t>(bytes), reader, self().clock);
   }
   void store_shared(void* to, const void* from, int bytes) override {
     check_written(from, static_cast<std::size_t>(bytes));
@@ -74,7 +76,10 @@ class Grid final : public Machine {
   void release_dependents() override {}
   void wait_for_dependency() override { self().dependency_met = true; }
 
-  float to_float(unsigned short bits, bool bf16) const override { return from_bits(bits, type_of(bf16)); }
+  float to_float(unsigned short bits, bool bf16) const override {
+    if (bits == (integer_poison & 0xffff)) report_poison();
+    return from_bits(bits, type_of(bf16));
+  }
   unsigned short from_float(float value, bool bf16) const override { return to_bits(value, type_of(bf16)); }
   void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                            bool bf16) override;
@@ -85,6 +90,7 @@ class Grid final : public Machine {
   Warp& warp() const { return block().warps[static_cast<std::size_t>(self().index / kLanes)]; }
   int lane() const { return self().index % kLanes; }
   Stamp stamp() const { return self().stamp(line); }
+  std::uint32_t& products() const { return block().products[static_cast<std::size_t>(self().index)]; }
   Actor actor() const { return {block().index, stamp(), &self().clock, &self().foreign}; }
 
   // Scheduling.
@@ -101,6 +107,7 @@ class Grid final : public Machine {
   template <class Combine>
   void collect(const char* name, std::span<std::uint32_t> words, Combine combine);
 
+  [[noreturn]] static void report_poison() { throw Fault("uses a register that nothing was written to"); }
   void check_written(const void* value, std::size_t bytes) const;
   void check_dependency(const char* what) const;
   Mbarrier& known_barrier(const unsigned long long* barrier);
@@ -110,7 +117,7 @@ class Grid final : public Machine {
   BlockOrder order_;
   const std::function<void(Machine&)>& body_;
   GlobalMemory global_;
-  StackPool stacks_;
+  StackPool& stacks_;
   std::list<Block> blocks_;  ///< that run now
   int admitted_ = 0;
   Thread* current_ = nullptr;
@@ -186,9 +193,8 @@ void Grid::start(Thread& thread) {
   thread.fiber = std::make_unique<Fiber>(stacks_, [this, &thread] {
     try {
       body_(*this);
-      if (!thread.open_copies.empty() || std::ranges::any_of(thread.committed_copies, [](const auto& group) {
-            return !group.empty();
-          })) {
+      if (!thread.open_copies.empty() ||
+          std::ranges::any_of(thread.committed_copies, [](const auto& group) { return !group.empty(); })) {
         throw Fault("ends while copies it issued are under way");
       }
     } catch (const Fault& fault) {
@@ -323,6 +329,7 @@ void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsign
     }
   });
   for (std::size_t c = 0; c < 4; ++c) d[c] = std::bit_cast<float>(words[6 + c]);
+  ++products();
 }
 
 /// A value that the host compiler put into a variable nobody initialised.
@@ -330,9 +337,7 @@ void Grid::check_written(const void* value, std::size_t bytes) const {
   for (std::size_t i = 0; i + 4 <= bytes; i += 4) {
     std::uint32_t word = 0;
     std::memcpy(&word, static_cast<const char*>(value) + i, sizeof(word));
-    if (word == integer_poison || word == float_poison) {
-      throw Fault("uses a register that nothing was written to");
-    }
+    if (word == integer_poison || word == float_poison) report_poison();
   }
 }
 
@@ -362,7 +367,7 @@ unsigned int Grid::count_arrival(unsigned int* counter) {
 
 void Grid::copy_async(void* to, const void* from, int bytes) {
   global_.check_copy(from, static_cast<std::size_t>(bytes));
-  block().shared.begin_copy(to, static_cast<std::size_t>(bytes), stamp(), self().clock);
+  block().shared.begin_copy(to, static_cast<std::size_t>(bytes), stamp(), self().clock, block().products);
   self().open_copies.push_back({to, from, static_cast<std::size_t>(bytes)});
 }
 
@@ -427,7 +432,7 @@ void Grid::copy_bulk(void* to, const void* from, unsigned int bytes, unsigned lo
     throw Fault(fmt::format("copies {} bytes in bulk, which is no multiple of 16", bytes));
   }
   global_.check_copy(from, bytes);
-  block().shared.begin_copy(to, bytes, stamp(), self().clock);
+  block().shared.begin_copy(to, bytes, stamp(), self().clock, block().products);
   block().bulk_copies.push_back({{to, from, bytes}, &target, line});
 }
 
@@ -449,7 +454,8 @@ void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
 
 Result<void> run_grid(const GridShape& shape, const Regions& regions, BlockOrder order,
                       const std::function<void(Machine&)>& thread) {
-  return Grid(shape, regions, order, thread).run();
+  thread_local StackPool stacks;  // kept for the next grid: mapping them anew costs more than a small grid
+  return Grid(shape, regions, order, thread, stacks).run();
 }
 
 }  // namespace lutsmith::emulator

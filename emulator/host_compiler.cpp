@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <llvm/ADT/SmallVector.h>
 #include <llvm/ADT/StringRef.h>
+#include <llvm/Support/FileSystem.h>
 #include <llvm/Support/Program.h>
 
 #include <cstdlib>
@@ -25,23 +26,27 @@ std::string text_of(const std::filesystem::path& file) {
 Result<HostCompiler> HostCompiler::find() {
   const char* const wanted = std::getenv(kVariable);
   if (wanted != nullptr && *wanted != '\0') {
-    if (const auto path = llvm::sys::findProgramByName(wanted)) return HostCompiler(*path);
-    return std::unexpected(Error{ErrorCode::not_found,
-                                 fmt::format("{} is '{}', which is no program; correct or unset it", kVariable, wanted),
-                                 {}});
+    const auto path = llvm::sys::findProgramByName(wanted);
+    if (path && llvm::sys::fs::can_execute(*path)) return HostCompiler(*path);
+    return std::unexpected(
+        Error{ErrorCode::not_found,
+              fmt::format("{} is '{}', which is no program; correct or unset it", kVariable, wanted),
+              {}});
   }
   for (const char* const name : {"c++", "g++", "clang++"}) {
     if (const auto path = llvm::sys::findProgramByName(name)) return HostCompiler(*path);
   }
-  return std::unexpected(
-      Error{ErrorCode::not_found,
-            fmt::format("no C++ compiler found: PATH has no c++, g++ or clang++; install one (Debian: g++) or name it "
-                        "in {}",
-                        kVariable),
-            {}});
+  return std::unexpected(Error{
+      ErrorCode::not_found,
+      fmt::format(
+          "no C++ compiler found: PATH has no c++, g++ or clang++; install one (Debian: g++) or name it "
+          "in {}",
+          kVariable),
+      {}});
 }
 
-Result<void> HostCompiler::run(const std::vector<std::string>& arguments, const std::filesystem::path& log) const {
+Result<void> HostCompiler::run(const std::vector<std::string>& arguments,
+                               const std::filesystem::path& log) const {
   llvm::SmallVector<llvm::StringRef, 32> command = {path_};
   command.append(arguments.begin(), arguments.end());
   const std::string log_name = log.string();
@@ -50,10 +55,10 @@ Result<void> HostCompiler::run(const std::vector<std::string>& arguments, const 
   std::string reason;
   const int status = llvm::sys::ExecuteAndWait(path_, command, std::nullopt, redirects, 0, 0, &reason);
   if (status == 0) return {};
-  return std::unexpected(Error{ErrorCode::compilation_failed,
-                               fmt::format("{} failed with exit status {}{}{}", path_, status,
-                                           reason.empty() ? "" : ": ", reason),
-                               text_of(log)});
+  return std::unexpected(Error{
+      ErrorCode::compilation_failed,
+      fmt::format("{} failed with exit status {}{}{}", path_, status, reason.empty() ? "" : ": ", reason),
+      text_of(log)});
 }
 
 }  // namespace lutsmith::emulator

@@ -33,14 +33,16 @@ void SharedMemory::Free::operator()(unsigned char* data) const { std::free(data)
 
 SharedMemory::SharedMemory(std::size_t bytes)
     : size_(bytes),
-      data_(static_cast<unsigned char*>(std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) & ~(kAlignment - 1)))),
+      data_(static_cast<unsigned char*>(
+          std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) & ~(kAlignment - 1)))),
       words_(in_words(bytes)) {
   if (data_ == nullptr && bytes > 0) throw std::bad_alloc();
   std::memset(data_.get(), kPoison, bytes);
 }
 
 std::uint32_t SharedMemory::address(const void* pointer) const {
-  const auto offset = reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(data_.get());
+  const auto offset =
+      reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(data_.get());
   return kBase + static_cast<std::uint32_t>(offset);
 }
 
@@ -49,7 +51,8 @@ void* SharedMemory::pointer(std::uint32_t address) {
 }
 
 std::size_t SharedMemory::first_word(const void* pointer, std::size_t bytes, std::size_t alignment) const {
-  const auto offset = reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(data_.get());
+  const auto offset =
+      reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(data_.get());
   if (offset > size_ || bytes > size_ - offset) {
     throw Fault(fmt::format("touches {} bytes at shared byte {}; the block has {}", bytes,
                             static_cast<std::intptr_t>(offset), size_));
@@ -67,7 +70,8 @@ void SharedMemory::check_no_copy(const Word& word, std::size_t index) const {
                           index * kWordBytes, word.copy_line));
 }
 
-void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Stamp& reader, const Clock& now) {
+void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Stamp& reader,
+                        const Clock& now) {
   const std::size_t first = first_word(from, bytes, std::bit_ceil(bytes));
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
     Word& word = words_[i];
@@ -95,12 +99,14 @@ void SharedMemory::claim(Word& word, std::size_t index, const Stamp& writer, con
     report_race("writes", "wrote", word.writer, index);
   }
   for (const Stamp& reader : word.readers) {
-    if (reader.who != writer.who && !happened_before(reader, now)) report_race("writes", "read", reader, index);
+    if (reader.who != writer.who && !happened_before(reader, now))
+      report_race("writes", "read", reader, index);
   }
   word.readers.clear();
 }
 
-void SharedMemory::store(void* to, const void* from, std::size_t bytes, const Stamp& writer, const Clock& now) {
+void SharedMemory::store(void* to, const void* from, std::size_t bytes, const Stamp& writer,
+                         const Clock& now) {
   const std::size_t first = first_word(to, bytes, std::bit_ceil(bytes));
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
     claim(words_[i], i, writer, now);
@@ -109,9 +115,15 @@ void SharedMemory::store(void* to, const void* from, std::size_t bytes, const St
   std::memcpy(to, from, bytes);
 }
 
-void SharedMemory::begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now) {
+void SharedMemory::begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
+                              std::span<const std::uint32_t> products) {
   const std::size_t first = first_word(to, bytes, 16);
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    for (const Stamp& reader : words_[i].readers) {
+      if (products[static_cast<std::size_t>(reader.who)] > reader.products) continue;
+      throw Fault(fmt::format("copies over shared byte {}, which thread {} has read at line {} but not used",
+                              i * kWordBytes, reader.who, reader.line));
+    }
     claim(words_[i], i, issuer, now);
     words_[i].copy_line = issuer.line;
   }

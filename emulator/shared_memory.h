@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "emulator/clock.h"
@@ -27,8 +28,11 @@ class SharedMemory {
   void load(void* to, const void* from, std::size_t bytes, const Stamp& reader, const Clock& now);
   void store(void* to, const void* from, std::size_t bytes, const Stamp& writer, const Clock& now);
 
-  /// A copy is on its way to these bytes: nobody may touch them until it has arrived.
-  void begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now);
+  /// A copy is on its way to these bytes: nobody may touch them until it has arrived. Whoever has read them
+  /// must have done an mma since (`products` counts those of every thread): a load may still be under way
+  /// when the instructions behind it run, so it does not suffice that it was issued.
+  void begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
+                  std::span<const std::uint32_t> products);
   /// The copy arrives; it counts as a write at `writer`.
   void end_copy(void* to, const void* from, std::size_t bytes, const Stamp& writer);
 

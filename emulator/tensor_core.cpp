@@ -28,9 +28,7 @@ struct Format {
   int bias;
 };
 
-constexpr Format format_of(DataType type) {
-  return type == DataType::bf16 ? Format{7, 127} : Format{10, 15};
-}
+constexpr Format format_of(DataType type) { return type == DataType::bf16 ? Format{7, 127} : Format{10, 15}; }
 
 Number decode(std::uint32_t bits, int width, const Format& format) {
   const int exponent_bits = width - 1 - format.fraction;

@@ -211,7 +211,8 @@ class Decode {
         for (int c = 0; c < 4; ++c) {
           float product = products[0][record][group][c];
           if constexpr (kChains == 2) product += products[1][record][group][c];
-          sums_[record][group][c] += scale[c / 2] * product;
+          float& sum = sums_[record][group][c];
+          sum = multiply_add(scale[c / 2], product, sum);
         }
       }
     }

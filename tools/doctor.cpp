@@ -5,6 +5,7 @@
 #include "cache/directory.h"
 #include "cache/disk_store.h"
 #include "command.h"
+#include "emulator/host_compiler.h"
 #include "output.h"
 #include "runtime/driver.h"
 #include "runtime/nvrtc.h"
@@ -137,6 +138,17 @@ Finding look_for_cache() {
   return finding;
 }
 
+Finding look_for_host_compiler() {
+  const auto compiler = emulator::HostCompiler::find();
+  if (!compiler) {
+    return missing("emulator", compiler.error(), "only needed for `lutsmith run --emulate`");
+  }
+  Finding finding{.name = "emulator", .ok = true, .summary = {}, .advice = {}, .facts = {}};
+  finding.summary = fmt::format("`lutsmith run --emulate` compiles with {}", compiler->path());
+  finding.facts = {{"host_compiler", compiler->path()}};
+  return finding;
+}
+
 void print_lines(std::string_view label, std::string_view state, std::string_view text) {
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
@@ -176,6 +188,7 @@ Result<ExitCode> run_doctor(bool json) {
   findings.push_back(look_for_driver(driver));
   for (Finding& gpu : look_for_gpus(driver)) findings.push_back(std::move(gpu));
   findings.push_back(look_for_cache());
+  findings.push_back(look_for_host_compiler());
   if (json) {
     print_json(findings_json(findings));
   } else {

@@ -63,8 +63,8 @@ class Machine {
   virtual float to_float(unsigned short bits, bool bf16) const = 0;
   virtual unsigned short from_float(float value, bool bf16) const = 0;
   /// mma.sync.m16n8k16, fp32 += 16-bit floats, in its fragments.
-  virtual void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
-                                   bool bf16) = 0;
+  virtual void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0,
+                                   unsigned int b1, bool bf16) = 0;
 
  protected:
   Machine() = default;

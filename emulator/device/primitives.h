@@ -20,7 +20,9 @@ struct alignas(16) uint4 {
   unsigned int x, y, z, w;
 };
 
-inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, unsigned int w) { return {x, y, z, w}; }
+inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, unsigned int w) {
+  return {x, y, z, w};
+}
 
 inline int min(int a, int b) { return a < b ? a : b; }
 
@@ -37,8 +39,8 @@ inline Machine& machine(int line) {
 template <class Parameter>
 void run_thread(void (*kernel)(Parameter), Machine& machine, const void* parameter) {
   machine_ = &machine;
-#ifdef __clang__  // -ftrivial-auto-var-init=pattern
-  machine.integer_poison = 0xaaaaaaaau;
+#ifdef __clang__  // -ftrivial-auto-var-init=pattern; its integers, 0xaaaaaaaa, could be two 16-bit floats
+  machine.integer_poison = 0xffffffffu;
   machine.float_poison = 0xffffffffu;
 #else
   machine.integer_poison = 0xfefefefeu;
@@ -167,7 +169,9 @@ inline void wait_copies(LUTSMITH_LINE) {
 
 using Mbarrier = unsigned long long;
 
-inline void initialize_barrier(Mbarrier* barrier, LUTSMITH_LINE) { machine(line).initialize_barrier(barrier); }
+inline void initialize_barrier(Mbarrier* barrier, LUTSMITH_LINE) {
+  machine(line).initialize_barrier(barrier);
+}
 inline void fence_barrier_initialization(LUTSMITH_LINE) { machine(line).fence_barrier_initialization(); }
 
 inline void arrive_expecting(Mbarrier* barrier, unsigned int bytes, LUTSMITH_LINE) {
@@ -196,6 +200,8 @@ inline void wait_for_dependency(LUTSMITH_LINE) {
 }
 
 // Arithmetic.
+
+inline float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
 inline unsigned int bits_of(float value) {
   unsigned int bits;

@@ -49,6 +49,9 @@ __device__ __forceinline__ void multiply_accumulate(float (&d)[4], const unsigne
   }
 }
 
+/// a * b + c, rounded once.
+__device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+
 /// The bits of a float.
 __device__ __forceinline__ unsigned int bits_of(float value) { return __float_as_uint(value); }
 

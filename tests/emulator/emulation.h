@@ -23,8 +23,12 @@ struct EmulationOptions {
 Result<std::vector<std::uint16_t>> emulate(const emulator::EmulatedKernel& kernel, const Source& source,
                                            const Problem& problem, const EmulationOptions& options = {});
 
-/// Compiles the source, runs it with every number of partitions from 1 to beyond what there is to do, in
-/// every order of the blocks, and expects the float64 product, the same bits in every order.
+/// Compiles the source, runs it with each number of partitions, and expects the float64 product; each number
+/// in two orders of the blocks, which must give the same bits.
+void expect_right_at(const KernelSpec& spec, const Schedule& schedule, std::int64_t m,
+                     const std::vector<int>& partitions);
+
+/// The same with every number of partitions from 1 to one more than there are steps.
 void expect_right(const KernelSpec& spec, const Schedule& schedule, std::int64_t m);
 
 }  // namespace lutsmith::emulator_test

@@ -1,27 +1,79 @@
+// Every format with every structure of a kernel: each emitted source is compiled and executed.
+
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <cstdio>
+#include <string>
+#include <tuple>
+#include <vector>
+
 #include "emulation.h"
+#include "must.h"
 
 namespace lutsmith::emulator_test {
 namespace {
 
-TEST(Emulated, First) {
-  KernelSpec spec{.bits = 4, .group = 128, .n = 40, .k = 264, .m = 1, .target = *Target::parse("sm_90a")};
-  for (WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
-    auto t = std::chrono::steady_clock::now();
-    expect_right(spec,
-                 {.tile_rows = 16,
-                  .tile_tokens = 8,
-                  .warps = 2,
-                  .weights = path,
-                  .stages = 2,
-                  .dependent_launch = true},
-                 3);
-    std::printf("%.2f s\n", std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count());
+/// Two row blocks, the second ragged; three column blocks, the third ragged; groups that end early.
+constexpr std::int64_t kRows = 40;
+constexpr std::int64_t kColumns = 264;
+
+/// All formats: bits x group x type x table.
+std::vector<KernelSpec> formats(const char* target) {
+  std::vector<KernelSpec> specs;
+  for (const int bits : {2, 3, 4}) {
+    for (const int group : {32, 64, 128, 256, kPerChannel}) {
+      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+        for (const TableKind table : {TableKind::scalar, TableKind::pair}) {
+          specs.push_back({.bits = bits,
+                           .group = group,
+                           .n = kRows,
+                           .k = kColumns,
+                           .dtype = dtype,
+                           .table = table,
+                           .target = must(Target::parse(target))});
+        }
+      }
+    }
+  }
+  return specs;
+}
+
+/// The way of the weights, rows and tokens of a tile.
+using Structure = std::tuple<WeightPath, int, int>;
+
+class EmulatedFormats : public testing::TestWithParam<Structure> {};
+
+// What changes numbers but not the structure takes turns: the formats go through its values at strides that
+// share no factor with those in which the formats themselves change.
+TEST_P(EmulatedFormats, AreRightForEveryNumberOfPartitionsInEveryOrder) {
+  const auto [path, tile_rows, tile_tokens] = GetParam();
+  constexpr int kWarps[] = {1, 2, 3, 1, 2, 4, 2};
+  const std::vector<int> tokens = tile_tokens == 1   ? std::vector<int>{1, 2, 1}
+                                  : tile_tokens == 8 ? std::vector<int>{3, 8, 9}
+                                                     : std::vector<int>{11, 16, 19};
+  std::size_t turn = 0;
+  for (const KernelSpec& spec : formats(path == WeightPath::async_copy ? "sm_80" : "sm_90a")) {
+    const Schedule schedule{.tile_rows = tile_rows,
+                            .tile_tokens = tile_tokens,
+                            .warps = kWarps[turn % std::size(kWarps)],
+                            .weights = path,
+                            .stages = turn % 11 % 2 == 0 ? 2 : 3,
+                            .dependent_launch = path != WeightPath::async_copy && turn % 13 % 2 == 0};
+    expect_right(spec, schedule, tokens[turn / 2 % tokens.size()]);
+    ++turn;
   }
 }
+
+std::string name_of(const testing::TestParamInfo<Structure>& info) {
+  const auto [path, tile_rows, tile_tokens] = info.param;
+  return std::string(to_string(path)) + "_rows" + std::to_string(tile_rows) + "_tokens" +
+         std::to_string(tile_tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(Structures, EmulatedFormats,
+                         testing::Combine(testing::Values(WeightPath::registers, WeightPath::async_copy,
+                                                          WeightPath::bulk_copy),
+                                          testing::Values(16, 32), testing::Values(1, 8, 16)),
+                         name_of);
 
 }  // namespace
 }  // namespace lutsmith::emulator_test

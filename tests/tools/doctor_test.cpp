@@ -40,6 +40,22 @@ TEST(Doctor, WithoutACompilerFailsAndSaysWhatToDo) {
   EXPECT_FALSE(program.run({"doctor", "--json"}).json()["compiler"]["ok"]);
 }
 
+TEST(Doctor, NamesTheHostCompilerOrWhatItWouldBeFor) {
+  CommandLine program;
+  EXPECT_THAT(program.run({"doctor"}).output, HasSubstr("--emulate"));
+  const auto found = program.run({"doctor", "--json"}).json()["emulator"];
+  EXPECT_TRUE(found["ok"]);
+  EXPECT_TRUE(std::filesystem::exists(found["host_compiler"].get<std::string>()));
+
+  program.set_environment("LUTSMITH_HOST_CXX", "/nonexistent");
+  const Outcome text = program.run({"doctor"});
+  EXPECT_EQ(text.exit_code, 0);
+  EXPECT_THAT(text.output, testing::AllOf(HasSubstr("LUTSMITH_HOST_CXX"), HasSubstr("run --emulate")));
+  const auto missing = program.run({"doctor", "--json"}).json()["emulator"];
+  EXPECT_FALSE(missing["ok"]);
+  EXPECT_THAT(missing["error"]["message"].get<std::string>(), HasSubstr("/nonexistent"));
+}
+
 TEST(Doctor, ACacheThatCannotBeUsedIsToldAndIsNoFailure) {
   CommandLine program;
   write_file(program.file("file"), "");

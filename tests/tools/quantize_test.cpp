@@ -148,6 +148,71 @@ TEST_F(Checkpoint, TextOfRunNamesLayerKernelAndCacheOutcome) {
                              HasSubstr("miss"), HasSubstr("relative error")));
 }
 
+TEST_F(Checkpoint, EmulatedRunComputesTheProductsWithoutGpuNvrtcAndCache) {
+  ASSERT_EQ(quantize({"--bits", "3"}).exit_code, 0);
+  program_.set_environment("LUTSMITH_NVRTC", program_.file("no-such-compiler.so"));
+  for (const char* target : {"sm_80", "sm_90a"}) {
+    const Outcome outcome =
+        program_.run({"run", output_, "--emulate", "--json", "--m", "3", "--target", target});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    const auto report = outcome.json();
+    EXPECT_EQ(report["device"], "emulator");
+    ASSERT_EQ(report["layers"].size(), 2U);
+    for (const auto& layer : report["layers"]) {
+      EXPECT_EQ(layer["device"], "emulator");
+      EXPECT_TRUE(layer["right"]);
+      EXPECT_GT(layer["relative_error"], 0.0);
+      EXPECT_LT(layer["relative_error"], 2e-3);
+      ASSERT_EQ(layer["kernels"].size(), 1U);
+      EXPECT_EQ(layer["kernels"][0]["target"], target);
+      EXPECT_GT(layer["kernels"][0]["milliseconds"], 0.0);
+      EXPECT_FALSE(layer["kernels"][0].contains("cache"));
+    }
+  }
+}
+
+TEST_F(Checkpoint, LayersOfOneSpecAreCompiledOnceForTheEmulator) {
+  const std::vector<float> weights = values(64 * 64);
+  const auto bytes = std::as_bytes(std::span(weights));
+  const std::vector<TensorToWrite> tensors{{"first.weight", "F32", {64, 64}, bytes},
+                                           {"second.weight", "F32", {64, 64}, bytes}};
+  ASSERT_TRUE(write_safetensors(input_, tensors, {}));
+  ASSERT_EQ(quantize().exit_code, 0);
+  const auto compiler = program_.file("counting-c++");
+  write_file(compiler, "#!/bin/sh\necho once >>'" + program_.file("count").string() + "'\nexec c++ \"$@\"\n");
+  std::filesystem::permissions(compiler, std::filesystem::perms::owner_all);
+  program_.set_environment("LUTSMITH_HOST_CXX", compiler);
+  const Outcome outcome = program_.run({"run", output_, "--emulate", "--json", "--m", "1"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_EQ(outcome.json()["layers"].size(), 2U);
+  EXPECT_EQ(read_file(program_.file("count")), "once\n");
+}
+
+TEST_F(Checkpoint, EmulatedRunNamesTheLayerItsCompilerRefused) {
+  ASSERT_EQ(quantize().exit_code, 0);
+  program_.set_environment("LUTSMITH_HOST_CXX", "false");
+  const Outcome outcome = program_.run({"run", output_, "--emulate", "--json"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.json()["error"]["code"], "compilation_failed");
+  EXPECT_THAT(outcome.errors, HasSubstr("layer 'block.attention.weight'"));
+}
+
+TEST_F(Checkpoint, EmulatedRunTakesOneTargetOnly) {
+  ASSERT_EQ(quantize().exit_code, 0);
+  const Outcome outcome = program_.run({"run", output_, "--emulate", "--target", "sm_80,sm_90a"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("target"), HasSubstr("'sm_80,sm_90a'")));
+}
+
+TEST_F(Checkpoint, EmulatedRunWithoutAHostCompilerNamesTheVariable) {
+  ASSERT_EQ(quantize().exit_code, 0);
+  program_.set_environment("LUTSMITH_HOST_CXX", "/nonexistent");
+  const Outcome outcome = program_.run({"run", output_, "--emulate"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.output, "");
+  EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("LUTSMITH_HOST_CXX"), HasSubstr("/nonexistent")));
+}
+
 TEST_F(Checkpoint, WrongOptionsAreRefusedAndLeaveNoFile) {
   const std::vector<std::vector<std::string>> cases{{"--bits", "0"},
                                                     {"--bits", "9"},

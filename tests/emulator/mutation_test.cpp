@@ -1,0 +1,384 @@
+// Mistakes that somebody could make in the device code, each made in an emitted source on purpose: the
+// emulator has to catch every one of them, and in the way that is stated here.
+//
+// Two kinds of mistakes run right on the CPU, where instructions run in the order of the program and all
+// memory is seen in one order: a release that a compiler may move ahead because it does not depend on the
+// sums, and a fence_device() that is missing beside an atomic operation.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "emulation.h"
+#include "must.h"
+
+namespace lutsmith::emulator_test {
+namespace {
+
+using emulator::BlockOrder;
+using emulator::EmulatedKernel;
+using enum WeightPath;
+
+/// The smallest problem in which everything is ragged: 40 rows are three tiles of 16, 264 k three blocks of
+/// 128 and so two steps of two warps, the second of which has one warp too many.
+struct Example {
+  WeightPath weights = registers;
+  int bits = 4;
+  int group = 128;
+  std::int64_t k = 264;
+  int warps = 2;
+  int tile_tokens = 8;
+  int stages = 2;
+  bool dependent_launch = false;
+  std::int64_t m = 3;
+  int partitions = 5;       ///< of the six steps, so that tiles are cut
+  bool cancelling = false;  ///< see cancel()
+
+  friend bool operator==(const Example&, const Example&) = default;
+};
+
+KernelSpec spec_of(const Example& example) {
+  return {.bits = example.bits,
+          .group = example.group,
+          .n = 40,
+          .k = example.k,
+          .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a"))};
+}
+
+Schedule schedule_of(const Example& example) {
+  return {.tile_rows = 16,
+          .tile_tokens = example.tile_tokens,
+          .warps = example.warps,
+          .weights = example.weights,
+          .stages = example.stages,
+          .dependent_launch = example.dependent_launch};
+}
+
+/// What the first 128 k add the next 128 take away again, and what is left is 2^16 times smaller: all of it
+/// stays if it is added to their sum, and half of it if it is added to one of them.
+void cancel(Problem& problem) {
+  const std::int64_t k = problem.k();
+  for (std::int64_t row = 0; row < problem.n(); ++row) {
+    std::copy_n(problem.matrix.codes.begin() + row * k, 128, problem.matrix.codes.begin() + row * k + 128);
+  }
+  for (std::int64_t i = 0; i < problem.m * k; ++i) {
+    const std::int64_t column = i % k;
+    const auto at = static_cast<std::size_t>(column < 128 || column >= 256 ? i : i - 128);
+    const float factor = column < 128 ? 0x1p8F : column < 256 ? -1.0F : 0x1p-8F;
+    problem.activations[static_cast<std::size_t>(i)] =
+        to_bits(from_bits(problem.activations[at], problem.matrix.dtype) * factor, problem.matrix.dtype);
+  }
+  repack(problem);
+}
+
+constexpr std::string_view kNothing = "nothing is wrong";
+constexpr std::string_view kWrong = "the numbers are wrong";
+constexpr std::string_view kOrder = "the order of the blocks changes the result";
+
+/// What shows when the source runs in every order of the blocks: a fault of the kernel, or one of the above.
+std::string outcome(const Example& example, const Source& source) {
+  const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), source));
+  Problem problem = make_problem(spec_of(example), example.m);
+  if (example.cancelling) cancel(problem);
+  std::vector<std::vector<std::uint16_t>> results;
+  for (const BlockOrder order : {BlockOrder::ascending, BlockOrder::descending, BlockOrder::interleaved}) {
+    auto result = emulate(kernel, source, problem, {example.partitions, order});
+    if (!result) {
+      EXPECT_EQ(result.error().code, ErrorCode::kernel_fault);
+      return result.error().message + "\n" + result.error().context;
+    }
+    results.push_back(*std::move(result));
+  }
+  if (results[1] != results[0] || results[2] != results[0]) return std::string(kOrder);
+  const bool right = error_of(problem, results[0]) <= tolerance(DataType::fp16);
+  return std::string(right ? kNothing : kWrong);
+}
+
+// What the emulator says, as regular expressions.
+constexpr std::string_view kUnwritten = "reads shared byte .*, which nobody has written";
+constexpr std::string_view kReadRace = "reads shared byte .* wrote at line .*, with no barrier between";
+constexpr std::string_view kEarlyWrite = "writes shared byte .* read at line .*, with no barrier between";
+constexpr std::string_view kUnderWay = "touches shared byte .* while the copy issued at line .* is under way";
+constexpr std::string_view kUnused = "copies over shared byte .* has read at line .* but not used";
+constexpr std::string_view kPastWeights = "bytes at byte .* of the weights, whose size is";
+constexpr std::string_view kPastActivations = "bytes at byte .* of the activations, whose size is";
+constexpr std::string_view kPastOutput = "bytes at byte .* of the output, whose size is";
+constexpr std::string_view kUnordered =
+    "reads partial sum .* wrote at line .*, with nothing that orders the two";
+constexpr std::string_view kCounterLeft = "leaves arrival counter .* at .* after the launch";
+constexpr std::string_view kOtherBarrier =
+    "is at another of the block's barrier than the threads that wait at line";
+constexpr std::string_view kBarrierMissing = "deadlock: .*\n.*waiting for the block's barrier";
+constexpr std::string_view kBytesMissing = "deadlock: .*\n.*waiting for the bytes of an mbarrier";
+constexpr std::string_view kEarlySum = "reads partial sum .*, which nobody has written";
+constexpr std::string_view kWaitedBefore = "waits for a phase of an mbarrier that it has waited for before";
+constexpr std::string_view kNotDependent = "reads what the launch before may write before it has waited";
+
+struct Mutation {
+  std::string_view name;  ///< what is broken
+  std::string_view from;  ///< occurs once in the source
+  std::string_view to;
+  std::string_view caught_as;
+  Example example = {};
+};
+
+std::ostream& operator<<(std::ostream& stream, const Mutation& mutation) { return stream << mutation.name; }
+
+// Three steps of one warp, each a partition: every tile has three parts.
+constexpr Example kThreeParts = {
+    .group = kPerChannel, .k = 384, .warps = 1, .m = 1, .partitions = 9, .cancelling = true};
+// One partition has all the work, so that rings wrap and buffers are used again.
+constexpr Example kRegisters = {.partitions = 1};
+constexpr Example kAsyncRing = {.weights = async_copy, .partitions = 1};
+constexpr Example kBulkRing = {.weights = bulk_copy, .partitions = 1};
+
+constexpr Example kTwoGroups = {.group = 64};
+constexpr Example kPlane = {.group = 256};
+constexpr Example kChannel = {.group = kPerChannel};
+constexpr Example kThreeBits = {.bits = 3};
+constexpr Example kDependent = {.dependent_launch = true};
+
+// Pieces that several mutations change.
+constexpr std::string_view kTakeThenRelease =
+    R"(if (has_unit) accumulate(weights.take(slot), activations);
+      weights.release(slot, consumed());)";
+constexpr std::string_view kReleaseThenTake =
+    R"(weights.release(slot, consumed());
+      if (has_unit) accumulate(weights.take(slot), activations);)";
+constexpr std::string_view kReleaseBeforeUse =
+    R"(const typename Weights::Unit unit = weights.take(slot);
+      weights.release(slot, 0);
+      if (has_unit) accumulate(unit, activations);)";
+constexpr std::string_view kRefill = "if (Stage::all_consumed(sum)) copy(stage_);";
+constexpr std::string_view kRefillNext =
+    "if (Stage::all_consumed(sum)) copy((stage_ + 1) % Config::kStages);";
+
+constexpr Mutation kMutations[] = {
+    // Fragments.
+    {"ActivationFragmentOfTheNextColumns", "layout::kRecordColumns + lane % 4 * 8",
+     "layout::kRecordColumns + (lane + 1) % 4 * 8", kWrong},
+    {"ActivationFragmentOneElementOn", "layout::kRecordColumns + lane % 4 * 8",
+     "layout::kRecordColumns + lane % 4 * 8 + 1", "of the activations, an address that is no multiple of 16"},
+    {"ActivationFragmentOfTheNextToken", "const int row = group * 8 + lane_ / 4;",
+     "const int row = group * 8 + lane_ / 4 + 1;", kWrong},
+    {"ActivationWordOfTheOtherMma", ".x : x[group][mma / 2].z", ".z : x[group][mma / 2].x", kWrong},
+    {"AccumulatorOfTheNextRow", "layout::kRecordRows + lane_ / 4 + c / 2 * 8",
+     "layout::kRecordRows + lane_ / 4 + c / 2 * 8 + 1", kUnwritten},
+    {"AccumulatorRowAndTokenSwapped", "lane_ % 4 * 2 + c % 2", "lane_ % 4 * 2 + (c + 1) % 2", kWrong},
+    {"TableEntryOfTheSwappedPair", "shared + (odd * 16 + even)", "shared + (even * 16 + odd)", kWrong},
+    {"ActivationsOfTheOtherStep", "(at_.step ^ slot ^ i) & 1", "(slot ^ i) & 1", kWrong},
+
+    // Barriers.
+    {"NoBarrierBehindTheTable", "if (first) block_barrier();", "", kUnwritten},
+    {"NoBarrierBehindTheSums", "block_barrier();\n    typename K::Parts parts;", "typename K::Parts parts;",
+     kUnwritten},
+    {"NoBarrierBeforeTheArrival", "block_barrier();\n    if (thread_index() == 0) {",
+     "if (thread_index() == 0) {", kUnordered},
+    {"NoBarrierBehindTheArrival", "block_barrier();\n    fence_device();\n", "fence_device();\n", kUnwritten},
+    {"OneReductionBuffer", "buffer_ ^= 1;", "", kEarlyWrite, kRegisters},
+    {"BarrierOfSomeWarps", "if (first) block_barrier();", "if (first && warp_ == 0) block_barrier();",
+     kReadRace},
+    {"BarrierInEachBranch", "block_barrier();\n    typename K::Parts parts;",
+     "if (warp_ == 0)\n block_barrier();\n else\n block_barrier();\n typename K::Parts parts;",
+     kOtherBarrier},
+    {"BarrierOfSomeLanes", "if (first) block_barrier();", "if (first || lane_ == 0) block_barrier();",
+     kBarrierMissing, kRegisters},
+
+    // Scales.
+    {"ScaleOfTheNextGroup", "record * kNextScales + group * layout::kGroupScaleBytes",
+     "record * kNextScales + (group ^ 1) * layout::kGroupScaleBytes", kWrong, kTwoGroups},
+    {"ScaleOfTheNextRow", "first_scales += lane / 4 * 4;", "first_scales += (lane / 4 ^ 1) * 4;", kWrong},
+    {"ScaleOfTheOtherHalf", "multiply_add(scale[c / 2]", "multiply_add(scale[1 - c / 2]", kWrong},
+    {"PlaneScaleOfTheNextGroup", "return column_block / (", "return (column_block + 1) / (", kWrong, kPlane},
+    {"PlaneScaleOfTheOtherRecord", "* kPlaneGroups + group) * 2 + half)",
+     "* kPlaneGroups + group) * 2 + 1 - half)", kWrong, kPlane},
+    {"ChannelScaleOfTheNextRow", "scale_index(row % layout::kRecordRows)",
+     "scale_index((row + 1) % layout::kRecordRows)", kWrong, kChannel},
+
+    // Stream-K.
+    {"OwnPartAddedFirst",
+     R"(float sum = load_partial_sum(parts.first_slot + element);
+    const float* next = parts.next_slots + element;
+#pragma unroll 1
+    for (int part = 1; part < parts.count; ++part) {
+      sum += load_partial_sum(next);)",
+     R"(float sum = load_partial_sum(parts.own + element);
+    if (parts.own != parts.first_slot) sum += load_partial_sum(parts.first_slot + element);
+    const float* next = parts.next_slots + element;
+    for (int part = 1; part < parts.count; ++part) {
+      if (next != parts.own + element) sum += load_partial_sum(next);)",
+     kOrder, kThreeParts},
+    {"OwnPartAddedLast",
+     R"(float sum = load_partial_sum(parts.first_slot + element);
+    const float* next = parts.next_slots + element;
+#pragma unroll 1
+    for (int part = 1; part < parts.count; ++part) {
+      sum += load_partial_sum(next);
+      next += 2 * kSlotFloats;
+    }
+    return sum;)",
+     R"(float sum = parts.own == parts.first_slot ? 0 : load_partial_sum(parts.first_slot + element);
+    const float* next = parts.next_slots + element;
+    for (int part = 1; part < parts.count; ++part) {
+      if (next != parts.own + element) sum += load_partial_sum(next);
+      next += 2 * kSlotFloats;
+    }
+    return sum + load_partial_sum(parts.own + element);)",
+     kOrder, kThreeParts},
+    {"OneArrivalTooFew", "static_cast<unsigned int>(parts.count - 1)",
+     "static_cast<unsigned int>(parts.count - 2)", kEarlySum, kThreeParts},
+    {"OneArrivalTooMany", "static_cast<unsigned int>(parts.count - 1)",
+     "static_cast<unsigned int>(parts.count)", kCounterLeft},
+    {"CounterNotReset", "if (last) reset_arrivals(counter);", "", kCounterLeft},
+    {"OneSlotForBothEndsOfAPartition",
+     "< tile_begin ? kSlotFloats : 0;",
+     "< tile_begin ? 0 : 0;",
+     kUnordered,
+     {.warps = 1, .partitions = 4}},
+
+    // Masks of what is ragged.
+    {"NoMaskOfK", "(kNoRaggedEnd || first_column_ + offset < Config::kK)", "true", kPastActivations},
+    {"MaskOfKOneTooFar", "first_column_ + offset < Config::kK", "first_column_ + offset <= Config::kK",
+     kPastActivations},
+    {"NoMaskOfRows", " || (!G::kWholeRows && row >= Config::kN)", "", kPastOutput, {.m = 1}},
+    {"NoMaskOfTokensRead", "row < Config::kTileTokens && token < launch_.tokens", "row < Config::kTileTokens",
+     kPastActivations},
+    {"NoMaskOfTokensWritten", "token >= launch_.tokens || ", "", kPastOutput},
+    {"NoMaskOfTokensInTheSums",
+     "if (token < Config::kTileTokens)\n",
+     "",
+     "touches .* bytes at shared byte .*; the block has",
+     {.tile_tokens = 1}},
+    {"NoMaskOfUnitsFetched", "(G::kWholeSteps || step * Config::kWarps + warp < G::kColumnBlocks)", "true",
+     kPastWeights},
+    {"NoMaskOfUnitsMultiplied", "G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps", "true",
+     kUnwritten, kBulkRing},
+    {"FetchesBehindTheLastStep",
+     "return steps_left > 0 && (",
+     "return (",
+     "ends while copies it issued are under way",
+     {.weights = async_copy}},
+
+    // Bit slices.
+    {"SlicesSwapped", "return joined;", "return (joined & 0x33333333u) << 1 | (joined & 0x44444444u) >> 2;",
+     kWrong, kThreeBits},
+    {"TwoBitSliceOfTheOtherMma", ">> mma % 2 * 2 &", ">> (mma + 1) % 2 * 2 &", kWrong, {.bits = 2}},
+    {"OneBitSliceOfTheNextLane", "layout::kLanes * 16 - lane * 8", "layout::kLanes * 16 - (lane ^ 1) * 8",
+     kWrong, kThreeBits},
+    {"OneBitSliceOfTheNextMma", "Config::kBits - 1 - mma % 4;", "Config::kBits - 1 - (mma + 1) % 4;", kWrong,
+     kThreeBits},
+
+    // The ways of the weights.
+    {"RegistersRefilledBeforeTheirUse", kTakeThenRelease, kReleaseThenTake, kWrong, kRegisters},
+    {"AsyncRingRefilledBeforeItsUse", kTakeThenRelease, kReleaseThenTake, kUnderWay, kAsyncRing},
+    {"BulkRingRefilledBeforeItsUse", kTakeThenRelease, kReleaseThenTake, kUnwritten, kBulkRing},
+    {"RegistersRefilledUnderTheirUse",
+     "const typename Weights::Unit unit = weights.take(slot);",
+     "const typename Weights::Unit& unit = weights.take(slot);",
+     kWrong,
+     {.stages = 3, .partitions = 1}},
+    {"AsyncRingRefilledWhenItsLoadsAreIssued",
+     kTakeThenRelease,
+     kReleaseBeforeUse,
+     kUnused,
+     {.weights = async_copy, .k = 256, .partitions = 1}},
+    {"BulkRingRefilledWhenItsLoadsAreIssued",
+     kTakeThenRelease,
+     kReleaseBeforeUse,
+     kUnused,
+     {.weights = bulk_copy, .k = 256, .partitions = 1}},
+    {"AsyncRingStageRefilledBeforeAllHaveRead", kRefill, "copy(stage_);", kEarlyWrite, kAsyncRing},
+    {"BulkRingStageRefilledBeforeAllHaveRead", kRefill, "copy(stage_);", kEarlyWrite, kBulkRing},
+    {"AsyncRingNextStageRefilled", kRefill, kRefillNext, kUnderWay, kAsyncRing},
+    {"BulkRingNextStageRefilled", kRefill, kRefillNext,
+     "arrives at an mbarrier more often than a phase expects", kBulkRing},
+    {"AsyncRingVoteWithoutBarrier", "warp_barrier();  // orders the reads", "// orders the reads",
+     kEarlyWrite, kAsyncRing},
+    {"BulkRingVoteWithoutBarrier", "warp_barrier();  // orders the reads", "// orders the reads", kEarlyWrite,
+     kBulkRing},
+    {"AsyncRingNoBarrierBeforeReading", "warp_barrier();  // a lane reads", "// a lane reads", kUnderWay,
+     kAsyncRing},
+    {"AsyncRingOneGroupTooManyPending", "wait_copies<Config::kStages - 1>();",
+     "wait_copies<Config::kStages>();", kUnderWay, kAsyncRing},
+    {"AsyncRingGroupOfEveryUnit", "commit_copies();  // a group for every step",
+     "if (ahead_.has_unit()) commit_copies();  // a group for every unit", kUnderWay, kAsyncRing},
+    {"BulkRingParityNotFlipped", "parity_ ^= 1u;", "", kWaitedBefore, kBulkRing},
+    {"BulkRingParityFlippedAtTheStart", "unsigned int parity_ = 0;", "unsigned int parity_ = 1;",
+     kWaitedBefore, kBulkRing},
+    {"BulkRingNoFenceOfTheBarriers", "fence_barrier_initialization();\n    }", "}",
+     "gives an mbarrier to a bulk copy before the fence of its initialisation", kBulkRing},
+    {"BulkRingPhaseOfEveryUnit",
+     "arrive_expecting(barrier, 0);",
+     "",
+     kWaitedBefore,
+     {.weights = bulk_copy, .stages = 3, .partitions = 1}},
+    {"BulkCopyTooShort", "Stage::kUnitBytes, barrier);", "Stage::kUnitBytes - 16, barrier);", kBytesMissing,
+     kBulkRing},
+    {"BulkCopyTooLong", "Stage::kUnitBytes, barrier);", "Stage::kUnitBytes + 16, barrier);", kUnderWay,
+     kBulkRing},
+    {"BulkCopyOfNoMultipleOf16", "Stage::kUnitBytes, barrier);", "Stage::kUnitBytes - 8, barrier);",
+     "copies .* bytes in bulk, which is no multiple of 16", kBulkRing},
+    {"BulkCopyFromTheMiddleOf16", "copy_bulk(to, ahead_.unit(),", "copy_bulk(to, ahead_.unit() + 8,",
+     "of the weights, an address that is no multiple of 16", kBulkRing},
+    {"BulkCopyToTheMiddleOf16", "copy_bulk(to, ahead_.unit(),", "copy_bulk(to + 8, ahead_.unit(),",
+     "shared byte .*, which is no multiple of 16", kBulkRing},
+    {"BulkCopyExpectsTooLittle", "arrive_expecting(barrier, Stage::kBytes);",
+     "arrive_expecting(barrier, Stage::kBytes - 16);",
+     "phase 0 of an mbarrier gets 16 bytes more than it expects", kBulkRing},
+    {"BulkCopyOfScalesNotExpected",
+     "arrive_expecting(barrier, Stage::kBytes);",
+     "arrive_expecting(barrier, Stage::kUnitBytes);",
+     kUnderWay,
+     {.weights = bulk_copy, .group = 256, .partitions = 1}},
+
+    // Dependent launch.
+    {"NoWaitForTheLaunchBefore", "wait_for_dependency<Config::kDependentLaunch>();\n\n", "", kNotDependent,
+     kDependent},
+    {"WaitsForTheLaunchBeforeTooLate",
+     R"(wait_for_dependency<Config::kDependentLaunch>();
+
+    Decode(launch, shared, start, warp, lane).multiply(weights);)",
+     R"(Decode(launch, shared, start, warp, lane).multiply(weights);
+    wait_for_dependency<Config::kDependentLaunch>();)",
+     kNotDependent, kDependent},
+    {"OneThreadWaitsForTheLaunchBefore", "wait_for_dependency<Config::kDependentLaunch>();\n\n",
+     "if (thread_index() == 0) wait_for_dependency<Config::kDependentLaunch>();\n\n", kNotDependent,
+     kDependent},
+};
+
+class Mutations : public testing::TestWithParam<Mutation> {};
+
+TEST_P(Mutations, IsCaught) {
+  const Mutation& mutation = GetParam();
+  Source source = must(render(spec_of(mutation.example), schedule_of(mutation.example)));
+  const std::size_t at = source.text.find(mutation.from);
+  ASSERT_NE(at, std::string::npos) << "the source has no '" << mutation.from << "'";
+  ASSERT_EQ(source.text.find(mutation.from, at + 1), std::string::npos)
+      << "the source has '" << mutation.from << "' more than once";
+  source.text.replace(at, mutation.from.size(), mutation.to);
+  EXPECT_THAT(outcome(mutation.example, source), testing::ContainsRegex(std::string(mutation.caught_as)));
+}
+
+std::string name_of(const testing::TestParamInfo<Mutation>& info) { return std::string(info.param.name); }
+
+INSTANTIATE_TEST_SUITE_P(DeviceCode, Mutations, testing::ValuesIn(kMutations), name_of);
+
+TEST(UnchangedSources, AreRightWhereMistakesAreCaught) {
+  std::vector<Example> tried;
+  for (const Mutation& mutation : kMutations) {
+    if (std::ranges::find(tried, mutation.example) != tried.end()) continue;
+    tried.push_back(mutation.example);
+    SCOPED_TRACE(mutation.name);
+    EXPECT_EQ(
+        outcome(mutation.example, must(render(spec_of(mutation.example), schedule_of(mutation.example)))),
+        kNothing);
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith::emulator_test

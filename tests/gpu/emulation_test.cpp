@@ -1,0 +1,169 @@
+// The emulator and the GPU run the same text: they agree bit for bit.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <regex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "emulator/emulated_kernel.h"
+#include "emulator/tensor_core.h"
+#include "machine.h"
+#include "multiplication.h"
+#include "runtime/nvrtc.h"
+
+namespace lutsmith::gpu_test {
+namespace {
+
+class EmulatorOnGpu : public GpuTest {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (machine() && machine()->facts.major != 9) {
+      GTEST_SKIP() << "the emulator adds as Hopper's tensor cores do; this GPU is "
+                   << machine()->target.name();
+    }
+  }
+};
+
+std::string mma_source(DataType type) {
+  constexpr const char* kText = R"(
+extern "C" __global__ void one_mma(const uint4* a, const uint2* b, float4* d) {
+  const int i = blockIdx.x * 32 + threadIdx.x;
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.TYPE.TYPE.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[i].x), "+f"(d[i].y), "+f"(d[i].z), "+f"(d[i].w)
+      : "r"(a[i].x), "r"(a[i].y), "r"(a[i].z), "r"(a[i].w), "r"(b[i].x), "r"(b[i].y));
+})";
+  return std::regex_replace(kText, std::regex("TYPE"), std::string(to_string(type)));
+}
+
+/// Random fragments; values of a case differ by up to 2^spread.
+emulator::MmaFragments random_fragments(DataType type, int spread, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  const auto value = [&] {
+    return std::ldexp(normal(random), std::uniform_int_distribution(-spread / 2, spread / 2)(random));
+  };
+  const auto pair = [&] {
+    const std::uint32_t low = to_bits(value(), type);
+    return low | std::uint32_t{to_bits(value(), type)} << 16;
+  };
+  emulator::MmaFragments fragments;
+  for (std::size_t lane = 0; lane < 32; ++lane) {
+    std::ranges::generate(fragments.a[lane], pair);
+    std::ranges::generate(fragments.b[lane], pair);
+    std::ranges::generate(fragments.d[lane], value);
+  }
+  return fragments;
+}
+
+/// Runs one mma for each of the fragments on the GPU.
+void multiply_on_gpu(std::vector<emulator::MmaFragments>& cases, DataType type) {
+  const cuda::Driver& driver = *machine()->driver;
+  std::vector<std::uint32_t> a;
+  std::vector<std::uint32_t> b;
+  std::vector<float> d;
+  for (const emulator::MmaFragments& fragments : cases) {
+    for (std::size_t lane = 0; lane < 32; ++lane) {
+      a.insert(a.end(), fragments.a[lane].begin(), fragments.a[lane].end());
+      b.insert(b.end(), fragments.b[lane].begin(), fragments.b[lane].end());
+      d.insert(d.end(), fragments.d[lane].begin(), fragments.d[lane].end());
+    }
+  }
+  const auto nvrtc = must(Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process({}))));
+  const auto compiled = must(nvrtc->compile(mma_source(type), machine()->target, "one_mma"));
+  const cuda::Module module = must(cuda::Module::load(driver, compiled.cubin));
+  const cuda::Buffer a_memory = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(a))));
+  const cuda::Buffer b_memory = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(b))));
+  const cuda::Buffer d_memory = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(d))));
+  cuda::DevicePointer addresses[] = {a_memory.address(), b_memory.address(), d_memory.address()};
+  void* parameters[] = {&addresses[0], &addresses[1], &addresses[2]};
+  must(driver.launch(must(module.function("one_mma")),
+                     {.grid = {static_cast<unsigned int>(cases.size()), 1, 1}, .block = {32, 1, 1}},
+                     parameters));
+  must(driver.synchronize());
+  must(driver.copy_to_host(std::as_writable_bytes(std::span(d)), d_memory.address()));
+  auto from = d.begin();
+  for (emulator::MmaFragments& fragments : cases) {
+    for (auto& lane : fragments.d) {
+      for (float& value : lane) value = *from++;
+    }
+  }
+}
+
+TEST_F(EmulatorOnGpu, TensorCoreAddsAsTheEmulatorDoes) {
+  std::mt19937 random(5);
+  for (const DataType type : {DataType::fp16, DataType::bf16}) {
+    std::vector<emulator::MmaFragments> cases;
+    for (int i = 0; i < 300; ++i) cases.push_back(random_fragments(type, i % 3 * 8, random));
+    std::vector<emulator::MmaFragments> expected = cases;
+    for (emulator::MmaFragments& fragments : expected) emulator::multiply_accumulate(fragments, type);
+    multiply_on_gpu(cases, type);
+    std::size_t different = 0;
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      for (std::size_t lane = 0; lane < 32; ++lane) {
+        for (std::size_t c = 0; c < 4; ++c) different += cases[i].d[lane][c] != expected[i].d[lane][c];
+      }
+    }
+    EXPECT_EQ(different, 0U) << "of " << cases.size() * 128 << " sums, " << to_string(type);
+  }
+}
+
+/// Y by the emulator, of exactly what `run` launches on the GPU.
+std::vector<std::uint16_t> emulate(const KernelRequest& request, const Problem& problem, int partitions) {
+  static const emulator::HostCompiler compiler = must(emulator::HostCompiler::find());
+  const Source source = must(render(request.spec, *request.schedule));
+  const auto kernel = must(emulator::EmulatedKernel::compile(compiler, source));
+  std::vector<std::uint16_t> result(static_cast<std::size_t>(problem.m * problem.n()), 0xffff);
+  must(kernel.launch(
+      {.weights = problem.packed,
+       .activations = problem.activations,
+       .output = result,
+       .table = problem.matrix.table,
+       .m = problem.m,
+       .activation_stride = problem.k(),
+       .output_stride = problem.n(),
+       .partition = must(partition(source.launch, problem.m, machine()->facts.multiprocessors, partitions)),
+       .order = emulator::BlockOrder::interleaved}));
+  return result;
+}
+
+TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
+  if (const auto compiler = emulator::HostCompiler::find(); !compiler)
+    GTEST_SKIP() << compiler.error().message;
+  std::vector<KernelRequest> requests;
+  for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
+    for (const int bits : {2, 3, 4}) {
+      for (const int group : {32, 128, 256, kPerChannel}) {
+        for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+          const TableKind table = group == 128 ? TableKind::pair : TableKind::scalar;
+          const int turn = static_cast<int>(requests.size());
+          requests.push_back(
+              {spec_of(bits, group, 72, 1096, 1, dtype, table), Schedule{.tile_rows = turn % 2 == 0 ? 16 : 32,
+                                                                         .tile_tokens = turn % 3 == 0   ? 1
+                                                                                        : turn % 3 == 1 ? 8
+                                                                                                        : 16,
+                                                                         .warps = 1 + turn % 5,
+                                                                         .weights = path,
+                                                                         .dependent_launch = turn % 4 == 0}});
+        }
+      }
+    }
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    SCOPED_TRACE(describe(request));
+    const Problem problem = make_problem(request.spec, 3);
+    for (const int partitions : {1, 4, 7}) {
+      Multiplication multiplication(problem, {.partitions = partitions});
+      EXPECT_EQ(multiplication.run(get_kernel(request)), emulate(request, problem, partitions))
+          << partitions << " partitions";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith::gpu_test
