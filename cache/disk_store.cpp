@@ -10,6 +10,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "cache/key_lock.h"
+
 namespace lutsmith::cache {
 namespace {
 
@@ -238,6 +240,14 @@ Result<bool> DiskStore::remove(const Key& key) {
   if (unlinkat(shard->number(), file_name(key).c_str(), 0) == 0) return true;
   if (errno == ENOENT) return false;
   return std::unexpected(system_error(errno, "remove", path_of(key)));
+}
+
+std::unique_ptr<Claim> DiskStore::claim(const Key& key, std::chrono::milliseconds longest) {
+  Result<Descriptor> root = open_root(root_, Missing::create);
+  if (!root) return nullptr;
+  Result<Descriptor> layout = open_folder(*root, kLayoutFolder, root_ / kLayoutFolder, Missing::create);
+  if (!layout) return nullptr;
+  return KeyLock::acquire(*layout, key, longest);
 }
 
 Result<void> DiskStore::scan(const std::function<bool(const StoredEntry&)>& visit) {

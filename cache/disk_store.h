@@ -12,6 +12,7 @@ namespace lutsmith::cache {
 ///
 ///   <root>/                       0700, the user's own, no symbolic link
 ///     v1/
+///       lock                      empty and never deleted; a byte of it for each key, see key_lock.h
 ///       ab/                       first two digits of the key
 ///         ab12...ef.lutk          see entry.h; appears by rename, never changes
 ///         ab12...ef.lutk.bad      a damaged one, put aside
@@ -31,6 +32,7 @@ class DiskStore final : public Store {
   Result<void> put(const Key& key, const Entry& entry) override;
   Result<bool> remove(const Key& key) override;
   Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) override;
+  std::unique_ptr<Claim> claim(const Key& key, std::chrono::milliseconds longest) override;
 
  private:
   explicit DiskStore(std::filesystem::path root) : root_(std::move(root)) {}

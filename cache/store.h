@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -30,10 +32,18 @@ struct StoredEntry {
   std::uint64_t bytes = 0;
 };
 
+/// Held by the one process that makes an entry; given up when destroyed.
+class Claim {
+ public:
+  Claim() = default;
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  virtual ~Claim() = default;
+};
+
 /// Where entries are kept. Entries never change: they are put whole, replaced whole and removed.
 /// Thread-safe. Every fault is an error or a miss, never a wrong entry; the caller can always go on
-/// without. Further tiers (over a network) and wrappers (locks between processes, limits, statistics)
-/// implement the same four calls.
+/// without. Further tiers (over a network) and wrappers (limits, statistics) implement the same calls.
 class Store {
  public:
   Store() = default;
@@ -49,6 +59,13 @@ class Store {
   /// Visits entries in no order until `visit` returns false; does not open them. What is no entry is
   /// passed over.
   virtual Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) = 0;
+
+  /// Asks to be the only one on this host that makes the entry of `key`, and waits while another is, but no
+  /// longer than `longest`. Null where that was too long, or where there are no locks: they spare work, and
+  /// everything is right without them. Whoever gets the claim looks for the entry again before making it.
+  virtual std::unique_ptr<Claim> claim(const Key& /*key*/, std::chrono::milliseconds /*longest*/) {
+    return nullptr;
+  }
 };
 
 }  // namespace lutsmith::cache

@@ -21,6 +21,20 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+/// How long to wait for another process that makes the same kernel. It takes a fraction of a second; one that
+/// hangs must not hold up everybody else, who then compile for themselves.
+constexpr std::chrono::seconds kLongestWait{10};
+
+Error not_warmed(const KernelSpec& spec) {
+  return {ErrorCode::not_found,
+          fmt::format(
+              "{} is not in the cache, and compiling is off; warm it: lutsmith compile --bits {} --group {} "
+              "--n {} --k {} --m {} --dtype {} --table {} --target {}",
+              describe(spec), spec.bits, group_name(spec.group), spec.n, spec.k, spec.m,
+              to_string(spec.dtype), to_string(spec.table), spec.target.name()),
+          {}};
+}
+
 /// All of an artifact that is known before it is compiled.
 Artifact expected_artifact(const Source& source, const cache::Key& key) {
   return {.key = key.hex(), .kernel_name = source.kernel_name, .launch = source.launch, .cubin = {}};
@@ -35,11 +49,12 @@ SourceGenerator codegen_sources() {
 }
 
 KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
-                               std::unique_ptr<cache::Store> store, LogCallback log)
+                               std::unique_ptr<cache::Store> store, LogCallback log, CompilePolicy policy)
     : sources_(std::move(sources)),
       compiler_(std::move(compiler)),
       store_(std::move(store)),
-      log_(std::move(log)) {}
+      log_(std::move(log)),
+      policy_(policy) {}
 
 Result<CompileResult> KernelProvider::compile(const Request& request) {
   const Clock::time_point start = Clock::now();
@@ -167,6 +182,15 @@ Result<KernelProvider::Found> KernelProvider::make(const KernelSpec& spec, const
     bool may_store = true;
     if (SharedArtifact stored = look_up(spec, artifact, rendered.key, may_store)) {
       return Found{std::move(stored), Origin::disk};
+    }
+    if (policy_ == CompilePolicy::never) return std::unexpected(not_warmed(spec));
+    std::unique_ptr<cache::Claim> claim;
+    if (store_ != nullptr && may_store) claim = store_->claim(rendered.key, kLongestWait);
+    if (claim != nullptr) {
+      // Another process may have made it while this one waited.
+      if (SharedArtifact stored = look_up(spec, artifact, rendered.key, may_store)) {
+        return Found{std::move(stored), Origin::disk};
+      }
     }
     Result<CompiledKernel> compiled =
         compiler_->compile(rendered.source.text, spec.target, rendered.source.kernel_name);

@@ -31,19 +31,22 @@ inline constexpr std::size_t kMostCandidatesTried = 6;
 /// Finds or makes compiled kernels. The way of a request, each step only where the one before has
 /// nothing:
 ///
-///   request -> known requests -> render -> key -> known keys -> others' compile -> store -> compile
+///   request -> known requests -> render -> key -> known keys -> another thread's compile -> store
+///           -> claim the key, waiting for another process that has it -> store -> compile
 ///
 /// Without a schedule of its own a request gets the first of the model's best candidates that does not
 /// spill registers; where all of them do, the first.
 ///
 /// One compile per key however many threads ask; a failure is told to all who waited and forgotten,
-/// so that the next request tries again. Faults of the store cost a compile and are told to `log`.
-/// Thread-safe.
+/// so that the next request tries again. One compile per key on a host where the store has locks between
+/// processes, unless the one that has the lock hangs. Faults of the store cost a compile and are told to
+/// `log`. Thread-safe.
 class KernelProvider {
  public:
   /// `store` may be null.
   KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
-                 std::unique_ptr<cache::Store> store, LogCallback log);
+                 std::unique_ptr<cache::Store> store, LogCallback log,
+                 CompilePolicy policy = CompilePolicy::when_needed);
 
   Result<CompileResult> compile(const Request& request);
 
@@ -84,6 +87,7 @@ class KernelProvider {
   std::unique_ptr<const Compiler> compiler_;
   std::unique_ptr<cache::Store> store_;
   LogCallback log_;
+  CompilePolicy policy_;
   std::atomic<bool> warned_{false};
 
   std::shared_mutex requests_mutex_;

@@ -136,9 +136,10 @@ Result<void> Kernel::launch(const MatmulArguments& arguments, Workspace& workspa
 }
 
 struct Service::State {
-  State(std::unique_ptr<const Compiler> compiler, OpenedStore opened, LogCallback log)
+  State(std::unique_ptr<const Compiler> compiler, OpenedStore opened, const ServiceOptions& options)
       : directory(std::move(opened.directory)),
-        provider(codegen_sources(), std::move(compiler), std::move(opened.store), std::move(log)) {}
+        provider(codegen_sources(), std::move(compiler), std::move(opened.store), options.log,
+                 options.compile) {}
 
   Result<std::shared_ptr<const Kernel::State>> load(const cuda::Driver& driver, const Request& request);
 
@@ -182,7 +183,7 @@ Result<Service> Service::open(ServiceOptions options) {
         Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process(options.nvrtc)));
     if (!nvrtc) return failure(nvrtc);
     OpenedStore store = open_store(options);
-    return Service(std::make_shared<State>(std::move(*nvrtc), std::move(store), std::move(options.log)));
+    return Service(std::make_shared<State>(std::move(*nvrtc), std::move(store), options));
   });
 }
 

@@ -44,6 +44,12 @@ struct CompileResult {
 enum class LogLevel { info, warning };
 using LogCallback = std::function<void(LogLevel, std::string_view)>;
 
+/// What a request for a kernel that is not in the cache does.
+enum class CompilePolicy {
+  when_needed,  ///< compiles it
+  never,        ///< fails at once (not_found) and names the command that would warm it
+};
+
 struct ServiceOptions {
   /// Cache directory; empty: LUTSMITH_CACHE_DIR, else $XDG_CACHE_HOME/lutsmith, else
   /// ~/.cache/lutsmith. Where none can be used, kernels are kept in memory and `log` is told.
@@ -52,6 +58,8 @@ struct ServiceOptions {
   bool memory_only = false;
   /// NVRTC to open; empty: LUTSMITH_NVRTC, else the places `lutsmith doctor` lists.
   std::filesystem::path nvrtc = {};
+  /// `never` for services in which no request may wait for a compiler.
+  CompilePolicy compile = CompilePolicy::when_needed;
   /// Told of what is worth knowing but is no error. The library prints nothing itself.
   LogCallback log = {};
 };

@@ -84,7 +84,8 @@ class StandInStore final : public cache::Store {
 
 class KernelProviderTest : public testing::Test {
  protected:
-  std::unique_ptr<KernelProvider> provider(bool with_store = true) {
+  std::unique_ptr<KernelProvider> provider(bool with_store = true,
+                                           CompilePolicy policy = CompilePolicy::when_needed) {
     SourceGenerator sources;
     sources.schedules = [](const KernelSpec&) -> Result<std::vector<Schedule>> {
       return std::vector{Schedule{.warps = 4}, Schedule{.warps = 8}};
@@ -96,12 +97,14 @@ class KernelProviderTest : public testing::Test {
       source.launch.threads = 32 * schedule.warps;
       return source;
     };
-    return std::make_unique<KernelProvider>(sources, std::make_unique<StandInCompiler>(script_),
-                                            with_store ? std::make_unique<StandInStore>(store_) : nullptr,
-                                            [this](LogLevel, std::string_view text) {
-                                              const std::lock_guard lock(log_mutex_);
-                                              log_.emplace_back(text);
-                                            });
+    return std::make_unique<KernelProvider>(
+        sources, std::make_unique<StandInCompiler>(script_),
+        with_store ? std::make_unique<StandInStore>(store_) : nullptr,
+        [this](LogLevel, std::string_view text) {
+          const std::lock_guard lock(log_mutex_);
+          log_.emplace_back(text);
+        },
+        policy);
   }
 
   static Request request(std::int64_t n = 4096) {
@@ -343,6 +346,21 @@ TEST_F(KernelProviderTest, CompilerThatThrowsIsAnErrorNotACrash) {
   EXPECT_EQ(result.error().code, ErrorCode::out_of_memory);
   script_.during = [] {};
   EXPECT_TRUE(kernels->compile(request()).has_value());
+}
+
+TEST_F(KernelProviderTest, WithoutCompilingAColdRequestFailsAtOnceAndNamesTheCommandThatWarmsIt) {
+  const auto strict = provider(/*with_store=*/true, CompilePolicy::never);
+  const Result<CompileResult> cold = strict->compile(request());
+  ASSERT_FALSE(cold.has_value());
+  EXPECT_EQ(cold.error().code, ErrorCode::not_found);
+  EXPECT_THAT(cold.error().message,
+              HasSubstr("lutsmith compile --bits 4 --group 128 --n 4096 --k 4096 --m 1 --dtype f16 "
+                        "--table scalar --target sm_90a"));
+  EXPECT_EQ(script_.compiles, 0);
+  ASSERT_TRUE(provider()->compile(request()).has_value());  // another process warms it
+  const Result<CompileResult> warm = strict->compile(request());
+  ASSERT_TRUE(warm.has_value());
+  EXPECT_EQ(warm->origin, Origin::disk);
 }
 
 TEST(RequestHash, EveryFieldCounts) {

@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "../cache/temporary_directory.h"
 #include "runtime/cubin.h"
+#include "temporary_directory.h"
 
 namespace lutsmith {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../cache/temporary_directory.h"
+#include "temporary_directory.h"
 
 namespace lutsmith {
 namespace {
