@@ -8,9 +8,9 @@
 
 namespace lutsmith::emulator {
 
-Block::Block(int index_, int thread_count, std::size_t shared_bytes, bool dependency_met)
-    : index(index_),
-      shared(shared_bytes),
+Block::Block(int number, int thread_count, std::size_t shared_bytes, bool dependency_met)
+    : index(number),
+      shared(shared_bytes, thread_count),
       threads(static_cast<std::size_t>(thread_count)),
       warps(static_cast<std::size_t>(thread_count / kLanes)),
       products(static_cast<std::size_t>(thread_count)),
@@ -24,6 +24,11 @@ Block::Block(int index_, int thread_count, std::size_t shared_bytes, bool depend
     thread.release();
     ready.push_back(&thread);
   }
+}
+
+void Thread::learn_phase(const Mbarrier& barrier) {
+  learn(clock, barrier.completed);
+  phases_waited[&barrier] = barrier.phase;
 }
 
 void Block::make_ready(Thread& thread) {
@@ -60,14 +65,17 @@ void Block::deliver_copy() {
 void Block::settle(Mbarrier& barrier) {
   if (barrier.arrivals_left > 0) return;
   if (barrier.bytes_left < 0) {
-    throw Fault(fmt::format("phase {} of an mbarrier gets {} bytes more than it expects", barrier.phase,
-                            -barrier.bytes_left));
+    throw Fault(fmt::format("block {}: phase {} of an mbarrier gets {} bytes more than it expects", index,
+                            barrier.phase, -barrier.bytes_left));
   }
   if (barrier.bytes_left > 0) return;
   ++barrier.phase;
   barrier.arrivals_left = 1;
   barrier.completed = barrier.gathered;
-  for (Thread* const thread : std::exchange(barrier.waiting, {})) make_ready(*thread);
+  for (Thread* const thread : std::exchange(barrier.waiting, {})) {
+    thread->learn_phase(barrier);
+    make_ready(*thread);
+  }
 }
 
 std::string Block::places() const {
@@ -83,7 +91,10 @@ std::string Block::places() const {
                         who.second == 1 ? "" : "s", who.first, place.first, place.second);
   }
   const int ended = static_cast<int>(threads.size()) - running;
-  if (ended > 0) text += fmt::format("block {}: {} threads have ended\n", index, ended);
+  if (ended > 0) {
+    text += fmt::format("block {}: {} ended\n", index,
+                        ended == 1 ? "1 thread has" : fmt::format("{} threads have", ended));
+  }
   return text;
 }
 

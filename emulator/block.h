@@ -39,11 +39,13 @@ struct Thread {
   int line = 0;                     ///< where it waits
   std::vector<Copy> open_copies;    ///< cp.async since the last commit
   std::deque<std::vector<Copy>> committed_copies;
-  std::map<const void*, std::uint32_t> phases_waited;  ///< of mbarriers: the last phase, counted from 1
+  std::map<const struct Mbarrier*, std::uint32_t> phases_waited;  ///< the last phase of each, counted from 1
 
   Stamp stamp(int at_line) const { return {index, clock[static_cast<std::size_t>(index)], at_line, 0}; }
   /// What it did so far is what others learn of it now; what follows is later.
   void release() { ++clock[static_cast<std::size_t>(index)]; }
+  /// It has waited for the last complete phase.
+  void learn_phase(const struct Mbarrier& barrier);
 };
 
 /// Threads that have arrived at a barrier and wait for the others.
@@ -86,7 +88,7 @@ struct BulkCopy {
 
 /// A block of threads and everything it shares.
 struct Block {
-  Block(int index, int threads, std::size_t shared_bytes, bool dependency_met);
+  Block(int number, int thread_count, std::size_t shared_bytes, bool dependency_met);
 
   int index;
   SharedMemory shared;

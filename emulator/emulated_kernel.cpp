@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -18,6 +19,7 @@
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 #include "templates/kernel_arguments.h"
 #pragma GCC diagnostic pop
+#include "templates/packed_layout.h"
 
 namespace lutsmith::emulator {
 namespace {
@@ -32,6 +34,7 @@ constexpr const char* kUnit = R"(#include "emulator/device/primitives.h"
 
 extern "C" __attribute__((visibility("default"))) void lutsmith_emulate_thread(
     lutsmith::emulator::Machine* machine, const void* parameter) {
+  static_assert(static_cast<int>(lutsmith::device::Element::bf16) == 1, "as primitives.h takes it");
   lutsmith::emulator::run_thread(LUTSMITH_KERNEL, *machine, parameter);
 }
 )";
@@ -99,17 +102,19 @@ std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory,
 Result<std::shared_ptr<void>> open_library(const fs::path& file) {
   void* const handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    return std::unexpected(
-        Error{ErrorCode::io_error,
-              fmt::format("cannot load the kernel compiled for this machine: {}", dlerror()),
-              {}});
+    return std::unexpected(Error{
+        ErrorCode::io_error,
+        fmt::format("cannot load the kernel compiled for this machine: {}; TMPDIR must allow to execute",
+                    dlerror()),
+        {}});
   }
   return std::shared_ptr<void>(handle, [](void* library) { dlclose(library); });
 }
 
 }  // namespace
 
-Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, const Source& source) {
+Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, const KernelSpec& spec,
+                                               const Source& source) {
   const auto directory = TemporaryDirectory::make();
   if (!directory) return std::unexpected(directory.error());
   for (const EmbeddedFile& header : embedded_emulator_headers()) {
@@ -131,10 +136,75 @@ Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, con
     return std::unexpected(
         Error{ErrorCode::corrupt_data, fmt::format("the compiled kernel has no {}", kEntry), {}});
   }
-  return EmulatedKernel(*std::move(library), reinterpret_cast<Entry>(entry), source.launch);
+  return EmulatedKernel(*std::move(library), reinterpret_cast<Entry>(entry), spec, source.launch);
+}
+
+/// The caller's mistakes, so that what the grid reports is the kernel's.
+Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
+  constexpr std::int64_t kMostTokens = 1 << 30;
+  constexpr std::size_t kAlignment = 16;
+  const auto refuse = [](std::string message) {
+    return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
+  };
+  if (launch.m < 1 || launch.m > kMostTokens) {
+    return refuse(fmt::format("m: {} tokens; 1..{} are allowed", launch.m, kMostTokens));
+  }
+  const auto packed =
+      static_cast<std::size_t>(layout::packed_bytes(spec_.bits, spec_.group, spec_.n, spec_.k));
+  if (launch.weights.size() != packed) {
+    return refuse(
+        fmt::format("weights: {} bytes; {} has {}", launch.weights.size(), describe(spec_), packed));
+  }
+  const auto length = static_cast<std::size_t>(table_length(spec_.bits, spec_.table));
+  if (launch.table.size() != length) {
+    return refuse(fmt::format("table: {} values; {} has {}", launch.table.size(), describe(spec_), length));
+  }
+  const Strides strides = strides_of(launch);
+  if (strides.activations < spec_.k || strides.activations % 8 != 0) {
+    return refuse(
+        fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed",
+                    launch.activation_stride, spec_.k));
+  }
+  if (strides.output < spec_.n) {
+    return refuse(
+        fmt::format("output_stride: {}; 0 or at least n = {} is allowed", launch.output_stride, spec_.n));
+  }
+  const auto input = static_cast<std::size_t>((launch.m - 1) * strides.activations + spec_.k);
+  const auto output = static_cast<std::size_t>((launch.m - 1) * strides.output + spec_.n);
+  if (launch.activations.size() < input) {
+    return refuse(
+        fmt::format("activations: {} values; {} tokens need {}", launch.activations.size(), launch.m, input));
+  }
+  if (launch.output.size() < output) {
+    return refuse(
+        fmt::format("output: {} values; {} tokens need {}", launch.output.size(), launch.m, output));
+  }
+  for (const auto& [name, pointer] : {std::pair<const char*, const void*>{"weights", launch.weights.data()},
+                                      {"activations", launch.activations.data()}}) {
+    if (reinterpret_cast<std::uintptr_t>(pointer) % kAlignment != 0) {
+      return refuse(fmt::format("{}: begin at {}; multiples of {} are allowed", name, pointer, kAlignment));
+    }
+  }
+  const Partition& cut = launch.partition;
+  const std::int64_t token_tiles = (launch.m + recipe_.tile_tokens - 1) / recipe_.tile_tokens;
+  const std::int64_t steps = recipe_.row_tiles * recipe_.steps_per_tile * token_tiles;
+  const std::int64_t covered =
+      (std::int64_t{cut.partitions} * cut.grains_per_partition + cut.extra_grains) * cut.steps_per_grain;
+  if (cut.partitions < 1 || covered != steps) {
+    return refuse(fmt::format("partition: {} partitions cover {} steps; {} tokens have {}", cut.partitions,
+                              covered, launch.m, steps));
+  }
+  return {};
+}
+
+EmulatedKernel::Strides EmulatedKernel::strides_of(const EmulatedLaunch& launch) const {
+  return {launch.activation_stride != 0 ? launch.activation_stride : spec_.k,
+          launch.output_stride != 0 ? launch.output_stride : spec_.n};
 }
 
 Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
+  if (Result<void> valid = check(launch); !valid) return valid;
+  const Strides strides = strides_of(launch);
   const auto partitions = static_cast<std::size_t>(launch.partition.partitions);
   const auto slot = static_cast<std::size_t>(recipe_.tile_rows * recipe_.tile_tokens);
   // Not vectors: an allocation of exactly what the kernel may touch.
@@ -146,8 +216,8 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
       .output = launch.output.data(),
       .partial_sums = partial_sums.get(),
       .arrivals = arrivals.get(),
-      .activation_stride = launch.activation_stride,
-      .output_stride = launch.output_stride,
+      .activation_stride = strides.activations,
+      .output_stride = strides.output,
       .tokens = static_cast<int>(launch.m),
       .steps_per_grain = launch.partition.steps_per_grain,
       .grains_per_partition = launch.partition.grains_per_partition,

@@ -20,30 +20,41 @@ struct EmulatedLaunch {
   std::span<std::uint16_t> output;             ///< Y
   std::span<const std::uint16_t> table;
   std::int64_t m = 1;
-  std::int64_t activation_stride = 0;  ///< elements between rows of X
-  std::int64_t output_stride = 0;      ///< elements between rows of Y
-  Partition partition;
+  std::int64_t activation_stride = 0;  ///< elements between rows of X, a multiple of 8; 0: k
+  std::int64_t output_stride = 0;      ///< elements between rows of Y; 0: n
+  Partition partition;                 ///< of the source's launch for m tokens
   BlockOrder order = BlockOrder::ascending;
 };
 
 /// An emitted source, compiled for this machine and executed by the emulator, thread by thread.
 class EmulatedKernel {
  public:
-  /// Compiles exactly source.text, behind emulator/device/primitives.h. Errors of code compilation_failed
-  /// have the compiler's messages as context.
-  static Result<EmulatedKernel> compile(const HostCompiler& compiler, const Source& source);
+  /// Compiles exactly source.text, which was rendered for `spec`, behind emulator/device/primitives.h. Errors
+  /// of code compilation_failed have the compiler's messages as context.
+  static Result<EmulatedKernel> compile(const HostCompiler& compiler, const KernelSpec& spec,
+                                        const Source& source);
 
-  /// Runs the grid. Errors of code kernel_fault tell what the kernel did wrong (see run_grid).
+  /// Runs the grid. Errors: invalid_argument naming the field of `launch`, before anything runs;
+  /// kernel_fault, which tells what the kernel did wrong (see run_grid).
   Result<void> launch(const EmulatedLaunch& launch) const;
 
  private:
   using Entry = void (*)(Machine*, const void* parameter);
 
-  EmulatedKernel(std::shared_ptr<void> library, Entry entry, const LaunchRecipe& recipe)
-      : library_(std::move(library)), entry_(entry), recipe_(recipe) {}
+  EmulatedKernel(std::shared_ptr<void> library, Entry entry, const KernelSpec& spec,
+                 const LaunchRecipe& recipe)
+      : library_(std::move(library)), entry_(entry), spec_(spec), recipe_(recipe) {}
+
+  struct Strides {
+    std::int64_t activations;
+    std::int64_t output;
+  };
+  Strides strides_of(const EmulatedLaunch& launch) const;
+  Result<void> check(const EmulatedLaunch& launch) const;
 
   std::shared_ptr<void> library_;
   Entry entry_;
+  KernelSpec spec_;
   LaunchRecipe recipe_;
 };
 

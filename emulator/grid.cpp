@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <exception>
 #include <list>
 #include <optional>
 #include <utility>
@@ -19,6 +20,8 @@ namespace {
 
 /// Blocks that run at a time where they interleave.
 constexpr std::size_t kResidentBlocks = 4;
+
+constexpr const char* kUnwritten = "uses a register that nothing was written to";
 
 /// Thrown in the threads of a grid that has stopped, so that their stacks unwind.
 struct Cancelled {};
@@ -54,7 +57,7 @@ class Grid final : public Machine {
     block().shared.load(to, from, static_cast<std::size_t>(bytes), reader, self().clock);
   }
   void store_shared(void* to, const void* from, int bytes) override {
-    check_written(from, static_cast<std::size_t>(bytes));
+    check_integers(from, static_cast<std::size_t>(bytes));
     block().shared.store(to, from, static_cast<std::size_t>(bytes), stamp(), self().clock);
   }
   void load_matrices(unsigned int (&to)[4], const void* row) override;
@@ -77,10 +80,13 @@ class Grid final : public Machine {
   void wait_for_dependency() override { self().dependency_met = true; }
 
   float to_float(unsigned short bits, bool bf16) const override {
-    if (bits == (integer_poison & 0xffff)) report_poison();
+    check_integers(&bits, sizeof(bits));
     return from_bits(bits, type_of(bf16));
   }
-  unsigned short from_float(float value, bool bf16) const override { return to_bits(value, type_of(bf16)); }
+  unsigned short from_float(float value, bool bf16) const override {
+    check_floats(&value, 1);
+    return to_bits(value, type_of(bf16));
+  }
   void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                            bool bf16) override;
 
@@ -94,11 +100,12 @@ class Grid final : public Machine {
   Actor actor() const { return {block().index, stamp(), &self().clock, &self().foreign}; }
 
   // Scheduling.
+  void run_blocks();
   void admit_blocks();
   bool run_turns();
   void run_turn(Block& block);
   void start(Thread& thread);
-  void end_block(Block& block) const;
+  void end_block(const Block& block) const;
   void stop();
   /// Leaves the processor to the others until somebody makes this thread ready.
   void wait(const char* what);
@@ -107,8 +114,8 @@ class Grid final : public Machine {
   template <class Combine>
   void collect(const char* name, std::span<std::uint32_t> words, Combine combine);
 
-  [[noreturn]] static void report_poison() { throw Fault("uses a register that nothing was written to"); }
-  void check_written(const void* value, std::size_t bytes) const;
+  void check_integers(const void* values, std::size_t bytes) const;
+  void check_floats(const float* values, std::size_t count) const;
   void check_dependency(const char* what) const;
   Mbarrier& known_barrier(const unsigned long long* barrier);
   void deliver(const std::vector<Copy>& copies);
@@ -122,32 +129,40 @@ class Grid final : public Machine {
   int admitted_ = 0;
   Thread* current_ = nullptr;
   std::optional<std::string> fault_;
+  std::exception_ptr failure_;  ///< of the emulator itself, such as no memory
   bool stopping_ = false;
 };
 
 Result<void> Grid::run() {
   try {
-    for (admit_blocks(); !blocks_.empty() && !fault_; admit_blocks()) {
-      if (run_turns()) continue;
-      // Nobody can run before a copy has arrived: the latest moment it may come.
-      const auto copying =
-          std::ranges::find_if(blocks_, [](const Block& block) { return !block.bulk_copies.empty(); });
-      if (copying == blocks_.end()) {
-        std::string places;
-        for (const Block& block : blocks_) places += block.places();
-        throw Fault("deadlock: no thread can go on\n" + places);
-      }
-      copying->deliver_copy();
-    }
+    run_blocks();
     if (!fault_) global_.check_arrivals();
   } catch (const Fault& fault) {
     fault_ = fault.message();
+  } catch (...) {
+    failure_ = std::current_exception();
   }
   stop();
+  if (failure_) std::rethrow_exception(failure_);
   if (!fault_) return {};
   const std::size_t first_line = std::min(fault_->find('\n'), fault_->size());
   return std::unexpected(Error{ErrorCode::kernel_fault, fault_->substr(0, first_line),
                                fault_->substr(std::min(first_line + 1, fault_->size()))});
+}
+
+void Grid::run_blocks() {
+  for (admit_blocks(); !blocks_.empty() && !fault_; admit_blocks()) {
+    if (run_turns()) continue;
+    // Nobody can run before a copy has arrived: the latest moment it may come.
+    const auto copying =
+        std::ranges::find_if(blocks_, [](const Block& block) { return !block.bulk_copies.empty(); });
+    if (copying == blocks_.end()) {
+      std::string places;
+      for (const Block& block : blocks_) places += block.places();
+      throw Fault("deadlock: no thread can go on\n" + places);
+    }
+    copying->deliver_copy();
+  }
 }
 
 void Grid::admit_blocks() {
@@ -200,15 +215,24 @@ void Grid::start(Thread& thread) {
     } catch (const Fault& fault) {
       fault_ = fmt::format("block {}, thread {}, line {}: {}", thread.block->index, thread.index, line,
                            fault.message());
-    } catch (const Cancelled&) {
+    } catch (const Cancelled&) {  // NOLINT(bugprone-empty-catch): unwinding the stack was all it was for
+    } catch (...) {
+      failure_ = std::current_exception();
+      fault_ = "stopped";
     }
   });
 }
 
-void Grid::end_block(Block& block) const {
+void Grid::end_block(const Block& block) const {
   if (!block.bulk_copies.empty()) {
     throw Fault(fmt::format("block {} ends while the bulk copy issued at line {} is under way", block.index,
                             block.bulk_copies.front().line));
+  }
+  for (const auto& [address, barrier] : block.mbarriers) {
+    if (barrier.bytes_left < 0) {
+      throw Fault(fmt::format("block {} ends with {} bytes of an mbarrier that no phase expects", block.index,
+                              -barrier.bytes_left));
+    }
   }
 }
 
@@ -286,7 +310,7 @@ unsigned int Grid::ballot(bool predicate) {
 }
 
 unsigned int Grid::shuffle(unsigned int value, int from_lane) {
-  std::uint32_t words[2] = {value, static_cast<std::uint32_t>(from_lane % kLanes)};
+  std::uint32_t words[2] = {value, static_cast<std::uint32_t>(from_lane) % kLanes};
   collect("a shuffle", words, [](auto& all) {
     std::array<std::uint32_t, kLanes> values;
     for (std::size_t i = 0; i < kLanes; ++i) values[i] = all[all[i][1]][0];
@@ -315,7 +339,8 @@ void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsign
   words[4] = b0;
   words[5] = b1;
   for (std::size_t c = 0; c < 4; ++c) words[6 + c] = std::bit_cast<std::uint32_t>(d[c]);
-  check_written(words, sizeof(words));
+  check_integers(words, 6 * sizeof(std::uint32_t));
+  check_floats(d, 4);
   collect("mma", words, [&](auto& all) {
     MmaFragments fragments;
     for (std::size_t i = 0; i < kLanes; ++i) {
@@ -332,12 +357,20 @@ void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsign
   ++products();
 }
 
-/// A value that the host compiler put into a variable nobody initialised.
-void Grid::check_written(const void* value, std::size_t bytes) const {
-  for (std::size_t i = 0; i + 4 <= bytes; i += 4) {
-    std::uint32_t word = 0;
-    std::memcpy(&word, static_cast<const char*>(value) + i, sizeof(word));
-    if (word == integer_poison || word == float_poison) report_poison();
+/// Values that the host compiler put into variables nobody initialised: of 32 bits, and a last one of 16.
+void Grid::check_integers(const void* values, std::size_t bytes) const {
+  if (!has_integer_poison) return;
+  for (std::size_t i = 0; i < bytes; i += sizeof(std::uint32_t)) {
+    const std::size_t size = std::min(sizeof(std::uint32_t), bytes - i);
+    if (std::memcmp(static_cast<const char*>(values) + i, &integer_poison, size) == 0) {
+      throw Fault(kUnwritten);
+    }
+  }
+}
+
+void Grid::check_floats(const float* values, std::size_t count) const {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (has_float_poison && std::bit_cast<std::uint32_t>(values[i]) == float_poison) throw Fault(kUnwritten);
   }
 }
 
@@ -354,7 +387,7 @@ void Grid::load_global(Region region, void* to, const void* from, int bytes) {
 
 void Grid::store_global(Region region, void* to, const void* from, int bytes) {
   check_dependency("writes what the launch before may use");
-  check_written(from, static_cast<std::size_t>(bytes));
+  check_integers(from, static_cast<std::size_t>(bytes));
   global_.store(region, to, from, static_cast<std::size_t>(bytes), actor());
 }
 
@@ -385,14 +418,15 @@ void Grid::deliver(const std::vector<Copy>& copies) {
 }
 
 void Grid::initialize_barrier(unsigned long long* barrier) {
-  const unsigned long long zero = 0;
-  block().shared.store(barrier, &zero, sizeof(zero), stamp(), self().clock);
   auto& barriers = block().mbarriers;
   const auto [made, added] = barriers.try_emplace(barrier);
   if (!added) throw Fault("initialises an mbarrier a second time");
   if (barriers.size() > kMostMbarriers) {
     throw Fault(fmt::format("uses more than {} mbarriers, which is all the emulator has", kMostMbarriers));
   }
+  const unsigned long long zero = 0;
+  block().shared.store(barrier, &zero, sizeof(zero), stamp(), self().clock);
+  block().shared.reserve(barrier, sizeof(*barrier));
   made->second.initialized = stamp();
   made->second.component = static_cast<int>(block().threads.size() + barriers.size() - 1);
   made->second.gathered.resize(self().clock.size());
@@ -440,20 +474,28 @@ void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
   Mbarrier& target = known_barrier(barrier);
   if (target.phase % 2 == parity) {  // that phase is under way
     target.waiting.push_back(&self());
-    wait("the bytes of an mbarrier");
+    return wait("the bytes of an mbarrier");
   }
-  std::uint32_t& waited = self().phases_waited[barrier];
-  if (waited == target.phase) {
-    throw Fault("waits for a phase of an mbarrier that it has waited for before");
+  if (self().phases_waited[&target] == target.phase) {
+    throw Fault("waits for a phase of an mbarrier that was complete at its last wait, or before the first");
   }
-  waited = target.phase;
-  learn(self().clock, target.completed);
+  self().learn_phase(target);
 }
 
 }  // namespace
 
 Result<void> run_grid(const GridShape& shape, const Regions& regions, BlockOrder order,
                       const std::function<void(Machine&)>& thread) {
+  const auto refuse = [](const char* field, int value, const char* allowed) {
+    return std::unexpected(Error{ErrorCode::invalid_argument,
+                                 fmt::format("{}: {} is not allowed; allowed: {}", field, value, allowed),
+                                 {}});
+  };
+  if (shape.blocks < 1) return refuse("blocks", shape.blocks, "1 or more");
+  if (shape.threads < kLanes || shape.threads % kLanes != 0) {
+    return refuse("threads", shape.threads, "multiples of 32");
+  }
+  if (shape.shared_bytes < 0) return refuse("shared_bytes", shape.shared_bytes, "0 or more");
   thread_local StackPool stacks;  // kept for the next grid: mapping them anew costs more than a small grid
   return Grid(shape, regions, order, thread, stacks).run();
 }

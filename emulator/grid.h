@@ -23,8 +23,9 @@ struct GridShape {
 };
 
 /// Runs a grid: calls `thread` once for each thread of each block, all threads of a block as fibers of the
-/// calling thread. The error is of code kernel_fault and says which thread of which block did what, at
-/// which line of the source, and what is wrong with it; the grid has stopped there.
+/// calling thread. Errors: invalid_argument for a shape that no grid has; kernel_fault, which says which
+/// thread of which block did what, at which line of the source, and what is wrong with it; the grid has
+/// stopped there. What `thread` throws comes out of here.
 Result<void> run_grid(const GridShape& shape, const Regions& regions, BlockOrder order,
                       const std::function<void(Machine&)>& thread);
 

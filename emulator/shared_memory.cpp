@@ -22,22 +22,18 @@ constexpr int kPoison = 0xfe;
 
 std::size_t in_words(std::size_t bytes) { return (bytes + kWordBytes - 1) / kWordBytes; }
 
-[[noreturn]] void report_race(const char* what, const char* before, const Stamp& other, std::size_t index) {
-  throw Fault(fmt::format("{} shared byte {} that thread {} {} at line {}, with no barrier between", what,
-                          index * kWordBytes, other.who, before, other.line));
-}
-
 }  // namespace
 
 void SharedMemory::Free::operator()(unsigned char* data) const { std::free(data); }
 
-SharedMemory::SharedMemory(std::size_t bytes)
+SharedMemory::SharedMemory(std::size_t bytes, int threads)
     : size_(bytes),
+      threads_(threads),
       data_(static_cast<unsigned char*>(
           std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) & ~(kAlignment - 1)))),
       words_(in_words(bytes)) {
   if (data_ == nullptr && bytes > 0) throw std::bad_alloc();
-  std::memset(data_.get(), kPoison, bytes);
+  if (bytes > 0) std::memset(data_.get(), kPoison, bytes);
 }
 
 std::uint32_t SharedMemory::address(const void* pointer) const {
@@ -64,10 +60,32 @@ std::size_t SharedMemory::first_word(const void* pointer, std::size_t bytes, std
   return offset / kWordBytes;
 }
 
-void SharedMemory::check_no_copy(const Word& word, std::size_t index) const {
-  if (word.copy_line == 0) return;
-  throw Fault(fmt::format("touches shared byte {} while the copy issued at line {} is under way",
-                          index * kWordBytes, word.copy_line));
+/// `did` is what the other thread did; bytes that a bulk copy wrote belong to no thread.
+void SharedMemory::report_race(const char* does, const char* did, const Stamp& other,
+                               std::size_t index) const {
+  const std::size_t byte = index * kWordBytes;
+  if (other.who >= threads_) {
+    throw Fault(fmt::format(
+        "{} shared byte {} that the bulk copy issued at line {} brought, without waiting for its mbarrier",
+        does, byte, other.line));
+  }
+  throw Fault(fmt::format("{} shared byte {} that thread {} {} at line {}, with no barrier between", does,
+                          byte, other.who, did, other.line));
+}
+
+void SharedMemory::check_free(const Word& word, std::size_t index) {
+  if (word.reserved) {
+    throw Fault(fmt::format("touches shared bytes from {} on, which hold an mbarrier", index * kWordBytes));
+  }
+  if (word.copy_line != 0) {
+    throw Fault(fmt::format("touches shared byte {} while the copy issued at line {} is under way",
+                            index * kWordBytes, word.copy_line));
+  }
+}
+
+void SharedMemory::reserve(const void* bytes, std::size_t size) {
+  const std::size_t first = first_word(bytes, size, size);
+  for (std::size_t i = first; i < first + in_words(size); ++i) words_[i].reserved = true;
 }
 
 void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Stamp& reader,
@@ -75,7 +93,7 @@ void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Sta
   const std::size_t first = first_word(from, bytes, std::bit_ceil(bytes));
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
     Word& word = words_[i];
-    check_no_copy(word, i);
+    check_free(word, i);
     if (word.writer.count == 0) {
       throw Fault(fmt::format("reads shared byte {}, which nobody has written", i * kWordBytes));
     }
@@ -94,7 +112,7 @@ void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Sta
 
 /// Nobody else may still be at the word.
 void SharedMemory::claim(Word& word, std::size_t index, const Stamp& writer, const Clock& now) const {
-  check_no_copy(word, index);
+  check_free(word, index);
   if (word.writer.who != writer.who && !happened_before(word.writer, now)) {
     report_race("writes", "wrote", word.writer, index);
   }

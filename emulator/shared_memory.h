@@ -17,7 +17,7 @@ namespace lutsmith::emulator {
 /// what is wrong is thrown as a Fault.
 class SharedMemory {
  public:
-  explicit SharedMemory(std::size_t bytes);
+  SharedMemory(std::size_t bytes, int threads);
 
   unsigned char* data() { return data_.get(); }
   std::size_t size() const { return size_; }
@@ -27,6 +27,9 @@ class SharedMemory {
 
   void load(void* to, const void* from, std::size_t bytes, const Stamp& reader, const Clock& now);
   void store(void* to, const void* from, std::size_t bytes, const Stamp& writer, const Clock& now);
+
+  /// These bytes hold an mbarrier from now on: no load, store or copy may touch them.
+  void reserve(const void* bytes, std::size_t size);
 
   /// A copy is on its way to these bytes: nobody may touch them until it has arrived. Whoever has read them
   /// must have done an mma since (`products` counts those of every thread): a load may still be under way
@@ -41,11 +44,14 @@ class SharedMemory {
     Stamp writer;
     llvm::SmallVector<Stamp, 2> readers;  ///< since then, the latest of each
     int copy_line = 0;                    ///< where the copy that is on its way was issued; 0: none is
+    bool reserved = false;
   };
 
   /// The words of an access, which lies within the memory and is aligned to `alignment`.
   std::size_t first_word(const void* pointer, std::size_t bytes, std::size_t alignment) const;
-  void check_no_copy(const Word& word, std::size_t index) const;
+  [[noreturn]] void report_race(const char* does, const char* did, const Stamp& other,
+                                std::size_t index) const;
+  static void check_free(const Word& word, std::size_t index);
   void claim(Word& word, std::size_t index, const Stamp& writer, const Clock& now) const;
 
   struct Free {
@@ -53,6 +59,7 @@ class SharedMemory {
   };
 
   std::size_t size_;
+  int threads_;
   std::unique_ptr<unsigned char[], Free> data_;
   std::vector<Word> words_;
 };

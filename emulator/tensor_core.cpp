@@ -1,5 +1,6 @@
 #include "emulator/tensor_core.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -21,6 +22,7 @@ constexpr int kNoExponent = -1000;
 struct Number {
   std::int64_t significand = 0;  ///< signed
   int exponent = kNoExponent;
+  float value = 0;  ///< the same as a float, where it may be infinite or not a number
 };
 
 struct Format {
@@ -51,16 +53,15 @@ std::int64_t scaled(std::int64_t value, int shift) {
 float cut_to_float(std::int64_t value, int exponent) {
   const std::uint64_t magnitude = static_cast<std::uint64_t>(std::abs(value));
   const int excess = static_cast<int>(std::bit_width(magnitude)) - (kSumFraction + 1);
-  if (excess > 0) {
-    value = scaled(scaled(value, -excess), excess);
-  }
+  if (excess > 0) value = scaled(scaled(value, -excess), excess);
   return std::ldexp(static_cast<float>(value), exponent);
 }
 
 struct Matrices {
   Number a[kRows][kDepth];
   Number b[kDepth][kTokens];
-  bool finite = true;
+  bool row_finite[kRows];
+  bool token_finite[kTokens];
 };
 
 /// Element e of register r of a lane, as PTX lays the fragments of mma.m16n8k16 out.
@@ -75,12 +76,15 @@ Place place_in_d(int lane, int c) { return {lane / 4 + c / 2 * 8, lane % 4 * 2 +
 
 Matrices decode(const MmaFragments& fragments, DataType type) {
   const Format format = format_of(type);
-  const std::uint32_t infinity = type == DataType::bf16 ? 0x7f80 : 0x7c00;
   Matrices matrices;
-  const auto number = [&](std::uint32_t word, int e) {
+  std::ranges::fill(matrices.row_finite, true);
+  std::ranges::fill(matrices.token_finite, true);
+  const auto number = [&](std::uint32_t word, int e, bool& finite) {
     const std::uint32_t bits = word >> 16 * e & 0xffff;
-    matrices.finite = matrices.finite && (bits & infinity) != infinity;
-    return decode(bits, 16, format);
+    Number result = decode(bits, 16, format);
+    result.value = from_bits(static_cast<std::uint16_t>(bits), type);
+    finite = finite && std::isfinite(result.value);
+    return result;
   };
   for (int lane = 0; lane < 32; ++lane) {
     const auto& a = fragments.a[static_cast<std::size_t>(lane)];
@@ -88,11 +92,13 @@ Matrices decode(const MmaFragments& fragments, DataType type) {
     for (int e = 0; e < 2; ++e) {
       for (int r = 0; r < 4; ++r) {
         const Place at = place_in_a(lane, r, e);
-        matrices.a[at.row][at.column] = number(a[static_cast<std::size_t>(r)], e);
+        matrices.a[at.row][at.column] =
+            number(a[static_cast<std::size_t>(r)], e, matrices.row_finite[at.row]);
       }
       for (int r = 0; r < 2; ++r) {
         const Place at = place_in_b(lane, r, e);
-        matrices.b[at.row][at.column] = number(b[static_cast<std::size_t>(r)], e);
+        matrices.b[at.row][at.column] =
+            number(b[static_cast<std::size_t>(r)], e, matrices.token_finite[at.column]);
       }
     }
   }
@@ -121,25 +127,9 @@ float add_products(float d, const Matrices& matrices, int row, int token, int fr
   return cut_to_float(total, lowest);
 }
 
-/// Where a value is infinite or not a number: what becomes of it does not depend on the order.
-float add_non_finite(float d, const MmaFragments& fragments, int row, int token, DataType type) {
-  float a[kDepth];
-  float b[kDepth];
-  for (int lane = 0; lane < 32; ++lane) {
-    for (int e = 0; e < 2; ++e) {
-      for (int r = 0; r < 4; ++r) {
-        const Place at = place_in_a(lane, r, e);
-        const std::uint32_t word = fragments.a[static_cast<std::size_t>(lane)][static_cast<std::size_t>(r)];
-        if (at.row == row) a[at.column] = from_bits(static_cast<std::uint16_t>(word >> 16 * e), type);
-      }
-      for (int r = 0; r < 2; ++r) {
-        const Place at = place_in_b(lane, r, e);
-        const std::uint32_t word = fragments.b[static_cast<std::size_t>(lane)][static_cast<std::size_t>(r)];
-        if (at.column == token) b[at.row] = from_bits(static_cast<std::uint16_t>(word >> 16 * e), type);
-      }
-    }
-  }
-  for (int k = 0; k < kDepth; ++k) d += a[k] * b[k];
+/// Where one of them is infinite or not a number, so is the sum, in whatever order they are added.
+float add_non_finite(float d, const Matrices& matrices, int row, int token) {
+  for (int k = 0; k < kDepth; ++k) d += matrices.a[row][k].value * matrices.b[k][token].value;
   return d;
 }
 
@@ -152,8 +142,9 @@ void multiply_accumulate(MmaFragments& fragments, DataType type) {
     for (int c = 0; c < 4; ++c) {
       const Place at = place_in_d(lane, c);
       float& d = fragments.d[static_cast<std::size_t>(lane)][static_cast<std::size_t>(c)];
-      d = matrices.finite && std::isfinite(d) ? add_products(d, matrices, at.row, at.column, fraction)
-                                              : add_non_finite(d, fragments, at.row, at.column, type);
+      const bool finite = matrices.row_finite[at.row] && matrices.token_finite[at.column] && std::isfinite(d);
+      d = finite ? add_products(d, matrices, at.row, at.column, fraction)
+                 : add_non_finite(d, matrices, at.row, at.column);
     }
   }
 }

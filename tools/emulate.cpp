@@ -27,10 +27,10 @@ Result<Emulation> Emulation::start() {
   return Emulation(*std::move(compiler));
 }
 
-Result<const emulator::EmulatedKernel*> Emulation::compiled(const Source& source) {
+Result<const emulator::EmulatedKernel*> Emulation::compiled(const KernelSpec& spec, const Source& source) {
   const auto known = kernels_.find(source.text);
   if (known != kernels_.end()) return &known->second;
-  auto kernel = emulator::EmulatedKernel::compile(compiler_, source);
+  auto kernel = emulator::EmulatedKernel::compile(compiler_, spec, source);
   if (!kernel) return std::unexpected(kernel.error());
   return &kernels_.emplace(source.text, *std::move(kernel)).first->second;
 }
@@ -44,7 +44,7 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const Stored
   const auto source = render(spec, product.schedule);
   if (!source) return std::unexpected(source.error());
   product.kernel_name = source->kernel_name;
-  const auto kernel = compiled(*source);
+  const auto kernel = compiled(spec, *source);
   if (!kernel) return std::unexpected(kernel.error());
   const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
   product.compile_milliseconds = elapsed.count();
@@ -61,8 +61,6 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const Stored
                                       .output = product.values,
                                       .table = layer.table,
                                       .m = spec.m,
-                                      .activation_stride = spec.k,
-                                      .output_stride = spec.n,
                                       .partition = *cut});
   if (!ran) return std::unexpected(ran.error());
   return product;

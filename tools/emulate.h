@@ -34,7 +34,7 @@ class Emulation {
  private:
   explicit Emulation(emulator::HostCompiler compiler) : compiler_(std::move(compiler)) {}
 
-  Result<const emulator::EmulatedKernel*> compiled(const Source& source);
+  Result<const emulator::EmulatedKernel*> compiled(const KernelSpec& spec, const Source& source);
 
   emulator::HostCompiler compiler_;
   std::map<std::string, emulator::EmulatedKernel> kernels_;  ///< by the text of their source

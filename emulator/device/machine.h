@@ -13,9 +13,12 @@ class Machine {
  public:
   /// Line of the emitted source that the running thread is at; set before every call.
   int line = 0;
-  /// What the host compiler fills variables with that the source leaves uninitialised.
+  /// What the host compiler fills variables with that the source leaves uninitialised, where that is nothing
+  /// a right kernel would have in them.
   unsigned int integer_poison = 0;
   unsigned int float_poison = 0;
+  bool has_integer_poison = false;
+  bool has_float_poison = false;
 
   // Threads.
   virtual int thread_index() const = 0;

@@ -28,7 +28,7 @@ inline int min(int a, int b) { return a < b ? a : b; }
 
 namespace lutsmith::emulator {
 
-static Machine* machine_ = nullptr;
+static thread_local Machine* machine_ = nullptr;
 
 inline Machine& machine(int line) {
   machine_->line = line;
@@ -39,13 +39,15 @@ inline Machine& machine(int line) {
 template <class Parameter>
 void run_thread(void (*kernel)(Parameter), Machine& machine, const void* parameter) {
   machine_ = &machine;
-#ifdef __clang__  // -ftrivial-auto-var-init=pattern; its integers, 0xaaaaaaaa, could be two 16-bit floats
-  machine.integer_poison = 0xffffffffu;
+  // -ftrivial-auto-var-init=pattern. Clang's integers, 0xaaaaaaaa, could be two 16-bit floats.
+#ifdef __clang__
   machine.float_poison = 0xffffffffu;
 #else
   machine.integer_poison = 0xfefefefeu;
+  machine.has_integer_poison = true;
   machine.float_poison = 0xfefefefeu;
 #endif
+  machine.has_float_poison = true;
   kernel(*static_cast<const Parameter*>(parameter));
 }
 
@@ -96,7 +98,7 @@ inline unsigned int readable_from_here(int lane) { return static_cast<unsigned i
 inline void look_up_pairs(unsigned int (&a)[4], unsigned int table, unsigned int nibbles,
                           unsigned int lane_offset, LUTSMITH_LINE) {
   for (int i = 0; i < 4; ++i) {
-    const unsigned int address = table + ((nibbles >> 8 * i & 0xffu) << 8 | lane_offset);
+    const unsigned int address = table + ((nibbles >> 8 * i & 0xffu) << 8 | (lane_offset & 0xffu));
     machine(line).load_shared(&a[i], machine(line).shared_pointer(address), 4);
   }
 }

@@ -11,7 +11,7 @@ enum class ErrorCode {
   invalid_argument,    ///< a value the caller gave is outside what is allowed
   not_found,           ///< a file, library, symbol or device is missing
   unsupported,         ///< well-formed, but not on this compiler, driver or GPU
-  compilation_failed,  ///< NVRTC refused the source; `context` holds its log
+  compilation_failed,  ///< a compiler refused the source; `context` holds its log
   corrupt_data,        ///< a file or buffer contradicts its own format
   io_error,            ///< the operating system refused a read or a write
   driver_error,        ///< the CUDA driver returned an error

@@ -73,7 +73,7 @@ void expect_right_at(const KernelSpec& spec, const Schedule& schedule, std::int6
                      const std::vector<int>& partitions) {
   SCOPED_TRACE(describe(spec) + ", " + describe(schedule) + ", " + std::to_string(m) + " tokens");
   const Source source = must(render(spec, schedule));
-  const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), source));
+  const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), spec, source));
   const Problem problem = make_problem(spec, m);
   for (const int count : partitions) {
     SCOPED_TRACE(std::to_string(count) + " partitions");

@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,15 +48,34 @@ std::uint32_t load(Machine& machine, int byte) {
   return value;
 }
 
-/// Every kernel comes through here first, so that no register counts as poisoned.
+/// Every kernel comes through here first: what counts as never written, and the line it is at.
 void begin(Machine& machine, int line) {
   machine.integer_poison = 0xdeadbeef;
   machine.float_poison = 0xdeadbeef;
+  machine.has_integer_poison = true;
+  machine.has_float_poison = true;
   machine.line = line;
 }
 
 constexpr GridShape kWarp{.threads = 32, .shared_bytes = 4096};
 constexpr GridShape kTwoWarps{.threads = 64, .shared_bytes = 4096};
+
+// Shapes.
+
+TEST(EmulatedMachine, ShapeThatNoGridHasIsRefused) {
+  const auto refused = [](const GridShape& shape) {
+    const auto ran =
+        run_grid(shape, {}, BlockOrder::ascending, [](Machine&) { ADD_FAILURE() << "a thread ran"; });
+    if (ran) return std::string("nothing");
+    EXPECT_EQ(ran.error().code, ErrorCode::invalid_argument);
+    return ran.error().message;
+  };
+  EXPECT_THAT(refused({.threads = 33}), HasSubstr("threads"));
+  EXPECT_THAT(refused({.threads = 0}), HasSubstr("threads"));
+  EXPECT_THAT(refused({.threads = -32}), HasSubstr("threads"));
+  EXPECT_THAT(refused({.blocks = 0}), HasSubstr("blocks"));
+  EXPECT_THAT(refused({.shared_bytes = -1}), HasSubstr("shared_bytes"));
+}
 
 // Threads and warps.
 
@@ -142,7 +164,7 @@ TEST(EmulatedMachine, BarrierThatOneThreadNeverReachesIsADeadlockWithEveryPlace)
                          if (machine.thread_index() != 5) machine.block_barrier();
                        }),
               AllOf(HasSubstr("deadlock"), HasSubstr("63 threads from 0 on at line 33"),
-                    HasSubstr("1 threads have ended")));
+                    HasSubstr("1 thread has ended")));
 }
 
 TEST(EmulatedMachine, ThreadsAtDifferentBarriersAreReported) {
@@ -223,7 +245,11 @@ TEST_P(EmulatedRace, IsReportedUnlessABarrierStandsBetween) {
       if (barrier == 2) machine.block_barrier();
       if (thread == 60) touch(machine, race.second_writes);  // of another warp
     });
-    EXPECT_EQ(!fault.empty(), race.race && barrier != 2) << "barrier " << barrier << ": " << fault;
+    if (race.race && barrier != 2) {
+      EXPECT_THAT(fault, HasSubstr("with no barrier between")) << "barrier " << barrier;
+    } else {
+      EXPECT_EQ(fault, "") << "barrier " << barrier;
+    }
   }
 }
 
@@ -261,6 +287,12 @@ TEST(EmulatedMachine, RegisterThatNothingWasWrittenToIsReported) {
                        [](Machine& machine) {
                          begin(machine, 1);
                          store(machine, 0, machine.integer_poison);
+                       }),
+              HasSubstr("a register that nothing was written to"));
+  EXPECT_THAT(fault_of(kWarp,
+                       [](Machine& machine) {
+                         begin(machine, 1);
+                         machine.from_float(std::bit_cast<float>(machine.float_poison), false);
                        }),
               HasSubstr("a register that nothing was written to"));
 }
@@ -317,9 +349,22 @@ TEST(EmulatedMachine, OutputWrittenTwiceIsReported) {
               HasSubstr("writes element 0 of the output a second time"));
 }
 
+TEST(EmulatedMachine, OutputFromARegisterThatNothingWasWrittenToIsReported) {
+  Memory memory;
+  EXPECT_THAT(fault_of(
+                  kWarp,
+                  [&](Machine& machine) {
+                    begin(machine, 1);
+                    const auto poison = static_cast<std::uint16_t>(machine.integer_poison & 0xffff);
+                    machine.store_global(Region::output, memory.output, &poison, 2);
+                  },
+                  memory.regions()),
+              HasSubstr("a register that nothing was written to"));
+}
+
 /// Every block leaves a partial sum; the last to arrive reads those of all.
-Kernel fix_up(Memory& memory, bool barrier_before, bool barrier_after, bool reset) {
-  return [&memory, barrier_before, barrier_after, reset](Machine& machine) {
+Kernel fix_up(Memory& memory, bool barrier_before, bool reset) {
+  return [&memory, barrier_before, reset](Machine& machine) {
     begin(machine, 1);
     const int block = machine.block_index();
     const float sum = static_cast<float>(block + 1);
@@ -335,10 +380,7 @@ Kernel fix_up(Memory& memory, bool barrier_before, bool barrier_after, bool rese
       if (last && reset) machine.store_global(Region::arrivals, memory.arrivals, &zero, 4);
     }
     machine.line = 3;
-    // The flag may be read behind another kind of barrier that says nothing of other blocks; here the
-    // block's.
-    if (barrier_after) machine.block_barrier();
-    if (!barrier_after && machine.thread_index() != 0) return;
+    machine.block_barrier();
     if (load(machine, 0) == 0) return;
     float read = 0;
     for (int i = 0; i < 3; ++i) {
@@ -352,17 +394,34 @@ TEST(EmulatedMachine, PartialSumsAreSeenThroughBarrierArrivalBarrier) {
   constexpr GridShape kThreeBlocks{.blocks = 3, .threads = 64, .shared_bytes = 64};
   for (const BlockOrder order : {BlockOrder::ascending, BlockOrder::descending, BlockOrder::interleaved}) {
     Memory memory;
-    EXPECT_EQ(fault_of(kThreeBlocks, fix_up(memory, true, true, true), memory.regions(), order), "");
-    EXPECT_THAT(fault_of(kThreeBlocks, fix_up(memory, false, true, true), memory.regions(), order),
+    EXPECT_EQ(fault_of(kThreeBlocks, fix_up(memory, true, true), memory.regions(), order), "");
+    EXPECT_THAT(fault_of(kThreeBlocks, fix_up(memory, false, true), memory.regions(), order),
                 HasSubstr("with nothing that orders the two"));
   }
 }
 
 TEST(EmulatedMachine, CounterThatIsNotSetBackIsReported) {
   Memory memory;
-  EXPECT_THAT(fault_of({.blocks = 3, .threads = 64, .shared_bytes = 64}, fix_up(memory, true, true, false),
+  EXPECT_THAT(fault_of({.blocks = 3, .threads = 64, .shared_bytes = 64}, fix_up(memory, true, false),
                        memory.regions()),
               HasSubstr("leaves arrival counter 0 at 3"));
+}
+
+TEST(EmulatedMachine, PartialSumThatTwoBlocksWriteIsReported) {
+  for (const BlockOrder order : {BlockOrder::ascending, BlockOrder::interleaved}) {
+    Memory memory;
+    EXPECT_THAT(fault_of(
+                    {.blocks = 2, .threads = 32},
+                    [&](Machine& machine) {
+                      begin(machine, 6);
+                      const float sum = 1;
+                      if (machine.thread_index() != 2) return;
+                      machine.store_global(Region::partial_sums, memory.partial_sums + 3, &sum, 4);
+                    },
+                    memory.regions(), order),
+                HasSubstr("writes partial sum 3 that thread 2 of block 0 wrote at line 6, with nothing that "
+                          "orders the two"));
+  }
 }
 
 TEST(EmulatedMachine, PartialSumNobodyWroteIsReported) {
@@ -399,6 +458,33 @@ TEST(EmulatedMachine, DependentLaunchTouchesOnlyWeightsBeforeItWaits) {
   EXPECT_EQ(run(Region::activations, true, true), "");
   EXPECT_EQ(run(Region::activations, false, false), "");
   EXPECT_THAT(run(Region::activations, true, false), HasSubstr("before it has waited for the launch before"));
+}
+
+TEST(EmulatedMachine, DependentLaunchWritesNothingBeforeItWaits) {
+  const auto run = [](bool counts, bool waits) {
+    Memory memory;
+    return fault_of(
+        {.threads = 32, .dependent_launch = true},
+        [&](Machine& machine) {
+          begin(machine, 1);
+          if (machine.thread_index() != 0) return;
+          if (waits) machine.wait_for_dependency();
+          if (counts) {
+            machine.count_arrival(memory.arrivals);
+            const std::uint32_t zero = 0;
+            machine.store_global(Region::arrivals, memory.arrivals, &zero, 4);
+          } else {
+            const std::uint16_t one = 1;
+            machine.store_global(Region::output, memory.output, &one, 2);
+          }
+        },
+        memory.regions());
+  };
+  EXPECT_EQ(run(true, true), "");
+  EXPECT_EQ(run(false, true), "");
+  EXPECT_THAT(run(true, false), HasSubstr("counts its arrival before it has waited for the launch before"));
+  EXPECT_THAT(run(false, false),
+              HasSubstr("writes what the launch before may use before it has waited for the launch before"));
 }
 
 // Copies to shared memory.
@@ -448,6 +534,12 @@ TEST(EmulatedMachine, ThreadThatEndsWithCopiesUnderWayIsReported) {
 }
 
 constexpr int kBarrierByte = 1024;
+constexpr const char* kWaitedBefore =
+    "waits for a phase of an mbarrier that was complete at its last wait, or before the first";
+
+unsigned long long* mbarrier_of(Machine& machine) {
+  return reinterpret_cast<unsigned long long*>(machine.dynamic_shared() + kBarrierByte);
+}
 
 struct BulkCopyUse {
   bool fence = true;
@@ -466,7 +558,7 @@ std::string bulk_copy_fault(const BulkCopyUse& use) {
       kWarp,
       [&](Machine& machine) {
         begin(machine, 1);
-        auto* const barrier = reinterpret_cast<unsigned long long*>(machine.dynamic_shared() + kBarrierByte);
+        auto* const barrier = mbarrier_of(machine);
         if (machine.thread_index() == 0) {
           machine.initialize_barrier(barrier);
           if (use.fence) machine.fence_barrier_initialization();
@@ -491,10 +583,10 @@ TEST(EmulatedMachine, BulkCopyReadWithoutWaitingIsReported) {
   EXPECT_THAT(bulk_copy_fault({.waits = 0}), HasSubstr("while the copy issued at line 1 is under way"));
 }
 TEST(EmulatedMachine, WrongParityIsReported) {
-  EXPECT_THAT(bulk_copy_fault({.parity = 1}), HasSubstr("that it has waited for before"));
+  EXPECT_THAT(bulk_copy_fault({.parity = 1}), HasSubstr(kWaitedBefore));
 }
 TEST(EmulatedMachine, PhaseWaitedForTwiceIsReported) {
-  EXPECT_THAT(bulk_copy_fault({.waits = 2}), HasSubstr("that it has waited for before"));
+  EXPECT_THAT(bulk_copy_fault({.waits = 2}), HasSubstr(kWaitedBefore));
 }
 TEST(EmulatedMachine, PhaseThatGetsTooFewBytesIsADeadlock) {
   EXPECT_THAT(bulk_copy_fault({.expected = 64}),
@@ -515,6 +607,92 @@ TEST(EmulatedMachine, MbarrierOthersCannotKnowOfIsReported) {
               HasSubstr("initialised at line 1, with no barrier between"));
 }
 
+TEST(EmulatedMachine, MbarrierInitialisedTwiceIsReported) {
+  EXPECT_THAT(fault_of(kWarp,
+                       [](Machine& machine) {
+                         begin(machine, 1);
+                         machine.initialize_barrier(mbarrier_of(machine));
+                         machine.initialize_barrier(mbarrier_of(machine));
+                       }),
+              HasSubstr("initialises an mbarrier a second time"));
+}
+
+TEST(EmulatedMachine, MbarrierNobodyInitialisedIsReported) {
+  EXPECT_THAT(fault_of(kWarp,
+                       [](Machine& machine) {
+                         begin(machine, 1);
+                         machine.arrive_expecting(mbarrier_of(machine), 16);
+                       }),
+              HasSubstr("uses an mbarrier that nobody has initialised"));
+}
+
+TEST(EmulatedMachine, StoreOverAnMbarrierIsReported) {
+  const auto at = [](int byte) {
+    return fault_of(kWarp, [byte](Machine& machine) {
+      begin(machine, 1);
+      if (machine.thread_index() != 0) return;
+      machine.initialize_barrier(mbarrier_of(machine));
+      store(machine, kBarrierByte + byte, 1);
+    });
+  };
+  EXPECT_THAT(at(0), HasSubstr("which hold an mbarrier"));
+  EXPECT_THAT(at(4), HasSubstr("which hold an mbarrier"));
+  EXPECT_EQ(at(-4), "");
+  EXPECT_EQ(at(8), "");
+}
+
+TEST(EmulatedMachine, BlockThatEndsWithABulkCopyUnderWayIsReported) {
+  Memory memory;
+  EXPECT_THAT(fault_of(
+                  kWarp,
+                  [&](Machine& machine) {
+                    begin(machine, 1);
+                    if (machine.thread_index() != 0) return;
+                    auto* const barrier = mbarrier_of(machine);
+                    machine.initialize_barrier(barrier);
+                    machine.fence_barrier_initialization();
+                    machine.arrive_expecting(barrier, 16);
+                    machine.line = 12;
+                    machine.copy_bulk(machine.dynamic_shared(), memory.weights, 16, barrier);
+                  },
+                  memory.regions()),
+              HasSubstr("block 0 ends while the bulk copy issued at line 12 is under way"));
+}
+
+// Lane 0 waits for the bytes, and all meet behind its wait: at a vote, which orders nothing, or at a barrier.
+TEST(EmulatedMachine, BulkCopyReadByAThreadThatNobodyToldOfItsArrivalIsReported) {
+  Memory memory;
+  memory.weights[0] = std::byte{5};
+  const auto run = [&](bool barrier_behind) {
+    return fault_of(
+        kWarp,
+        [&](Machine& machine) {
+          begin(machine, 1);
+          auto* const barrier = mbarrier_of(machine);
+          if (machine.thread_index() == 0) {
+            machine.initialize_barrier(barrier);
+            machine.fence_barrier_initialization();
+            machine.arrive_expecting(barrier, 16);
+            machine.copy_bulk(machine.dynamic_shared(), memory.weights, 16, barrier);
+          }
+          machine.warp_barrier();
+          machine.line = 2;
+          if (machine.thread_index() == 0) machine.wait_barrier(barrier, 0);
+          machine.line = 3;
+          if (barrier_behind) {
+            machine.warp_barrier();
+          } else {
+            machine.ballot(true);
+          }
+          EXPECT_EQ(load(machine, 0), 5U);
+        },
+        memory.regions());
+  };
+  EXPECT_EQ(run(true), "");
+  EXPECT_THAT(run(false),
+              HasSubstr("that the bulk copy issued at line 1 brought, without waiting for its mbarrier"));
+}
+
 TEST(EmulatedMachine, BulkCopyOverAStageThatOthersStillReadOrUseIsReported) {
   Memory memory;
   const auto refill = [&](bool used, bool barrier) {
@@ -522,8 +700,7 @@ TEST(EmulatedMachine, BulkCopyOverAStageThatOthersStillReadOrUseIsReported) {
         kWarp,
         [&](Machine& machine) {
           begin(machine, 1);
-          auto* const mbarrier =
-              reinterpret_cast<unsigned long long*>(machine.dynamic_shared() + kBarrierByte);
+          auto* const mbarrier = mbarrier_of(machine);
           const auto fill = [&] {
             if (machine.thread_index() != 0) return;
             machine.arrive_expecting(mbarrier, 16);

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
 #include <random>
 #include <regex>
 #include <span>
@@ -105,7 +108,12 @@ TEST_F(EmulatorOnGpu, TensorCoreAddsAsTheEmulatorDoes) {
     std::size_t different = 0;
     for (std::size_t i = 0; i < cases.size(); ++i) {
       for (std::size_t lane = 0; lane < 32; ++lane) {
-        for (std::size_t c = 0; c < 4; ++c) different += cases[i].d[lane][c] != expected[i].d[lane][c];
+        for (std::size_t c = 0; c < 4; ++c) {
+          if (std::bit_cast<std::uint32_t>(cases[i].d[lane][c]) !=
+              std::bit_cast<std::uint32_t>(expected[i].d[lane][c])) {
+            ++different;
+          }
+        }
       }
     }
     EXPECT_EQ(different, 0U) << "of " << cases.size() * 128 << " sums, " << to_string(type);
@@ -113,10 +121,8 @@ TEST_F(EmulatorOnGpu, TensorCoreAddsAsTheEmulatorDoes) {
 }
 
 /// Y by the emulator, of exactly what `run` launches on the GPU.
-std::vector<std::uint16_t> emulate(const KernelRequest& request, const Problem& problem, int partitions) {
-  static const emulator::HostCompiler compiler = must(emulator::HostCompiler::find());
-  const Source source = must(render(request.spec, *request.schedule));
-  const auto kernel = must(emulator::EmulatedKernel::compile(compiler, source));
+std::vector<std::uint16_t> emulate(const emulator::EmulatedKernel& kernel, const LaunchRecipe& recipe,
+                                   const Problem& problem, int partitions) {
   std::vector<std::uint16_t> result(static_cast<std::size_t>(problem.m * problem.n()), 0xffff);
   must(kernel.launch(
       {.weights = problem.packed,
@@ -126,14 +132,14 @@ std::vector<std::uint16_t> emulate(const KernelRequest& request, const Problem& 
        .m = problem.m,
        .activation_stride = problem.k(),
        .output_stride = problem.n(),
-       .partition = must(partition(source.launch, problem.m, machine()->facts.multiprocessors, partitions)),
+       .partition = must(partition(recipe, problem.m, machine()->facts.multiprocessors, partitions)),
        .order = emulator::BlockOrder::interleaved}));
   return result;
 }
 
 TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
-  if (const auto compiler = emulator::HostCompiler::find(); !compiler)
-    GTEST_SKIP() << compiler.error().message;
+  const auto compiler = emulator::HostCompiler::find();
+  if (!compiler) GTEST_SKIP() << compiler.error().message;
   std::vector<KernelRequest> requests;
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (const int bits : {2, 3, 4}) {
@@ -156,10 +162,13 @@ TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
   precompile(requests);
   for (const KernelRequest& request : requests) {
     SCOPED_TRACE(describe(request));
+    const Source source = must(render(request.spec, *request.schedule));
+    const auto emulated = must(emulator::EmulatedKernel::compile(*compiler, request.spec, source));
     const Problem problem = make_problem(request.spec, 3);
     for (const int partitions : {1, 4, 7}) {
       Multiplication multiplication(problem, {.partitions = partitions});
-      EXPECT_EQ(multiplication.run(get_kernel(request)), emulate(request, problem, partitions))
+      EXPECT_EQ(multiplication.run(get_kernel(request)),
+                emulate(emulated, source.launch, problem, partitions))
           << partitions << " partitions";
     }
   }
