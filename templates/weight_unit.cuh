@@ -37,6 +37,7 @@ struct WeightUnit {
         to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
       }
       if constexpr (kHalfVector) {
+        // `from` stands lane * 16 bytes on; these vectors are half as long.
         const uint2 words = From::load_8(from + kVectors * layout::kLanes * 16 - lane * 8);
         codes[record][kWords - 2] = words.x, codes[record][kWords - 1] = words.y;
       }

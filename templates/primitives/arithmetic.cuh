@@ -4,7 +4,7 @@
 
 // 16-bit floats and the tensor-core product.
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

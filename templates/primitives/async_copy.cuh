@@ -5,7 +5,7 @@
 // Copies from global to shared memory that a thread issues and waits for in groups (cp.async, every
 // target).
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

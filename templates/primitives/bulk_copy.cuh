@@ -5,7 +5,7 @@
 // Bulk copies from global to shared memory: one thread issues, an mbarrier counts the bytes (sm_90 and
 // later).
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

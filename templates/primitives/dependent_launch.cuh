@@ -3,7 +3,7 @@
 // Programmatic dependent launch (sm_90 and later): the next launch of the stream may start while this
 // one runs, and fetch what no launch writes: its weights.
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

@@ -2,7 +2,7 @@
 
 // Global memory, and the order of what blocks write to it.
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

@@ -2,7 +2,7 @@
 
 // Look-up in the table of pairs.
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

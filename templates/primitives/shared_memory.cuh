@@ -2,7 +2,7 @@
 
 // Shared memory. All of a kernel's accesses go through here.
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

@@ -2,7 +2,7 @@
 
 // Who a thread is, and waiting for others.
 
-#ifndef LUTSMITH_EMULATOR
+#ifndef LUTSMITH_EMULATOR  // which brings its own
 
 namespace lutsmith::device {
 

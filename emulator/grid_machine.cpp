@@ -1,0 +1,256 @@
+#include "emulator/grid_machine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "emulator/fault.h"
+#include "emulator/tensor_core.h"
+#include "lutsmith/quantization.h"
+
+namespace lutsmith::emulator {
+namespace {
+
+constexpr const char* kUnwritten = "uses a register that nothing was written to";
+
+DataType type_of(bool bf16) { return bf16 ? DataType::bf16 : DataType::fp16; }
+
+}  // namespace
+
+float Grid::to_float(unsigned short bits, bool bf16) const {
+  check_integers(&bits, sizeof(bits));
+  return from_bits(bits, type_of(bf16));
+}
+
+unsigned short Grid::from_float(float value, bool bf16) const {
+  check_floats(&value, 1);
+  return to_bits(value, type_of(bf16));
+}
+
+void Grid::meet(Meeting& meeting, std::size_t expected, const char* what) {
+  if (meeting.arrived.empty()) meeting.line = line;
+  if (meeting.line != line) {
+    throw Fault(fmt::format("is at another of {} than the threads that wait at line {}", what, meeting.line));
+  }
+  meeting.arrived.push_back(&self());
+  if (meeting.arrived.size() < expected) return wait(what);
+  const std::vector<Thread*> arrived = std::exchange(meeting.arrived, {});
+  Block::join(arrived);
+  for (Thread* const thread : arrived) {
+    if (thread != &self()) block().make_ready(*thread);
+  }
+}
+
+/// Lanes bring `words`; once all have, `combine` turns what all brought into what each gets.
+template <class Combine>
+void Grid::collect(const char* name, std::span<std::uint32_t> words, Combine combine) {
+  Collective& collective = warp().collective;
+  if (collective.arrived.empty()) {
+    collective.name = name;
+    collective.line = line;
+  }
+  if (collective.line != line || collective.name != name) {
+    throw Fault(fmt::format("is at {} while lanes of its warp are at {} of line {}", name, collective.name,
+                            collective.line));
+  }
+  auto& mine = collective.words[static_cast<std::size_t>(lane())];
+  std::ranges::copy(words, mine.begin());
+  collective.arrived.push_back(&self());
+  if (collective.arrived.size() < kLanes) {
+    wait(name);
+  } else {
+    combine(collective.words);
+    for (Thread* const thread : std::exchange(collective.arrived, {})) {
+      if (thread != &self()) block().make_ready(*thread);
+    }
+  }
+  std::copy_n(mine.begin(), words.size(), words.begin());
+}
+
+unsigned int Grid::ballot(bool predicate) {
+  std::uint32_t word = predicate ? 1 : 0;
+  collect("a vote", std::span(&word, 1), [](auto& words) {
+    std::uint32_t votes = 0;
+    for (int i = 0; i < kLanes; ++i) votes |= words[static_cast<std::size_t>(i)][0] << i;
+    for (auto& mine : words) mine[0] = votes;
+  });
+  return word;
+}
+
+unsigned int Grid::shuffle(unsigned int value, int from_lane) {
+  std::uint32_t words[2] = {value, static_cast<std::uint32_t>(from_lane) % kLanes};
+  collect("a shuffle", words, [](auto& all) {
+    std::array<std::uint32_t, kLanes> values;
+    for (std::size_t i = 0; i < kLanes; ++i) values[i] = all[all[i][1]][0];
+    for (std::size_t i = 0; i < kLanes; ++i) all[i][0] = values[i];
+  });
+  return words[0];
+}
+
+void Grid::load_matrices(unsigned int (&to)[4], const void* row) {
+  // Lane l reads its row (8 elements of 16 bits) and gives each word of it to the lane that PTX names.
+  std::uint32_t words[4];
+  load_shared(words, row, sizeof(words));
+  collect("ldmatrix", words, [](auto& all) {
+    const auto rows = all;
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      for (std::size_t matrix = 0; matrix < 4; ++matrix) all[i][matrix] = rows[matrix * 8 + i / 4][i % 4];
+    }
+  });
+  std::ranges::copy(words, to);
+}
+
+void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
+                               bool bf16) {
+  std::uint32_t words[10];
+  std::ranges::copy(a, words);
+  words[4] = b0;
+  words[5] = b1;
+  for (std::size_t c = 0; c < 4; ++c) words[6 + c] = std::bit_cast<std::uint32_t>(d[c]);
+  check_integers(words, 6 * sizeof(std::uint32_t));
+  check_floats(d, 4);
+  collect("mma", words, [&](auto& all) {
+    MmaFragments fragments;
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      std::copy_n(all[i].begin(), 4, fragments.a[i].begin());
+      std::copy_n(all[i].begin() + 4, 2, fragments.b[i].begin());
+      for (std::size_t c = 0; c < 4; ++c) fragments.d[i][c] = std::bit_cast<float>(all[i][6 + c]);
+    }
+    emulator::multiply_accumulate(fragments, type_of(bf16));
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      for (std::size_t c = 0; c < 4; ++c) all[i][6 + c] = std::bit_cast<std::uint32_t>(fragments.d[i][c]);
+    }
+  });
+  for (std::size_t c = 0; c < 4; ++c) d[c] = std::bit_cast<float>(words[6 + c]);
+  ++products();
+}
+
+/// Values that the host compiler put into variables nobody initialised: of 32 bits, and a last one of 16.
+void Grid::check_integers(const void* values, std::size_t bytes) const {
+  if (!has_integer_poison) return;
+  for (std::size_t i = 0; i < bytes; i += sizeof(std::uint32_t)) {
+    const std::size_t size = std::min(sizeof(std::uint32_t), bytes - i);
+    if (std::memcmp(static_cast<const char*>(values) + i, &integer_poison, size) == 0) {
+      throw Fault(kUnwritten);
+    }
+  }
+}
+
+void Grid::check_floats(const float* values, std::size_t count) const {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (has_float_poison && std::bit_cast<std::uint32_t>(values[i]) == float_poison) throw Fault(kUnwritten);
+  }
+}
+
+void Grid::check_dependency(const char* what) const {
+  if (!self().dependency_met) {
+    throw Fault(fmt::format("{} before it has waited for the launch before", what));
+  }
+}
+
+void Grid::load_global(Region region, void* to, const void* from, int bytes) {
+  if (region != Region::weights) check_dependency("reads what the launch before may write");
+  global_.load(region, to, from, static_cast<std::size_t>(bytes), actor());
+}
+
+void Grid::store_global(Region region, void* to, const void* from, int bytes) {
+  check_dependency("writes what the launch before may use");
+  check_integers(from, static_cast<std::size_t>(bytes));
+  global_.store(region, to, from, static_cast<std::size_t>(bytes), actor());
+}
+
+unsigned int Grid::count_arrival(unsigned int* counter) {
+  check_dependency("counts its arrival");
+  const std::uint32_t before = global_.count_arrival(counter, actor(), self().foreign);
+  self().release();
+  return before;
+}
+
+void Grid::copy_async(void* to, const void* from, int bytes) {
+  global_.check_copy(from, static_cast<std::size_t>(bytes));
+  block().shared.begin_copy(to, static_cast<std::size_t>(bytes), stamp(), self().clock, block().products);
+  self().open_copies.push_back({to, from, static_cast<std::size_t>(bytes)});
+}
+
+void Grid::commit_copies() { self().committed_copies.push_back(std::exchange(self().open_copies, {})); }
+
+void Grid::wait_copies(int pending) {
+  while (self().committed_copies.size() > static_cast<std::size_t>(pending)) {
+    deliver(self().committed_copies.front());
+    self().committed_copies.pop_front();
+  }
+}
+
+void Grid::deliver(const std::vector<Copy>& copies) {
+  for (const Copy& copy : copies) block().shared.end_copy(copy.to, copy.from, copy.bytes, stamp());
+}
+
+void Grid::initialize_barrier(unsigned long long* barrier) {
+  auto& barriers = block().mbarriers;
+  const auto [made, added] = barriers.try_emplace(barrier);
+  if (!added) throw Fault("initialises an mbarrier a second time");
+  if (barriers.size() > kMostMbarriers) {
+    throw Fault(fmt::format("uses more than {} mbarriers, which is all the emulator has", kMostMbarriers));
+  }
+  const unsigned long long zero = 0;
+  block().shared.store(barrier, &zero, sizeof(zero), stamp(), self().clock);
+  block().shared.reserve(barrier, sizeof(*barrier));
+  made->second.initialized = stamp();
+  made->second.component = static_cast<int>(block().threads.size() + barriers.size() - 1);
+  made->second.gathered.resize(self().clock.size());
+}
+
+void Grid::fence_barrier_initialization() {
+  for (auto& [address, barrier] : block().mbarriers) {
+    if (barrier.initialized.who == self().index) barrier.fenced = true;
+  }
+}
+
+Mbarrier& Grid::known_barrier(const unsigned long long* barrier) {
+  const auto found = block().mbarriers.find(barrier);
+  if (found == block().mbarriers.end()) throw Fault("uses an mbarrier that nobody has initialised");
+  const Stamp& initialized = found->second.initialized;
+  if (initialized.who != self().index && !happened_before(initialized, self().clock)) {
+    throw Fault(fmt::format("uses an mbarrier that thread {} initialised at line {}, with no barrier between",
+                            initialized.who, initialized.line));
+  }
+  return found->second;
+}
+
+void Grid::arrive_expecting(unsigned long long* barrier, unsigned int bytes) {
+  Mbarrier& target = known_barrier(barrier);
+  if (target.arrivals_left == 0) throw Fault("arrives at an mbarrier more often than a phase expects");
+  learn(target.gathered, self().clock);
+  self().release();
+  --target.arrivals_left;
+  target.bytes_left += bytes;
+  block().settle(target);
+}
+
+void Grid::copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) {
+  Mbarrier& target = known_barrier(barrier);
+  if (!target.fenced) throw Fault("gives an mbarrier to a bulk copy before the fence of its initialisation");
+  if (bytes % 16 != 0 || bytes == 0) {
+    throw Fault(fmt::format("copies {} bytes in bulk, which is no multiple of 16", bytes));
+  }
+  global_.check_copy(from, bytes);
+  block().shared.begin_copy(to, bytes, stamp(), self().clock, block().products);
+  block().bulk_copies.push_back({{to, from, bytes}, &target, line});
+}
+
+void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
+  Mbarrier& target = known_barrier(barrier);
+  if (target.phase % 2 == parity) {  // that phase is under way
+    target.waiting.push_back(&self());
+    return wait("the bytes of an mbarrier");
+  }
+  if (self().phases_waited[&target] == target.phase) {
+    throw Fault("waits for a phase of an mbarrier that was complete at its last wait, or before the first");
+  }
+  self().learn_phase(target);
+}
+
+}  // namespace lutsmith::emulator
