@@ -11,6 +11,11 @@ target_compile_features(lutsmith_include INTERFACE cxx_std_23)
 add_library(lutsmith_warnings INTERFACE)
 target_compile_options(lutsmith_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
   -Wsign-conversion -Wnon-virtual-dtor -Wold-style-cast -Wimplicit-fallthrough)
+# g++ 12 sees uninitialised values inside <regex> and <functional> when a sanitizer is on. (Not elsewhere:
+# clang-tidy, which reads the commands of the release build, does not know the warning.)
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+  target_compile_options(lutsmith_warnings INTERFACE -Wno-maybe-uninitialized)
+endif()
 option(LUTSMITH_WERROR "Treat warnings as errors" OFF)
 if(LUTSMITH_WERROR)
   target_compile_options(lutsmith_warnings INTERFACE -Werror)
