@@ -20,16 +20,26 @@ enum class LookupState {
   newer,    ///< written by a newer version: as good as a miss, but not to be overwritten
 };
 
+/// Where an entry was found.
+enum class Tier {
+  local,   ///< memory or the user's own directory
+  system,  ///< a directory that is only read
+  remote,  ///< a server
+};
+
 struct Lookup {
   LookupState state = LookupState::miss;
-  Entry entry;       ///< of a hit
-  std::string note;  ///< what was wrong, where `state` is damaged or newer
+  Entry entry;              ///< of a hit
+  std::string note;         ///< what was wrong, where `state` is damaged or newer
+  Tier tier = Tier::local;  ///< of a hit
+  std::uint64_t bytes = 0;  ///< of a hit, as stored
 };
 
 /// One entry as `scan` meets it.
 struct StoredEntry {
   Key key;
   std::uint64_t bytes = 0;
+  std::chrono::system_clock::time_point last_used = {};
 };
 
 /// Held by the one process that makes an entry; given up when destroyed.
@@ -59,6 +69,9 @@ class Store {
   /// Visits entries in no order until `visit` returns false; does not open them. What is no entry is
   /// passed over.
   virtual Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) = 0;
+
+  /// Waits until everything that was put has arrived or failed, but no longer than `longest`. Whether it has.
+  virtual bool flush(std::chrono::milliseconds /*longest*/) { return true; }
 
   /// Asks to be the only one on this host that makes the entry of `key`, and waits while another is, but no
   /// longer than `longest`. Null where that was too long, or where there are no locks: they spare work, and

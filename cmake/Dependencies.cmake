@@ -14,3 +14,14 @@ find_package(CLI11 REQUIRED)
 find_package(Threads REQUIRED)
 set(Boost_USE_STATIC_LIBS ON)
 find_package(Boost 1.74 REQUIRED COMPONENTS context)
+
+# Static, as the programs need nothing but the C and C++ runtime.
+find_library(ZSTD_ARCHIVE NAMES libzstd.a REQUIRED)
+find_path(ZSTD_INCLUDE_DIR NAMES zstd.h REQUIRED)
+add_library(lutsmith_zstd INTERFACE)
+target_include_directories(lutsmith_zstd SYSTEM INTERFACE ${ZSTD_INCLUDE_DIR})
+target_link_libraries(lutsmith_zstd INTERFACE ${ZSTD_ARCHIVE})
+
+# Opened at run time; here only their headers are needed.
+find_path(CURL_INCLUDE_DIR NAMES curl/curl.h REQUIRED)
+find_path(OPENSSL_INCLUDE_DIR NAMES openssl/evp.h REQUIRED)
