@@ -1,15 +1,16 @@
 #include "cache/disk_store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
-#include <string_view>
 #include <system_error>
 
+#include "cache/disk_pruning.h"
 #include "cache/key_lock.h"
 
 namespace lutsmith::cache {
@@ -17,101 +18,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kLayoutFolder = "v1";
-constexpr std::string_view kExtension = ".lutk";
-constexpr mode_t kPrivate = 0700;
-constexpr mode_t kWritableByOthers = S_IWGRP | S_IWOTH;
+// Entries are put in order by when they were last used; to the hour is enough, and spares a write per use.
+constexpr std::chrono::hours kStampPrecision{1};
 
-/// Whether a missing directory is to be made.
-enum class Missing { keep, create };
-
-std::string file_name(const Key& key) { return key.hex() + std::string(kExtension); }
-std::string shard_name(const Key& key) { return key.hex().substr(0, 2); }
-
-Error refused(const fs::path& root, std::string_view reason) {
-  return Error{
-      ErrorCode::io_error,
-      fmt::format("the cache directory {} {}; name another in LUTSMITH_CACHE_DIR", root.native(), reason),
-      ""};
-}
-
-// Who can write to the cache can make other programs run his kernels, so it must be the user's own or
-// root's. Being readable does no harm.
-Result<void> check_private(const Descriptor& directory, const fs::path& root) {
-  struct stat status{};
-  if (fstat(directory.number(), &status) != 0) return std::unexpected(system_error(errno, "inspect", root));
-  // Root's is as good: a cache warmed in an image build, that the program may only read.
-  if (status.st_uid != geteuid() && status.st_uid != 0) {
-    return std::unexpected(
-        refused(root, fmt::format("belongs to user {}, not to {}", status.st_uid, geteuid())));
-  }
-  if ((status.st_mode & kWritableByOthers) != 0) {
-    return std::unexpected(refused(
-        root, fmt::format("can be written by other users (mode {:o}): make it private by chmod 700, or",
-                          status.st_mode & 07777U)));
-  }
-  return {};
-}
-
-Result<void> make_directories(const fs::path& path) {
-  fs::path made;
-  for (const fs::path& part : path) {
-    made /= part;
-    if (mkdir(made.c_str(), kPrivate) == 0 || errno == EEXIST) continue;
-    const int reason = errno;
-    struct stat status{};
-    // On a read-only file system what exists already may answer EROFS or EACCES.
-    if (stat(made.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) continue;
-    return std::unexpected(system_error(reason, "create the cache directory", made));
-  }
-  return {};
-}
-
-/// An invalid descriptor where the root is missing and is to be kept so.
-Result<Descriptor> open_root(const fs::path& root, Missing missing) {
-  constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  Descriptor directory(::open(root.c_str(), kFlags));
-  if (!directory.valid() && errno == ENOENT) {
-    if (missing == Missing::keep) return Descriptor();
-    if (Result<void> created = make_directories(root); !created) return std::unexpected(created.error());
-    directory = Descriptor(::open(root.c_str(), kFlags));
-  }
-  if (!directory.valid()) {
-    const int reason = errno;
-    std::error_code ignored;
-    if (fs::is_symlink(root, ignored)) return std::unexpected(refused(root, "is a symbolic link"));
-    return std::unexpected(system_error(reason, "open the cache directory", root));
-  }
-  if (Result<void> safe = check_private(directory, root); !safe) return std::unexpected(safe.error());
-  return directory;
-}
-
-/// A folder in an open one; invalid where it is missing and is to be kept so.
-Result<Descriptor> open_folder(const Descriptor& parent, const char* name, const fs::path& path,
-                               Missing missing) {
-  if (missing == Missing::create && mkdirat(parent.number(), name, kPrivate) != 0 && errno != EEXIST) {
-    return std::unexpected(system_error(errno, "create", path));
-  }
-  Descriptor folder(openat(parent.number(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!folder.valid() && (errno != ENOENT || missing == Missing::create)) {
-    return std::unexpected(system_error(errno, "open", path));
-  }
-  return folder;
-}
-
-/// The folder a key's entry stands in.
-Result<Descriptor> open_shard(const fs::path& root, const Key& key, Missing missing) {
-  Result<Descriptor> top = open_root(root, missing);
-  if (!top || !top->valid()) return top;
-  Result<Descriptor> layout = open_folder(*top, kLayoutFolder, root / kLayoutFolder, missing);
-  if (!layout || !layout->valid()) return layout;
-  const std::string shard = shard_name(key);
-  return open_folder(*layout, shard.c_str(), root / kLayoutFolder / shard, missing);
-}
+// A directory is looked over after the first put, and then when a minute has passed or a 64th of a limit has
+// been put. So many processes together overshoot by what they can make in a minute at most.
+constexpr std::chrono::minutes kPrunePause{1};
+constexpr std::uint64_t kPruneShare = 64;
 
 /// The bytes of a file. Errors: corrupt_data where it is no regular file or too long for an entry.
-Result<std::vector<std::byte>> read_file(const Descriptor& file, const fs::path& path) {
-  struct stat status{};
+Result<std::vector<std::byte>> read_file(const Descriptor& file, const fs::path& path, struct stat& status) {
   if (fstat(file.number(), &status) != 0) return std::unexpected(system_error(errno, "inspect", path));
   if (!S_ISREG(status.st_mode))
     return std::unexpected(Error{ErrorCode::corrupt_data, "it is no regular file", ""});
@@ -133,11 +49,20 @@ Result<std::vector<std::byte>> read_file(const Descriptor& file, const fs::path&
   return bytes;
 }
 
-/// Errors: not_found where there is no file, else those of read_file and decode.
-Result<Entry> read_entry(const Descriptor& shard, const std::string& name, const fs::path& path) {
+/// The bytes of an entry's file, and when it was last used.
+struct FileContents {
+  Descriptor file;
+  std::vector<std::byte> bytes;
+  struct stat status{};
+};
+
+/// Errors: not_found where there is no file, corrupt_data where it can be no entry.
+Result<FileContents> read_entry_file(const Descriptor& shard, const std::string& name, const fs::path& path) {
+  FileContents contents;
   // O_NONBLOCK: opening a pipe that somebody left here must not wait for a writer.
-  const Descriptor file(openat(shard.number(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!file.valid()) {
+  contents.file =
+      Descriptor(openat(shard.number(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!contents.file.valid()) {
     const int reason = errno;
     if (reason == ENOENT || reason == ESTALE) return std::unexpected(Error{ErrorCode::not_found, "", ""});
     if (reason == ELOOP) {
@@ -145,37 +70,36 @@ Result<Entry> read_entry(const Descriptor& shard, const std::string& name, const
     }
     return std::unexpected(system_error(reason, "open", path));
   }
-  const Result<std::vector<std::byte>> bytes = read_file(file, path);
-  if (!bytes) return std::unexpected(bytes.error());
-  return decode(*bytes);
+  Result<std::vector<std::byte>> bytes = read_file(contents.file, path, contents.status);
+  if (!bytes) return std::unexpected(std::move(bytes.error()));
+  contents.bytes = *std::move(bytes);
+  return contents;
 }
 
-// Out of the way, but kept for whoever wants to know what happened. One file per key, so it cannot grow.
+std::chrono::system_clock::time_point last_used(const struct stat& status) {
+  return std::chrono::system_clock::from_time_t(status.st_mtime);
+}
+
+/// Stamps the file as used now, unless that was done within the hour. The system's own access times are off
+/// or coarse on many machines. Where the file may not be changed its order among the others is lost, no more.
+void stamp(const FileContents& contents) {
+  const auto age = std::chrono::system_clock::now() - last_used(contents.status);
+  if (age > -kStampPrecision && age < kStampPrecision) return;
+  const std::array<timespec, 2> times{timespec{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                                      timespec{.tv_sec = 0, .tv_nsec = UTIME_NOW}};
+  static_cast<void>(futimens(contents.file.number(), times.data()));
+}
+
+// Out of the way, but kept for whoever wants to know what happened.
 void put_aside(const Descriptor& shard, const std::string& name) {
-  const std::string aside = name + ".bad";
-  if (renameat(shard.number(), name.c_str(), shard.number(), aside.c_str()) != 0) {
+  if (renameat(shard.number(), name.c_str(), shard.number(), damaged_name(name).c_str()) != 0) {
     unlinkat(shard.number(), name.c_str(), 0);
   }
 }
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { closedir(directory); }
-};
-
-/// Names in a folder; none where it is missing or cannot be read.
-std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
-  const std::unique_ptr<DIR, CloseDirectory> directory(opendir(folder.c_str()));
-  if (directory == nullptr) return names;
-  while (const dirent* found = readdir(directory.get())) {  // NOLINT(concurrency-mt-unsafe): own stream
-    names.emplace_back(static_cast<const char*>(found->d_name));
-  }
-  return names;
-}
-
 }  // namespace
 
-Result<std::unique_ptr<DiskStore>> DiskStore::open(const fs::path& root) {
+Result<std::unique_ptr<DiskStore>> DiskStore::open(const fs::path& root, const DiskOptions& options) {
   std::error_code failed;
   fs::path absolute = fs::absolute(root, failed).lexically_normal();
   // A trailing slash would make the system follow a symbolic link.
@@ -183,26 +107,41 @@ Result<std::unique_ptr<DiskStore>> DiskStore::open(const fs::path& root) {
   if (root.empty() || failed) {
     return std::unexpected(Error{ErrorCode::invalid_argument, "the cache directory has no usable name", ""});
   }
-  Result<Descriptor> directory = open_root(absolute, Missing::create);
+  Result<Descriptor> directory =
+      open_root(absolute, options.access == Access::read_write ? Missing::create : Missing::keep);
   if (!directory) return std::unexpected(std::move(directory.error()));
-  return std::unique_ptr<DiskStore>(new DiskStore(std::move(absolute)));
+  return std::unique_ptr<DiskStore>(new DiskStore(std::move(absolute), options));
 }
 
 fs::path DiskStore::path_of(const Key& key) const {
-  return root_ / kLayoutFolder / shard_name(key) / file_name(key);
+  return root_ / kLayoutFolder / shard_name(key) / entry_file_name(key);
+}
+
+/// The folder a key's entry stands in.
+Result<Descriptor> DiskStore::open_shard(const Key& key, Missing missing) const {
+  Result<Descriptor> layout = open_layout(root_, missing);
+  if (!layout || !layout->valid()) return layout;
+  const std::string shard = shard_name(key);
+  return open_folder(*layout, shard.c_str(), root_ / kLayoutFolder / shard, missing);
 }
 
 Result<Lookup> DiskStore::get(const Key& key) {
-  Result<Descriptor> shard = open_shard(root_, key, Missing::keep);
+  Result<Descriptor> shard = open_shard(key, Missing::keep);
   if (!shard) return std::unexpected(std::move(shard.error()));
   Lookup lookup;
   if (!shard->valid()) return lookup;
-  const std::string name = file_name(key);
+  const bool own = options_.access == Access::read_write;
+  const std::string name = entry_file_name(key);
   const fs::path path = path_of(key);
-  Result<Entry> entry = read_entry(*shard, name, path);
+  Result<FileContents> contents = read_entry_file(*shard, name, path);
+  Result<Entry> entry = contents ? decode(contents->bytes) : std::unexpected(contents.error());
   if (entry) {
+    if (own) stamp(*contents);
+    bytes_read_ += contents->bytes.size();
     lookup.state = LookupState::hit;
-    lookup.entry = std::move(*entry);
+    lookup.entry = *std::move(entry);
+    lookup.tier = own ? Tier::local : Tier::system;
+    lookup.bytes = contents->bytes.size();
     return lookup;
   }
   switch (entry.error().code) {
@@ -213,7 +152,7 @@ Result<Lookup> DiskStore::get(const Key& key) {
       lookup.note = std::move(entry.error().message);
       return lookup;
     case ErrorCode::corrupt_data:
-      put_aside(*shard, name);
+      if (own) put_aside(*shard, name);
       lookup.state = LookupState::damaged;
       lookup.note = fmt::format("the cache entry {} is damaged: {}", path.native(), entry.error().message);
       return lookup;
@@ -223,53 +162,91 @@ Result<Lookup> DiskStore::get(const Key& key) {
 }
 
 Result<void> DiskStore::put(const Key& key, const Entry& entry) {
+  if (options_.access == Access::read_only) {
+    return std::unexpected(
+        Error{ErrorCode::io_error,
+              fmt::format("the cache directory {} was opened for reading only", root_.native()), ""});
+  }
   Result<std::vector<std::byte>> bytes = encode(entry);
   if (!bytes) return std::unexpected(std::move(bytes.error()));
-  Result<Descriptor> shard = open_shard(root_, key, Missing::create);
+  Result<Descriptor> shard = open_shard(key, Missing::create);
   if (!shard) return std::unexpected(std::move(shard.error()));
-  Result<AtomicFile> file = AtomicFile::create(*shard, file_name(key), path_of(key));
+  Result<AtomicFile> file = AtomicFile::create(*shard, entry_file_name(key), path_of(key));
   if (!file) return std::unexpected(std::move(file.error()));
   if (Result<void> written = file->write(*bytes); !written) return written;
-  return file->commit();
+  if (Result<void> published = file->commit(); !published) return published;
+  bytes_written_ += bytes->size();
+  prune_when_due(bytes->size());
+  return {};
+}
+
+void DiskStore::prune_when_due(std::uint64_t bytes_put) {
+  const std::uint64_t bytes = bytes_put_ += bytes_put;
+  const std::uint64_t entries = ++entries_put_;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  const std::int64_t last = last_pruned_;
+  const bool due = last == 0 || now - std::chrono::steady_clock::duration(last) > kPrunePause ||
+                   bytes > options_.limits.bytes / kPruneShare ||
+                   entries > options_.limits.entries / kPruneShare;
+  if (!due) return;
+  pruner_.run([this, now] {
+    last_pruned_ = now.count();
+    bytes_put_ = 0;
+    entries_put_ = 0;
+    const auto below = [](std::uint64_t limit) { return limit - limit / 8; };
+    const Result<Pruned> pruned = prune_directory(
+        root_, {.limits = options_.limits,
+                .down_to = Limits{below(options_.limits.bytes), below(options_.limits.entries)}});
+    // Whatever is wrong, the next get or put meets it too, and tells of it.
+    if (pruned) entries_removed_ += pruned->entries;
+  });
 }
 
 Result<bool> DiskStore::remove(const Key& key) {
-  Result<Descriptor> shard = open_shard(root_, key, Missing::keep);
+  if (options_.access == Access::read_only) return false;
+  Result<Descriptor> shard = open_shard(key, Missing::keep);
   if (!shard) return std::unexpected(std::move(shard.error()));
   if (!shard->valid()) return false;
-  if (unlinkat(shard->number(), file_name(key).c_str(), 0) == 0) return true;
+  if (unlinkat(shard->number(), entry_file_name(key).c_str(), 0) == 0) return true;
   if (errno == ENOENT) return false;
   return std::unexpected(system_error(errno, "remove", path_of(key)));
 }
 
 std::unique_ptr<Claim> DiskStore::claim(const Key& key, std::chrono::milliseconds longest) {
-  Result<Descriptor> root = open_root(root_, Missing::create);
-  if (!root) return nullptr;
-  Result<Descriptor> layout = open_folder(*root, kLayoutFolder, root_ / kLayoutFolder, Missing::create);
-  if (!layout) return nullptr;
-  return KeyLock::acquire(*layout, key, longest);
+  if (options_.access == Access::read_only) return nullptr;
+  const Result<Descriptor> layout = open_layout(root_, Missing::create);
+  return layout ? KeyLock::acquire(*layout, key, longest) : nullptr;
 }
 
 Result<void> DiskStore::scan(const std::function<bool(const StoredEntry&)>& visit) {
-  Result<Descriptor> root = open_root(root_, Missing::keep);
-  if (!root) return std::unexpected(std::move(root.error()));
-  if (!root->valid()) return {};
-  const fs::path layout = root_ / kLayoutFolder;
-  for (const std::string& shard : names_in(layout)) {
-    if (shard.size() != 2) continue;
-    for (const std::string& name : names_in(layout / shard)) {
-      if (!name.ends_with(kExtension)) continue;
-      const std::optional<Key> key =
-          Key::parse(std::string_view(name).substr(0, name.size() - kExtension.size()));
+  const Result<Descriptor> layout = open_layout(root_, Missing::keep);
+  if (!layout) return std::unexpected(layout.error());
+  if (!layout->valid()) return {};
+  for (const std::string& shard : shard_names_in(*layout)) {
+    const Result<Descriptor> folder = open_folder(*layout, shard.c_str(), root_, Missing::keep);
+    if (!folder || !folder->valid()) continue;
+    for (const std::string& name : names_in(*folder)) {
+      const NamedFile file = classify(shard, name);
       struct stat status{};
-      if (!key || shard_name(*key) != shard || lstat((layout / shard / name).c_str(), &status) != 0 ||
+      if (file.kind != FileKind::entry ||
+          fstatat(folder->number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ||
           !S_ISREG(status.st_mode)) {
         continue;
       }
-      if (!visit({.key = *key, .bytes = static_cast<std::uint64_t>(status.st_size)})) return {};
+      if (!visit({.key = *file.key,
+                  .bytes = static_cast<std::uint64_t>(status.st_size),
+                  .last_used = last_used(status)})) {
+        return {};
+      }
     }
   }
   return {};
+}
+
+bool DiskStore::flush(std::chrono::milliseconds longest) { return pruner_.flush(longest); }
+
+StoreStatistics DiskStore::statistics() const {
+  return {.entries_removed = entries_removed_, .bytes_read = bytes_read_, .bytes_written = bytes_written_};
 }
 
 }  // namespace lutsmith::cache

@@ -31,7 +31,7 @@ Result<AtomicFile> AtomicFile::create(const Descriptor& directory, std::string n
   constexpr int kAttempts = 64;
   int reason = 0;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    std::string temporary = fmt::format("{}.tmp.{}.{}", name, getpid(), counter++);
+    std::string temporary = fmt::format("{}{}{}.{}", name, kTemporarySuffix, getpid(), counter++);
     Descriptor file(openat(directory.number(), temporary.c_str(),
                            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (file.valid()) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "lutsmith/error.h"
@@ -38,6 +39,9 @@ class Descriptor {
 /// it, brought to the disk, and renamed by `commit`. Without a successful commit nothing is left.
 class AtomicFile {
  public:
+  /// What follows the name of the file while it is being written; process id and a number follow.
+  static constexpr std::string_view kTemporarySuffix = ".tmp.";
+
   /// `directory` stays open as long as this file; `path` is for messages.
   static Result<AtomicFile> create(const Descriptor& directory, std::string name,
                                    const std::filesystem::path& path);

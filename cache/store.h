@@ -42,6 +42,22 @@ struct StoredEntry {
   std::chrono::system_clock::time_point last_used = {};
 };
 
+/// What a store did since it was opened.
+struct StoreStatistics {
+  std::uint64_t local_hits = 0;
+  std::uint64_t system_hits = 0;
+  std::uint64_t remote_hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t damaged = 0;          ///< entries that were no entries
+  std::uint64_t entries_removed = 0;  ///< to keep a directory's limits
+  std::uint64_t bytes_read = 0;       ///< from directories
+  std::uint64_t bytes_written = 0;
+  std::uint64_t remote_bytes_received = 0;
+  std::uint64_t remote_bytes_sent = 0;
+  std::uint64_t remote_failures = 0;
+  std::uint64_t remote_skipped = 0;  ///< calls left out while the server was not trusted to answer
+};
+
 /// Held by the one process that makes an entry; given up when destroyed.
 class Claim {
  public:
@@ -72,6 +88,11 @@ class Store {
 
   /// Waits until everything that was put has arrived or failed, but no longer than `longest`. Whether it has.
   virtual bool flush(std::chrono::milliseconds /*longest*/) { return true; }
+
+  /// Makes what other threads wait for in this store end soon, with an error.
+  virtual void cancel() {}
+
+  virtual StoreStatistics statistics() const { return {}; }
 
   /// Asks to be the only one on this host that makes the entry of `key`, and waits while another is, but no
   /// longer than `longest`. Null where that was too long, or where there are no locks: they spare work, and

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <random>
 
 namespace lutsmith::cache {
 namespace {
@@ -42,9 +43,9 @@ TEST(Entry, BytesOnDiskAreThoseOfTheGrammar) {
   ASSERT_TRUE(bytes.has_value());
   const llvm::ArrayRef raw(reinterpret_cast<const std::uint8_t*>(bytes->data()), bytes->size());
   EXPECT_EQ(llvm::toHex(raw, /*LowerCase=*/true),
-            "4c5554534d49544801000000070000007b2261223a317d030000000000000001"
-            "020347ab3fc12c557e58c911289548dc390c0580c7e1984851d4e54651ef47f2"
-            "66da");
+            "4c5554534d49544802000000070000007b2261223a317d000000000300000000"
+            "0000000300000000000000010203e739c077ebca68e3f41c01f7b93a41d07db4"
+            "23fbb6a5a31ddcf18418af1ea76e");
 }
 
 TEST(Entry, EveryTruncationIsFound) {
@@ -77,17 +78,63 @@ TEST(Entry, BytesBehindTheEndAreFound) {
 
 TEST(Entry, IntactEntryOfANewerVersionIsNotCalledDamaged) {
   std::vector<std::byte> bytes = encode(sample()).value();
-  bytes[8] = std::byte{2};
+  bytes[8] = std::byte{kEntryVersion + 1};
   seal(bytes);
   const Result<Entry> decoded = decode(bytes);
   ASSERT_FALSE(decoded.has_value());
   EXPECT_EQ(decoded.error().code, ErrorCode::unsupported);
 }
 
+TEST(Entry, IntactEntryOfAnOlderVersionIsAsGoodAsNone) {
+  std::vector<std::byte> bytes = encode(sample()).value();
+  bytes[8] = std::byte{kEntryVersion - 1};
+  seal(bytes);
+  const Result<Entry> decoded = decode(bytes);
+  ASSERT_FALSE(decoded.has_value());
+  EXPECT_EQ(decoded.error().code, ErrorCode::not_found);
+}
+
+TEST(Entry, PayloadIsPackedWhereThatPaysAndOnlyThere) {
+  Entry repeating{.manifest = "{}", .payload = std::vector<std::byte>(100'000, std::byte{7})};
+  const std::vector<std::byte> packed = encode(repeating).value();
+  EXPECT_LT(packed.size(), 1000U);
+  EXPECT_EQ(decode(packed), repeating);
+
+  std::mt19937_64 random(1);
+  Entry noise = repeating;
+  std::ranges::generate(noise.payload, [&] { return static_cast<std::byte>(random()); });
+  const std::vector<std::byte> plain = encode(noise).value();
+  EXPECT_EQ(plain.size(), kEntryOverheadBytes + 2 + 100'000);
+  EXPECT_EQ(decode(plain), noise);
+}
+
+TEST(Entry, PackedPayloadThatUnpacksToAnotherSizeThanStatedIsFound) {
+  const Entry entry{.manifest = "", .payload = std::vector<std::byte>(100'000, std::byte{7})};
+  const std::vector<std::byte> good = encode(entry).value();
+  const std::size_t size_at = 8 + 4 + 4 + 4;
+  for (const std::uint64_t lie : {std::uint64_t{0}, std::uint64_t{99'999}, std::uint64_t{100'001},
+                                  std::uint64_t{kMaxPayloadBytes} + 1, ~std::uint64_t{0}}) {
+    std::vector<std::byte> bytes = good;
+    std::memcpy(bytes.data() + size_at, &lie, sizeof lie);
+    seal(bytes);
+    const Result<Entry> decoded = decode(bytes);
+    ASSERT_FALSE(decoded.has_value()) << lie;
+    EXPECT_EQ(decoded.error().code, ErrorCode::corrupt_data) << lie;
+  }
+}
+
+TEST(Entry, UnknownEncodingIsFound) {
+  std::vector<std::byte> bytes = encode(sample()).value();
+  bytes[16 + sample().manifest.size()] = std::byte{2};
+  seal(bytes);
+  EXPECT_EQ(decode(bytes).error().code, ErrorCode::corrupt_data);
+}
+
 TEST(Entry, LyingLengthsUnderARightDigestAreFound) {
   const std::vector<std::byte> good = encode(sample()).value();
-  const std::size_t payload_length_at = 16 + sample().manifest.size();
-  for (const std::size_t at : {std::size_t{12}, payload_length_at}) {
+  const std::size_t payload_size_at = 16 + sample().manifest.size() + 4;
+  const std::size_t payload_length_at = payload_size_at + 8;
+  for (const std::size_t at : {std::size_t{12}, payload_size_at, payload_length_at}) {
     for (const std::byte value : {std::byte{0x00}, std::byte{0x7f}, std::byte{0xff}}) {
       std::vector<std::byte> bytes = good;
       // All bytes of the length, so that sums with it would wrap around.

@@ -1,0 +1,146 @@
+#include "cache/tiered_store.h"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+
+namespace lutsmith::cache {
+namespace {
+
+// An entry is about 20 KB, so that waiting uploads take tens of megabytes at most.
+constexpr std::size_t kMostUploadsWaiting = 1024;
+// A program that ends right after a compile should still share it; one that ends must end.
+constexpr std::chrono::seconds kLastUploads{3};
+
+}  // namespace
+
+TieredStore::TieredStore(Tiers tiers, Warn warn)
+    : tiers_(std::move(tiers)), warn_(std::move(warn)), uploads_(kMostUploadsWaiting) {}
+
+TieredStore::~TieredStore() {
+  if (tiers_.remote == nullptr) return;
+  uploads_.flush(kLastUploads);
+  tiers_.remote->cancel();
+}
+
+Result<Lookup> TieredStore::get(const Key& key) {
+  Lookup answer;
+  // The answer of a later tier counts only where it is better.
+  const auto consider = [&](Lookup found) {
+    if (found.state == LookupState::damaged) ++damaged_;
+    if (found.state == LookupState::hit || answer.state == LookupState::miss) answer = std::move(found);
+    return answer.state == LookupState::hit;
+  };
+  bool found = tiers_.local != nullptr && consider(ask(*tiers_.local, warned_local_, key));
+  const bool may_keep = answer.state != LookupState::newer;
+  if (!found && !is_removed(key)) {
+    for (const std::unique_ptr<Store>& tier : tiers_.system) {
+      if ((found = consider(ask(*tier, warned_system_, key)))) break;
+    }
+    if (!found && tiers_.remote != nullptr) {
+      found = consider(ask(*tiers_.remote, warned_remote_, key));
+      if (found && may_keep) keep(key, answer.entry);
+    }
+  }
+  if (found) {
+    ++hits_[static_cast<std::size_t>(answer.tier)];
+  } else {
+    ++misses_;
+  }
+  return answer;
+}
+
+Lookup TieredStore::ask(Store& tier, std::atomic<bool>& warned, const Key& key) {
+  Result<Lookup> lookup = tier.get(key);
+  if (lookup) return *std::move(lookup);
+  warn_once(warned, lookup.error().message, "kernels are looked for elsewhere");
+  return {};
+}
+
+Result<void> TieredStore::put(const Key& key, const Entry& entry) {
+  keep(key, entry);
+  upload(key, entry);
+  return {};
+}
+
+void TieredStore::keep(const Key& key, const Entry& entry) {
+  if (tiers_.local == nullptr) return;
+  const Result<void> put = tiers_.local->put(key, entry);
+  // A full or broken disk would say the same at every request.
+  if (!put)
+    warn_once(warned_local_, put.error().message, "kernels that cannot be kept on disk stay in memory");
+}
+
+void TieredStore::upload(const Key& key, const Entry& entry) {
+  if (tiers_.remote == nullptr) return;
+  const bool taken = uploads_.run([this, key, entry] {
+    const Result<void> put = tiers_.remote->put(key, entry);
+    if (!put) warn_once(warned_remote_, put.error().message, "kernels are not shared");
+  });
+  if (!taken) ++uploads_dropped_;
+}
+
+Result<bool> TieredStore::remove(const Key& key) {
+  {
+    const std::lock_guard lock(removed_mutex_);
+    removed_.insert(key);
+  }
+  // Told, so that the next put replaces what the server has.
+  if (tiers_.remote != nullptr) static_cast<void>(tiers_.remote->remove(key));
+  return tiers_.local != nullptr ? tiers_.local->remove(key) : false;
+}
+
+Result<void> TieredStore::scan(const std::function<bool(const StoredEntry&)>& visit) {
+  if (tiers_.local == nullptr) return {};
+  return tiers_.local->scan(visit);
+}
+
+bool TieredStore::flush(std::chrono::milliseconds longest) {
+  const auto deadline = std::chrono::steady_clock::now() + longest;
+  const bool uploaded = uploads_.flush(longest);
+  if (tiers_.local == nullptr) return uploaded;
+  const auto left = deadline - std::chrono::steady_clock::now();
+  return tiers_.local->flush(std::chrono::duration_cast<std::chrono::milliseconds>(left)) && uploaded;
+}
+
+StoreStatistics TieredStore::statistics() const {
+  StoreStatistics all;
+  const auto add = [&all](const Store& tier) {
+    const StoreStatistics one = tier.statistics();
+    all.entries_removed += one.entries_removed;
+    all.bytes_read += one.bytes_read;
+    all.bytes_written += one.bytes_written;
+    all.remote_bytes_received += one.remote_bytes_received;
+    all.remote_bytes_sent += one.remote_bytes_sent;
+    all.remote_failures += one.remote_failures;
+    all.remote_skipped += one.remote_skipped;
+  };
+  if (tiers_.local != nullptr) add(*tiers_.local);
+  for (const std::unique_ptr<Store>& tier : tiers_.system) add(*tier);
+  if (tiers_.remote != nullptr) add(*tiers_.remote);
+  all.local_hits = hits_[static_cast<std::size_t>(Tier::local)];
+  all.system_hits = hits_[static_cast<std::size_t>(Tier::system)];
+  all.remote_hits = hits_[static_cast<std::size_t>(Tier::remote)];
+  all.misses = misses_;
+  all.damaged = damaged_;
+  all.remote_skipped += uploads_dropped_;
+  return all;
+}
+
+std::unique_ptr<Claim> TieredStore::claim(const Key& key, std::chrono::milliseconds longest) {
+  return tiers_.local != nullptr ? tiers_.local->claim(key, longest) : nullptr;
+}
+
+bool TieredStore::is_removed(const Key& key) {
+  const std::lock_guard lock(removed_mutex_);
+  return removed_.contains(key);
+}
+
+void TieredStore::warn_once(std::atomic<bool>& warned, std::string_view message,
+                            std::string_view consequence) {
+  if (warned.exchange(true) || !warn_) return;
+  warn_(fmt::format("{}; {}", message, consequence));
+}
+
+}  // namespace lutsmith::cache
