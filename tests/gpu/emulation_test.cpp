@@ -1,5 +1,6 @@
 // The emulator and the GPU run the same text: they agree bit for bit.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,9 +8,9 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
-#include <regex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "emulator/emulated_kernel.h"
@@ -33,15 +34,17 @@ class EmulatorOnGpu : public GpuTest {
 };
 
 std::string mma_source(DataType type) {
-  constexpr const char* kText = R"(
+  std::string source = R"(
 extern "C" __global__ void one_mma(const uint4* a, const uint2* b, float4* d) {
   const int i = blockIdx.x * 32 + threadIdx.x;
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.TYPE.TYPE.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.TYPES.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(d[i].x), "+f"(d[i].y), "+f"(d[i].z), "+f"(d[i].w)
       : "r"(a[i].x), "r"(a[i].y), "r"(a[i].z), "r"(a[i].w), "r"(b[i].x), "r"(b[i].y));
 })";
-  return std::regex_replace(kText, std::regex("TYPE"), std::string(to_string(type)));
+  constexpr std::string_view kPlace = "TYPES";
+  source.replace(source.find(kPlace), kPlace.size(), fmt::format("{0}.{0}", to_string(type)));
+  return source;
 }
 
 /// Random fragments; values of a case differ by up to 2^spread.

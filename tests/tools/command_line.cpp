@@ -1,10 +1,8 @@
 #include "command_line.h"
 
 #include <fmt/format.h>
-#include <gtest/gtest.h>
 #include <sys/wait.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -27,25 +25,11 @@ std::string quoted(const std::string& text) {
   return result;
 }
 
-std::filesystem::path make_directory() {
-  std::string name = (std::filesystem::temp_directory_path() / "lutsmith-test-XXXXXX").string();
-  if (mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "no temporary directory at " << name;
-  return name;
-}
-
 }  // namespace
 
 nlohmann::json Outcome::json() const { return nlohmann::json::parse(output, nullptr, false); }
 
-CommandLine::CommandLine() : directory_(make_directory()), own_(make_directory()) {
-  set_environment("LUTSMITH_CACHE_DIR", (own_ / "cache").string());
-}
-
-CommandLine::~CommandLine() {
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
-  std::filesystem::remove_all(own_, ignored);
-}
+CommandLine::CommandLine() { set_environment("LUTSMITH_CACHE_DIR", (own_.path() / "cache").string()); }
 
 Outcome CommandLine::run(const std::vector<std::string>& arguments) const {
   std::string command = "env";
@@ -55,20 +39,11 @@ Outcome CommandLine::run(const std::vector<std::string>& arguments) const {
   for (const auto& [name, value] : environment_) append(" ", fmt::format("{}={}", name, value));
   append(" ", LUTSMITH_PROGRAM);
   for (const std::string& argument : arguments) append(" ", argument);
-  append(" >", own_ / "output");
-  append(" 2>", own_ / "errors");
+  append(" >", own_.path() / "output");
+  append(" 2>", own_.path() / "errors");
   const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(own_ / "output"),
-          read_file(own_ / "errors")};
-}
-
-std::vector<std::string> CommandLine::files() const {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
-    names.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(names);
-  return names;
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(own_.path() / "output"),
+          read_file(own_.path() / "errors")};
 }
 
 std::string read_file(const std::filesystem::path& path) {

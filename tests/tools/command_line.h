@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "temporary_directory.h"
+
 namespace lutsmith::tests {
 
 /// What a call of the program left behind.
@@ -22,23 +24,20 @@ struct Outcome {
 class CommandLine {
  public:
   CommandLine();
-  ~CommandLine();
-  CommandLine(const CommandLine&) = delete;
-  CommandLine& operator=(const CommandLine&) = delete;
 
   Outcome run(const std::vector<std::string>& arguments) const;
 
   /// Set for all later calls.
   void set_environment(const std::string& name, const std::string& value) { environment_[name] = value; }
 
-  const std::filesystem::path& directory() const { return directory_; }
-  std::filesystem::path file(const std::string& name) const { return directory_ / name; }
+  const std::filesystem::path& directory() const { return directory_.path(); }
+  std::filesystem::path file(const std::string& name) const { return directory() / name; }
   /// Names in the directory, without those this class put there.
-  std::vector<std::string> files() const;
+  std::vector<std::string> files() const { return directory_.names(); }
 
  private:
-  std::filesystem::path directory_;
-  std::filesystem::path own_;  // captured output and the cache
+  TemporaryDirectory directory_;
+  TemporaryDirectory own_;  // captured output and the cache
   std::map<std::string, std::string> environment_;
 };
 
