@@ -57,7 +57,7 @@ class Pruning {
   Pruned finish() {
     result_.entries_left = entries_.size();
     if (within(options_.limits)) return result_;
-    const Limits target = options_.down_to.value_or(options_.limits);
+    const CacheLimits target = options_.down_to.value_or(options_.limits);
     std::ranges::sort(entries_, {}, &Candidate::last_used);
     for (const Candidate& entry : entries_) {
       if (within(target)) break;
@@ -71,7 +71,7 @@ class Pruning {
   }
 
  private:
-  bool within(const Limits& limits) const {
+  bool within(const CacheLimits& limits) const {
     return result_.entries_left <= limits.entries && result_.bytes_left <= limits.bytes;
   }
   static bool remove(const Descriptor& folder, const std::string& name) {

@@ -5,16 +5,16 @@
 #include <filesystem>
 #include <optional>
 
-#include "cache/limits.h"
+#include "lutsmith/cache.h"
 #include "lutsmith/error.h"
 
 namespace lutsmith::cache {
 
 struct PruneOptions {
-  Limits limits;
+  CacheLimits limits;
   /// What is left where a limit was exceeded: a little less than `limits`, or every put would exceed them
   /// again. Nothing: `limits`.
-  std::optional<Limits> down_to = {};
+  std::optional<CacheLimits> down_to = {};
   /// A temporary file that has not been written to for so long has lost its writer.
   std::chrono::seconds temporary_age = std::chrono::hours(1);
   /// Damaged entries are kept for whoever wants to know what happened, but not for ever.

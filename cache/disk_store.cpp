@@ -196,7 +196,7 @@ void DiskStore::prune_when_due(std::uint64_t bytes_put) {
     const auto below = [](std::uint64_t limit) { return limit - limit / 8; };
     const Result<Pruned> pruned = prune_directory(
         root_, {.limits = options_.limits,
-                .down_to = Limits{below(options_.limits.bytes), below(options_.limits.entries)}});
+                .down_to = CacheLimits{below(options_.limits.bytes), below(options_.limits.entries)}});
     // Whatever is wrong, the next get or put meets it too, and tells of it.
     if (pruned) entries_removed_ += pruned->entries;
   });

@@ -7,8 +7,8 @@
 
 #include "cache/background.h"
 #include "cache/disk_folders.h"
-#include "cache/limits.h"
 #include "cache/store.h"
+#include "lutsmith/cache.h"
 
 namespace lutsmith::cache {
 
@@ -20,7 +20,7 @@ enum class Access {
 
 struct DiskOptions {
   Access access = Access::read_write;
-  Limits limits = {};  ///< kept by pruning in the background
+  CacheLimits limits = {};  ///< kept by pruning in the background
 };
 
 /// One file per entry:

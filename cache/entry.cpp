@@ -191,4 +191,14 @@ Result<Entry> decode(std::span<const std::byte> bytes) {
                .payload = *std::move(payload)};
 }
 
+std::string salvage_manifest(std::span<const std::byte> bytes) {
+  if (bytes.size() < kManifestOffset || std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0)
+    return {};
+  Reader reader(bytes.subspan(kVersionOffset + 4));
+  const std::size_t length = reader.number32();
+  if (length > kMaxManifestBytes || length > reader.left()) return {};
+  const auto manifest = reader.take(length);
+  return {reinterpret_cast<const char*>(manifest.data()), manifest.size()};
+}
+
 }  // namespace lutsmith::cache

@@ -47,4 +47,8 @@ Result<std::vector<std::byte>> encode(const Entry& entry);
 /// cannot have written.
 Result<Entry> decode(std::span<const std::byte> bytes);
 
+/// The manifest of bytes that `decode` refuses, where they still hold one. It may be damaged too: a hint at
+/// what was there, nothing to rely on. Empty where there is none.
+std::string salvage_manifest(std::span<const std::byte> bytes);
+
 }  // namespace lutsmith::cache

@@ -31,7 +31,7 @@ class Compiler {
   /// Options it compiles with for a target, one per line.
   virtual std::string options(Target target) const = 0;
   /// `kernel` is the extern "C" kernel of `source`. Errors: unsupported for a target that this compiler
-  /// does not know, compilation_failed with its log, corrupt_data where it put out no such kernel.
+  /// does not know, compilation_failed with its log.
   virtual Result<CompiledKernel> compile(const std::string& source, Target target,
                                          const std::string& kernel) const = 0;
 };

@@ -8,6 +8,7 @@
 #include <ranges>
 #include <utility>
 
+#include "runtime/compile_jobs.h"
 #include "runtime/cubin.h"
 #include "runtime/manifest.h"
 #include "runtime/result.h"
@@ -17,13 +18,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+std::int64_t nanoseconds_since(Clock::time_point start) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+}
+
 double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-/// How long to wait for another process that makes the same kernel. It takes a fraction of a second; one that
-/// hangs must not hold up everybody else, who then compile for themselves.
-constexpr std::chrono::seconds kLongestWait{10};
+/// A claim that took longer had to wait.
+constexpr std::chrono::nanoseconds kNoWait = std::chrono::milliseconds{1};
 
 Error not_warmed(const KernelSpec& spec) {
   return {ErrorCode::not_found,
@@ -34,6 +38,18 @@ Error not_warmed(const KernelSpec& spec) {
               to_string(spec.dtype), to_string(spec.table), spec.target.name()),
           {}};
 }
+
+/// Held while a compile runs.
+class Slot {
+ public:
+  explicit Slot(std::counting_semaphore<>& slots) : slots_(slots) { slots_.acquire(); }
+  Slot(const Slot&) = delete;
+  Slot& operator=(const Slot&) = delete;
+  ~Slot() { slots_.release(); }
+
+ private:
+  std::counting_semaphore<>& slots_;
+};
 
 /// All of an artifact that is known before it is compiled.
 Artifact expected_artifact(const Source& source, const cache::Key& key) {
@@ -49,45 +65,36 @@ SourceGenerator codegen_sources() {
 }
 
 KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
-                               std::unique_ptr<cache::Store> store, LogCallback log, CompilePolicy policy)
+                               std::unique_ptr<cache::Store> store, Options options)
     : sources_(std::move(sources)),
       compiler_(std::move(compiler)),
       store_(std::move(store)),
-      log_(std::move(log)),
-      policy_(policy) {}
+      log_(std::move(options.log)),
+      policy_(options.policy),
+      recorder_(std::move(options.recorder)),
+      slots_(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources())),
+      longest_wait_(options.longest_wait) {}
 
 Result<CompileResult> KernelProvider::compile(const Request& request) {
+  if (const Known* known = requests_.find(request)) {
+    counters_.memory_hits.add();
+    return CompileResult{.artifact = known->artifact.get(), .schedule = known->schedule};
+  }
   const Clock::time_point start = Clock::now();
-  CompileResult result;
-  {
-    const std::shared_lock lock(requests_mutex_);
-    const auto known = requests_.find(request);
-    if (known != requests_.end()) result = known->second;
-  }
-  if (result.artifact != nullptr) {
-    result.milliseconds = milliseconds_since(start);
-    return result;
-  }
+  record(request);
   Result<Chosen> chosen = choose(request);
   if (!chosen) return failure(chosen);
-  result.artifact = std::move(chosen->artifact);
-  result.schedule = chosen->schedule;
-  result.origin = Origin::memory;
-  {
-    const std::unique_lock lock(requests_mutex_);
-    requests_.insert_or_assign(request, result);
-  }
-  result.origin = chosen->origin;
-  result.milliseconds = milliseconds_since(start);
-  return result;
+  requests_.insert_or_assign(request, Known{StripedPointer(chosen->artifact), chosen->schedule});
+  return CompileResult{.artifact = std::move(chosen->artifact),
+                       .schedule = chosen->schedule,
+                       .origin = chosen->origin,
+                       .milliseconds = milliseconds_since(start)};
 }
 
 void KernelProvider::forget(const Request& request, const std::string& key) {
-  {
-    const std::unique_lock lock(requests_mutex_);
-    std::erase_if(requests_, [&](const auto& known) { return known.second.artifact->key == key; });
-    requests_.erase(request);
-  }
+  requests_.erase_if([&](const Request& other, const Known& known) {
+    return other == request || known.artifact.get()->key == key;
+  });
   {
     const std::lock_guard lock(keys_mutex_);
     artifacts_.erase(key);
@@ -95,6 +102,34 @@ void KernelProvider::forget(const Request& request, const std::string& key) {
   const std::optional<cache::Key> stored = cache::Key::parse(key);
   if (store_ == nullptr || !stored) return;
   if (Result<bool> removed = store_->remove(*stored); !removed) warn_once(removed.error());
+  ++counters_.repairs;
+}
+
+bool KernelProvider::flush(std::chrono::milliseconds longest) {
+  return store_ == nullptr || store_->flush(longest);
+}
+
+ServiceStatistics KernelProvider::statistics() const {
+  const cache::StoreStatistics stored = store_ != nullptr ? store_->statistics() : cache::StoreStatistics{};
+  const auto seconds = [](std::int64_t nanoseconds) { return static_cast<double>(nanoseconds) * 1e-9; };
+  return {.memory_hits = counters_.memory_hits.total(),
+          .disk_hits = stored.local_hits,
+          .system_hits = stored.system_hits,
+          .remote_hits = stored.remote_hits,
+          .compiles = counters_.compiles,
+          .compile_failures = counters_.compile_failures,
+          .refusals = counters_.refusals,
+          .waits = counters_.waits,
+          .repairs = counters_.repairs,
+          .entries_removed = stored.entries_removed,
+          .disk_bytes_read = stored.bytes_read,
+          .disk_bytes_written = stored.bytes_written,
+          .remote_bytes_received = stored.remote_bytes_received,
+          .remote_bytes_sent = stored.remote_bytes_sent,
+          .remote_failures = stored.remote_failures,
+          .remote_skipped = stored.remote_skipped,
+          .compile_seconds = seconds(counters_.compile_nanoseconds),
+          .wait_seconds = seconds(counters_.wait_nanoseconds)};
 }
 
 Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request) const {
@@ -180,51 +215,79 @@ Result<KernelProvider::Found> KernelProvider::make(const KernelSpec& spec, const
   try {
     Artifact artifact = expected_artifact(rendered.source, rendered.key);
     bool may_store = true;
-    if (SharedArtifact stored = look_up(spec, artifact, rendered.key, may_store)) {
-      return Found{std::move(stored), Origin::disk};
+    if (std::optional<Found> stored = look_up(spec, artifact, rendered.key, may_store)) return *stored;
+    if (policy_ == CompilePolicy::never) {
+      ++counters_.refusals;
+      return std::unexpected(not_warmed(spec));
     }
-    if (policy_ == CompilePolicy::never) return std::unexpected(not_warmed(spec));
-    std::unique_ptr<cache::Claim> claim;
-    if (store_ != nullptr && may_store) claim = store_->claim(rendered.key, kLongestWait);
-    if (claim != nullptr) {
-      // Another process may have made it while this one waited.
-      if (SharedArtifact stored = look_up(spec, artifact, rendered.key, may_store)) {
-        return Found{std::move(stored), Origin::disk};
-      }
-    }
-    Result<CompiledKernel> compiled =
-        compiler_->compile(rendered.source.text, spec.target, rendered.source.kernel_name);
-    if (!compiled) return failure(compiled);
-    artifact.cubin = std::move(compiled->cubin);
-    artifact.registers = compiled->registers;
-    artifact.static_shared_bytes = compiled->static_shared_bytes;
-    artifact.spill_bytes = compiled->spill_bytes;
-    if (may_store) keep(spec, rendered, artifact);
-    return Found{std::make_shared<const Artifact>(std::move(artifact)), Origin::compiled};
+    // The slot first: who waits for another process's compile leaves his core to it.
+    const Slot slot(slots_);
+    return compile_or_wait(spec, rendered, std::move(artifact), may_store);
   } catch (const std::exception& thrown) {
     return std::unexpected(Error{ErrorCode::out_of_memory,
                                  fmt::format("compiling {} failed: {}", describe(spec), thrown.what()), ""});
   }
 }
 
-/// The stored artifact, or null. `may_store` becomes false where the entry is not to be overwritten.
-KernelProvider::SharedArtifact KernelProvider::look_up(const KernelSpec& spec, const Artifact& expected,
-                                                       const cache::Key& key, bool& may_store) {
+Result<KernelProvider::Found> KernelProvider::compile_or_wait(const KernelSpec& spec,
+                                                              const Rendered& rendered, Artifact artifact,
+                                                              bool may_store) {
+  std::unique_ptr<cache::Claim> claimed;
+  if (may_store) claimed = claim(rendered.key);
+  if (claimed != nullptr) {
+    // Another process may have made it while this one waited.
+    if (std::optional<Found> stored = look_up(spec, artifact, rendered.key, may_store)) return *stored;
+  }
+  const Clock::time_point start = Clock::now();
+  Result<CompiledKernel> compiled =
+      compiler_->compile(rendered.source.text, spec.target, rendered.source.kernel_name);
+  if (compiled) {
+    // What was cut off must not be kept, nor given to a driver.
+    Result<void> usable = check_cubin(compiled->cubin, spec.target, rendered.source.kernel_name);
+    if (!usable) compiled = failure(usable);
+  }
+  ++(compiled ? counters_.compiles : counters_.compile_failures);
+  counters_.compile_nanoseconds += nanoseconds_since(start);
+  if (!compiled) return failure(compiled);
+  artifact.cubin = std::move(compiled->cubin);
+  artifact.registers = compiled->registers;
+  artifact.static_shared_bytes = compiled->static_shared_bytes;
+  artifact.spill_bytes = compiled->spill_bytes;
+  if (may_store) keep(spec, rendered, artifact);
+  return Found{std::make_shared<const Artifact>(std::move(artifact)), Origin::compiled};
+}
+
+std::unique_ptr<cache::Claim> KernelProvider::claim(const cache::Key& key) {
   if (store_ == nullptr) return nullptr;
+  const Clock::time_point start = Clock::now();
+  std::unique_ptr<cache::Claim> claimed = store_->claim(key, longest_wait_);
+  const std::int64_t waited = nanoseconds_since(start);
+  if (waited > kNoWait.count()) {
+    ++counters_.waits;
+    counters_.wait_nanoseconds += waited;
+  }
+  return claimed;
+}
+
+/// The stored artifact. `may_store` becomes false where the entry is not to be overwritten.
+std::optional<KernelProvider::Found> KernelProvider::look_up(const KernelSpec& spec, const Artifact& expected,
+                                                             const cache::Key& key, bool& may_store) {
+  if (store_ == nullptr) return std::nullopt;
   Result<cache::Lookup> lookup = store_->get(key);
   if (!lookup) {
     warn_once(lookup.error());
-    return nullptr;
+    return std::nullopt;
   }
   switch (lookup->state) {
     case cache::LookupState::miss:
-      return nullptr;
+      return std::nullopt;
     case cache::LookupState::newer:
       may_store = false;
-      return nullptr;
+      return std::nullopt;
     case cache::LookupState::damaged:
+      ++counters_.repairs;
       warn(lookup->note + "; it is compiled anew");
-      return nullptr;
+      return std::nullopt;
     case cache::LookupState::hit:
       break;
   }
@@ -235,18 +298,28 @@ KernelProvider::SharedArtifact KernelProvider::look_up(const KernelSpec& spec, c
     if (!usable) artifact = failure(usable);
   }
   if (!artifact) {
+    ++counters_.repairs;
     warn(fmt::format("the cache entry {}: {}; it is compiled anew", key.hex(), artifact.error().message));
-    return nullptr;
+    return std::nullopt;
   }
-  return std::make_shared<const Artifact>(std::move(*artifact));
+  return Found{std::make_shared<const Artifact>(std::move(*artifact)),
+               lookup->tier == cache::Tier::remote ? Origin::remote : Origin::disk};
 }
 
 void KernelProvider::keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact) {
   if (store_ == nullptr) return;
-  const cache::Entry entry{
-      .manifest = write_manifest(spec, rendered.schedule, artifact, compiler_->identity()),
-      .payload = artifact.cubin};
+  const cache::Entry entry{.manifest = write_manifest(spec, rendered.schedule, artifact,
+                                                      {.compiler = compiler_->identity(),
+                                                       .options = compiler_->options(spec.target),
+                                                       .source_bytes = rendered.source.text.size()}),
+                           .payload = artifact.cubin};
   if (Result<void> put = store_->put(rendered.key, entry); !put) warn_once(put.error());
+}
+
+void KernelProvider::record(const Request& request) {
+  if (recorder_ == nullptr) return;
+  const Result<void> recorded = recorder_->record(request);
+  if (!recorded && !warned_of_record_.exchange(true)) warn(recorded.error().message);
 }
 
 void KernelProvider::warn(std::string_view message) const {

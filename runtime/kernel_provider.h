@@ -1,12 +1,14 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
+#include <optional>
+#include <semaphore>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -14,7 +16,10 @@
 #include "cache/store.h"
 #include "lutsmith/service.h"
 #include "runtime/compiler.h"
+#include "runtime/read_mostly_map.h"
+#include "runtime/recorder.h"
 #include "runtime/request.h"
+#include "runtime/striped.h"
 
 namespace lutsmith {
 
@@ -43,15 +48,31 @@ inline constexpr std::size_t kMostCandidatesTried = 6;
 /// `log`. Thread-safe.
 class KernelProvider {
  public:
+  struct Options {
+    LogCallback log = {};
+    CompilePolicy policy = CompilePolicy::when_needed;
+    unsigned jobs = 0;                             ///< compiles at a time; 0: what cores and memory allow
+    std::unique_ptr<Recorder> recorder = nullptr;  ///< told of requests; may be null
+    /// How long to wait for another process that makes the same kernel. It takes a fraction of a second; one
+    /// that hangs must not hold up everybody else, who then compile for themselves.
+    std::chrono::milliseconds longest_wait{10'000};
+  };
+
   /// `store` may be null.
   KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
-                 std::unique_ptr<cache::Store> store, LogCallback log,
-                 CompilePolicy policy = CompilePolicy::when_needed);
+                 std::unique_ptr<cache::Store> store, Options options);
 
   Result<CompileResult> compile(const Request& request);
 
   /// Forgets a kernel everywhere, the store included: the driver refused it, so it must be made anew.
   void forget(const Request& request, const std::string& key);
+
+  /// Waits until what was compiled is where it is to be kept, the server included, but no longer than
+  /// `longest`. Whether it is.
+  bool flush(std::chrono::milliseconds longest);
+  ServiceStatistics statistics() const;
+  /// For an answer that was given without asking here.
+  void count_memory_hit() { counters_.memory_hits.add(); }
 
  private:
   using SharedArtifact = std::shared_ptr<const Artifact>;
@@ -65,6 +86,11 @@ class KernelProvider {
     cache::Key key;
   };
 
+  /// An answer that is given again.
+  struct Known {
+    StripedPointer<const Artifact> artifact;
+    Schedule schedule;
+  };
   /// A request's answer.
   struct Chosen {
     SharedArtifact artifact;
@@ -77,9 +103,13 @@ class KernelProvider {
   Result<Rendered> render(const KernelSpec& spec, const Schedule& schedule) const;
   Result<Found> find_or_make(const KernelSpec& spec, const Rendered& rendered);
   Result<Found> make(const KernelSpec& spec, const Rendered& rendered);
-  SharedArtifact look_up(const KernelSpec& spec, const Artifact& expected, const cache::Key& key,
-                         bool& may_store);
+  Result<Found> compile_or_wait(const KernelSpec& spec, const Rendered& rendered, Artifact artifact,
+                                bool may_store);
+  std::unique_ptr<cache::Claim> claim(const cache::Key& key);
+  std::optional<Found> look_up(const KernelSpec& spec, const Artifact& expected, const cache::Key& key,
+                               bool& may_store);
   void keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact);
+  void record(const Request& request);
   void warn(std::string_view message) const;
   void warn_once(const Error& error);
 
@@ -88,10 +118,24 @@ class KernelProvider {
   std::unique_ptr<cache::Store> store_;
   LogCallback log_;
   CompilePolicy policy_;
+  std::unique_ptr<Recorder> recorder_;
+  std::counting_semaphore<> slots_;  ///< for compiles
+  std::chrono::milliseconds longest_wait_;
   std::atomic<bool> warned_{false};
+  std::atomic<bool> warned_of_record_{false};
 
-  std::shared_mutex requests_mutex_;
-  std::unordered_map<Request, CompileResult, RequestHash> requests_;
+  ReadMostlyMap<Request, Known, RequestHash> requests_;
+
+  struct Counters {
+    StripedCounter memory_hits;
+    std::atomic<std::uint64_t> compiles{0};
+    std::atomic<std::uint64_t> compile_failures{0};
+    std::atomic<std::uint64_t> refusals{0};
+    std::atomic<std::uint64_t> waits{0};
+    std::atomic<std::uint64_t> repairs{0};
+    std::atomic<std::int64_t> compile_nanoseconds{0};
+    std::atomic<std::int64_t> wait_nanoseconds{0};
+  } counters_;
 
   std::mutex keys_mutex_;
   std::unordered_map<std::string, SharedArtifact> artifacts_;

@@ -1,9 +1,13 @@
 #include "runtime/manifest.h"
 
 #include <fmt/format.h>
+#include <llvm/ADT/ArrayRef.h>
+#include <llvm/ADT/StringExtras.h>
+#include <llvm/Support/SHA256.h>
 
 #include <nlohmann/json.hpp>
 
+#include "cache/key.h"
 #include "runtime/spec_json.h"
 
 namespace lutsmith {
@@ -11,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kManifestSchema = 1;
+constexpr int kManifestSchema = 2;
 
 /// A count that is there, whole, and not negative.
 bool read_count(const Json& object, const char* name, int& value) {
@@ -23,6 +27,58 @@ bool read_count(const Json& object, const char* name, int& value) {
   return true;
 }
 
+bool read_number(const Json& object, const char* name, std::int64_t& value) {
+  const auto found = object.find(name);
+  if (found == object.end() || !found->is_number_integer()) return false;
+  value = found->get<std::int64_t>();
+  return true;
+}
+
+bool read_text(const Json& object, const char* name, std::string& value) {
+  const auto found = object.find(name);
+  if (found == object.end() || !found->is_string()) return false;
+  value = found->get<std::string>();
+  return true;
+}
+
+/// A field that is written as a name.
+template <class Value>
+bool read_name(const Json& object, const char* name, Result<Value> (*parse)(std::string_view), Value& value) {
+  std::string text;
+  if (!read_text(object, name, text)) return false;
+  const Result<Value> parsed = parse(text);
+  if (parsed) value = *parsed;
+  return parsed.has_value();
+}
+
+bool read_spec(const Json& object, KernelSpec& spec) {
+  if (!object.is_object()) return false;
+  const bool grouped =
+      read_count(object, "group", spec.group) || read_name<int>(object, "group", parse_group, spec.group);
+  return grouped && read_count(object, "bits", spec.bits) && read_number(object, "n", spec.n) &&
+         read_number(object, "k", spec.k) && read_number(object, "m", spec.m) &&
+         read_name(object, "dtype", parse_data_type, spec.dtype) &&
+         read_name(object, "table", parse_table_kind, spec.table) &&
+         read_name(object, "target", Target::parse, spec.target);
+}
+
+bool read_schedule(const Json& object, Schedule& schedule) {
+  if (!object.is_object()) return false;
+  const auto launch = object.find("dependent_launch");
+  if (launch == object.end() || !launch->is_boolean()) return false;
+  schedule.dependent_launch = launch->get<bool>();
+  return read_count(object, "tile_rows", schedule.tile_rows) &&
+         read_count(object, "tile_tokens", schedule.tile_tokens) &&
+         read_count(object, "warps", schedule.warps) && read_count(object, "stages", schedule.stages) &&
+         read_count(object, "blocks_per_multiprocessor", schedule.blocks_per_multiprocessor) &&
+         read_name(object, "weights", parse_weight_path, schedule.weights);
+}
+
+std::unexpected<Error> wrong(std::string_view reason) {
+  return std::unexpected(
+      Error{ErrorCode::corrupt_data, fmt::format("the manifest of a cache entry {}", reason), ""});
+}
+
 bool has(const Json& object, const char* name, const Json& value) {
   const auto found = object.find(name);
   return found != object.end() && *found == value;
@@ -31,21 +87,27 @@ bool has(const Json& object, const char* name, const Json& value) {
 }  // namespace
 
 std::string write_manifest(const KernelSpec& spec, const Schedule& schedule, const Artifact& artifact,
-                           std::string_view compiler) {
-  const Json manifest = {
-      {"schema", kManifestSchema},           {"key", artifact.key},
-      {"spec", spec_json<Json>(spec)},       {"schedule", schedule_json<Json>(schedule)},
-      {"kernel", artifact.kernel_name},      {"launch", launch_json<Json>(artifact.launch)},
-      {"registers", artifact.registers},     {"static_shared_bytes", artifact.static_shared_bytes},
-      {"spill_bytes", artifact.spill_bytes}, {"compiler", compiler}};
+                           const Provenance& provenance) {
+  const llvm::ArrayRef cubin(reinterpret_cast<const std::uint8_t*>(artifact.cubin.data()),
+                             artifact.cubin.size());
+  const Json manifest = {{"schema", kManifestSchema},
+                         {"key", artifact.key},
+                         {"spec", spec_json<Json>(spec)},
+                         {"schedule", schedule_json<Json>(schedule)},
+                         {"kernel", artifact.kernel_name},
+                         {"launch", launch_json<Json>(artifact.launch)},
+                         {"registers", artifact.registers},
+                         {"static_shared_bytes", artifact.static_shared_bytes},
+                         {"spill_bytes", artifact.spill_bytes},
+                         {"compiler", provenance.compiler},
+                         {"options", provenance.options},
+                         {"source_bytes", provenance.source_bytes},
+                         {"cubin_bytes", artifact.cubin.size()},
+                         {"cubin_sha256", llvm::toHex(llvm::SHA256::hash(cubin), /*LowerCase=*/true)}};
   return manifest.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
 }
 
 Result<Artifact> read_manifest(std::string_view manifest, const Artifact& expected) {
-  const auto wrong = [](const char* reason) {
-    return std::unexpected(
-        Error{ErrorCode::corrupt_data, fmt::format("the manifest of a cache entry {}", reason), ""});
-  };
   const Json parsed = Json::parse(manifest, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object()) return wrong("is no JSON object");
   if (!has(parsed, "schema", kManifestSchema)) return wrong("has an unknown schema");
@@ -61,6 +123,45 @@ Result<Artifact> read_manifest(std::string_view manifest, const Artifact& expect
     return wrong("lacks the kernel's registers, shared memory or spills");
   }
   return artifact;
+}
+
+Result<Description> read_description(std::string_view manifest) {
+  const Json parsed = Json::parse(manifest, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object()) return wrong("is no JSON object");
+  if (!has(parsed, "schema", kManifestSchema)) return wrong("has an unknown schema");
+  Description description;
+  if (!read_text(parsed, "key", description.key) || !read_text(parsed, "kernel", description.kernel_name) ||
+      !read_text(parsed, "compiler", description.provenance.compiler) ||
+      !read_text(parsed, "options", description.provenance.options)) {
+    return wrong("lacks the kernel's key, name, compiler or options");
+  }
+  if (!parsed.contains("spec") || !read_spec(parsed["spec"], description.spec)) {
+    return wrong("describes no spec");
+  }
+  if (Result<void> valid = validate(description.spec); !valid) return wrong(valid.error().message);
+  if (!parsed.contains("schedule") || !read_schedule(parsed["schedule"], description.schedule)) {
+    return wrong("describes no schedule");
+  }
+  int source_bytes = 0;
+  if (!read_count(parsed, "source_bytes", source_bytes)) return wrong("lacks the size of the source");
+  description.provenance.source_bytes = static_cast<std::size_t>(source_bytes);
+  return description;
+}
+
+Result<Source> source_of(const Description& description) {
+  Result<Source> source = render(description.spec, description.schedule);
+  if (!source) return source;
+  const cache::Key key = cache::Key::of({.source = source->text,
+                                         .options = description.provenance.options,
+                                         .compiler = description.provenance.compiler,
+                                         .target = description.spec.target.name()});
+  if (key.hex() == description.key) return source;
+  return std::unexpected(
+      Error{ErrorCode::unsupported,
+            fmt::format("{} was made by another version of lutsmith, whose source is not kept; this version "
+                        "would write another",
+                        describe(description.spec)),
+            ""});
 }
 
 }  // namespace lutsmith

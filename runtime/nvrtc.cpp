@@ -7,7 +7,6 @@
 #include <array>
 
 #include "runtime/build_identity.h"
-#include "runtime/cubin.h"
 #include "runtime/ptxas_log.h"
 #include "runtime/result.h"
 
@@ -213,7 +212,6 @@ Result<CompiledKernel> Nvrtc::compile(const std::string& source, Target target,
   status = api_->cubin(program.handle(), reinterpret_cast<char*>(compiled.cubin.data()));
   if (status != 0) return fail(status, "nvrtcGetCUBIN");
 
-  if (Result<void> usable = check_cubin(compiled.cubin, target, kernel); !usable) return failure(usable);
   const PtxasFacts facts = parse_ptxas_log(compiled.log).value_or(PtxasFacts{});
   compiled.registers = facts.registers;
   compiled.static_shared_bytes = facts.static_shared_bytes;

@@ -2,19 +2,20 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <exception>
-#include <mutex>
-#include <shared_mutex>
-#include <unordered_map>
 #include <utility>
 
-#include "cache/directory.h"
-#include "cache/disk_store.h"
+#include "cache/fork.h"
 #include "runtime/driver.h"
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/nvrtc.h"
+#include "runtime/open_store.h"
+#include "runtime/read_mostly_map.h"
+#include "runtime/recorder.h"
 #include "runtime/result.h"
+#include "runtime/striped.h"
 #include "runtime/workspace_memory.h"
 
 namespace lutsmith {
@@ -31,35 +32,10 @@ auto guarded(Work&& work) -> decltype(work()) {
   }
 }
 
-struct OpenedStore {
-  std::unique_ptr<cache::Store> store;
-  std::filesystem::path directory;
-};
-
-/// No store where none can be used, and the log is told why: a broken cache must not stop anybody.
-OpenedStore open_store(const ServiceOptions& options) {
-  OpenedStore opened;
-  if (options.memory_only) return opened;
-  const auto warn = [&](std::string_view reason) {
-    if (options.log) {
-      options.log(LogLevel::warning, fmt::format("kernels are kept in memory only: {}", reason));
-    }
-  };
-  const std::filesystem::path directory =
-      options.cache_directory.empty() ? cache::cache_directory(cache::DirectoryEnvironment::of_process())
-                                      : options.cache_directory;
-  if (directory.empty()) {
-    warn("neither LUTSMITH_CACHE_DIR, XDG_CACHE_HOME nor HOME names a directory");
-    return opened;
-  }
-  Result<std::unique_ptr<cache::DiskStore>> store = cache::DiskStore::open(directory);
-  if (!store) {
-    warn(store.error().message);
-    return opened;
-  }
-  opened.directory = (*store)->root();
-  opened.store = std::move(*store);
-  return opened;
+std::filesystem::path record_file(const ServiceOptions& options) {
+  if (!options.record.empty()) return options.record;
+  const char* named = std::getenv("LUTSMITH_RECORD");  // NOLINT(concurrency-mt-unsafe): read only
+  return named != nullptr ? named : "";
 }
 
 Result<Target> target_of_current_device(const cuda::Driver& driver) {
@@ -100,6 +76,8 @@ std::string_view to_string(Origin origin) {
       return "memory";
     case Origin::disk:
       return "disk";
+    case Origin::remote:
+      return "remote";
     case Origin::compiled:
       return "compiled";
   }
@@ -136,17 +114,26 @@ Result<void> Kernel::launch(const MatmulArguments& arguments, Workspace& workspa
 }
 
 struct Service::State {
-  State(std::unique_ptr<const Compiler> compiler, OpenedStore opened, const ServiceOptions& options)
+  State(std::unique_ptr<const Compiler> compiler, OpenedStore opened, KernelProvider::Options options)
       : directory(std::move(opened.directory)),
-        provider(codegen_sources(), std::move(compiler), std::move(opened.store), options.log,
-                 options.compile) {}
+        provider(codegen_sources(), std::move(compiler), std::move(opened.store), std::move(options)) {}
 
   Result<std::shared_ptr<const Kernel::State>> load(const cuda::Driver& driver, const Request& request);
 
+  /// Errors where this is a forked copy: threads of its parent may hold its locks, and no CUDA context
+  /// survives a fork.
+  Result<void> check_process() const {
+    if (!mark.copied()) return {};
+    return std::unexpected(Error{
+        ErrorCode::unsupported,
+        "this service was opened before the process forked; open one in the child, or fork before opening",
+        ""});
+  }
+
   std::filesystem::path directory;
   KernelProvider provider;
-  std::shared_mutex loaded_mutex;
-  std::unordered_map<LoadedKey, std::shared_ptr<const Kernel::State>, LoadedKeyHash> loaded;
+  ReadMostlyMap<LoadedKey, StripedPointer<const Kernel::State>, LoadedKeyHash> loaded;
+  cache::ForkMark mark;
 };
 
 Result<std::shared_ptr<const Kernel::State>> Service::State::load(const cuda::Driver& driver,
@@ -182,17 +169,28 @@ Result<Service> Service::open(ServiceOptions options) {
     Result<std::unique_ptr<Nvrtc>> nvrtc =
         Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process(options.nvrtc)));
     if (!nvrtc) return failure(nvrtc);
+    KernelProvider::Options provider{
+        .log = options.log, .policy = options.compile, .jobs = options.compile_jobs};
+    if (std::filesystem::path file = record_file(options); !file.empty()) {
+      Result<std::unique_ptr<Recorder>> recorder = Recorder::open(file);
+      if (recorder) provider.recorder = *std::move(recorder);
+      if (!recorder && options.log) options.log(LogLevel::warning, recorder.error().message);
+    }
     OpenedStore store = open_store(options);
-    return Service(std::make_shared<State>(std::move(*nvrtc), std::move(store), options));
+    return Service(std::make_shared<State>(*std::move(nvrtc), std::move(store), std::move(provider)));
   });
 }
 
 Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Schedule> schedule) {
-  return guarded([&] { return state_->provider.compile({.spec = spec, .schedule = schedule}); });
+  return guarded([&]() -> Result<CompileResult> {
+    if (Result<void> own = state_->check_process(); !own) return failure(own);
+    return state_->provider.compile({.spec = spec, .schedule = schedule});
+  });
 }
 
 Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> schedule) {
   return guarded([&]() -> Result<Kernel> {
+    if (Result<void> own = state_->check_process(); !own) return failure(own);
     Result<const cuda::Driver*> opened = cuda::Driver::open();
     if (!opened) return failure(opened);
     const cuda::Driver& driver = **opened;
@@ -201,24 +199,23 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> sche
     Result<std::uint64_t> id = driver.context_id(*context);
     if (!id) return failure(id);
     LoadedKey key{.context = *id, .request = {.spec = spec, .schedule = schedule}};
-    {
-      const std::shared_lock lock(state_->loaded_mutex);
-      const auto known = state_->loaded.find(key);
-      if (known != state_->loaded.end()) return Kernel(known->second);
+    if (const auto* known = state_->loaded.find(key)) {
+      state_->provider.count_memory_hit();
+      return Kernel(known->get());
     }
     Result<std::shared_ptr<const Kernel::State>> loaded = state_->load(driver, key.request);
     if (!loaded) return failure(loaded);
     auto remembered = std::make_shared<Kernel::State>(**loaded);
     remembered->compiled.origin = Origin::memory;
     remembered->compiled.milliseconds = 0;
-    const std::unique_lock lock(state_->loaded_mutex);
-    state_->loaded.try_emplace(key, std::move(remembered));
+    state_->loaded.insert_or_assign(key, StripedPointer<const Kernel::State>(std::move(remembered)));
     return Kernel(std::move(*loaded));
   });
 }
 
 Result<Workspace> Service::create_workspace() {
   return guarded([&]() -> Result<Workspace> {
+    if (Result<void> own = state_->check_process(); !own) return failure(own);
     Result<const cuda::Driver*> driver = driver_with_context();
     if (!driver) return failure(driver);
     Result<cuda::DeviceHandle> device = (*driver)->current_device();
@@ -241,5 +238,9 @@ Result<Target> Service::native_target() {
 }
 
 const std::filesystem::path& Service::cache_directory() const { return state_->directory; }
+
+ServiceStatistics Service::statistics() const { return state_->provider.statistics(); }
+
+bool Service::flush(std::chrono::milliseconds longest) { return state_->provider.flush(longest); }
 
 }  // namespace lutsmith

@@ -1,6 +1,7 @@
 #pragma once
 
 /// Everything a program that serves or researches quantized models needs.
+#include "lutsmith/cache.h"         // IWYU pragma: export
 #include "lutsmith/codegen.h"       // IWYU pragma: export
 #include "lutsmith/error.h"         // IWYU pragma: export
 #include "lutsmith/kernel_spec.h"   // IWYU pragma: export

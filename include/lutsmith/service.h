@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lutsmith/cache.h"
 #include "lutsmith/codegen.h"
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
@@ -19,7 +21,7 @@
 namespace lutsmith {
 
 /// Where an artifact came from.
-enum class Origin { memory, disk, compiled };
+enum class Origin { memory, disk, remote, compiled };
 LUTSMITH_API std::string_view to_string(Origin origin);
 
 /// A compiled kernel as the cache keeps it. Needs no GPU.
@@ -38,7 +40,7 @@ struct CompileResult {
   std::shared_ptr<const Artifact> artifact;
   Schedule schedule;
   Origin origin = Origin::memory;
-  double milliseconds = 0;  ///< of this request, rendering included
+  double milliseconds = 0;  ///< of this request, rendering included; 0 where it was answered from memory
 };
 
 enum class LogLevel { info, warning };
@@ -50,17 +52,32 @@ enum class CompilePolicy {
   never,        ///< fails at once (not_found) and names the command that would warm it
 };
 
+/// What is left empty comes from the environment variable named, else from the default.
 struct ServiceOptions {
-  /// Cache directory; empty: LUTSMITH_CACHE_DIR, else $XDG_CACHE_HOME/lutsmith, else
-  /// ~/.cache/lutsmith. Where none can be used, kernels are kept in memory and `log` is told.
+  /// The directory that keeps kernels. LUTSMITH_CACHE_DIR; $XDG_CACHE_HOME/lutsmith, ~/.cache/lutsmith or
+  /// /var/tmp/lutsmith-<user id>, the first that can be used. Where none can, kernels are kept in memory and
+  /// `log` is told.
   std::filesystem::path cache_directory = {};
-  /// Keep nothing on disk.
+  /// What it may grow to. LUTSMITH_CACHE_MAX_BYTES ("500M", "4G") and LUTSMITH_CACHE_MAX_ENTRIES.
+  std::optional<CacheLimits> cache_limits = {};
+  /// Directories that others warmed, such as an image's; only read, the nearest first. LUTSMITH_CACHE_PATH,
+  /// with colons between them.
+  std::optional<std::vector<std::filesystem::path>> system_directories = {};
+  /// A server that machines share kernels through. LUTSMITH_REMOTE_CACHE (the URL), and with _MODE
+  /// (read-write, read-only), _TOKEN, _CERTIFICATE, _KEY and _CA behind that name its other fields.
+  std::optional<RemoteCache> remote_cache = {};
+  /// Keep nothing outside of this process.
   bool memory_only = false;
-  /// NVRTC to open; empty: LUTSMITH_NVRTC, else the places `lutsmith doctor` lists.
+  /// NVRTC to open. LUTSMITH_NVRTC, else the places `lutsmith doctor` lists.
   std::filesystem::path nvrtc = {};
   /// `never` for services in which no request may wait for a compiler.
   CompilePolicy compile = CompilePolicy::when_needed;
-  /// Told of what is worth knowing but is no error. The library prints nothing itself.
+  /// Compiles at a time; 0: as many as cores and memory allow.
+  unsigned compile_jobs = 0;
+  /// A file to which every distinct request is written, a line of JSON each, for `lutsmith warm --manifest`.
+  /// LUTSMITH_RECORD.
+  std::filesystem::path record = {};
+  /// Told of what is worth knowing but is no error, from any thread. The library prints nothing itself.
   LogCallback log = {};
 };
 
@@ -118,8 +135,9 @@ class LUTSMITH_API Kernel {
   std::shared_ptr<const State> state_;
 };
 
-/// Hands out kernels: memory, then disk, then NVRTC; one compile per key however many threads ask.
-/// Thread-safe.
+/// Hands out kernels: memory, then disk, then the server, then NVRTC; one compile per key however many
+/// threads ask. Thread-safe; a copy shares everything. Not usable in a child that was forked after it was
+/// opened: every call says so.
 class LUTSMITH_API Service {
  public:
   /// Opens NVRTC and the cache. Needs no GPU.
@@ -141,6 +159,12 @@ class LUTSMITH_API Service {
 
   /// Empty when kernels are kept in memory only.
   const std::filesystem::path& cache_directory() const;
+
+  ServiceStatistics statistics() const;
+
+  /// Waits until what was compiled has reached the server too, but no longer than `longest`. Whether it has.
+  /// Without it, a service that is destroyed waits three seconds.
+  bool flush(std::chrono::milliseconds longest);
 
  private:
   struct State;

@@ -78,7 +78,7 @@ TEST_F(DiskLimitsTest, BytesAreLimitedToo) {
 TEST_F(DiskLimitsTest, NothingIsRemovedWithinTheLimits) {
   const auto store = filled(5);
   const Result<Pruned> pruned =
-      prune_directory(root_, {.limits = {.entries = 5}, .down_to = Limits{.entries = 1}});
+      prune_directory(root_, {.limits = {.entries = 5}, .down_to = CacheLimits{.entries = 1}});
   ASSERT_TRUE(pruned.has_value());
   EXPECT_EQ(pruned->entries, 0U);
   EXPECT_EQ(keys(*store).size(), 5U);

@@ -118,7 +118,7 @@ FAKE Status cuMemsetD8_v2(DevicePointer, unsigned char, std::size_t bytes) {
 FAKE Status cuModuleLoadDataEx(ModuleHandle* module, const void*, unsigned int, int*, void**) {
   ++state.module_loads;
   *module = handle<ModuleHandle>(1);
-  return state.module_load_status;
+  return state.module_loads <= state.module_loads_to_refuse ? 209 : state.module_load_status;
 }
 FAKE Status cuModuleUnload(ModuleHandle) { return 0; }
 FAKE Status cuModuleGetFunction(FunctionHandle* function, ModuleHandle, const char*) {

@@ -14,6 +14,7 @@ struct FakeDriverState {
   int shared_bytes_per_block = 232448;
   int multiprocessors = 132;
   cuda::Status module_load_status = 0;
+  int module_loads_to_refuse = 0;  ///< the first so many fail with 209, CUDA_ERROR_NO_BINARY_FOR_GPU
   cuda::Status launch_status = 0;
 
   int allocations = 0;

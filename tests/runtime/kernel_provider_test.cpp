@@ -100,11 +100,13 @@ class KernelProviderTest : public testing::Test {
     return std::make_unique<KernelProvider>(
         sources, std::make_unique<StandInCompiler>(script_),
         with_store ? std::make_unique<StandInStore>(store_) : nullptr,
-        [this](LogLevel, std::string_view text) {
-          const std::lock_guard lock(log_mutex_);
-          log_.emplace_back(text);
-        },
-        policy);
+        KernelProvider::Options{.log =
+                                    [this](LogLevel, std::string_view text) {
+                                      const std::lock_guard lock(log_mutex_);
+                                      log_.emplace_back(text);
+                                    },
+                                .policy = policy,
+                                .jobs = jobs_});
   }
 
   static Request request(std::int64_t n = 4096) {
@@ -117,6 +119,7 @@ class KernelProviderTest : public testing::Test {
     return count;
   }
 
+  unsigned jobs_ = 0;
   CompilerScript script_;
   SharedStore store_;
   std::atomic<int> renders_{0};

@@ -25,7 +25,7 @@ Artifact sample() {
 
 std::string sample_manifest() {
   return write_manifest({.n = 4096, .k = 4096, .target = Target()}, Schedule{}, sample(),
-                        "nvrtc 13.0 build-id 01");
+                        {.compiler = "nvrtc 13.0 build-id 01", .options = "-fast\n", .source_bytes = 5});
 }
 
 /// What is known of the sample before it is read.
@@ -81,6 +81,47 @@ TEST(Manifest, HostileTextIsRefused) {
     parsed["registers"] = value;
     EXPECT_TRUE(refused(parsed.dump())) << value;
   }
+}
+
+/// A manifest as one field after another is changed.
+template <class Change>
+bool readable(Change&& change) {
+  auto json = nlohmann::json::parse(sample_manifest());
+  change(json);
+  return read_description(json.dump()).has_value();
+}
+
+TEST(Manifest, DescriptionIsReadBack) {
+  const Result<Description> read = read_description(sample_manifest());
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_EQ(read->key, sample().key);
+  EXPECT_EQ(read->spec, (KernelSpec{.n = 4096, .k = 4096, .target = Target()}));
+  EXPECT_EQ(read->schedule, Schedule{});
+  EXPECT_EQ(read->provenance.compiler, "nvrtc 13.0 build-id 01");
+  EXPECT_EQ(read->provenance.options, "-fast\n");
+  EXPECT_EQ(read->provenance.source_bytes, 5U);
+  EXPECT_TRUE(readable([](auto& json) { json["spec"]["group"] = "channel"; }));
+}
+
+TEST(Manifest, DescriptionOfAnythingElseIsRefused) {
+  for (const char* text : {"", "7", "[]", "{}", "{\"schema\":2}", "\xff"}) {
+    EXPECT_FALSE(read_description(text).has_value()) << text;
+  }
+  const auto parsed = nlohmann::json::parse(sample_manifest());
+  for (const char* field :
+       {"schema", "key", "kernel", "compiler", "options", "spec", "schedule", "source_bytes"}) {
+    EXPECT_FALSE(readable([&](auto& json) { json.erase(field); })) << field;
+    EXPECT_FALSE(readable([&](auto& json) { json[field] = nullptr; })) << field;
+    EXPECT_FALSE(readable([&](auto& json) { json[field] = nlohmann::json::array({1}); })) << field;
+  }
+  for (const char* part : {"spec", "schedule"}) {
+    for (const auto& [field, value] : parsed[part].items()) {
+      EXPECT_FALSE(readable([&](auto& json) { json[part].erase(field); })) << field;
+      EXPECT_FALSE(readable([&](auto& json) { json[part][field] = nlohmann::json::object(); })) << field;
+    }
+  }
+  EXPECT_FALSE(readable([](auto& json) { json["spec"]["n"] = -5; }));
+  EXPECT_FALSE(readable([](auto& json) { json["spec"]["target"] = "sm_1"; }));
 }
 
 }  // namespace

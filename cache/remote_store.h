@@ -1,0 +1,62 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "cache/circuit_breaker.h"
+#include "cache/http_client.h"
+#include "cache/store.h"
+#include "lutsmith/cache.h"
+
+namespace lutsmith::cache {
+
+/// Entries on an HTTP server, in the layout of bazel-remote: `<url>/ac/<key>` holds the entry of a key as
+/// entry.h encodes it. (An action cache that checks what it keeps refuses ours: bazel-remote has to run with
+/// --disable_http_ac_validation.) The server is not trusted to answer, to be quick or to be right: see
+/// circuit_breaker.h; every entry's digest is checked.
+class RemoteStore final : public Store {
+ public:
+  /// Makes no call. Errors: see HttpClient::open.
+  static Result<std::unique_ptr<RemoteStore>> open(
+      const RemoteCache& server, CircuitBreaker::Clock clock = std::chrono::steady_clock::now);
+
+  /// A miss where the server is being left alone. Error: io_error where it does not answer, or with neither
+  /// an entry nor "there is none".
+  Result<Lookup> get(const Key& key) override;
+  /// Sends the entry unless the server has one under this key. Does nothing where the server is only read, or
+  /// is being left alone.
+  Result<void> put(const Key& key, const Entry& entry) override;
+  /// Deletes nothing: others may use it. The next `put` replaces what is there. False.
+  Result<bool> remove(const Key& key) override;
+  /// Such a server does not tell what it has: visits nothing.
+  Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) override;
+  void cancel() override { client_->cancel(); }
+  StoreStatistics statistics() const override;
+
+ private:
+  RemoteStore(std::unique_ptr<HttpClient> client, bool read_only, CircuitBreaker::Clock clock)
+      : client_(std::move(client)), read_only_(read_only), breaker_(std::move(clock)) {}
+
+  Result<Lookup> read_entry(const Key& key, std::span<const std::byte> body);
+  Error no_answer(Error error);
+  Error bad_answer(long status, const char* what);
+  bool must_replace(const Key& key);
+
+  std::unique_ptr<HttpClient> client_;
+  bool read_only_;
+  CircuitBreaker breaker_;
+
+  std::mutex mutex_;
+  std::set<Key> to_replace_;  ///< the server's entry is no good
+
+  std::atomic<std::uint64_t> received_{0};
+  std::atomic<std::uint64_t> sent_{0};
+  std::atomic<std::uint64_t> failures_{0};
+  std::atomic<std::uint64_t> skipped_{0};
+};
+
+}  // namespace lutsmith::cache

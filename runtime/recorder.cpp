@@ -1,0 +1,48 @@
+#include "runtime/recorder.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "runtime/spec_json.h"
+
+namespace lutsmith {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string line_of(const Request& request) {
+  Json line = spec_json<Json>(request.spec);
+  if (request.schedule) line["schedule"] = schedule_json<Json>(*request.schedule);
+  return line.dump();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Recorder>> Recorder::open(const std::filesystem::path& path) {
+  cache::Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!file.valid()) return std::unexpected(cache::system_error(errno, "record requests in", path));
+  std::unordered_set<std::string> known;
+  std::ifstream lines(path);
+  for (std::string line; std::getline(lines, line);) known.insert(std::move(line));
+  return std::unique_ptr<Recorder>(new Recorder(path, std::move(file), std::move(known)));
+}
+
+Result<void> Recorder::record(const Request& request) {
+  std::string line = line_of(request);
+  {
+    const std::lock_guard lock(mutex_);
+    if (!known_.insert(line).second) return {};
+  }
+  line += '\n';
+  // In one piece: lines of other processes go before or after it, never into it.
+  const ssize_t written = write(file_.number(), line.data(), line.size());
+  if (written == static_cast<ssize_t>(line.size())) return {};
+  return std::unexpected(cache::system_error(written < 0 ? errno : ENOSPC, "record requests in", path_));
+}
+
+}  // namespace lutsmith

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+
+#include "cache/files.h"
+#include "lutsmith/error.h"
+#include "runtime/request.h"
+
+namespace lutsmith {
+
+/// Writes every request that it has not seen yet to a file, one JSON object a line: a manifest that
+/// `lutsmith warm` reads. Many processes may write to one file. Thread-safe.
+class Recorder {
+ public:
+  /// Creates the file where it is missing; requests that stand in it are not written again. Error: io_error.
+  static Result<std::unique_ptr<Recorder>> open(const std::filesystem::path& path);
+
+  Result<void> record(const Request& request);
+
+ private:
+  Recorder(std::filesystem::path path, cache::Descriptor file, std::unordered_set<std::string> known)
+      : path_(std::move(path)), file_(std::move(file)), known_(std::move(known)) {}
+
+  std::filesystem::path path_;
+  cache::Descriptor file_;
+  std::mutex mutex_;
+  std::unordered_set<std::string> known_;
+};
+
+}  // namespace lutsmith

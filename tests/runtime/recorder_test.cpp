@@ -1,0 +1,83 @@
+#include "runtime/recorder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "processes.h"
+#include "temporary_directory.h"
+
+namespace lutsmith {
+namespace {
+
+Request request(std::int64_t n) { return {.spec = {.n = n, .k = 4096, .target = Target()}, .schedule = {}}; }
+
+class RecorderTest : public testing::Test {
+ protected:
+  std::unique_ptr<Recorder> open() {
+    auto recorder = Recorder::open(file_);
+    EXPECT_TRUE(recorder.has_value());
+    return *std::move(recorder);
+  }
+  std::vector<std::string> lines() const {
+    std::vector<std::string> found;
+    std::ifstream file(file_);
+    for (std::string line; std::getline(file, line);) found.push_back(line);
+    return found;
+  }
+
+  TemporaryDirectory directory_;
+  std::filesystem::path file_ = directory_.path() / "requests.jsonl";
+};
+
+TEST_F(RecorderTest, WritesEachDistinctRequestOnce) {
+  const auto recorder = open();
+  for (const std::int64_t n : {1024, 2048, 1024}) EXPECT_TRUE(recorder->record(request(n)).has_value());
+  Request with_schedule = request(1024);
+  with_schedule.schedule = Schedule{.warps = 4};
+  EXPECT_TRUE(recorder->record(with_schedule).has_value());
+  ASSERT_EQ(lines().size(), 3U);
+  EXPECT_EQ(nlohmann::json::parse(lines()[0])["n"], 1024);
+  EXPECT_FALSE(nlohmann::json::parse(lines()[0]).contains("schedule"));
+  EXPECT_EQ(nlohmann::json::parse(lines()[2])["schedule"]["warps"], 4);
+}
+
+TEST_F(RecorderTest, ProgramThatStartsAgainAddsOnlyWhatIsNew) {
+  ASSERT_TRUE(open()->record(request(1024)).has_value());
+  const auto again = open();
+  ASSERT_TRUE(again->record(request(1024)).has_value());
+  ASSERT_TRUE(again->record(request(2048)).has_value());
+  EXPECT_EQ(lines().size(), 2U);
+}
+
+TEST_F(RecorderTest, LinesOfManyProcessesDoNotMix) {
+  constexpr int kProcesses = 16;
+  constexpr int kRequests = 50;
+  Processes processes;
+  for (int process = 0; process < kProcesses; ++process) {
+    processes.start([&] {
+      const auto recorder = open();
+      for (int i = 0; i < kRequests; ++i) {
+        if (!recorder->record(request(64 * (process * kRequests + i + 1)))) return 1;
+      }
+      return 0;
+    });
+  }
+  EXPECT_EQ(processes.successes(), kProcesses);
+  std::set<std::int64_t> seen;
+  for (const std::string& line : lines()) seen.insert(nlohmann::json::parse(line)["n"].get<std::int64_t>());
+  EXPECT_EQ(seen.size(), static_cast<std::size_t>(kProcesses * kRequests));
+}
+
+TEST_F(RecorderTest, FileThatCannotBeWrittenIsAnErrorThatNamesIt) {
+  const auto recorder = Recorder::open(directory_.path() / "none" / "requests.jsonl");
+  ASSERT_FALSE(recorder.has_value());
+  EXPECT_THAT(recorder.error().message, testing::HasSubstr("none/requests.jsonl"));
+}
+
+}  // namespace
+}  // namespace lutsmith
