@@ -2,8 +2,10 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
-#include "cache/directory.h"
 #include "cache/disk_store.h"
+#include "cache/places.h"
+#include "cache/remote_store.h"
+#include "cache_access.h"
 #include "command.h"
 #include "emulator/host_compiler.h"
 #include "output.h"
@@ -109,33 +111,61 @@ std::vector<Finding> look_for_gpus(const Result<const cuda::Driver*>& driver) {
   return findings;
 }
 
-Finding look_for_cache() {
-  const auto root = cache::cache_directory(cache::DirectoryEnvironment::of_process());
-  const std::string advice =
-      "kernels are compiled anew by every process; set LUTSMITH_CACHE_DIR to a directory of your own";
-  if (root.empty()) {
-    return missing("cache",
-                   {ErrorCode::not_found, "neither LUTSMITH_CACHE_DIR, XDG_CACHE_HOME nor HOME is set", {}},
-                   advice);
-  }
-  const auto store = cache::DiskStore::open(root);
-  if (!store) return missing("cache", store.error(), advice);
+/// What a directory holds, in words and as facts.
+Finding describe_directory(std::string name, cache::DiskStore& store, bool writable) {
   std::uint64_t entries = 0;
   std::uint64_t bytes = 0;
-  const auto scanned = (*store)->scan([&](const cache::StoredEntry& entry) {
+  const auto scanned = store.scan([&](const cache::StoredEntry& entry) {
     ++entries;
     bytes += entry.bytes;
     return true;
   });
-  if (!scanned) return missing("cache", scanned.error(), advice);
-  const bool writable = access(root.c_str(), W_OK | X_OK) == 0;
-  Finding finding{.name = "cache", .ok = writable, .summary = {}, .advice = {}, .facts = {}};
-  finding.summary = fmt::format("{}, {}, {} kernels, {}", root.string(), writable ? "writable" : "read-only",
-                                entries, byte_count(static_cast<double>(bytes)));
-  if (!writable) finding.advice = "what is there is used; new " + advice;
-  finding.facts = {
-      {"directory", root.string()}, {"writable", writable}, {"entries", entries}, {"bytes", bytes}};
+  if (!scanned) return missing(std::move(name), scanned.error(), "");
+  const std::string root = store.root().string();
+  Finding finding{.name = std::move(name), .ok = true, .summary = {}, .advice = {}, .facts = {}};
+  finding.summary = fmt::format("{}, {}, {} kernels, {}", root, writable ? "writable" : "read-only", entries,
+                                byte_count(static_cast<double>(bytes)));
+  finding.facts = {{"directory", root}, {"writable", writable}, {"entries", entries}, {"bytes", bytes}};
   return finding;
+}
+
+Finding look_for_cache() {
+  const std::string advice =
+      "kernels are compiled anew by every process; set LUTSMITH_CACHE_DIR to a directory of your own";
+  const auto opened = open_cache(cache::Access::read_write);
+  if (!opened) return missing("cache", opened.error(), advice);
+  const bool writable = access(opened->store->root().c_str(), W_OK | X_OK) == 0;
+  Finding finding = describe_directory("cache", *opened->store, writable);
+  finding.ok = writable;
+  if (!writable) finding.advice = "what is there is used; new " + advice;
+  return finding;
+}
+
+std::vector<Finding> look_for_system_directories(const cache::Places& places) {
+  std::vector<Finding> findings;
+  for (const std::filesystem::path& directory : places.system) {
+    const auto store = cache::DiskStore::open(directory, {.access = cache::Access::read_only});
+    findings.push_back(
+        store ? describe_directory("system", **store, /*writable=*/false)
+              : missing("system", store.error(), "LUTSMITH_CACHE_PATH names it; it is passed over"));
+  }
+  return findings;
+}
+
+/// Asks the server for a kernel that nobody has.
+std::vector<Finding> look_for_remote(const cache::Places& places) {
+  if (places.remote.url.empty()) return {};
+  const auto store = cache::RemoteStore::open(places.remote);
+  const std::string advice = "LUTSMITH_REMOTE_CACHE names it; kernels are not shared";
+  if (!store) return {missing("remote", store.error(), advice)};
+  const auto answer = (*store)->get(
+      cache::Key::of({.source = "a question of doctor's", .options = {}, .compiler = {}, .target = {}}));
+  if (!answer) return {missing("remote", answer.error(), advice)};
+  Finding finding{.name = "remote", .ok = true, .summary = {}, .advice = {}, .facts = {}};
+  finding.summary =
+      fmt::format("{} answers{}", places.remote.url, places.remote.read_only ? ", only read" : "");
+  finding.facts = {{"url", places.remote.url}, {"read_only", places.remote.read_only}};
+  return {finding};
 }
 
 Finding look_for_host_compiler() {
@@ -168,17 +198,21 @@ void print_findings(const std::vector<Finding>& findings) {
 Json findings_json(const std::vector<Finding>& findings) {
   Json json = Json::object();
   Json gpus = Json::array();
+  Json systems = Json::array();
   for (const Finding& finding : findings) {
     Json entry{{"ok", finding.ok}};
     entry.update(finding.facts);
     if (!finding.advice.empty()) entry["advice"] = finding.advice;
-    if (!finding.name.starts_with("gpu")) {
+    if (finding.name == "system") {
+      systems.push_back(entry);
+    } else if (!finding.name.starts_with("gpu")) {
       json[finding.name] = entry;
     } else if (finding.name != "gpu") {
       gpus.push_back(entry);
     }
   }
   json["gpus"] = gpus;
+  json["system_directories"] = systems;
   return json;
 }
 
@@ -188,6 +222,9 @@ Result<ExitCode> run_doctor(bool json) {
   findings.push_back(look_for_driver(driver));
   for (Finding& gpu : look_for_gpus(driver)) findings.push_back(std::move(gpu));
   findings.push_back(look_for_cache());
+  const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
+  for (Finding& directory : look_for_system_directories(places)) findings.push_back(std::move(directory));
+  for (Finding& server : look_for_remote(places)) findings.push_back(std::move(server));
   findings.push_back(look_for_host_compiler());
   if (json) {
     print_json(findings_json(findings));

@@ -26,7 +26,10 @@ int report(const Error& error, bool json) {
 
 int report_parse_error(const CLI::App& app, const CLI::ParseError& error, bool json) {
   std::string help = "lutsmith";
-  for (const CLI::App* verb : app.get_subcommands()) help += " " + verb->get_name();
+  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
+    verb = verb->get_subcommands().front();
+    help += " " + verb->get_name();
+  }
   return report(Error{ErrorCode::invalid_argument, error.what(), "see `" + help + " --help`"}, json);
 }
 
@@ -37,6 +40,7 @@ void add_verbs(CLI::App& app, Context& context) {
   add_run(app, context);
   add_warm(app, context);
   add_bench(app, context);
+  add_cache(app, context);
   add_doctor(app, context);
 }
 

@@ -6,8 +6,7 @@
 
 namespace lutsmith::tools {
 
-Result<Service> open_service() {
-  ServiceOptions options;
+Result<Service> open_service(ServiceOptions options) {
   options.log = [](LogLevel level, std::string_view message) {
     if (level == LogLevel::warning) print_warning(std::string(message));
   };

@@ -28,7 +28,7 @@ void Progress::advance(const std::string& line) {
   ++done_;
   if (terminal_) {
     draw();
-  } else {
+  } else if (!line.empty()) {
     fmt::print(stderr, "[{}/{}] {}\n", done_, total_, line);
   }
 }

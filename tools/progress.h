@@ -17,7 +17,8 @@ class Progress {
   /// Wipes the bar, so that what follows starts on a clean line.
   ~Progress();
 
-  /// One more piece is done; `line` tells which and how it went.
+  /// One more piece is done; `line` tells which and how it went. Nothing is written to what is no terminal
+  /// where it is empty.
   void advance(const std::string& line);
 
  private:

@@ -26,6 +26,7 @@ struct RunOptions {
   std::string target;
   bool emulate = false;
   std::string activations;
+  std::string record;
 };
 
 enum class Device { gpu, emulator, cpu_reference };
@@ -47,6 +48,7 @@ struct Plan {
   Device device = Device::cpu_reference;
   std::string no_gpu_reason;
   std::vector<Target> targets;  ///< the first is the GPU's where it multiplies; the emulator has one
+  std::string record = {};      ///< file to record requests in; empty: none
 };
 
 /// What compiles and multiplies: the library's service, or the emulator in its place.
@@ -113,9 +115,11 @@ Result<Plan> plan_service(const std::string& target_list) {
   return plan;
 }
 
-Result<Engine> open_engine(Device device) {
-  if (device == Device::emulator) return Emulation::start();
-  return open_service();
+Result<Engine> open_engine(const Plan& plan) {
+  if (plan.device == Device::emulator) return Emulation::start();
+  ServiceOptions options;
+  options.record = plan.record;
+  return open_service(std::move(options));
 }
 
 Result<QuantizedMatrix> unpack_layer(const StoredLayer& stored) {
@@ -196,7 +200,7 @@ Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const P
 
 Result<std::vector<LayerResult>> run_layers(const std::vector<StoredLayer>& layers, const Plan& plan,
                                             const ActivationSource& source, std::int64_t m) {
-  auto engine = open_engine(plan.device);
+  auto engine = open_engine(plan);
   if (!engine) return std::unexpected(engine.error());
   std::optional<Progress> progress;  // the emulator takes its time
   if (plan.device == Device::emulator) progress.emplace(layers.size());
@@ -298,8 +302,9 @@ void print_results(const std::vector<LayerResult>& results, const Plan& plan, st
 }
 
 Result<ExitCode> run_packed(const RunOptions& options, bool json) {
-  const auto plan = options.emulate ? plan_emulation(options.target) : plan_service(options.target);
+  auto plan = options.emulate ? plan_emulation(options.target) : plan_service(options.target);
   if (!plan) return std::unexpected(plan.error());
+  plan->record = options.record;
   const auto file = SafetensorsFile::open(options.input);
   if (!file) return std::unexpected(file.error());
   const auto layers = stored_layers(*file);
@@ -350,6 +355,9 @@ void add_run(CLI::App& app, Context& context) {
       ->type_name("LIST");
   verb.add_flag("--emulate", options->emulate,
                 "Run the emitted kernels on the CPU; for one token about a second per 4096x4096 layer");
+  verb.add_option("--record", options->record,
+                  "Add every kernel asked for to this file, for `lutsmith warm --manifest`")
+      ->type_name("FILE");
   verb.add_option("--activations", options->activations,
                   "Take rows of this matrix where it is as wide as a layer; without it, of the checkpoint's "
                   "embedding table; else normally distributed numbers")

@@ -17,7 +17,7 @@ void add_spec_options(CLI::App& verb, SpecText& text) {
   add("--dtype", text.dtype, "LIST", "Activations, output, scales and table: f16 or bf16");
   add("--table", text.table, "LIST", "scalar: one value per code; pair: two values per two codes");
   add("--target", text.target, "LIST", "GPU architecture such as sm_90a; native: this machine's GPU");
-  add("--model", text.model, "NAME", "All linear layers of a model, instead of --n and --k");
+  add("--model", text.model, "LIST", "All linear layers of these models, instead of --n and --k");
   add("--tp", text.tp, "LIST", "With --model: GPUs the model is split over");
 }
 

@@ -51,15 +51,17 @@ struct Shape {
 };
 
 Result<std::vector<Shape>> model_shapes(const SpecText& text) {
-  const auto model = find_model(text.model);
-  if (!model) return std::unexpected(model.error());
+  const auto models = parse_list(text.model, find_model);
+  if (!models) return std::unexpected(models.error());
   const auto shares = parse_list(text.tp, [](std::string_view item) { return parse_int("tp", item); });
   if (!shares) return std::unexpected(shares.error());
   std::vector<Shape> result;
-  for (const int tp : *shares) {
-    const auto layers = layer_shapes(*model, tp);
-    if (!layers) return std::unexpected(layers.error());
-    for (const LayerShape& layer : *layers) result.push_back({model->name, tp, layer});
+  for (const Model& model : *models) {
+    for (const int tp : *shares) {
+      const auto layers = layer_shapes(model, tp);
+      if (!layers) return std::unexpected(layers.error());
+      for (const LayerShape& layer : *layers) result.push_back({model.name, tp, layer});
+    }
   }
   return result;
 }

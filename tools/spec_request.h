@@ -14,7 +14,7 @@
 namespace lutsmith::tools {
 
 /// What was asked for, still as text: one field per option of SPEC (and per field of a manifest's
-/// entry). All but n, k and model take several values, separated by commas.
+/// entry). All but n and k take several values, separated by commas.
 struct SpecText {
   std::string bits = "4";
   std::string group = "128";
@@ -24,7 +24,7 @@ struct SpecText {
   std::string dtype = "f16";
   std::string table = "scalar";
   std::string target = "native";
-  std::string model;  ///< instead of n and k
+  std::string model;  ///< one or several, instead of n and k
   std::string tp = "1";
 };
 

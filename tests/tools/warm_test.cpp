@@ -85,7 +85,11 @@ TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
       {"[{\"n\": 64, \"k\": 64, \"m\": [[1]]}]", "entry 0: m"},
       {"[{\"n\": 64, \"k\": 64, \"m\": 1.5}]", "entry 0: m"},
       {"[7]", "entry 0"},
-      {"{\"n\": 64}", "not a JSON array"},
+      {"{\"n\": 64}", "entry 0: k: is missing"},
+      {"{\"n\": 64, \"k\": 64}\n7\n", "not a JSON array"},
+      {"[{\"n\": 64, \"k\": 64, \"schedule\": 7}]", "entry 0: schedule"},
+      {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warp\": 4}}]", "'warp' is not known"},
+      {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warps\": 99}}]", "warps"},
       {"[{\"n\": 64,", "not a JSON array"},
   };
   for (const auto& [text, message] : cases) {
