@@ -1,0 +1,165 @@
+// Faults 28 to 32: stalls, and choices that differ.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <barrier>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "cache/disk_store.h"
+#include "processes.h"
+#include "runtime/compile_jobs.h"
+#include "stack.h"
+#include "synthetic_cubin.h"
+
+namespace lutsmith {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+using LatencyFaults = FaultTest;
+
+TEST_F(LatencyFaults, Case28NoMoreCompilesAtOnceThanThereIsRoomFor) {
+  constexpr unsigned kJobs = 3;
+  constexpr int kThreads = 64;
+  std::atomic<unsigned> running{0};
+  std::atomic<unsigned> most{0};
+  StackOptions options;
+  options.jobs = kJobs;
+  options.cubin = [&](Target target, const std::string& kernel) {
+    const unsigned now = ++running;
+    unsigned before = most;
+    while (before < now && !most.compare_exchange_weak(before, now)) {
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    --running;
+    return synthetic_cubin(target, kernel);
+  };
+  const auto kernels = provider(options);
+  std::barrier start(kThreads);
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      start.arrive_and_wait();
+      EXPECT_TRUE(is_right(*kernels, i));
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(compiles(), kThreads);
+  EXPECT_EQ(most, kJobs);
+}
+
+TEST_F(LatencyFaults, Case28LittleMemoryMeansFewCompilesAtOnce) {
+  EXPECT_EQ(compile_jobs({.cores = 128, .memory = 2 * kCompileBytes}), 2U);
+}
+
+TEST_F(LatencyFaults, Case29NewTokenCountNeedsNoNewKernelButAFewTimes) {
+  // The text of a kernel, and with it the key, depends on the tokens only by the width of the tile.
+  for (const char* target : {"sm_80", "sm_90a"}) {
+    std::set<std::string> texts;
+    for (std::int64_t m = 1; m <= 4096; m = m < 64 ? m + 1 : m * 2) {
+      const KernelSpec spec{.n = 4096, .k = 4096, .m = m, .target = Target::parse(target).value()};
+      texts.insert(render(spec, schedules(spec)->front())->text);
+    }
+    EXPECT_LE(texts.size(), 4U) << target;
+  }
+}
+
+TEST_F(LatencyFaults, Case29StrictServiceFailsAtOnceAndItsRecordWarmsTheNext) {
+  StackOptions strict;
+  strict.policy = CompilePolicy::never;
+  const auto kernels = provider(strict);
+  const auto refused = kernels->compile(request(0));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message, HasSubstr("lutsmith compile --bits 4"));
+  EXPECT_EQ(compiles(), 0);
+  EXPECT_EQ(kernels->statistics().refusals, 1U);
+
+  ServiceOptions options;
+  options.cache_directory = root();
+  options.compile = CompilePolicy::never;
+  options.record = directory_.path() / "requests.jsonl";
+  const KernelSpec spec{.n = 64, .k = 128, .m = 77, .target = Target()};
+  EXPECT_FALSE(Service::open(options)->compile(spec).has_value());
+  std::ifstream file(options.record);
+  EXPECT_EQ(nlohmann::json::parse(file)["m"], 77) << "what was refused is what has to be warmed";
+}
+
+TEST_F(LatencyFaults, Case30NoMeasurementDecidesWhichKernelIsUsed) {
+  // Nothing is tuned on the machine that serves: a busy GPU or a slow compiler cannot change the choice.
+  const auto idle = provider();
+  const auto busy = provider({.compile_time = std::chrono::milliseconds(50), .wrap = [](auto real) {
+                                real.reset();
+                                return real;
+                              }});
+  EXPECT_EQ(idle->compile(request(0))->schedule, busy->compile(request(0))->schedule);
+  EXPECT_EQ(idle->compile(request(0))->artifact->key, busy->compile(request(0))->artifact->key);
+}
+
+TEST_F(LatencyFaults, Case31RanksOfOneJobChooseTheSameKernels) {
+  constexpr int kRanks = 8;
+  const auto choose_all = [](const fs::path& file, unsigned first) {
+    // Each rank asks in another order.
+    std::vector<KernelSpec> specs;
+    for (const std::int64_t n : {1024, 4096, 28672}) {
+      for (const std::int64_t k : {2048, 4096, 14336}) {
+        for (const std::int64_t m : {1, 8, 16, 64})
+          specs.push_back({.n = n, .k = k, .m = m, .target = Target()});
+      }
+    }
+    std::map<std::string, std::string> chosen;
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      const KernelSpec& spec = specs[(i * 5 + first) % specs.size()];
+      const std::vector<Schedule> candidates = schedules(spec).value();
+      for (const Schedule& schedule : candidates) chosen[describe(spec)] += describe(schedule);
+    }
+    std::ofstream out(file);
+    for (const auto& [spec, schedules] : chosen) out << spec << schedules << '\n';
+    return 0;
+  };
+  Processes ranks;
+  for (unsigned rank = 0; rank < kRanks; ++rank) {
+    ranks.start([&] { return choose_all(directory_.path() / std::to_string(rank), rank); });
+  }
+  ASSERT_EQ(ranks.successes(), kRanks);
+  std::set<std::string> choices;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    std::ifstream file(directory_.path() / std::to_string(rank));
+    choices.insert(std::string(std::istreambuf_iterator<char>(file), {}));
+  }
+  EXPECT_EQ(choices.size(), 1U);
+  EXPECT_GT(choices.begin()->size(), 1000U);
+}
+
+TEST_F(LatencyFaults, Case32LostOrForeignChoicesAreMadeAgainAndComeOutTheSame) {
+  // What was chosen stands with the kernel, in one file for each key: lost, cut off, or of another schema it
+  // is a miss, and the choice is made again from the spec alone.
+  const auto first = provider()->compile(request(0));
+  ASSERT_TRUE(first.has_value());
+  const cache::Key key = cache::Key::parse(first->artifact->key).value();
+  const auto store = cache::DiskStore::open(root()).value();
+  cache::Entry other_schema = store->get(key)->entry;
+  auto manifest = nlohmann::json::parse(other_schema.manifest);
+  manifest["schema"] = 99;
+  other_schema.manifest = manifest.dump();
+  const std::vector<std::function<void()>> losses{
+      [&] { fs::remove(entry_file(key.hex())); }, [&] { fs::resize_file(entry_file(key.hex()), 10); },
+      [&] { ASSERT_TRUE(store->put(key, other_schema).has_value()); }};
+  for (const auto& lose : losses) {
+    lose();
+    const auto again = provider()->compile(request(0));
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->origin, Origin::compiled);
+    EXPECT_EQ(again->schedule, first->schedule);
+    EXPECT_EQ(again->artifact->key, first->artifact->key);
+  }
+}
+
+}  // namespace
+}  // namespace lutsmith
