@@ -21,17 +21,14 @@ namespace lutsmith::cache {
 //   magic     = "LUTSBNDL"                            8 bytes
 //   version   = number                                4 bytes, 1 here
 //   manifest  = length text                           4 bytes, then at most kMaxBundleManifestBytes of JSON
-//   signature = length bytes                          4 bytes, then none, or the 64 of Ed25519 over
-//   everything
+//   signature = length bytes                          4 bytes, then none, or the 64 of Ed25519 over all
 //                                                     from the magic to the end of the manifest
-//   entries   = entry entry ...                       as in entry.h, in the manifest's order; the last ends
-//   the
-//                                                     file
+//   entries   = entry entry ...                       as in entry.h, in the manifest's order, to the end
 //
 //   {"schema":1,
 //    "created":"2025-01-31T23:59:59Z",                in UTC
-//    "signer":"...",                                  the key's fingerprint; empty where there is no
-//    signature "entries":[{"key":"...","bytes":1234,"sha256":"..."},...]}      by rising key, none twice
+//    "signer":"...",                                  the key's fingerprint; empty without signature
+//    "entries":[{"key":"...","bytes":1234,"sha256":"..."},...]}      by rising key, none twice
 //
 // The digests carry the signature over to the entries. Keys, fingerprints and digests are 64 lower-case
 // hexadecimal digits. There are no other members, and none is left out.

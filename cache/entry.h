@@ -25,8 +25,8 @@ struct Entry {
 //   version  = number                                 4 bytes, 2 here
 //   manifest = length text                            4 bytes, then at most kMaxManifestBytes
 //   encoding = number                                 4 bytes: 0 as it is, 1 one frame of Zstandard
-//   size     = number                                 8 bytes: of the payload itself, at most
-//   kMaxPayloadBytes payload  = length bytes                           8 bytes, then the payload as encoded
+//   size     = number                                 8 bytes: of the payload itself, <= kMaxPayloadBytes
+//   payload  = length bytes                           8 bytes, then the payload as encoded
 //   digest   = SHA-256 of everything before it        32 bytes, the last of the file
 //
 // Every version begins with magic and version and ends with such a digest, so that a reader can tell an
