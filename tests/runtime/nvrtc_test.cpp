@@ -180,11 +180,15 @@ TEST(Nvrtc, CompileErrorCarriesTheCompilersLog) {
   EXPECT_THAT(compiled.error().context, HasSubstr("undeclared"));
 }
 
-TEST(Nvrtc, SourceWithoutTheKernelIsAnError) {
+TEST(Nvrtc, CubinOfASourceWithoutTheKernelIsToldApart) {
+  const Target target = target_named("sm_80");
   const Result<CompiledKernel> compiled =
-      nvrtc().compile("extern \"C\" __global__ void other() {}", target_named("sm_80"), "kern");
-  ASSERT_FALSE(compiled.has_value());
-  EXPECT_EQ(compiled.error().code, ErrorCode::corrupt_data);
+      nvrtc().compile("extern \"C\" __global__ void other() {}", target, "kern");
+  ASSERT_TRUE(compiled.has_value()) << compiled.error().message;
+  EXPECT_TRUE(check_cubin(compiled->cubin, target, "other").has_value());
+  const Result<void> refused = check_cubin(compiled->cubin, target, "kern");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::corrupt_data);
 }
 
 }  // namespace
