@@ -21,6 +21,8 @@
 namespace lutsmith {
 namespace {
 
+namespace fs = std::filesystem;
+
 /// Nothing the library calls is meant to throw but memory that runs out; no exception may leave it.
 template <class Work>
 auto guarded(Work&& work) -> decltype(work()) {
@@ -32,10 +34,26 @@ auto guarded(Work&& work) -> decltype(work()) {
   }
 }
 
-std::filesystem::path record_file(const ServiceOptions& options) {
-  if (!options.record.empty()) return options.record;
-  const char* named = std::getenv("LUTSMITH_RECORD");  // NOLINT(concurrency-mt-unsafe): read only
-  return named != nullptr ? named : "";
+std::string environment_variable(const char* name) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): read only
+  return value != nullptr ? value : "";
+}
+
+fs::path record_file(const ServiceOptions& options) {
+  return options.record.empty() ? fs::path(environment_variable("LUTSMITH_RECORD")) : options.record;
+}
+
+CompilePolicy compile_policy(const ServiceOptions& options) {
+  if (options.compile) return *options.compile;
+  const std::string named = environment_variable("LUTSMITH_COMPILE");
+  if (named == "never") return CompilePolicy::never;
+  if (!named.empty() && named != "when-needed" && options.log) {
+    options.log(LogLevel::warning,
+                fmt::format("LUTSMITH_COMPILE: '{}' is not known; allowed: when-needed, never; kernels are "
+                            "compiled when needed",
+                            named));
+  }
+  return CompilePolicy::when_needed;
 }
 
 Result<Target> target_of_current_device(const cuda::Driver& driver) {
@@ -130,7 +148,7 @@ struct Service::State {
         ""});
   }
 
-  std::filesystem::path directory;
+  fs::path directory;
   KernelProvider provider;
   ReadMostlyMap<LoadedKey, StripedPointer<const Kernel::State>, LoadedKeyHash> loaded;
   cache::ForkMark mark;
@@ -170,8 +188,8 @@ Result<Service> Service::open(ServiceOptions options) {
         Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process(options.nvrtc)));
     if (!nvrtc) return failure(nvrtc);
     KernelProvider::Options provider{
-        .log = options.log, .policy = options.compile, .jobs = options.compile_jobs};
-    if (std::filesystem::path file = record_file(options); !file.empty()) {
+        .log = options.log, .policy = compile_policy(options), .jobs = options.compile_jobs};
+    if (fs::path file = record_file(options); !file.empty()) {
       Result<std::unique_ptr<Recorder>> recorder = Recorder::open(file);
       if (recorder) provider.recorder = *std::move(recorder);
       if (!recorder && options.log) options.log(LogLevel::warning, recorder.error().message);
@@ -237,7 +255,7 @@ Result<Target> Service::native_target() {
   });
 }
 
-const std::filesystem::path& Service::cache_directory() const { return state_->directory; }
+const fs::path& Service::cache_directory() const { return state_->directory; }
 
 ServiceStatistics Service::statistics() const { return state_->provider.statistics(); }
 

@@ -70,8 +70,9 @@ struct ServiceOptions {
   bool memory_only = false;
   /// NVRTC to open. LUTSMITH_NVRTC, else the places `lutsmith doctor` lists.
   std::filesystem::path nvrtc = {};
-  /// `never` for services in which no request may wait for a compiler.
-  CompilePolicy compile = CompilePolicy::when_needed;
+  /// `never` for services in which no request may wait for a compiler. LUTSMITH_COMPILE ("when-needed",
+  /// "never"), else when needed.
+  std::optional<CompilePolicy> compile = {};
   /// Compiles at a time; 0: as many as cores and memory allow.
   unsigned compile_jobs = 0;
   /// A file to which every distinct request is written, a line of JSON each, for `lutsmith warm --manifest`.

@@ -113,6 +113,27 @@ TEST_F(ServiceTest, MemoryOnlyTouchesNoFile) {
   EXPECT_TRUE(service.cache_directory().empty());
 }
 
+TEST_F(ServiceTest, EnvironmentForbidsCompilingUnlessTheProgramSaysOtherwise) {
+  setenv("LUTSMITH_COMPILE", "never", /*overwrite=*/1);  // NOLINT(concurrency-mt-unsafe): the only thread
+  Service strict = open_with_cache();
+  ServiceOptions options;
+  options.cache_directory = root();
+  options.compile = CompilePolicy::when_needed;
+  Service compiling = open(std::move(options));
+  setenv("LUTSMITH_COMPILE", "nevr", /*overwrite=*/1);  // NOLINT(concurrency-mt-unsafe)
+  Service mistyped = open_with_cache();
+  unsetenv("LUTSMITH_COMPILE");  // NOLINT(concurrency-mt-unsafe)
+
+  const Result<CompileResult> refused = strict.compile(small_spec());
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::not_found);
+  EXPECT_EQ(compiling.compile(small_spec())->origin, Origin::compiled);
+  EXPECT_EQ(strict.compile(small_spec())->origin, Origin::disk) << "warmed by now";
+  ASSERT_EQ(warnings_.size(), 1U);
+  EXPECT_THAT(warnings_[0], HasSubstr("'nevr' is not known; allowed: when-needed, never"));
+  EXPECT_TRUE(mistyped.compile(small_spec("sm_80")).has_value());
+}
+
 TEST_F(ServiceTest, SameShapeForTwoTargetsGivesTwoKernels) {
   Service service = open_with_cache();
   const Result<CompileResult> hopper = service.compile(small_spec("sm_90a"));
