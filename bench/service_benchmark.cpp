@@ -1,17 +1,22 @@
-// What a request for a kernel costs: compiled, from disk, from memory; and rendering alone.
+// What a request for a kernel costs: compiled, from disk, from memory, from many threads; and rendering
+// alone.
 //
 //   build/release/bench/service_benchmark
 //
-// NVRTC is opened once per process, as in a service; its opening is not part of a request.
+// NVRTC is opened once per process, as in a service; its opening is not part of a request. Where there is a
+// GPU, `get` is measured too, which loads the kernel on it.
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "lutsmith/codegen.h"
@@ -128,15 +133,71 @@ void disk_hit(benchmark::State& state) {
   requests.report(state);
 }
 
+/// Seconds of single requests, from threads that all ask at once. Each number is that of a short run of
+/// requests over its length: reading the clock takes as long as half a request.
+template <class Request>
+std::vector<double> ask_from_threads(int threads, Request&& request) {
+  constexpr std::size_t kRuns = 4000;
+  constexpr int kRunLength = 64;
+  std::vector<std::vector<double>> seconds(static_cast<std::size_t>(threads));
+  std::barrier start(threads);
+  std::vector<std::jthread> asking;
+  for (std::vector<double>& own : seconds) {
+    asking.emplace_back([&] {
+      own.reserve(kRuns);
+      start.arrive_and_wait();
+      for (std::size_t run = 0; run < kRuns; ++run) {
+        const auto begin = std::chrono::steady_clock::now();
+        for (int i = 0; i < kRunLength; ++i) request();
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+        own.push_back(elapsed.count() / kRunLength);
+      }
+    });
+  }
+  asking.clear();
+  std::vector<double> all;
+  for (const std::vector<double>& own : seconds) all.insert(all.end(), own.begin(), own.end());
+  std::ranges::sort(all);
+  return all;
+}
+
+/// Threads that ask a service for kernels it has in memory, taking turns over those of a model.
+template <class Ask>
+void warm_requests(benchmark::State& state, Ask&& ask) {
+  const std::vector<KernelSpec> specs = specs_for("sm_90a");
+  std::vector<double> seconds;
+  for ([[maybe_unused]] auto iteration : state) {
+    seconds = ask_from_threads(static_cast<int>(state.range(0)), [&] {
+      thread_local std::size_t turn = 0;
+      ask(specs[turn++ % specs.size()]);
+    });
+    state.SetIterationTime(seconds[seconds.size() / 2]);
+  }
+  state.counters["median_ns"] = seconds[seconds.size() / 2] * 1e9;
+  state.counters["99th_ns"] = seconds[seconds.size() / 100 * 99] * 1e9;
+}
+
 void memory_hit(benchmark::State& state) {
-  const KernelSpec spec = specs_for("sm_90a").front();
   const TemporaryCache cache;
   Service service = cache.open();
-  request(service, spec, Origin::compiled);
-  for ([[maybe_unused]] auto iteration : state) {
+  for (const KernelSpec& spec : specs_for("sm_90a")) request(service, spec, Origin::compiled);
+  warm_requests(state, [&](const KernelSpec& spec) {
     Result<CompileResult> result = service.compile(spec);
     benchmark::DoNotOptimize(result);
+  });
+}
+
+void memory_hit_on_gpu(benchmark::State& state) {
+  const TemporaryCache cache;
+  Service service = cache.open();
+  for (const KernelSpec& spec : specs_for("sm_90a")) {
+    const Result<Kernel> kernel = service.get(spec);
+    if (!kernel) return state.SkipWithError(kernel.error().message.c_str());
   }
+  warm_requests(state, [&](const KernelSpec& spec) {
+    Result<Kernel> kernel = service.get(spec);
+    benchmark::DoNotOptimize(kernel);
+  });
 }
 
 void render_source(benchmark::State& state) {
@@ -165,7 +226,16 @@ int main(int argc, char** argv) {
       ->Iterations(20)
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond);
-  benchmark::RegisterBenchmark("memory_hit", memory_hit);
+  using Function = void (*)(benchmark::State&);
+  for (const auto& [name, function] : {std::pair<const char*, Function>("memory_hit/threads", memory_hit),
+                                       std::pair<const char*, Function>("get/threads", memory_hit_on_gpu)}) {
+    benchmark::RegisterBenchmark(name, function)
+        ->Arg(1)
+        ->Arg(16)
+        ->Iterations(1)
+        ->UseManualTime()
+        ->Unit(benchmark::kNanosecond);
+  }
   benchmark::RegisterBenchmark("render_source", render_source);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
