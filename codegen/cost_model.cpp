@@ -124,9 +124,11 @@ int register_limit(const Schedule& schedule) {
 
 Result<std::vector<Schedule>> schedules(const KernelSpec& spec) {
   if (Result<void> valid = validate(spec); !valid) return std::unexpected(valid.error());
+  KernelSpec bucket = spec;
+  bucket.m = token_bucket(spec.m);
   std::vector<std::pair<double, Schedule>> ranked;
-  for (const Schedule& schedule : all_candidates(spec)) {
-    ranked.emplace_back(estimated_microseconds(spec, schedule), schedule);
+  for (const Schedule& schedule : all_candidates(bucket)) {
+    ranked.emplace_back(estimated_microseconds(bucket, schedule), schedule);
   }
   std::ranges::stable_sort(ranked, {}, &std::pair<double, Schedule>::first);
   std::vector<Schedule> result;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace lutsmith {
@@ -42,6 +43,12 @@ Result<int> parse_group(std::string_view name) {
     return refuse(fmt::format("group: '{}' is not allowed; allowed: 32, 64, 128, 256, channel", name));
   }
   return group;
+}
+
+std::int64_t token_bucket(std::int64_t m) {
+  if (m < 1 || m > kMaxSize) return m;
+  const auto* const found = std::ranges::lower_bound(kTokenBuckets, m);
+  return found != kTokenBuckets.end() ? *found : kTokenBuckets.back();
 }
 
 Result<void> validate(const KernelSpec& spec) {

@@ -18,6 +18,14 @@ struct Request {
   friend bool operator==(const Request&, const Request&) = default;
 };
 
+/// The request for the kernel that serves a spec and all others of its token bucket: whoever asks for every
+/// number of tokens that comes along makes and loads a few kernels, no more.
+inline Request request_for(const KernelSpec& spec, const std::optional<Schedule>& schedule) {
+  Request request{.spec = spec, .schedule = schedule};
+  request.spec.m = token_bucket(spec.m);
+  return request;
+}
+
 struct RequestHash {
   std::size_t operator()(const Request& request) const noexcept {
     std::uint64_t hash = 0;

@@ -202,7 +202,7 @@ Result<Service> Service::open(ServiceOptions options) {
 Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Schedule> schedule) {
   return guarded([&]() -> Result<CompileResult> {
     if (Result<void> own = state_->check_process(); !own) return failure(own);
-    return state_->provider.compile({.spec = spec, .schedule = schedule});
+    return state_->provider.compile(request_for(spec, schedule));
   });
 }
 
@@ -216,7 +216,7 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> sche
     if (!context) return failure(context);
     Result<std::uint64_t> id = driver.context_id(*context);
     if (!id) return failure(id);
-    LoadedKey key{.context = *id, .request = {.spec = spec, .schedule = schedule}};
+    LoadedKey key{.context = *id, .request = request_for(spec, schedule)};
     if (const auto* known = state_->loaded.find(key)) {
       state_->provider.count_memory_hit();
       return Kernel(known->get());

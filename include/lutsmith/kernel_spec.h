@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -38,13 +39,21 @@ struct KernelSpec {
   int group = 128;     ///< weights per scale along K: 32, 64, 128, 256 or kPerChannel
   std::int64_t n = 0;  ///< output channels, any positive number
   std::int64_t k = 0;  ///< input channels, a positive multiple of 8
-  std::int64_t m = 1;  ///< tokens the kernel is tuned for; a launch may bring any number
+  std::int64_t m = 1;  ///< tokens the kernel is tuned for, see token_bucket; a launch may bring any number
   DataType dtype = DataType::fp16;
   TableKind table = TableKind::scalar;
   Target target = {};
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
 };
+
+/// Numbers of tokens that kernels are tuned for, so that finitely many kernels serve every number: up to 16
+/// by the width of a tile, then by powers of two.
+inline constexpr std::array<std::int64_t, 7> kTokenBuckets{1, 8, 16, 32, 64, 128, 256};
+
+/// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket
+/// have the same schedules, and so the same kernel. A number that no spec may have stays as it is.
+LUTSMITH_API std::int64_t token_bucket(std::int64_t m);
 
 /// Checks every field. The error names the field, the value given and the values allowed.
 LUTSMITH_API Result<void> validate(const KernelSpec& spec);

@@ -119,6 +119,7 @@ struct MatmulArguments {
 /// A kernel loaded on the GPU. Cheap to copy; launches are safe from many threads.
 class LUTSMITH_API Kernel {
  public:
+  /// What it was asked for; with the m of its token bucket.
   const KernelSpec& spec() const;
   const CompileResult& compile_result() const;
   /// Partitions a launch with `m` tokens and no number of its own uses.

@@ -100,6 +100,22 @@ TEST(ScheduleTest, TheOrderDependsOnTheSpecAlone) {
   EXPECT_EQ(*schedules(spec), *schedules(spec));
 }
 
+TEST(ScheduleTest, NumbersOfTokensInOneBucketHaveTheSameSchedules) {
+  for (const TargetTraits& traits : Target::all()) {
+    for (const std::int64_t k : {1376, 8192, 13696}) {
+      for (const std::int64_t m : {2, 3, 9, 17, 33, 65, 100, 129, 300, 5000}) {
+        KernelSpec spec = spec_on(std::string(traits.name).c_str());
+        spec.n = 2560;
+        spec.k = k;
+        spec.m = m;
+        KernelSpec bucket = spec;
+        bucket.m = token_bucket(m);
+        EXPECT_EQ(*schedules(spec), *schedules(bucket)) << describe(spec);
+      }
+    }
+  }
+}
+
 TEST(ScheduleTest, BothWeightPathsAreOffered) {
   for (const auto& [target, ring] :
        {std::pair{"sm_80", WeightPath::async_copy}, std::pair{"sm_90a", WeightPath::bulk_copy}}) {

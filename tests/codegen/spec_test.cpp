@@ -106,6 +106,22 @@ TEST(TargetTest, AnUnknownGpuIsReportedWithItsComputeCapability) {
   EXPECT_THAT(target.error().message, AllOf(HasSubstr("7.5"), HasSubstr("sm_80")));
 }
 
+TEST(SpecTest, EveryNumberOfTokensHasABucketThatHoldsItButTheLast) {
+  for (std::int64_t m = 1; m <= 1000; ++m) {
+    const std::int64_t bucket = token_bucket(m);
+    EXPECT_THAT(kTokenBuckets, testing::Contains(bucket)) << m;
+    EXPECT_TRUE(bucket >= m || bucket == kTokenBuckets.back()) << m;
+    for (const std::int64_t smaller : kTokenBuckets) EXPECT_TRUE(smaller >= bucket || smaller < m) << m;
+  }
+  EXPECT_EQ(token_bucket(1 << 24), 256);
+}
+
+TEST(SpecTest, NumbersOfTokensThatAreNotAllowedAreNotHiddenInABucket) {
+  for (const std::int64_t m : {std::int64_t{0}, std::int64_t{-5}, std::int64_t{1} << 40}) {
+    EXPECT_EQ(token_bucket(m), m);
+  }
+}
+
 TEST(SpecTest, TablesHaveOneValueACodeOrTwoAPairCode) {
   EXPECT_EQ(table_length(2, TableKind::scalar), 4);
   EXPECT_EQ(table_length(4, TableKind::scalar), 16);
