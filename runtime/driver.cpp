@@ -48,13 +48,16 @@ Result<void> check_not_forked() {
 
 Result<const Driver*> Driver::open() {
   static std::mutex mutex;
-  static Driver* opened = nullptr;  // lives as long as the process: other threads may be inside it
+  static std::atomic<Driver*> opened{
+      nullptr};  // lives as long as the process: other threads may be inside it
   if (Result<void> alive = check_not_forked(); !alive) return failure(alive);
+  // Every request comes by here, so the mutex is for the first alone.
+  if (const Driver* driver = opened.load(std::memory_order_acquire)) return driver;
   const std::lock_guard lock(mutex);
   if (opened == nullptr) {
     Result<Driver*> loaded = load(kDriverLibraries);
     if (!loaded) return failure(loaded);
-    opened = *loaded;
+    opened.store(*loaded, std::memory_order_release);
   }
   return opened;
 }
