@@ -22,10 +22,9 @@ constexpr mode_t kPrivate = 0700;
 constexpr mode_t kWritableByOthers = S_IWGRP | S_IWOTH;
 
 Error refused(const fs::path& root, std::string_view reason) {
-  return Error{
-      ErrorCode::io_error,
-      fmt::format("the cache directory {} {}; name another in LUTSMITH_CACHE_DIR", root.native(), reason),
-      ""};
+  return Error{ErrorCode::io_error,
+               fmt::format("the directory {} is not used as a kernel cache: it {}", root.native(), reason),
+               ""};
 }
 
 // Who can write to the cache can make other programs run his kernels, so it must be the user's own or
@@ -36,12 +35,12 @@ Result<void> check_private(const Descriptor& directory, const fs::path& root) {
   // Root's is as good: a cache warmed in an image build, that the program may only read.
   if (status.st_uid != geteuid() && status.st_uid != 0) {
     return std::unexpected(
-        refused(root, fmt::format("belongs to user {}, not to {}", status.st_uid, geteuid())));
+        refused(root, fmt::format("belongs to user {}, not to {}; name another", status.st_uid, geteuid())));
   }
   if ((status.st_mode & kWritableByOthers) != 0) {
     return std::unexpected(refused(
-        root, fmt::format("can be written by other users (mode {:o}): make it private by chmod 700, or",
-                          status.st_mode & 07777U)));
+        root, fmt::format("can be written by other users (mode {:o}); make it private by: chmod 700 {}",
+                          status.st_mode & 07777U, root.native())));
   }
   return {};
 }
@@ -68,6 +67,12 @@ struct CloseDirectory {
 
 std::string entry_file_name(const Key& key) { return key.hex() + std::string(kExtension); }
 std::string shard_name(const Key& key) { return key.hex().substr(0, 2); }
+std::chrono::system_clock::time_point last_used(const struct stat& file) {
+  const auto since_epoch =
+      std::chrono::seconds(file.st_mtim.tv_sec) + std::chrono::nanoseconds(file.st_mtim.tv_nsec);
+  return std::chrono::system_clock::time_point(since_epoch);
+}
+
 std::string damaged_name(std::string_view entry_file) {
   return std::string(entry_file) + std::string(kDamaged);
 }
@@ -102,7 +107,8 @@ Result<Descriptor> open_root(const fs::path& root, Missing missing) {
   if (!directory.valid()) {
     const int reason = errno;
     std::error_code ignored;
-    if (fs::is_symlink(root, ignored)) return std::unexpected(refused(root, "is a symbolic link"));
+    if (fs::is_symlink(root, ignored))
+      return std::unexpected(refused(root, "is a symbolic link; name what it points to"));
     return std::unexpected(system_error(reason, "open the cache directory", root));
   }
   if (Result<void> safe = check_private(directory, root); !safe) return std::unexpected(safe.error());

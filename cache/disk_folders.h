@@ -1,5 +1,8 @@
 #pragma once
 
+#include <sys/stat.h>
+
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -36,6 +39,9 @@ struct NamedFile {
   std::optional<Key> key;  ///< of all but foreign files
 };
 NamedFile classify(std::string_view shard, std::string_view file);
+
+/// When an entry was last used: its stamp is the time of modification.
+std::chrono::system_clock::time_point last_used(const struct stat& file);
 
 /// The name an entry is put aside under: one for each key, so that they cannot pile up.
 std::string damaged_name(std::string_view entry_file);

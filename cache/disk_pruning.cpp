@@ -38,7 +38,7 @@ class Pruning {
           !S_ISREG(status.st_mode)) {
         continue;
       }
-      const auto modified = Clock::from_time_t(status.st_mtime);
+      const Clock::time_point modified = last_used(status);
       if (kind == FileKind::temporary) {
         if (now_ - modified >= options_.temporary_age && remove(folder, name)) ++result_.temporary;
       } else if (kind == FileKind::damaged) {

@@ -76,10 +76,6 @@ Result<FileContents> read_entry_file(const Descriptor& shard, const std::string&
   return contents;
 }
 
-std::chrono::system_clock::time_point last_used(const struct stat& status) {
-  return std::chrono::system_clock::from_time_t(status.st_mtime);
-}
-
 /// Stamps the file as used now, unless that was done within the hour. The system's own access times are off
 /// or coarse on many machines. Where the file may not be changed its order among the others is lost, no more.
 void stamp(const FileContents& contents) {

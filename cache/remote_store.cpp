@@ -82,10 +82,7 @@ Result<void> RemoteStore::put(const Key& key, const Entry& entry) {
   const Result<std::vector<std::byte>> bytes = encode(entry);
   if (!bytes) return std::unexpected(bytes.error());
   if (!must_replace(key)) {
-    if (!breaker_.allow()) {
-      ++skipped_;
-      return {};
-    }
+    if (!breaker_.allow()) return std::unexpected(left_alone());
     Result<HttpAnswer> present = client_->head(path_of(key));
     if (!present) return std::unexpected(no_answer(std::move(present.error())));
     if (present->status != 404 && !is_success(present->status)) {
@@ -94,10 +91,7 @@ Result<void> RemoteStore::put(const Key& key, const Entry& entry) {
     breaker_.report_good();
     if (present->status != 404) return {};
   }
-  if (!breaker_.allow()) {
-    ++skipped_;
-    return {};
-  }
+  if (!breaker_.allow()) return std::unexpected(left_alone());
   Result<HttpAnswer> answer = client_->put(path_of(key), *bytes);
   if (!answer) return std::unexpected(no_answer(std::move(answer.error())));
   if (!is_success(answer->status)) return std::unexpected(bad_answer(answer->status, "given a kernel"));
@@ -106,6 +100,13 @@ Result<void> RemoteStore::put(const Key& key, const Entry& entry) {
   const std::lock_guard lock(mutex_);
   to_replace_.erase(key);
   return {};
+}
+
+Error RemoteStore::left_alone() {
+  ++skipped_;
+  return {ErrorCode::io_error,
+          fmt::format("the remote cache {} is left alone for a while after failures", client_->shown_url()),
+          ""};
 }
 
 Error RemoteStore::no_answer(Error error) {

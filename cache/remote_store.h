@@ -27,8 +27,8 @@ class RemoteStore final : public Store {
   /// A miss where the server is being left alone. Error: io_error where it does not answer, or with neither
   /// an entry nor "there is none".
   Result<Lookup> get(const Key& key) override;
-  /// Sends the entry unless the server has one under this key. Does nothing where the server is only read, or
-  /// is being left alone.
+  /// Sends the entry unless the server has one under this key. Does nothing where the server is only read.
+  /// Error: io_error where it does not take it, or is being left alone.
   Result<void> put(const Key& key, const Entry& entry) override;
   /// Deletes nothing: others may use it. The next `put` replaces what is there. False.
   Result<bool> remove(const Key& key) override;
@@ -42,6 +42,7 @@ class RemoteStore final : public Store {
       : client_(std::move(client)), read_only_(read_only), breaker_(std::move(clock)) {}
 
   Result<Lookup> read_entry(const Key& key, std::span<const std::byte> body);
+  Error left_alone();
   Error no_answer(Error error);
   Error bad_answer(long status, const char* what);
   bool must_replace(const Key& key);

@@ -86,7 +86,8 @@ class Store {
   /// passed over.
   virtual Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) = 0;
 
-  /// Waits until everything that was put has arrived or failed, but no longer than `longest`. Whether it has.
+  /// Waits until nothing that was put is under way any more, but no longer than `longest`. Whether everything
+  /// put since the store was opened has arrived in every tier that takes it.
   virtual bool flush(std::chrono::milliseconds /*longest*/) { return true; }
 
   /// Makes what other threads wait for in this store end soon, with an error.

@@ -76,9 +76,13 @@ void TieredStore::upload(const Key& key, const Entry& entry) {
   if (tiers_.remote == nullptr) return;
   const bool taken = uploads_.run([this, key, entry] {
     const Result<void> put = tiers_.remote->put(key, entry);
-    if (!put) warn_once(warned_remote_, put.error().message, "kernels are not shared");
+    if (put) return;
+    ++uploads_lost_;
+    warn_once(warned_remote_, put.error().message, "kernels are not shared");
   });
-  if (!taken) ++uploads_dropped_;
+  if (taken) return;
+  ++uploads_dropped_;
+  ++uploads_lost_;
 }
 
 Result<bool> TieredStore::remove(const Key& key) {
@@ -98,7 +102,7 @@ Result<void> TieredStore::scan(const std::function<bool(const StoredEntry&)>& vi
 
 bool TieredStore::flush(std::chrono::milliseconds longest) {
   const auto deadline = std::chrono::steady_clock::now() + longest;
-  const bool uploaded = uploads_.flush(longest);
+  const bool uploaded = uploads_.flush(longest) && uploads_lost_ == 0;
   if (tiers_.local == nullptr) return uploaded;
   const auto left = deadline - std::chrono::steady_clock::now();
   return tiers_.local->flush(std::chrono::duration_cast<std::chrono::milliseconds>(left)) && uploaded;

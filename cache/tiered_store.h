@@ -68,7 +68,8 @@ class TieredStore final : public Store {
   std::array<std::atomic<std::uint64_t>, 3> hits_{};  // by tier
   std::atomic<std::uint64_t> misses_{0};
   std::atomic<std::uint64_t> damaged_{0};
-  std::atomic<std::uint64_t> uploads_dropped_{0};
+  std::atomic<std::uint64_t> uploads_dropped_{0};  ///< too many were waiting
+  std::atomic<std::uint64_t> uploads_lost_{0};     ///< those, and all that the server did not take
 
   BackgroundWorker uploads_;  // the last member: its thread uses the others
 };

@@ -164,8 +164,8 @@ class LUTSMITH_API Service {
 
   ServiceStatistics statistics() const;
 
-  /// Waits until what was compiled has reached the server too, but no longer than `longest`. Whether it has.
-  /// Without it, a service that is destroyed waits three seconds.
+  /// Waits until what was compiled has reached the server too or failed to, but no longer than `longest`.
+  /// Whether all of it has. Without it, a service that is destroyed waits three seconds.
   bool flush(std::chrono::milliseconds longest);
 
  private:

@@ -55,6 +55,18 @@ class DiskLimitsTest : public testing::Test {
   fs::path root_ = directory_.path() / "cache";
 };
 
+TEST_F(DiskLimitsTest, EntriesOfOneSecondGoInTheOrderOfTheirUse) {
+  const auto store = filled(4);
+  const auto now = system_clock::to_time_t(system_clock::now());
+  for (int i = 0; i < 4; ++i) {
+    const timespec time{.tv_sec = now, .tv_nsec = (i + 2) % 4 * 1000L};  // 2 and 3 were used first
+    const timespec times[2] = {time, time};
+    ASSERT_EQ(utimensat(AT_FDCWD, store->path_of(key_of(std::to_string(i))).c_str(), times, 0), 0);
+  }
+  ASSERT_TRUE(prune_directory(root_, {.limits = {.entries = 2}}).has_value());
+  EXPECT_EQ(keys(*store), (std::set<Key>{key_of("0"), key_of("1")}));
+}
+
 TEST_F(DiskLimitsTest, EntriesUsedLongestAgoGoFirst) {
   const auto store = filled(5);
   ASSERT_EQ(store->get(key_of("0"))->state, LookupState::hit) << "used just now";

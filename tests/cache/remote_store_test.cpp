@@ -261,7 +261,7 @@ TEST(RemoteStoreFaults, DeadServerIsAskedOnceAndThenLeftAlone) {
   const int first = server.connections();
   for (int i = 0; i < 100; ++i) {
     EXPECT_EQ(store->get(kKey)->state, LookupState::miss);
-    EXPECT_TRUE(store->put(kKey, entry_of("one")).has_value());
+    EXPECT_THAT(store->put(kKey, entry_of("one")).error().message, HasSubstr("left alone"));
   }
   EXPECT_EQ(server.connections(), first);
   EXPECT_EQ(store->statistics().remote_skipped, 200U);
