@@ -66,6 +66,14 @@ TEST(RenderTest, OnlyTheChosenWeightPathIsEmitted) {
   EXPECT_THAT(text_of(kSpec, schedule), Not(HasSubstr("copy_async_16")));
 }
 
+TEST(RenderTest, TheTextDependsOnTheTokensByTheScheduleAlone) {
+  KernelSpec spec = kSpec;
+  for (const std::int64_t m : {1, 7, 16, 5000}) {
+    spec.m = m;
+    EXPECT_EQ(text_of(spec, kSchedule), text_of(kSpec, kSchedule)) << m;
+  }
+}
+
 TEST(RenderTest, TheHeadSaysWhatTheKernelIs) {
   const std::string text = text_of(kSpec, kSchedule);
   const std::string head = text.substr(0, text.find("\n\n"));
