@@ -21,8 +21,25 @@ struct OpenedCache {
 };
 
 /// Opens the directory a service would use. With Access::read_only nothing in it is created or changed, and
-/// it may be missing. Settings that make no sense are errors here.
+/// it may be missing.
+Result<std::unique_ptr<cache::DiskStore>> open_own_directory(const cache::Places& places,
+                                                             cache::Access access);
+
+/// The same for this process. Settings that make no sense are errors here.
 Result<OpenedCache> open_cache(cache::Access access);
+
+/// A directory of LUTSMITH_CACHE_PATH, or why it is passed over; not_found where it is not there.
+struct SystemDirectory {
+  std::filesystem::path path;
+  Result<std::unique_ptr<cache::DiskStore>> store;
+};
+std::vector<SystemDirectory> open_system_directories(const cache::Places& places);
+
+/// The URL of the remote cache without user and password, or why it cannot be used.
+Result<std::string> shown_url(const RemoteCache& server);
+
+/// "at most 4.0 GiB and 100000 kernels".
+std::string limits_text(const CacheLimits& limits);
 
 /// An entry with what its manifest says.
 struct CachedKernel {
@@ -32,16 +49,18 @@ struct CachedKernel {
   Description description;
 };
 
-/// Reads one entry and its manifest; corrupt_data where either is damaged, unsupported where it is of a newer
+/// Reads one entry and its manifest; corrupt_data where either is damaged, unsupported where it is of another
 /// version, not_found where it is gone.
-Result<Description> read_kernel(cache::Store& store, const cache::Key& key, cache::Entry& entry);
+Result<Description> read_kernel(cache::DiskStore& store, const cache::Key& key, cache::Entry& entry);
 
 struct CacheListing {
   std::vector<CachedKernel> kernels;  ///< used last first
-  std::vector<cache::StoredEntry> unreadable;
+  std::vector<cache::StoredEntry> damaged;
+  std::vector<cache::StoredEntry> other_version;  ///< written by an older or newer version of lutsmith
 };
 
-/// All kernels in a directory, or those for one of `targets` where there are any.
+/// All kernels in a directory, or those for one of `targets` where there are any. What those that cannot be
+/// read are for nobody knows: they are told whatever the targets.
 Result<CacheListing> list_kernels(cache::DiskStore& store, const std::vector<Target>& targets);
 
 /// Keys of the store that begin with `digits`. Errors: invalid_argument where these are not 4 to 64

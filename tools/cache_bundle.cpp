@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,8 @@
 
 namespace lutsmith::tools {
 namespace {
+
+constexpr std::chrono::minutes kLongestPruning{1};
 
 struct ExportArguments {
   std::vector<std::string> keys;
@@ -45,6 +48,8 @@ Result<std::vector<cache::Key>> chosen_keys(cache::DiskStore& store, const Expor
   const auto listing = list_kernels(store, targets);
   if (!listing) return std::unexpected(listing.error());
   for (const CachedKernel& kernel : listing->kernels) keys.push_back(kernel.key);
+  // Asked for too, so that nobody takes the bundle for a whole one.
+  for (const cache::StoredEntry& entry : listing->damaged) keys.push_back(entry.key);
   if (!keys.empty()) return keys;
   return std::unexpected(
       Error{ErrorCode::not_found,
@@ -58,6 +63,11 @@ cache::BundleProgress show_progress(std::optional<Progress>& bar) {
     if (!bar) bar.emplace(total);
     bar->advance("");
   };
+}
+
+/// How a bundle is signed, in words.
+std::string signed_by(const std::string& fingerprint) {
+  return fingerprint.empty() ? "not signed" : "signed by " + fingerprint;
 }
 
 Result<ExitCode> run_export(const ExportArguments& arguments, bool json) {
@@ -85,17 +95,29 @@ Result<ExitCode> run_export(const ExportArguments& arguments, bool json) {
   }
   const std::string fingerprint = signer ? signer->fingerprint() : "";
   if (json) {
+    Json left_out = Json::array();
+    for (const cache::LeftOut& entry : exported->left_out) {
+      left_out.push_back({{"key", entry.key.hex()}, {"reason", entry.reason}});
+    }
     print_json({{"bundle", arguments.output},
                 {"entries", exported->entries},
                 {"bytes", exported->bytes},
-                {"left_out", exported->left_out.size()},
+                {"left_out", left_out},
                 {"signer", fingerprint}});
   } else {
-    fmt::print("{}: {} kernels, {}, {}\n", arguments.output, exported->entries,
-               byte_count(static_cast<double>(exported->bytes)),
-               signer ? "signed by " + fingerprint : "not signed");
+    fmt::print("{}: {}, {}, {}\n", arguments.output, counted(exported->entries, "kernel"),
+               byte_count(static_cast<double>(exported->bytes)), signed_by(fingerprint));
   }
   return exported->left_out.empty() ? ExitCode::success : ExitCode::work_failed;
+}
+
+/// How many of the kernels that an import put or found are gone again, for the limits of the directory. Those
+/// used longest ago go first, so where any of the bundle's went, none but them is left.
+Result<std::size_t> count_lost(cache::DiskStore& store, std::size_t expected) {
+  store.flush(kLongestPruning);
+  const auto keys = cache::all_keys(store);
+  if (!keys) return std::unexpected(keys.error());
+  return expected - std::min(expected, keys->size());
 }
 
 Result<ExitCode> run_import(const ImportArguments& arguments, bool json) {
@@ -117,20 +139,33 @@ Result<ExitCode> run_import(const ImportArguments& arguments, bool json) {
        .unsigned_bundles = arguments.allow_unsigned ? cache::Unsigned::allow : cache::Unsigned::refuse,
        .progress = show_progress(bar)});
   bar.reset();
-  if (!imported) return std::unexpected(imported.error());
+  if (!imported) {
+    Error error = imported.error();
+    if (!trusted && error.code == ErrorCode::invalid_argument) {
+      error.context =
+          "--trust FILE takes what the owner of that public key signed, --allow-unsigned what nobody signed";
+    }
+    return std::unexpected(std::move(error));
+  }
   const std::string directory = opened->store->root().string();
+  const auto lost = count_lost(*opened->store, imported->imported + imported->present);
+  if (!lost) return std::unexpected(lost.error());
   if (json) {
     print_json({{"directory", directory},
                 {"imported", imported->imported},
                 {"present", imported->present},
                 {"newer", imported->newer},
+                {"lost", *lost},
                 {"created", imported->created},
                 {"signer", imported->signer}});
   } else {
-    fmt::print("{}: {} kernels imported, {} were there\n", directory, imported->imported,
-               imported->present + imported->newer);
+    fmt::print("{}: {} imported, {} there already; {}\n", directory, counted(imported->imported, "kernel"),
+               imported->present + imported->newer, signed_by(imported->signer));
   }
-  return ExitCode::success;
+  if (*lost == 0) return ExitCode::success;
+  print_warning(fmt::format("{} of the bundle had to go again: {} takes {}", counted(*lost, "kernel"),
+                            directory, limits_text(opened->places.limits)));
+  return ExitCode::work_failed;
 }
 
 }  // namespace
@@ -146,7 +181,7 @@ void add_cache_export(CLI::App& app, Context& context) {
                             "  lutsmith cache export -o hopper.bundle --target sm_90a",
                 .work = [arguments, &context] { return run_export(*arguments, context.json); }});
   verb.add_option("keys", arguments->keys, "First digits of keys; all kernels where none is given")
-      ->type_name("KEY...");
+      ->type_name("KEY");
   verb.add_option("--target", arguments->target, "Only kernels for these GPU architectures")
       ->type_name("LIST");
   verb.add_option("--sign", arguments->sign, "Private Ed25519 key (PEM) to sign the bundle with")

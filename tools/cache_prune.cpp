@@ -1,8 +1,9 @@
 #include <fmt/format.h>
 
+#include <charconv>
 #include <memory>
-#include <optional>
 #include <string>
+#include <system_error>
 
 #include "cache/disk_pruning.h"
 #include "cache_access.h"
@@ -14,31 +15,55 @@ namespace {
 
 struct PruneArguments {
   std::string max_bytes;
-  std::optional<std::uint64_t> max_entries;
+  std::string max_entries;
 };
 
-Result<ExitCode> prune_to(const OpenedCache& opened, const CacheLimits& limits, bool json) {
-  const auto pruned = cache::prune_directory(opened.store->root(), {.limits = limits});
-  if (!pruned) return std::unexpected(pruned.error());
-  const std::string directory = opened.store->root().string();
+/// An option that is given as text, since CLI11 takes -1 for the largest of unsigned numbers.
+Result<std::uint64_t> parse_count(const std::string& text) {
+  std::uint64_t count = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, count);
+  if (parsed.ec == std::errc{} && parsed.ptr == end) return count;
+  return std::unexpected(
+      Error{ErrorCode::invalid_argument,
+            fmt::format("max-entries: '{}' is no count; allowed: whole numbers from 0 on", text),
+            {}});
+}
+
+void print_pruned(const std::string& directory, const cache::Pruned& pruned, bool json) {
   if (json) {
     print_json({{"directory", directory},
-                {"removed", pruned->entries},
-                {"removed_bytes", pruned->bytes},
-                {"removed_temporary_files", pruned->temporary},
-                {"removed_damaged", pruned->damaged},
-                {"entries", pruned->entries_left},
-                {"bytes", pruned->bytes_left}});
+                {"removed", pruned.entries},
+                {"removed_bytes", pruned.bytes},
+                {"removed_temporary_files", pruned.temporary},
+                {"removed_damaged", pruned.damaged},
+                {"entries", pruned.entries_left},
+                {"bytes", pruned.bytes_left}});
+    return;
+  }
+  fmt::print("{}: {} removed ({}), {} left ({})\n", directory, counted(pruned.entries, "kernel"),
+             byte_count(static_cast<double>(pruned.bytes)), pruned.entries_left,
+             byte_count(static_cast<double>(pruned.bytes_left)));
+  if (pruned.temporary > 0) {
+    fmt::print("{} of processes that died removed\n", counted(pruned.temporary, "temporary file"));
+  }
+  if (pruned.damaged > 0) {
+    fmt::print("{} that had been put aside removed\n", counted(pruned.damaged, "damaged kernel"));
+  }
+}
+
+Result<ExitCode> prune_to(const OpenedCache& opened, const cache::PruneOptions& options, bool json) {
+  const auto pruned = cache::prune_directory(opened.store->root(), options);
+  if (!pruned) return std::unexpected(pruned.error());
+  const std::string directory = opened.store->root().string();
+  print_pruned(directory, *pruned, json);
+  if (pruned->entries_left <= options.limits.entries && pruned->bytes_left <= options.limits.bytes) {
     return ExitCode::success;
   }
-  fmt::print("{}: {} kernels removed ({}), {} left ({})\n", directory, pruned->entries,
-             byte_count(static_cast<double>(pruned->bytes)), pruned->entries_left,
-             byte_count(static_cast<double>(pruned->bytes_left)));
-  if (pruned->temporary + pruned->damaged > 0) {
-    fmt::print("{} files left by processes that died and {} damaged kernels removed\n", pruned->temporary,
-               pruned->damaged);
-  }
-  return ExitCode::success;
+  print_warning(
+      fmt::format("{} still has more than {}: its files could not be removed; is it yours to write?",
+                  directory, limits_text(options.limits)));
+  return ExitCode::work_failed;
 }
 
 Result<ExitCode> run_prune(const PruneArguments& arguments, bool json) {
@@ -52,14 +77,20 @@ Result<ExitCode> run_prune(const PruneArguments& arguments, bool json) {
     }
     limits.bytes = *bytes;
   }
-  if (arguments.max_entries) limits.entries = *arguments.max_entries;
-  return prune_to(*opened, limits, json);
+  if (!arguments.max_entries.empty()) {
+    const auto entries = parse_count(arguments.max_entries);
+    if (!entries) return std::unexpected(entries.error());
+    limits.entries = *entries;
+  }
+  return prune_to(*opened, {.limits = limits}, json);
 }
 
 Result<ExitCode> run_clear(bool json) {
   const auto opened = open_cache(cache::Access::read_only);
   if (!opened) return std::unexpected(opened.error());
-  return prune_to(*opened, {.bytes = 0, .entries = 0}, json);
+  // What was put aside goes too: whoever clears a cache has no more questions. A temporary file may be being
+  // written just now.
+  return prune_to(*opened, {.limits = {.bytes = 0, .entries = 0}, .damaged_age = {}}, json);
 }
 
 }  // namespace

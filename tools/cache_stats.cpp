@@ -2,7 +2,9 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cache_access.h"
 #include "cache_verbs.h"
@@ -24,9 +26,11 @@ struct Amount {
 
 struct CacheContents {
   Amount entries;
-  Amount unreadable;
+  Amount damaged;
+  Amount other_version;
   std::map<std::string, Amount> by_target;
   std::map<int, Amount> by_bits;
+  std::map<std::string, Amount> by_compiler;
 };
 
 Result<CacheContents> contents_of(cache::DiskStore& store) {
@@ -37,77 +41,103 @@ Result<CacheContents> contents_of(cache::DiskStore& store) {
     contents.entries.add(kernel.bytes);
     contents.by_target[std::string(kernel.description.spec.target.name())].add(kernel.bytes);
     contents.by_bits[kernel.description.spec.bits].add(kernel.bytes);
+    contents.by_compiler[kernel.description.provenance.compiler].add(kernel.bytes);
   }
-  for (const cache::StoredEntry& entry : listing->unreadable) contents.unreadable.add(entry.bytes);
+  for (const cache::StoredEntry& entry : listing->damaged) contents.damaged.add(entry.bytes);
+  for (const cache::StoredEntry& entry : listing->other_version) contents.other_version.add(entry.bytes);
   return contents;
 }
 
-/// A directory that is only read.
-struct SystemDirectory {
-  std::string path;
-  Result<CacheContents> contents;
+/// What is used beside the cache directory.
+struct FurtherPlaces {
+  struct System {
+    std::string path;
+    Result<CacheContents> contents;
+  };
+  std::vector<System> systems = {};                ///< directories that are only read
+  std::optional<Result<std::string>> remote = {};  ///< its URL, or why it cannot be used; nothing: none
+  bool remote_read_only = false;
 };
 
-std::vector<SystemDirectory> system_directories(const cache::Places& places) {
-  std::vector<SystemDirectory> found;
-  for (const std::filesystem::path& path : places.system) {
-    auto store = cache::DiskStore::open(path, {.access = cache::Access::read_only});
-    found.push_back({path.string(),
-                     store ? contents_of(**store) : Result<CacheContents>(std::unexpected(store.error()))});
+FurtherPlaces further_places(const cache::Places& places) {
+  FurtherPlaces found;
+  for (const SystemDirectory& system : open_system_directories(places)) {
+    found.systems.push_back({system.path.string(), system.store ? contents_of(**system.store)
+                                                                : std::unexpected(system.store.error())});
   }
+  if (!places.remote.url.empty()) found.remote = shown_url(places.remote);
+  found.remote_read_only = places.remote.read_only;
   return found;
 }
+
+using tools::to_json;
 
 Json to_json(const Amount& amount) { return {{"entries", amount.count}, {"bytes", amount.bytes}}; }
 
 std::string amount_text(const Amount& amount) {
-  return fmt::format("{} kernels, {}", amount.count, byte_count(static_cast<double>(amount.bytes)));
+  return fmt::format("{}, {}", counted(amount.count, "kernel"),
+                     byte_count(static_cast<double>(amount.bytes)));
 }
 
-std::string limits_text(const CacheLimits& limits) {
-  return fmt::format("at most {} and {} kernels", byte_count(static_cast<double>(limits.bytes)),
-                     limits.entries);
+void print_places(const FurtherPlaces& further) {
+  for (const FurtherPlaces::System& system : further.systems) {
+    fmt::print("{} (only read): {}\n", system.path,
+               system.contents ? amount_text(system.contents->entries)
+                               : "not used, since " + system.contents.error().message);
+  }
+  if (!further.remote) return;
+  if (*further.remote) {
+    fmt::print("{}: shared{}\n", **further.remote, further.remote_read_only ? ", only read" : "");
+  } else {
+    fmt::print("not shared: {}\n", further.remote->error().message);
+  }
 }
 
-void print_contents(const OpenedCache& opened, const CacheContents& contents,
-                    const std::vector<SystemDirectory>& systems) {
+void print_contents(const OpenedCache& opened, const CacheContents& contents, const FurtherPlaces& further) {
   fmt::print("{}: {}; {}\n", opened.store->root().string(), amount_text(contents.entries),
              limits_text(opened.places.limits));
-  for (const auto& [target, amount] : contents.by_target)
+  for (const auto& [target, amount] : contents.by_target) {
     fmt::print("  {:<8} {}\n", target, amount_text(amount));
+  }
   for (const auto& [bits, amount] : contents.by_bits)
     fmt::print("  {} bits   {}\n", bits, amount_text(amount));
-  if (contents.unreadable.count > 0) {
-    fmt::print("  {} of another version or damaged; see `lutsmith cache verify`\n",
-               contents.unreadable.count);
+  for (const auto& [compiler, amount] : contents.by_compiler) {
+    fmt::print("  made by {}: {}\n", compiler, counted(amount.count, "kernel"));
   }
-  for (const SystemDirectory& system : systems) {
-    fmt::print("{} (only read): {}\n", system.path,
-               system.contents ? amount_text(system.contents->entries) : system.contents.error().message);
+  if (contents.damaged.count > 0) {
+    fmt::print("  damaged  {}; see `lutsmith cache verify`\n", amount_text(contents.damaged));
   }
-  if (!opened.places.remote.url.empty()) {
-    fmt::print("{}: shared{}\n", opened.places.remote.url,
-               opened.places.remote.read_only ? ", only read" : "");
+  if (contents.other_version.count > 0) {
+    fmt::print("  of another version of lutsmith: {}\n", amount_text(contents.other_version));
   }
+  print_places(further);
 }
 
-Json contents_json(const OpenedCache& opened, const CacheContents& contents,
-                   const std::vector<SystemDirectory>& systems) {
+Json remote_json(const FurtherPlaces& further) {
+  if (!further.remote) return nullptr;
+  if (!*further.remote) return {{"error", to_json(further.remote->error())}};
+  return {{"url", **further.remote}, {"read_only", further.remote_read_only}};
+}
+
+Json contents_json(const OpenedCache& opened, const CacheContents& contents, const FurtherPlaces& further) {
   Json json{{"directory", opened.store->root().string()},
             {"entries", contents.entries.count},
             {"bytes", contents.entries.bytes},
-            {"unreadable", contents.unreadable.count},
+            {"damaged", to_json(contents.damaged)},
+            {"other_version", to_json(contents.other_version)},
             {"limits", {{"bytes", opened.places.limits.bytes}, {"entries", opened.places.limits.entries}}},
             {"targets", Json::object()},
             {"bits", Json::object()},
+            {"compilers", Json::object()},
             {"system_directories", Json::array()},
-            {"remote", opened.places.remote.url}};
+            {"remote", remote_json(further)}};
   for (const auto& [target, amount] : contents.by_target) json["targets"][target] = to_json(amount);
   for (const auto& [bits, amount] : contents.by_bits) json["bits"][std::to_string(bits)] = to_json(amount);
-  for (const SystemDirectory& system : systems) {
-    Json entry = system.contents ? to_json(system.contents->entries)
-                                 : Json{{"error", tools::to_json(system.contents.error())}};
-    entry["directory"] = system.path;
+  for (const auto& [compiler, amount] : contents.by_compiler) json["compilers"][compiler] = to_json(amount);
+  for (const FurtherPlaces::System& system : further.systems) {
+    Json entry{{"directory", system.path}};
+    entry.update(system.contents ? to_json(system.contents->entries)
+                                 : Json{{"error", to_json(system.contents.error())}});
     json["system_directories"].push_back(std::move(entry));
   }
   return json;
@@ -121,7 +151,8 @@ void print_prometheus(const OpenedCache& opened, const CacheContents& contents) 
   };
   gauge("entries", "Kernels in the cache directory.", contents.entries.count);
   gauge("bytes", "Bytes of them.", contents.entries.bytes);
-  gauge("unreadable_entries", "Entries that are damaged or of another version.", contents.unreadable.count);
+  gauge("damaged_entries", "Damaged entries, which are made anew when needed.", contents.damaged.count);
+  gauge("other_version_entries", "Entries of another version of lutsmith.", contents.other_version.count);
   gauge("limit_entries", "Kernels the directory may grow to.", opened.places.limits.entries);
   gauge("limit_bytes", "Bytes the directory may grow to.", opened.places.limits.bytes);
 }
@@ -138,11 +169,11 @@ Result<ExitCode> run_stats(bool prometheus, bool json) {
     print_prometheus(*opened, *contents);
     return ExitCode::success;
   }
-  const std::vector<SystemDirectory> systems = system_directories(opened->places);
+  const FurtherPlaces further = further_places(opened->places);
   if (json) {
-    print_json(contents_json(*opened, *contents, systems));
+    print_json(contents_json(*opened, *contents, further));
   } else {
-    print_contents(*opened, *contents, systems);
+    print_contents(*opened, *contents, further);
   }
   return ExitCode::success;
 }

@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cache/entry.h"
 #include "cache_access.h"
@@ -26,18 +29,19 @@ struct BadEntry {
   bool repaired = false;
 };
 
-/// Nothing where the entry is good, or is gone by now, or is a newer version's.
-std::optional<Error> check(cache::DiskStore& store, const cache::Key& key) {
+/// What was looked at.
+struct Checked {
+  std::size_t entries = 0;
+  std::size_t other_version = 0;  ///< left alone, as another version of lutsmith may use them
+  std::vector<BadEntry> bad;
+};
+
+/// Errors as read_kernel's, and corrupt_data for a binary that cannot be used.
+Result<void> check(cache::DiskStore& store, const cache::Key& key) {
   cache::Entry entry;
   const auto description = read_kernel(store, key, entry);
-  if (!description) {
-    const ErrorCode code = description.error().code;
-    if (code == ErrorCode::not_found || code == ErrorCode::unsupported) return std::nullopt;
-    return description.error();
-  }
-  const auto usable = check_cubin(entry.payload, description->spec.target, description->kernel_name);
-  if (!usable) return usable.error();
-  return std::nullopt;
+  if (!description) return std::unexpected(description.error());
+  return check_cubin(entry.payload, description->spec.target, description->kernel_name);
 }
 
 /// What a damaged entry was; a hint, which is good enough to compile it again: its key must come out.
@@ -49,98 +53,127 @@ std::optional<Description> salvage(const cache::DiskStore& store, const cache::K
   return *description;
 }
 
-Result<std::vector<BadEntry>> find_bad(cache::DiskStore& store, std::size_t& checked) {
+Result<Checked> check_all(cache::DiskStore& store) {
   std::vector<cache::Key> keys;
   const auto scanned = store.scan([&](const cache::StoredEntry& entry) {
     keys.push_back(entry.key);
     return true;
   });
   if (!scanned) return std::unexpected(scanned.error());
-  std::vector<BadEntry> bad;
+  Checked checked;
   for (const cache::Key& key : keys) {
-    if (auto error = check(store, key)) {
-      bad.push_back({.key = key, .error = *std::move(error), .described = salvage(store, key), .repair = {}});
+    const auto good = check(store, key);
+    if (!good && good.error().code == ErrorCode::not_found) continue;  // gone by now
+    ++checked.entries;
+    if (good) continue;
+    if (good.error().code == ErrorCode::unsupported) {
+      ++checked.other_version;
+    } else {
+      checked.bad.push_back(
+          {.key = key, .error = good.error(), .described = salvage(store, key), .repair = {}});
     }
   }
-  checked = keys.size();
-  return bad;
+  return checked;
 }
 
-/// Puts the bad ones aside or removes them, and compiles anew what can be told. A service is opened only
-/// where there is something to compile.
+/// Gets a bad entry out of the way.
+Result<void> take_away(cache::DiskStore& store, const cache::Key& key) {
+  // Looking puts a damaged entry aside; one whose contents are wrong is still there after it.
+  static_cast<void>(store.get(key));
+  const Result<bool> removed = store.remove(key);
+  if (!removed) return std::unexpected(removed.error());
+  return {};
+}
+
+/// Makes what is described again: what was done, or why that failed.
+Result<std::string> make_anew(Service& service, const cache::DiskStore& store, const Description& described) {
+  const auto compiled = service.compile(described.spec, described.schedule);
+  if (!compiled) return std::unexpected(compiled.error());
+  if (compiled->artifact->key != described.key) {
+    return "removed: this version of lutsmith or its compiler makes another kernel in its place";
+  }
+  const auto key = cache::Key::parse(described.key);
+  const bool kept = key && std::filesystem::exists(store.path_of(*key));
+  if (compiled->origin == Origin::disk && !kept) return "removed: a system directory has it too";
+  if (!kept) {
+    return std::unexpected(
+        Error{ErrorCode::io_error, fmt::format("{} did not keep it", store.root().native()), {}});
+  }
+  return compiled->origin == Origin::remote ? "fetched from the remote cache" : "compiled anew";
+}
+
+/// Gets the bad ones out of the way, and makes anew what can be told.
 Result<void> repair(std::vector<BadEntry>& bad) {
   const auto opened = open_cache(cache::Access::read_write);
   if (!opened) return std::unexpected(opened.error());
-  std::optional<Service> service;
+  for (BadEntry& entry : bad) {  // all of them first: what is made in the place of one may be another
+    const auto away = take_away(*opened->store, entry.key);
+    entry.repaired = away.has_value();
+    entry.repair = away ? "removed; the next request for it compiles it" : away.error().message;
+  }
+  std::optional<Result<Service>> service;  // opened only where there is something to compile
   Progress progress(bad.size());
   for (BadEntry& entry : bad) {
-    // Looking puts a damaged entry aside; one whose contents are wrong is still there after it.
-    static_cast<void>(opened->store->get(entry.key));
-    static_cast<void>(opened->store->remove(entry.key));
-    entry.repaired = true;
-    entry.repair = "put aside; the next request for it compiles it";
-    if (entry.described) {
-      if (!service) {
-        auto made = open_service();
-        if (!made) return std::unexpected(made.error());
-        service = *std::move(made);
-      }
-      const auto compiled = service->compile(entry.described->spec, entry.described->schedule);
-      if (compiled && compiled->artifact->key == entry.key.hex()) {
-        entry.repair = compiled->origin == Origin::compiled ? "compiled anew" : "fetched anew";
-      } else if (compiled) {
-        entry.repair = "removed: this version of lutsmith or its compiler makes another kernel in its place";
-      } else {
-        entry.repaired = false;
-        entry.repair = compiled.error().message;
-      }
+    if (entry.repaired && entry.described) {
+      if (!service) service = open_service({.compile = CompilePolicy::when_needed});
+      const auto made = *service ? make_anew(**service, *opened->store, *entry.described)
+                                 : Result<std::string>(std::unexpected(service->error()));
+      entry.repaired = made.has_value();
+      entry.repair = made ? *made : "removed, but not made anew: " + made.error().message;
     }
     progress.advance(entry.key.hex().substr(0, 12) + ": " + entry.repair);
   }
   return {};
 }
 
-void print_report(const std::string& directory, std::size_t checked, const std::vector<BadEntry>& bad) {
-  for (const BadEntry& entry : bad) {
+void print_report(const std::string& directory, const Checked& checked) {
+  for (const BadEntry& entry : checked.bad) {
     fmt::print("{}  {}\n", entry.key.hex().substr(0, 12), entry.error.message);
     if (entry.described) fmt::print("  it was {}\n", describe(entry.described->spec));
     if (!entry.repair.empty()) fmt::print("  {}\n", entry.repair);
   }
-  fmt::print("{}: {} kernels checked, {} bad\n", directory, checked, bad.size());
-  if (!bad.empty() && bad.front().repair.empty()) {
+  const auto repaired = std::ranges::count_if(checked.bad, &BadEntry::repaired);
+  fmt::print("{}: {} checked, {} bad{}\n", directory, counted(checked.entries, "kernel"), checked.bad.size(),
+             repaired > 0 ? fmt::format(", {} of them repaired", repaired) : "");
+  if (checked.other_version > 0) {
+    fmt::print("{} of another version of lutsmith left alone\n", counted(checked.other_version, "kernel"));
+  }
+  if (!checked.bad.empty() && checked.bad.front().repair.empty()) {
     fmt::print("no request ever uses a bad one; `lutsmith cache verify --repair` makes them anew\n");
   }
 }
 
-Json report_json(const std::string& directory, std::size_t checked, const std::vector<BadEntry>& bad) {
+Json report_json(const std::string& directory, const Checked& checked) {
   Json entries = Json::array();
-  for (const BadEntry& entry : bad) {
+  for (const BadEntry& entry : checked.bad) {
     Json json{{"key", entry.key.hex()}, {"error", to_json(entry.error)}};
     if (entry.described) json["kernel"] = describe(entry.described->spec);
     if (!entry.repair.empty()) json["repair"] = entry.repair;
     if (!entry.repair.empty()) json["repaired"] = entry.repaired;
     entries.push_back(std::move(json));
   }
-  return {{"directory", directory}, {"checked", checked}, {"bad", entries}};
+  return {{"directory", directory},
+          {"checked", checked.entries},
+          {"other_version", checked.other_version},
+          {"bad", entries}};
 }
 
 Result<ExitCode> run_verify(bool with_repair, bool json) {
   const auto opened = open_cache(cache::Access::read_only);
   if (!opened) return std::unexpected(opened.error());
-  std::size_t checked = 0;
-  auto bad = find_bad(*opened->store, checked);
-  if (!bad) return std::unexpected(bad.error());
-  if (with_repair && !bad->empty()) {
-    const auto repaired = repair(*bad);
+  auto checked = check_all(*opened->store);
+  if (!checked) return std::unexpected(checked.error());
+  if (with_repair && !checked->bad.empty()) {
+    const auto repaired = repair(checked->bad);
     if (!repaired) return std::unexpected(repaired.error());
   }
   const std::string directory = opened->store->root().string();
   if (json) {
-    print_json(report_json(directory, checked, *bad));
+    print_json(report_json(directory, *checked));
   } else {
-    print_report(directory, checked, *bad);
+    print_report(directory, *checked);
   }
-  return std::ranges::all_of(*bad, &BadEntry::repaired) ? ExitCode::success : ExitCode::work_failed;
+  return std::ranges::all_of(checked->bad, &BadEntry::repaired) ? ExitCode::success : ExitCode::work_failed;
 }
 
 }  // namespace

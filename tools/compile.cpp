@@ -93,7 +93,8 @@ Result<ExitCode> run_compile(const CompileOptions& options, bool json) {
               fmt::format("-o takes one kernel, and {} were asked for", requests->kernels.size()),
               {}});
   }
-  auto service = open_service();
+  // Whatever LUTSMITH_COMPILE says: this is how kernels are warmed where it says never.
+  auto service = open_service({.compile = CompilePolicy::when_needed});
   if (!service) return std::unexpected(service.error());
   std::vector<Row> rows;
   bool failed = false;

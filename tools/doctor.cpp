@@ -22,6 +22,7 @@ struct Finding {
   std::string summary;
   std::string advice;  ///< what to do; empty where all is well
   Json facts = Json::object();
+  std::string_view fault = "missing";  ///< one word for what is not ok
 };
 
 Finding missing(std::string name, const Error& error, std::string advice) {
@@ -123,31 +124,35 @@ Finding describe_directory(std::string name, cache::DiskStore& store, bool writa
   if (!scanned) return missing(std::move(name), scanned.error(), "");
   const std::string root = store.root().string();
   Finding finding{.name = std::move(name), .ok = true, .summary = {}, .advice = {}, .facts = {}};
-  finding.summary = fmt::format("{}, {}, {} kernels, {}", root, writable ? "writable" : "read-only", entries,
-                                byte_count(static_cast<double>(bytes)));
+  finding.summary = fmt::format("{}, {}, {}, {}", root, writable ? "writable" : "read-only",
+                                counted(entries, "kernel"), byte_count(static_cast<double>(bytes)));
   finding.facts = {{"directory", root}, {"writable", writable}, {"entries", entries}, {"bytes", bytes}};
   return finding;
 }
 
-Finding look_for_cache() {
+Finding look_for_cache(const cache::Places& places) {
   const std::string advice =
       "kernels are compiled anew by every process; set LUTSMITH_CACHE_DIR to a directory of your own";
-  const auto opened = open_cache(cache::Access::read_write);
-  if (!opened) return missing("cache", opened.error(), advice);
-  const bool writable = access(opened->store->root().c_str(), W_OK | X_OK) == 0;
-  Finding finding = describe_directory("cache", *opened->store, writable);
+  const auto store = open_own_directory(places, cache::Access::read_write);
+  if (!store) return missing("cache", {store.error().code, store.error().message, {}}, advice);
+  const bool writable = access((*store)->root().c_str(), W_OK | X_OK) == 0;
+  Finding finding = describe_directory("cache", **store, writable);
+  if (!finding.ok) return finding;
   finding.ok = writable;
+  finding.fault = "limited";
+  finding.summary += "\n" + limits_text(places.limits);
+  finding.facts["limits"] = {{"bytes", places.limits.bytes}, {"entries", places.limits.entries}};
   if (!writable) finding.advice = "what is there is used; new " + advice;
   return finding;
 }
 
 std::vector<Finding> look_for_system_directories(const cache::Places& places) {
   std::vector<Finding> findings;
-  for (const std::filesystem::path& directory : places.system) {
-    const auto store = cache::DiskStore::open(directory, {.access = cache::Access::read_only});
-    findings.push_back(
-        store ? describe_directory("system", **store, /*writable=*/false)
-              : missing("system", store.error(), "LUTSMITH_CACHE_PATH names it; it is passed over"));
+  for (const SystemDirectory& system : open_system_directories(places)) {
+    findings.push_back(system.store ? describe_directory("system", **system.store, /*writable=*/false)
+                                    : missing("system", system.store.error(),
+                                              "LUTSMITH_CACHE_PATH names it; it is passed over"));
+    findings.back().facts["directory"] = system.path.string();
   }
   return findings;
 }
@@ -155,17 +160,37 @@ std::vector<Finding> look_for_system_directories(const cache::Places& places) {
 /// Asks the server for a kernel that nobody has.
 std::vector<Finding> look_for_remote(const cache::Places& places) {
   if (places.remote.url.empty()) return {};
-  const auto store = cache::RemoteStore::open(places.remote);
   const std::string advice = "LUTSMITH_REMOTE_CACHE names it; kernels are not shared";
+  const auto url = shown_url(places.remote);
+  if (!url) return {missing("remote", url.error(), advice)};
+  const auto store = cache::RemoteStore::open(places.remote);
   if (!store) return {missing("remote", store.error(), advice)};
-  const auto answer = (*store)->get(
+  auto answer = (*store)->get(
       cache::Key::of({.source = "a question of doctor's", .options = {}, .compiler = {}, .target = {}}));
-  if (!answer) return {missing("remote", answer.error(), advice)};
-  Finding finding{.name = "remote", .ok = true, .summary = {}, .advice = {}, .facts = {}};
-  finding.summary =
-      fmt::format("{} answers{}", places.remote.url, places.remote.read_only ? ", only read" : "");
-  finding.facts = {{"url", places.remote.url}, {"read_only", places.remote.read_only}};
+  if (answer && answer->state != cache::LookupState::miss) {
+    answer = std::unexpected(Error{ErrorCode::corrupt_data,
+                                   *url + " claims to have a kernel that nobody has; is it a cache?",
+                                   answer->note});
+  }
+  Finding finding =
+      answer ? Finding{.name = "remote", .ok = true, .summary = {}, .advice = {}, .facts = Json::object()}
+             : missing("remote", answer.error(), advice);
+  if (answer)
+    finding.summary = fmt::format("{} answers{}", *url, places.remote.read_only ? ", only read" : "");
+  finding.facts["url"] = *url;
+  finding.facts["read_only"] = places.remote.read_only;
   return {finding};
+}
+
+/// Settings that make no sense.
+std::vector<Finding> look_for_complaints(const cache::Places& places) {
+  std::vector<Finding> findings;
+  for (const std::string& complaint : places.complaints) {
+    findings.push_back(
+        missing("setting", {ErrorCode::invalid_argument, complaint, {}}, "correct it, or leave it out"));
+    findings.back().fault = "wrong";
+  }
+  return findings;
 }
 
 Finding look_for_host_compiler() {
@@ -190,7 +215,7 @@ void print_lines(std::string_view label, std::string_view state, std::string_vie
 
 void print_findings(const std::vector<Finding>& findings) {
   for (const Finding& finding : findings) {
-    print_lines(finding.name, finding.ok ? "ok" : "missing", finding.summary);
+    print_lines(finding.name, finding.ok ? "ok" : finding.fault, finding.summary);
     print_lines("", "", finding.advice);
   }
 }
@@ -199,12 +224,15 @@ Json findings_json(const std::vector<Finding>& findings) {
   Json json = Json::object();
   Json gpus = Json::array();
   Json systems = Json::array();
+  Json settings = Json::array();
   for (const Finding& finding : findings) {
     Json entry{{"ok", finding.ok}};
     entry.update(finding.facts);
     if (!finding.advice.empty()) entry["advice"] = finding.advice;
     if (finding.name == "system") {
       systems.push_back(entry);
+    } else if (finding.name == "setting") {
+      settings.push_back(entry);
     } else if (!finding.name.starts_with("gpu")) {
       json[finding.name] = entry;
     } else if (finding.name != "gpu") {
@@ -213,6 +241,7 @@ Json findings_json(const std::vector<Finding>& findings) {
   }
   json["gpus"] = gpus;
   json["system_directories"] = systems;
+  json["wrong_settings"] = settings;
   return json;
 }
 
@@ -221,10 +250,11 @@ Result<ExitCode> run_doctor(bool json) {
   const auto driver = cuda::Driver::open();
   findings.push_back(look_for_driver(driver));
   for (Finding& gpu : look_for_gpus(driver)) findings.push_back(std::move(gpu));
-  findings.push_back(look_for_cache());
   const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
+  findings.push_back(look_for_cache(places));
   for (Finding& directory : look_for_system_directories(places)) findings.push_back(std::move(directory));
   for (Finding& server : look_for_remote(places)) findings.push_back(std::move(server));
+  for (Finding& complaint : look_for_complaints(places)) findings.push_back(std::move(complaint));
   findings.push_back(look_for_host_compiler());
   if (json) {
     print_json(findings_json(findings));

@@ -1,8 +1,11 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "command.h"
@@ -24,13 +27,29 @@ int report(const Error& error, bool json) {
                                                                     : ExitCode::work_failed);
 }
 
+/// What to say where one of several verbs has to follow and none of them does.
+std::string missing_verb(const CLI::App& app) {
+  std::string allowed;
+  for (const CLI::App* verb : app.get_subcommands(nullptr)) {
+    allowed += (allowed.empty() ? "" : ", ") + verb->get_name();
+  }
+  for (const std::string& word : app.remaining()) {
+    if (word != "--json") return fmt::format("'{}' is no verb; allowed: {}", word, allowed);
+  }
+  return fmt::format("a verb is missing; allowed: {}", allowed);
+}
+
 int report_parse_error(const CLI::App& app, const CLI::ParseError& error, bool json) {
   std::string help = "lutsmith";
-  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
+  const CLI::App* verb = &app;
+  while (!verb->get_subcommands().empty()) {
     verb = verb->get_subcommands().front();
     help += " " + verb->get_name();
   }
-  return report(Error{ErrorCode::invalid_argument, error.what(), "see `" + help + " --help`"}, json);
+  const bool verb_missing =
+      verb->get_require_subcommand_min() > 0 && dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+  const std::string message = verb_missing ? missing_verb(*verb) : error.what();
+  return report(Error{ErrorCode::invalid_argument, message, "see `" + help + " --help`"}, json);
 }
 
 void add_verbs(CLI::App& app, Context& context) {
@@ -61,9 +80,14 @@ int run_command_line(std::span<char*> arguments) {
   } catch (const CLI::ParseError& error) {
     return report_parse_error(app, error, json_wanted);
   }
-  const Result<ExitCode> code = context.work();
-  if (!code) return report(code.error(), context.json);
-  return static_cast<int>(*code);
+  try {
+    const Result<ExitCode> code = context.work();
+    if (!code) return report(code.error(), context.json);
+    return static_cast<int>(*code);
+  } catch (const std::exception& exception) {  // memory that ran out, a library's surprise
+    return report(Error{ErrorCode::out_of_memory, fmt::format("out of resources: {}", exception.what()), {}},
+                  context.json);
+  }
 }
 
 // A full disk or a closed pipe shows only when the buffers are written out.

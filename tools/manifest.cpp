@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <expected>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -105,17 +107,35 @@ Result<ManifestEntry> read_entry(std::size_t entry, const json& object, Manifest
   return result;
 }
 
-/// One object a line, as recordings are; blank lines are passed over. Discarded where a line is no JSON.
-json parse_lines(const std::string& text) {
+/// One object a line, as recordings are; blank lines are passed over. The error is the number of a line that
+/// is none.
+std::expected<json, std::size_t> parse_lines(const std::string& text) {
   json entries = json::array();
   std::istringstream lines(text);
+  std::size_t number = 0;
   for (std::string line; std::getline(lines, line);) {
+    ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!entry.is_object()) return json(json::value_t::discarded);
+    if (!entry.is_object()) return std::unexpected(number);
     entries.push_back(std::move(entry));
   }
   return entries;
+}
+
+Result<json> parse_document(const std::filesystem::path& path, const std::string& text) {
+  json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (document.is_array()) return document;
+  auto entries = parse_lines(text);
+  if (entries) return *std::move(entries);
+  // What begins as an array is one that is not right, not lines.
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  const bool array = first != std::string::npos && text[first] == '[';
+  return std::unexpected(
+      Error{ErrorCode::invalid_argument,
+            fmt::format("manifest '{}' is not a JSON array of specs, nor one spec a line{}", path.string(),
+                        array ? "" : fmt::format(": line {} is no JSON object", entries.error())),
+            "see `lutsmith warm --help` for an example"});
 }
 
 }  // namespace
@@ -123,22 +143,17 @@ json parse_lines(const std::string& text) {
 Result<std::vector<ManifestEntry>> read_manifest(const std::filesystem::path& path,
                                                  const ManifestEntry& defaults) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) {
+  std::error_code failed;
+  if (!file || std::filesystem::is_directory(path, failed)) {
     return std::unexpected(
         Error{ErrorCode::not_found, fmt::format("manifest '{}' cannot be read", path.string()), {}});
   }
   const std::string text(std::istreambuf_iterator<char>(file), {});
-  json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!document.is_array()) document = parse_lines(text);
-  if (document.is_discarded()) {
-    return std::unexpected(
-        Error{ErrorCode::invalid_argument,
-              fmt::format("manifest '{}' is not a JSON array of specs, nor one spec a line", path.string()),
-              "see `lutsmith warm --help` for an example"});
-  }
+  const auto document = parse_document(path, text);
+  if (!document) return std::unexpected(document.error());
   std::vector<ManifestEntry> result;
-  for (std::size_t entry = 0; entry < document.size(); ++entry) {
-    auto read = read_entry(entry, document[entry], defaults);
+  for (std::size_t entry = 0; entry < document->size(); ++entry) {
+    auto read = read_entry(entry, (*document)[entry], defaults);
     if (!read) return std::unexpected(read.error());
     result.push_back(*std::move(read));
   }

@@ -1,11 +1,11 @@
 #include "output.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <string_view>
 #include <utility>
 
 namespace lutsmith::tools {
@@ -37,7 +37,11 @@ void print_error(const Error& error, bool json) {
   if (json) print_json({{"error", to_json(error)}});
 }
 
-void print_warning(const std::string& message) { fmt::print(stderr, "lutsmith: warning: {}\n", message); }
+void print_warning(const std::string& message) {
+  // On a terminal a progress bar may stand on this line; it is drawn again on the next.
+  const char* clean_line = isatty(STDERR_FILENO) == 1 ? "\r\x1b[K" : "";
+  fmt::print(stderr, "{}lutsmith: warning: {}\n", clean_line, message);
+}
 
 TextTable::TextTable(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
@@ -78,6 +82,10 @@ std::string byte_count(double bytes) {
     ++unit;
   }
   return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
+}
+
+std::string counted(std::uint64_t count, std::string_view thing) {
+  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
 
 }  // namespace lutsmith::tools

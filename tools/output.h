@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lutsmith/error.h"
@@ -46,5 +48,8 @@ class TextTable {
 
 /// 1536 -> "1.5 KiB".
 std::string byte_count(double bytes);
+
+/// "1 kernel", "2 kernels".
+std::string counted(std::uint64_t count, std::string_view thing);
 
 }  // namespace lutsmith::tools

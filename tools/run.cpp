@@ -15,6 +15,7 @@
 #include "output.h"
 #include "packed_file.h"
 #include "progress.h"
+#include "runtime/recorder.h"
 #include "spec_request.h"
 
 namespace lutsmith::tools {
@@ -301,7 +302,24 @@ void print_results(const std::vector<LayerResult>& results, const Plan& plan, st
       "weight error: packed weights against the original ones\n");
 }
 
+/// A service only warns where it cannot record; who gave the option wants the file.
+Result<void> check_record(const RunOptions& options) {
+  if (options.record.empty()) return {};
+  if (options.emulate) {
+    return std::unexpected(
+        Error{ErrorCode::invalid_argument,
+              fmt::format("nothing to record in {}: the emulator asks for no kernel of the cache; leave out "
+                          "--record or --emulate",
+                          options.record),
+              {}});
+  }
+  const auto recorder = Recorder::open(options.record);
+  if (!recorder) return std::unexpected(recorder.error());
+  return {};
+}
+
 Result<ExitCode> run_packed(const RunOptions& options, bool json) {
+  if (const auto usable = check_record(options); !usable) return std::unexpected(usable.error());
   auto plan = options.emulate ? plan_emulation(options.target) : plan_service(options.target);
   if (!plan) return std::unexpected(plan.error());
   plan->record = options.record;

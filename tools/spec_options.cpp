@@ -1,5 +1,8 @@
 #include "spec_options.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 namespace lutsmith::tools {
 
 void add_spec_options(CLI::App& verb, SpecText& text) {
@@ -13,7 +16,9 @@ void add_spec_options(CLI::App& verb, SpecText& text) {
   add("--group", text.group, "LIST", "Weights per scale along K: 32, 64, 128, 256 or channel");
   add("--n", text.n, "INT", "Output channels (rows of the weight matrix)");
   add("--k", text.k, "INT", "Input channels, a multiple of 8");
-  add("--m", text.m, "LIST", "Tokens the kernel is tuned for");
+  add("--m", text.m, "LIST",
+      fmt::format("Tokens the kernel is tuned for; all: {}, which serve every number",
+                  fmt::join(kTokenBuckets, ", ")));
   add("--dtype", text.dtype, "LIST", "Activations, output, scales and table: f16 or bf16");
   add("--table", text.table, "LIST", "scalar: one value per code; pair: two values per two codes");
   add("--target", text.target, "LIST", "GPU architecture such as sm_90a; native: this machine's GPU");

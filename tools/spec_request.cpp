@@ -44,6 +44,11 @@ auto parse_list(std::string_view text, Parse parse)
   }
 }
 
+Result<std::vector<std::int64_t>> parse_tokens(std::string_view list) {
+  if (list == "all") return std::vector(kTokenBuckets.begin(), kTokenBuckets.end());
+  return parse_list(list, [](std::string_view item) { return parse_number("m", item); });
+}
+
 struct Shape {
   std::string model;
   int tp = 1;
@@ -91,7 +96,7 @@ Result<std::vector<KernelSpec>> spec_variants(const SpecText& text) {
   if (!bits) return std::unexpected(bits.error());
   const auto groups = parse_list(text.group, parse_group);
   if (!groups) return std::unexpected(groups.error());
-  const auto tokens = parse_list(text.m, [](std::string_view item) { return parse_number("m", item); });
+  const auto tokens = parse_tokens(text.m);
   if (!tokens) return std::unexpected(tokens.error());
   const auto types = parse_list(text.dtype, parse_data_type);
   if (!types) return std::unexpected(types.error());

@@ -1,24 +1,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <memory>
-#include <ranges>
-#include <set>
+#include <optional>
 #include <utility>
 
-#include "cache/disk_store.h"
+#include "cache_access.h"
 #include "command.h"
 #include "kernel_json.h"
-#include "manifest.h"
 #include "open_service.h"
 #include "output.h"
 #include "parallel.h"
 #include "progress.h"
 #include "runtime/compile_jobs.h"
-#include "runtime/kernel_provider.h"
 #include "spec_options.h"
+#include "warm_requests.h"
 
 namespace lutsmith::tools {
 namespace {
@@ -31,96 +28,10 @@ struct WarmOptions {
   std::string manifest;
   int jobs = 0;
   std::string shard = "1/1";
+
+  // A service may bring any number of tokens.
+  WarmOptions() { spec.text.m = "all"; }
 };
-
-/// Part `index` (from 1) of `count` equal parts of the work.
-struct Shard {
-  std::size_t index = 1;
-  std::size_t count = 1;
-};
-
-Result<Shard> parse_shard(const std::string& text) {
-  Shard shard;
-  const char* end = text.data() + text.size();
-  const auto index = std::from_chars(text.data(), end, shard.index);
-  if (index.ec == std::errc{} && index.ptr != end && *index.ptr == '/') {
-    const auto count = std::from_chars(index.ptr + 1, end, shard.count);
-    if (count.ec == std::errc{} && count.ptr == end && shard.index >= 1 && shard.index <= shard.count) {
-      return shard;
-    }
-  }
-  return std::unexpected(Error{ErrorCode::invalid_argument,
-                               fmt::format("shard: '{}' is not allowed; allowed: 1/4, 2/4, ... 4/4", text),
-                               {}});
-}
-
-Result<std::vector<KernelRequest>> all_requests(const WarmOptions& options) {
-  const SpecText& given = options.spec.text;
-  std::vector<ManifestEntry> entries;
-  if (!options.manifest.empty()) {
-    // Shapes of the command line are asked for beside those of the manifest, not by its entries.
-    ManifestEntry defaults{.text = given, .schedule = options.spec.schedule};
-    defaults.text.model.clear();
-    defaults.text.n.clear();
-    defaults.text.k.clear();
-    auto read = read_manifest(options.manifest, defaults);
-    if (!read) return std::unexpected(read.error());
-    entries = *std::move(read);
-  }
-  const std::size_t in_manifest = entries.size();
-  if (options.manifest.empty() || !given.model.empty() || !given.n.empty() || !given.k.empty()) {
-    entries.push_back({.text = given, .schedule = options.spec.schedule});
-  }
-  std::vector<KernelRequest> result;
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    auto requests = expand(entries[i].text, entries[i].schedule);
-    if (!requests) {
-      Error error = requests.error();
-      if (i < in_manifest) error.message = fmt::format("manifest entry {}: {}", i, error.message);
-      return std::unexpected(std::move(error));
-    }
-    for (KernelRequest& request : requests->kernels) result.push_back(std::move(request));
-  }
-  return result;
-}
-
-/// All the service may compile for a request, in its order: which one it keeps depends on what spills.
-Result<std::string> sources_tried(const KernelRequest& request) {
-  std::vector<Schedule> candidates;
-  if (request.schedule) {
-    candidates = {*request.schedule};
-  } else {
-    auto all = schedules(request.spec);
-    if (!all) return std::unexpected(all.error());
-    candidates = *std::move(all);
-  }
-  std::string texts;
-  for (const Schedule& schedule : candidates | std::views::take(kMostCandidatesTried)) {
-    const auto source = render(request.spec, schedule);
-    if (!source) return std::unexpected(source.error());
-    texts += source->text;
-  }
-  return texts;
-}
-
-// Requests with the same source for the same target have the same key: one of them is enough. Merged
-// before the work is cut into shards, so that no two shards compile the same kernel.
-Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRequest>& requests) {
-  std::set<std::pair<std::string_view, std::string>> seen;
-  std::vector<KernelRequest> result;
-  for (const KernelRequest& request : requests) {
-    auto sources = sources_tried(request);
-    if (!sources) return std::unexpected(sources.error());
-    if (seen.emplace(request.spec.target.name(), *std::move(sources)).second) result.push_back(request);
-  }
-  return result;
-}
-
-std::vector<KernelRequest> part(const std::vector<KernelRequest>& requests, Shard shard) {
-  std::vector<KernelRequest> result;
-  for (std::size_t i = shard.index - 1; i < requests.size(); i += shard.count) result.push_back(requests[i]);
-  return result;
-}
 
 struct Summary {
   std::size_t requested = 0;
@@ -128,8 +39,8 @@ struct Summary {
   std::size_t compiled = 0;
   std::size_t hits = 0;
   std::size_t failed = 0;
-  std::size_t lost = 0;  ///< compiled, but the directory did not keep them
-  bool shared = true;    ///< what was compiled reached the server, where there is one
+  std::size_t lost = 0;             ///< compiled or found, but in no directory at the end
+  std::optional<bool> shared = {};  ///< all that was compiled reached the server; nothing: there is none
   double seconds = 0;
 };
 
@@ -146,15 +57,31 @@ unsigned jobs_for(int wanted) {
   return jobs;
 }
 
-/// How many of the kernels compiled are not in the directory: it was full, or could not be written to.
-std::size_t count_lost(const std::vector<Result<CompileResult>>& results,
-                       const std::filesystem::path& directory) {
-  const auto store = cache::DiskStore::open(directory, {.access = cache::Access::read_only});
+/// How many of the kernels are in no directory: it was full, could not be written to, or had to remove one
+/// for another. Those that were there before count too: they may be what was removed.
+std::size_t count_lost(const std::vector<Result<CompileResult>>& results, const std::string& directory,
+                       const cache::Places& places) {
+  std::vector<std::unique_ptr<cache::DiskStore>> stores;
+  if (auto own = cache::DiskStore::open(directory, {.access = cache::Access::read_only})) {
+    stores.push_back(*std::move(own));
+  }
+  for (SystemDirectory& system : open_system_directories(places)) {
+    if (system.store) stores.push_back(*std::move(system.store));
+  }
   return static_cast<std::size_t>(std::ranges::count_if(results, [&](const Result<CompileResult>& result) {
-    if (!result || result->origin != Origin::compiled) return false;
+    if (!result) return false;
     const auto key = cache::Key::parse(result->artifact->key);
-    return !store || !key || !std::filesystem::exists((*store)->path_of(*key));
+    return !key || std::ranges::none_of(stores, [&](const std::unique_ptr<cache::DiskStore>& store) {
+      return std::filesystem::exists(store->path_of(*key));
+    });
   }));
+}
+
+/// Waits for uploads. Whether all of them arrived; nothing where there is no server to upload to.
+std::optional<bool> finish_sharing(Service& service, const cache::Places& places) {
+  const bool arrived = service.flush(kLongestUpload);
+  if (places.remote.url.empty() || places.remote.read_only) return std::nullopt;
+  return arrived;
 }
 
 Json request_json(const KernelRequest& request, const Result<CompileResult>& result) {
@@ -210,34 +137,39 @@ void print_summary(const Summary& summary, const std::vector<KernelRequest>& req
     error.message = describe(requests[i].spec) + ": " + error.message;
     print_error(error, /*json=*/false);
   }
-  fmt::print("{} kernels: {} compiled, {} hits, {} failed in {}\n",
-             summary.compiled + summary.hits + summary.failed, summary.compiled, summary.hits, summary.failed,
+  fmt::print("{}: {} compiled, {}, {} failed in {}\n",
+             counted(summary.compiled + summary.hits + summary.failed, "kernel"), summary.compiled,
+             counted(summary.hits, "hit"), summary.failed,
              duration(std::chrono::duration<double>(summary.seconds)));
   if (summary.merged > 0) {
     fmt::print("{} of {} requests share a kernel with another\n", summary.merged, summary.requested);
   }
   fmt::print("cache: {}\n", cache_directory.empty() ? "none; the kernels are lost" : cache_directory);
+}
+
+void print_warnings(const Summary& summary, const std::string& cache_directory, const CacheLimits& limits) {
   if (summary.lost > 0) {
     print_warning(
-        fmt::format("{} of the kernels compiled are not in {}: it is full, cannot be written to, or "
-                    "its limits are too small",
-                    summary.lost, cache_directory));
+        fmt::format("{} not in {}: it is full, cannot be written to, or its limits are too small "
+                    "({})",
+                    counted(summary.lost, "kernel"), cache_directory, limits_text(limits)));
   }
-  if (!summary.shared) print_warning("not all kernels have reached the remote cache");
+  if (summary.shared == false) print_warning("not all kernels have reached the remote cache");
 }
 
 Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
   const auto start = std::chrono::steady_clock::now();
   const auto shard = parse_shard(options.shard);
   if (!shard) return std::unexpected(shard.error());
-  const auto requested = all_requests(options);
+  const auto requested = warm_requests(options.spec, options.manifest);
   if (!requested) return std::unexpected(requested.error());
   const auto unique = without_duplicates(*requested);
   if (!unique) return std::unexpected(unique.error());
-  const std::vector<KernelRequest> mine = part(*unique, *shard);
+  const std::vector<KernelRequest> mine = part_of(*unique, *shard);
   const unsigned jobs = jobs_for(options.jobs);
   ServiceOptions service_options;
   service_options.compile_jobs = jobs;
+  service_options.compile = CompilePolicy::when_needed;  // whatever LUTSMITH_COMPILE says
   auto service = open_service(std::move(service_options));
   if (!service) return std::unexpected(service.error());
   const auto results = compile_all(*service, mine, jobs);
@@ -250,9 +182,10 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
                                                 : summary.hits);
     kernels.push_back(request_json(mine[i], results[i]));
   }
-  summary.shared = service->flush(kLongestUpload);
+  const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
+  summary.shared = finish_sharing(*service, places);
   const std::string cache_directory = service->cache_directory().string();
-  if (!cache_directory.empty()) summary.lost = count_lost(results, cache_directory);
+  if (!cache_directory.empty()) summary.lost = count_lost(results, cache_directory, places);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   summary.seconds = elapsed.count();
   if (json) {
@@ -262,7 +195,7 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
                 {"hits", summary.hits},
                 {"failed", summary.failed},
                 {"lost", summary.lost},
-                {"shared", summary.shared},
+                {"shared", summary.shared ? Json(*summary.shared) : Json()},
                 {"jobs", jobs},
                 {"seconds", summary.seconds},
                 {"shard", options.shard},
@@ -271,6 +204,7 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
   } else {
     print_summary(summary, mine, results, cache_directory);
   }
+  print_warnings(summary, cache_directory, places.limits);
   // Kernels that no directory keeps are gone with this process: nothing was warmed.
   const bool kept = !cache_directory.empty() && summary.lost == 0;
   return summary.failed == 0 && kept ? ExitCode::success : ExitCode::work_failed;

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "command_line.h"
 
 namespace lutsmith::tests {
@@ -12,11 +15,19 @@ using testing::StartsWith;
 
 class EveryVerb : public testing::TestWithParam<const char*> {
  protected:
+  Outcome run(const std::vector<std::string>& options) const {
+    std::vector<std::string> arguments;
+    std::istringstream words(GetParam());
+    for (std::string word; words >> word;) arguments.push_back(word);
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return program_.run(arguments);
+  }
+
   CommandLine program_;
 };
 
 TEST_P(EveryVerb, HelpShowsAnExampleAndTheJsonOption) {
-  const Outcome outcome = program_.run({GetParam(), "--help"});
+  const Outcome outcome = run({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_THAT(outcome.output, HasSubstr(std::string("  lutsmith ") + GetParam()));
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("Examples:"), HasSubstr("--json")));
@@ -24,7 +35,7 @@ TEST_P(EveryVerb, HelpShowsAnExampleAndTheJsonOption) {
 }
 
 TEST_P(EveryVerb, RefusesAnUnknownOptionWithExitCodeTwo) {
-  const Outcome outcome = program_.run({GetParam(), "--no-such-option"});
+  const Outcome outcome = run({"--no-such-option"});
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.errors, StartsWith("lutsmith: error: "));
   EXPECT_THAT(outcome.errors, HasSubstr(std::string("see `lutsmith ") + GetParam() + " --help`"));
@@ -32,15 +43,21 @@ TEST_P(EveryVerb, RefusesAnUnknownOptionWithExitCodeTwo) {
 }
 
 TEST_P(EveryVerb, ReportsWrongArgumentsAsJsonWhereJsonWasAskedFor) {
-  const Outcome outcome = program_.run({GetParam(), "--json", "--no-such-option"});
+  const Outcome outcome = run({"--json", "--no-such-option"});
   EXPECT_EQ(outcome.exit_code, 2);
   ASSERT_TRUE(outcome.json().is_object()) << outcome.output;
   EXPECT_EQ(outcome.json()["error"]["code"], "invalid_argument");
 }
 
 INSTANTIATE_TEST_SUITE_P(CommandLine, EveryVerb,
-                         testing::Values("emit", "compile", "quantize", "run", "warm", "bench", "doctor"),
-                         [](const auto& instance) { return std::string(instance.param); });
+                         testing::Values("emit", "compile", "quantize", "run", "warm", "bench", "doctor",
+                                         "cache stats", "cache ls", "cache show", "cache verify",
+                                         "cache prune", "cache clear", "cache export", "cache import"),
+                         [](const auto& instance) {
+                           std::string name = instance.param;
+                           std::ranges::replace(name, ' ', '_');
+                           return name;
+                         });
 
 struct BadValue {
   const char* name;
@@ -123,17 +140,33 @@ INSTANTIATE_TEST_SUITE_P(
                  {"weights", "'magic'", "registers, async_copy, bulk_copy"}}),
     [](const auto& instance) { return std::string(instance.param.name); });
 
-TEST(CommandLine, WithoutAVerbSaysSo) {
-  const Outcome outcome = CommandLine().run({});
-  EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.errors, StartsWith("lutsmith: error: "));
+TEST(CommandLine, WithoutAVerbOrWithAnUnknownOneNamesThoseThereAre) {
+  const CommandLine program;
+  const std::vector<std::pair<std::vector<std::string>, std::vector<std::string>>> cases{
+      {{}, {"a verb is missing", "warm", "see `lutsmith --help`"}},
+      {{"wram"}, {"'wram'", "warm", "see `lutsmith --help`"}},
+      {{"--jsno"}, {"'--jsno'", "warm"}},
+      {{"cache"}, {"a verb is missing", "verify", "see `lutsmith cache --help`"}},
+      {{"cache", "list"}, {"'list'", "ls", "see `lutsmith cache --help`"}},
+  };
+  for (const auto& [arguments, message] : cases) {
+    const Outcome outcome = program.run(arguments);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.errors, StartsWith("lutsmith: error: "));
+    for (const std::string& part : message) EXPECT_THAT(outcome.errors, HasSubstr(part));
+  }
+  EXPECT_EQ(program.run({"cache", "--json"}).json()["error"]["code"], "invalid_argument");
 }
 
 TEST(CommandLine, HelpListsEveryVerb) {
   const Outcome outcome = CommandLine().run({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
-  for (const char* verb : {"emit", "compile", "quantize", "run", "warm", "bench", "doctor"}) {
+  for (const char* verb : {"emit", "compile", "quantize", "run", "warm", "bench", "cache", "doctor"}) {
     EXPECT_THAT(outcome.output, HasSubstr(verb));
+  }
+  const Outcome cache = CommandLine().run({"cache", "--help"});
+  for (const char* verb : {"stats", "ls", "show", "verify", "prune", "clear", "export", "import"}) {
+    EXPECT_THAT(cache.output, HasSubstr(verb));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -29,10 +30,23 @@ std::string quoted(const std::string& text) {
 
 nlohmann::json Outcome::json() const { return nlohmann::json::parse(output, nullptr, false); }
 
-CommandLine::CommandLine() { set_environment("LUTSMITH_CACHE_DIR", (own_.path() / "cache").string()); }
+CommandLine::CommandLine() { set_environment("LUTSMITH_CACHE_DIR", cache()); }
 
 Outcome CommandLine::run(const std::vector<std::string>& arguments) const {
-  std::string command = "env";
+  return run_after("env", arguments);
+}
+
+Outcome CommandLine::run_unprivileged(const std::vector<std::string>& arguments) const {
+  const bool root = geteuid() == 0;
+  return run_after(root ? "setpriv --reuid=65534 --regid=65534 --clear-groups env" : "env", arguments);
+}
+
+Outcome CommandLine::run_after(std::string command, const std::vector<std::string>& arguments) const {
+  for (const char* name : {"LUTSMITH_CACHE_PATH", "LUTSMITH_CACHE_MAX_BYTES", "LUTSMITH_CACHE_MAX_ENTRIES",
+                           "LUTSMITH_COMPILE", "LUTSMITH_REMOTE_CACHE", "LUTSMITH_REMOTE_CACHE_MODE",
+                           "LUTSMITH_REMOTE_CACHE_TOKEN", "LUTSMITH_RECORD"}) {
+    command += std::string(" -u ") + name;
+  }
   const auto append = [&command](std::string_view before, const std::string& text) {
     command.append(before).append(quoted(text));
   };

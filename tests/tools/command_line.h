@@ -20,22 +20,29 @@ struct Outcome {
   nlohmann::json json() const;
 };
 
-/// Calls of the program with a directory and a kernel cache of their own.
+/// Calls of the program with a directory and a kernel cache of their own. Of the caller's settings of caches
+/// none counts.
 class CommandLine {
  public:
   CommandLine();
 
   Outcome run(const std::vector<std::string>& arguments) const;
+  /// The same as a user to whom permissions mean something: nobody, where the tests run as root.
+  Outcome run_unprivileged(const std::vector<std::string>& arguments) const;
 
   /// Set for all later calls.
   void set_environment(const std::string& name, const std::string& value) { environment_[name] = value; }
 
   const std::filesystem::path& directory() const { return directory_.path(); }
   std::filesystem::path file(const std::string& name) const { return directory() / name; }
+  /// The kernel cache, unless LUTSMITH_CACHE_DIR was set to another.
+  std::filesystem::path cache() const { return own_.path() / "cache"; }
   /// Names in the directory, without those this class put there.
   std::vector<std::string> files() const { return directory_.names(); }
 
  private:
+  Outcome run_after(std::string command, const std::vector<std::string>& arguments) const;
+
   TemporaryDirectory directory_;
   TemporaryDirectory own_;  // captured output and the cache
   std::map<std::string, std::string> environment_;

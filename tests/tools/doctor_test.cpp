@@ -1,7 +1,11 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "command_line.h"
+#include <filesystem>
+
+#include "servers.h"
+#include "small_kernels.h"
 
 namespace lutsmith::tests {
 namespace {
@@ -64,6 +68,75 @@ TEST(Doctor, ACacheThatCannotBeUsedIsToldAndIsNoFailure) {
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_FALSE(outcome.json()["cache"]["ok"]);
   EXPECT_THAT(outcome.json()["cache"]["advice"].get<std::string>(), HasSubstr("LUTSMITH_CACHE_DIR"));
+}
+
+TEST(Doctor, LimitsAreShown) {
+  CommandLine program;
+  program.set_environment("LUTSMITH_CACHE_MAX_BYTES", "500M");
+  const Outcome json = program.run({"doctor", "--json"});
+  EXPECT_EQ(json.json()["cache"]["limits"]["bytes"], 500 << 20);
+  EXPECT_EQ(json.json()["cache"]["limits"]["entries"], 100000);
+  EXPECT_THAT(program.run({"doctor"}).output, HasSubstr("at most 500.0 MiB and 100000 kernels"));
+}
+
+TEST(Doctor, SettingsThatMakeNoSenseAreNamedAndTheCacheIsNotBlamed) {
+  CommandLine program;
+  program.set_environment("LUTSMITH_CACHE_MAX_BYTES", "much");
+  program.set_environment("LUTSMITH_CACHE_MAX_ENTRIES", "-3");
+  const Outcome json = program.run({"doctor", "--json"});
+  EXPECT_EQ(json.exit_code, 0);
+  EXPECT_TRUE(json.json()["cache"]["ok"]);
+  ASSERT_EQ(json.json()["wrong_settings"].size(), 2U) << json.output;
+  EXPECT_THAT(program.run({"doctor"}).output, testing::AllOf(HasSubstr("LUTSMITH_CACHE_MAX_BYTES: 'much'"),
+                                                             HasSubstr("LUTSMITH_CACHE_MAX_ENTRIES: '-3'")));
+}
+
+TEST(Doctor, SystemDirectoriesAreShownWithWhatIsWrongWithThem) {
+  CommandLine program;
+  std::filesystem::create_directory(program.file("public"));
+  std::filesystem::permissions(program.file("public"), std::filesystem::perms::all);
+  program.set_environment("LUTSMITH_CACHE_DIR", program.file("image"));
+  fill_cache(program, "2");
+  program.set_environment("LUTSMITH_CACHE_DIR", program.file("own"));
+  program.set_environment("LUTSMITH_CACHE_PATH", program.file("image").string() + ":" +
+                                                     program.file("missing").string() + ":" +
+                                                     program.file("public").string());
+  const auto report = program.run({"doctor", "--json"}).json();
+  const auto& directories = report["system_directories"];
+  ASSERT_EQ(directories.size(), 3U);
+  EXPECT_TRUE(directories[0]["ok"]);
+  EXPECT_EQ(directories[0]["entries"], 1);
+  EXPECT_FALSE(directories[1]["ok"]);
+  EXPECT_EQ(directories[1]["directory"], program.file("missing").string());
+  EXPECT_FALSE(directories[2]["ok"]);
+  EXPECT_THAT(directories[2]["error"]["message"].get<std::string>(), HasSubstr("chmod 700"));
+  EXPECT_THAT(program.run({"doctor"}).output, HasSubstr("LUTSMITH_CACHE_PATH names it"));
+}
+
+TEST(Doctor, AsksTheRemoteCacheAndKeepsItsPasswordToItself) {
+  const auto remote_of = [](const std::string& url) {
+    CommandLine program;
+    program.set_environment("LUTSMITH_REMOTE_CACHE", url);
+    const Outcome outcome = program.run({"doctor", "--json"});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+    EXPECT_FALSE(outcome.output.contains("secret")) << outcome.output;
+    return outcome.json()["remote"];
+  };
+  const FaultServer cache([](const HttpRequest&) { return HttpReply{.status = 404}; });
+  const std::string host = cache.url().substr(cache.url().find("://") + 3);
+  const auto answering = remote_of("http://user:secret@" + host);
+  EXPECT_TRUE(answering["ok"]);
+  EXPECT_EQ(answering["url"], "http://" + host);
+  EXPECT_FALSE(answering["read_only"]);
+
+  const FaultServer web_page([](const HttpRequest&) { return HttpReply{.body = "welcome"}; });
+  EXPECT_FALSE(remote_of(web_page.url())["ok"]) << "it answers everything, so it is no cache";
+  const FaultServer guarded([](const HttpRequest&) { return HttpReply{.status = 403}; });
+  EXPECT_THAT(remote_of(guarded.url())["error"]["message"].get<std::string>(), HasSubstr("token"));
+  EXPECT_FALSE(remote_of(fmt::format("http://user:secret@127.0.0.1:{}", free_port()))["ok"]);
+  const auto wrong = remote_of("ftp://user:secret@127.0.0.1");
+  EXPECT_EQ(wrong["error"]["code"], "invalid_argument");
+  EXPECT_THAT(wrong["advice"].get<std::string>(), HasSubstr("LUTSMITH_REMOTE_CACHE"));
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "command_line.h"
+#include "small_kernels.h"
 
 namespace lutsmith::tests {
 namespace {
@@ -19,7 +19,7 @@ constexpr const char* kManifest = R"([
 
 std::vector<std::string> warm(const CommandLine& program, std::vector<std::string> more = {}) {
   std::vector<std::string> arguments{"warm",     "--json", "--manifest", program.file("manifest.json"),
-                                     "--target", "sm_80"};
+                                     "--target", "sm_80",  "--m",        "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
@@ -60,20 +60,122 @@ TEST(Warm, ShardsTogetherCoverEveryKernelExactlyOnce) {
 
 TEST(Warm, ProgressGoesToStandardErrorAndTheSummaryToStandardOutput) {
   const CommandLine program;
-  const Outcome outcome = program.run({"warm", "--n", "64", "--k", "128", "--target", "sm_80,sm_90a"});
+  const Outcome outcome =
+      program.run({"warm", "--n", "64", "--k", "128", "--m", "1", "--target", "sm_80,sm_90a"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("[1/2]"), HasSubstr("[2/2]"), HasSubstr("miss")));
   EXPECT_THAT(outcome.output, HasSubstr("2 kernels: 2 compiled, 0 hits, 0 failed"));
 }
 
+TEST(Warm, WithoutTokensItWarmsForEveryNumberOfThem) {
+  const CommandLine program;
+  const Outcome warmed = program.run({"warm", "--json", "--n", "64", "--k", "128", "--target", "sm_80"});
+  ASSERT_EQ(warmed.exit_code, 0) << warmed.errors;
+  EXPECT_EQ(warmed.json()["requested"], 7);
+  const Outcome later = program.run({"compile", "--json", "--n", "64", "--k", "128", "--target", "sm_80",
+                                     "--m", "1,2,8,11,16,17,50,99,200,256,257,4096"});
+  ASSERT_EQ(later.exit_code, 0) << later.errors;
+  const auto kernels = later.json()["kernels"];
+  ASSERT_EQ(kernels.size(), 12U);
+  for (const auto& kernel : kernels) EXPECT_EQ(kernel["cache"], "hit") << kernel["spec"]["m"];
+}
+
 TEST(Warm, ModelLayersCarryTheirNames) {
   const Outcome outcome =
-      CommandLine().run({"warm", "--json", "--model", "qwen2.5-0.5b", "--target", "sm_80"});
+      CommandLine().run({"warm", "--json", "--model", "qwen2.5-0.5b", "--m", "1", "--target", "sm_80"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   const auto kernels = outcome.json()["kernels"];
   ASSERT_EQ(kernels.size(), 4U);
   EXPECT_EQ(kernels[0]["layer"], "qkv");
   EXPECT_EQ(kernels[0]["spec"]["n"], 1152);
+}
+
+TEST(Warm, LayersThatModelsShareAreCompiledOnce) {
+  // Both have layers of the same four shapes.
+  const Outcome outcome = CommandLine().run({"warm", "--json", "--model", "llama3.1-8b,mistral-7b", "--m",
+                                             "1", "--target", "sm_80", "--shard", "1/4"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_EQ(outcome.json()["requested"], 8);
+  EXPECT_EQ(outcome.json()["merged"], 4);
+  EXPECT_EQ(outcome.json()["compiled"], 1);
+}
+
+TEST(Warm, ModelsAndShapesAreWarmedBesideAManifestNotByItsEntries) {
+  const CommandLine program;
+  write_file(program.file("manifest.json"), R"([{"n": 64, "k": 128, "bits": 3}])");
+  const Outcome model =
+      program.run(warm(program, {"--model", "qwen2.5-0.5b", "--bits", "4", "--shard", "1/5"}));
+  ASSERT_EQ(model.exit_code, 0) << model.errors;
+  EXPECT_EQ(model.json()["requested"], 5);
+  const auto kernels = model.json()["kernels"];
+  ASSERT_EQ(kernels.size(), 1U);
+  EXPECT_EQ(kernels[0]["spec"]["bits"], 3);
+  EXPECT_FALSE(kernels[0].contains("model"));
+  const Outcome shape = program.run(warm(program, {"--n", "64", "--k", "256"}));
+  EXPECT_EQ(shape.json()["requested"], 2) << shape.errors;
+  const Outcome both = program.run(warm(program, {"--n", "64", "--model", "qwen2.5-0.5b"}));
+  EXPECT_EQ(both.exit_code, 2);
+  EXPECT_THAT(both.errors, HasSubstr("model"));
+}
+
+TEST(Warm, KernelsThatTheLimitsDoNotLeaveInTheDirectoryAreAFailure) {
+  CommandLine program;
+  program.set_environment("LUTSMITH_CACHE_MAX_ENTRIES", "1");
+  const Outcome compiled = program.run(small_kernels("warm", "2,3", {"--json"}));
+  EXPECT_EQ(compiled.exit_code, 1);
+  EXPECT_EQ(compiled.json()["compiled"], 2);
+  EXPECT_EQ(compiled.json()["lost"], 1);
+  EXPECT_THAT(compiled.errors, testing::AllOf(HasSubstr("1 kernel not in"), HasSubstr("limits")));
+}
+
+TEST(Warm, AHitThatHadToGoForAnotherKernelIsAFailureToo) {
+  CommandLine program;
+  const auto keys = fill_cache(program, "2");
+  set_last_used(entry_file(program.cache(), keys[0]), std::chrono::minutes(30));
+  program.set_environment("LUTSMITH_CACHE_MAX_ENTRIES", "1");
+  const Outcome outcome = program.run(small_kernels("warm", "2,3", {"--json", "--jobs", "1"}));
+  EXPECT_EQ(outcome.json()["hits"], 1);
+  EXPECT_EQ(outcome.json()["lost"], 1);
+  EXPECT_EQ(outcome.exit_code, 1);
+}
+
+TEST(Warm, KernelsOfASystemDirectoryAreNotLost) {
+  CommandLine program;
+  fill_cache(program, "2");
+  program.set_environment("LUTSMITH_CACHE_PATH", program.cache());
+  program.set_environment("LUTSMITH_CACHE_DIR", program.file("own"));
+  const Outcome outcome = program.run(small_kernels("warm", "2", {"--json"}));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_EQ(outcome.json()["hits"], 1);
+  EXPECT_EQ(outcome.json()["lost"], 0);
+}
+
+TEST(Warm, MoreJobsThanMemoryHasRoomForAreFewerAndThatIsTold) {
+  const Outcome outcome = CommandLine().run(small_kernels("warm", "2", {"--json", "--jobs", "1024"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  const int jobs = outcome.json()["jobs"];
+  EXPECT_GE(jobs, 1);
+  EXPECT_LE(jobs, 1024);
+  EXPECT_EQ(jobs < 1024, outcome.errors.contains("jobs: " + std::to_string(jobs) + " instead of 1024"))
+      << outcome.errors;
+}
+
+TEST(Warm, AManifestWithoutEntriesIsTold) {
+  const CommandLine program;
+  write_file(program.file("manifest.json"), "");
+  const Outcome outcome = program.run(warm(program));
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.json()["requested"], 0);
+  EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("warning"), HasSubstr("manifest.json")));
+}
+
+TEST(Warm, AManifestThatCannotBeReadIsAnErrorInTheFormAskedFor) {
+  const CommandLine program;
+  EXPECT_EQ(program.run(warm(program)).exit_code, 1);
+  std::filesystem::create_directory(program.file("manifest.json"));
+  const Outcome outcome = program.run(warm(program));
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.json()["error"]["message"].get<std::string>(), HasSubstr("manifest.json"));
 }
 
 TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
@@ -86,7 +188,8 @@ TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
       {"[{\"n\": 64, \"k\": 64, \"m\": 1.5}]", "entry 0: m"},
       {"[7]", "entry 0"},
       {"{\"n\": 64}", "entry 0: k: is missing"},
-      {"{\"n\": 64, \"k\": 64}\n7\n", "not a JSON array"},
+      {"{\"n\": 64, \"k\": 64}\n7\n", "line 2 is no JSON object"},
+      {"\n{\"n\": 64, \"k\": 64}\n{\"n\": 64, \"k\"", "line 3 is no JSON object"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": 7}]", "entry 0: schedule"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warp\": 4}}]", "'warp' is not known"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warps\": 99}}]", "warps"},
@@ -105,7 +208,8 @@ TEST(Warm, FailsWhereThereIsNoDirectoryToKeepTheKernels) {
   CommandLine program;
   write_file(program.file("file"), "");
   program.set_environment("LUTSMITH_CACHE_DIR", program.file("file"));
-  const Outcome outcome = program.run({"warm", "--json", "--n", "64", "--k", "128", "--target", "sm_80"});
+  const Outcome outcome =
+      program.run({"warm", "--json", "--n", "64", "--k", "128", "--m", "1", "--target", "sm_80"});
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_EQ(outcome.json()["cache_directory"], "");
   EXPECT_THAT(outcome.errors, HasSubstr("lutsmith: warning: "));
