@@ -77,6 +77,10 @@ Result<std::vector<std::byte>> unpack(std::span<const std::byte> stored, std::ui
   if (ZSTD_getFrameContentSize(stored.data(), stored.size()) != size) {
     return corrupt("the packed payload has another size than stated");
   }
+  // More frames would be unpacked too, those that hold nothing without a trace.
+  if (ZSTD_findFrameCompressedSize(stored.data(), stored.size()) != stored.size()) {
+    return corrupt("the packed payload is not one frame");
+  }
   std::vector<std::byte> payload(size);
   if (ZSTD_decompress(payload.data(), size, stored.data(), stored.size()) != size) {
     return corrupt("the payload cannot be unpacked");

@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t kMaxCubinBytes = std::size_t{64} << 20;
 constexpr std::uint16_t kMachineCuda = 190;
 constexpr std::size_t kMaxSections = 4096;
+// Compared with the name of every symbol, of which there may be millions.
+constexpr std::size_t kMaxNameBytes = 1024;
 
 /// Reads structures out of bytes, never beyond them.
 class Bytes {
@@ -102,23 +104,27 @@ bool names_kernel(const Bytes& bytes, const Elf64_Shdr& symbols, const Elf64_Shd
 
 Result<void> check_cubin(std::span<const std::byte> cubin, Target target, std::string_view kernel) {
   if (cubin.size() > kMaxCubinBytes) return std::unexpected(damaged("it is longer than any kernel"));
+  if (kernel.size() > kMaxNameBytes) return std::unexpected(damaged("its name is longer than any kernel's"));
   const Bytes bytes(cubin);
   Result<Elf64_Ehdr> header = read_header(bytes, target);
   if (!header) return std::unexpected(std::move(header.error()));
   const auto section = [&](std::uint64_t index) {
     return bytes.read<Elf64_Shdr>(header->e_shoff + index * sizeof(Elf64_Shdr));
   };
-  bool found = false;
+  std::optional<Elf64_Shdr> symbols;
   for (std::uint64_t i = 0; i < header->e_shnum; ++i) {
     const std::optional<Elf64_Shdr> one = section(i);
     if (!one || (one->sh_type != SHT_NOBITS && one->sh_type != SHT_NULL &&
                  !bytes.holds(one->sh_offset, one->sh_size))) {
       return std::unexpected(damaged("a section reaches beyond its end"));
     }
+    if (one->sh_type != SHT_SYMTAB) continue;
+    // Thousands that overlap, each as long as the file, would take seconds to read.
+    if (symbols) return std::unexpected(damaged("it has two symbol tables, where ELF allows one"));
+    symbols = one;
   }
-  for (std::uint64_t i = 0; i < header->e_shnum && !found; ++i) {
-    const std::optional<Elf64_Shdr> symbols = section(i);
-    if (symbols->sh_type != SHT_SYMTAB || symbols->sh_link >= header->e_shnum) continue;
+  bool found = false;
+  if (symbols && symbols->sh_link < header->e_shnum) {
     const std::optional<Elf64_Shdr> names = section(symbols->sh_link);
     found = names->sh_type == SHT_STRTAB && names_kernel(bytes, *symbols, *names, kernel);
   }

@@ -123,6 +123,20 @@ TEST(Entry, PackedPayloadThatUnpacksToAnotherSizeThanStatedIsFound) {
   }
 }
 
+// zstd skips a frame that begins with 0x184d2a50, and whatever it holds.
+TEST(Entry, BytesBehindAPackedPayloadAreFound) {
+  std::vector<std::byte> bytes = encode({.manifest = "", .payload = std::vector<std::byte>(1000)}).value();
+  const std::size_t length_at = 8 + 4 + 4 + 4 + 8;
+  const std::string_view skipped("\x50\x2a\x4d\x18\3\0\0\0abc", 11);
+  bytes[length_at] = std::byte(std::to_integer<unsigned>(bytes[length_at]) + skipped.size());
+  const auto skipped_bytes = std::as_bytes(std::span(skipped));
+  bytes.insert(bytes.end() - 32, skipped_bytes.begin(), skipped_bytes.end());
+  seal(bytes);
+  const Result<Entry> decoded = decode(bytes);
+  ASSERT_FALSE(decoded.has_value());
+  EXPECT_EQ(decoded.error().code, ErrorCode::corrupt_data);
+}
+
 TEST(Entry, UnknownEncodingIsFound) {
   std::vector<std::byte> bytes = encode(sample()).value();
   bytes[16 + sample().manifest.size()] = std::byte{2};

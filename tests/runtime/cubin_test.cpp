@@ -54,6 +54,35 @@ TEST(Cubin, OtherKernelIsRefusedAlsoWhereItsNameBeginsTheSame) {
   expect_damaged(synthetic_cubin(target_named("sm_90a"), "ker"), "no kernel kern");
 }
 
+/// As many symbol tables as sections, each of which is the whole file of 64 MiB: packed, a few kilobytes.
+std::vector<std::byte> overlapping_tables() {
+  constexpr std::size_t kTables = 4000;
+  std::vector<std::byte> file = synthetic_cubin(target_named("sm_90a"), "other");
+  Elf64_Ehdr header;
+  std::memcpy(&header, file.data(), sizeof(header));
+  header.e_shoff = file.size();
+  header.e_shnum = kTables;
+  std::memcpy(file.data(), &header, sizeof(header));
+  file.resize(std::size_t{64} << 20);
+  for (std::size_t i = 0; i < kTables; ++i) {
+    Elf64_Shdr section{};
+    section.sh_type = i == 0 ? SHT_STRTAB : SHT_SYMTAB;
+    section.sh_size = file.size();
+    std::memcpy(file.data() + header.e_shoff + i * sizeof(section), &section, sizeof(section));
+  }
+  return file;
+}
+
+// One such entry of a server took a request nine seconds: 4000 times 64 MiB of symbols.
+TEST(Cubin, SymbolTablesThatOverlapAreNotAllRead) {
+  expect_damaged(overlapping_tables(), "two symbol tables");
+}
+
+TEST(Cubin, NameTooLongToCompareIsRefused) {
+  const std::string name(2000, 'k');
+  EXPECT_FALSE(check_cubin(synthetic_cubin(target_named("sm_90a"), name), target_named("sm_90a"), name));
+}
+
 TEST(Cubin, HostCodeAndTextAreRefused) {
   std::vector<std::byte> cubin = synthetic_cubin(target_named("sm_90a"), "kern");
   cubin[18] = std::byte{62};  // e_machine: x86-64
