@@ -36,7 +36,7 @@ Result<Lookup> TieredStore::get(const Key& key) {
   const bool may_keep = answer.state != LookupState::newer;
   if (!found && !is_removed(key)) {
     for (const std::unique_ptr<Store>& tier : tiers_.system) {
-      if ((found = consider(ask(*tier, warned_system_, key)))) break;
+      found = found || consider(ask(*tier, warned_system_, key));
     }
     if (!found && tiers_.remote != nullptr) {
       found = consider(ask(*tiers_.remote, warned_remote_, key));

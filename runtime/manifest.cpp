@@ -5,6 +5,7 @@
 #include <llvm/ADT/StringExtras.h>
 #include <llvm/Support/SHA256.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cache/key.h"
@@ -49,6 +50,11 @@ bool read_name(const Json& object, const char* name, Result<Value> (*parse)(std:
   const Result<Value> parsed = parse(text);
   if (parsed) value = *parsed;
   return parsed.has_value();
+}
+
+/// Text that may be shown on a terminal: whoever wrote an entry must not be able to write there.
+bool is_plain(std::string_view text, std::string_view also = "") {
+  return std::ranges::all_of(text, [also](char c) { return (c >= ' ' && c <= '~') || also.contains(c); });
 }
 
 bool read_spec(const Json& object, KernelSpec& spec) {
@@ -134,6 +140,10 @@ Result<Description> read_description(std::string_view manifest) {
       !read_text(parsed, "compiler", description.provenance.compiler) ||
       !read_text(parsed, "options", description.provenance.options)) {
     return wrong("lacks the kernel's key, name, compiler or options");
+  }
+  if (!is_plain(description.kernel_name) || !is_plain(description.provenance.compiler) ||
+      !is_plain(description.provenance.options, "\n")) {
+    return wrong("names the kernel, compiler or options with characters that none has");
   }
   if (!parsed.contains("spec") || !read_spec(parsed["spec"], description.spec)) {
     return wrong("describes no spec");

@@ -9,9 +9,9 @@
 
 namespace lutsmith {
 
-// One word that every thread writes costs each of them a trip to another core's cache: about 50 ns with two
-// threads, a microsecond with sixteen. What all threads write is therefore kept in several copies, and a
-// thread uses its own.
+// One word that every thread writes costs each of them a trip to another core's cache: 30 ns with two
+// threads, 340 ns with sixteen (an increment on the 16 cores of the machine of docs/performance.md). What all
+// threads write is therefore kept in several copies, and a thread uses its own.
 
 inline constexpr std::size_t kStripes = 16;
 inline constexpr std::size_t kCacheLine = 64;

@@ -80,7 +80,8 @@ struct Source {
 };
 
 /// Candidate schedules, best guess first: an analytic model of bytes, waves and fix-up.
-/// Depends on the spec alone, so a cache warmed without a GPU serves one with it; and of its `m` on the bucket.
+/// Depends on the spec alone, so a cache warmed without a GPU serves one with it; and of its `m` on the
+/// bucket.
 LUTSMITH_API Result<std::vector<Schedule>> schedules(const KernelSpec& spec);
 
 /// The source for a spec under a schedule. Pure: the same arguments give the same text.

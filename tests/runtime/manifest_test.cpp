@@ -103,6 +103,16 @@ TEST(Manifest, DescriptionIsReadBack) {
   EXPECT_TRUE(readable([](auto& json) { json["spec"]["group"] = "channel"; }));
 }
 
+TEST(Manifest, DescriptionThatCouldWriteToATerminalIsRefused) {
+  for (const char* field : {"kernel", "compiler", "options"}) {
+    for (const char* text : {"\x1b]0;title\a", "\r", "\xc2\x9b", "\x7f"}) {
+      EXPECT_FALSE(readable([&](auto& json) { json[field] = text; })) << field;
+    }
+  }
+  EXPECT_FALSE(readable([](auto& json) { json["kernel"] = "two\nlines"; }));
+  EXPECT_TRUE(readable([](auto& json) { json["options"] = "-a\n-b\n"; }));
+}
+
 TEST(Manifest, DescriptionOfAnythingElseIsRefused) {
   for (const char* text : {"", "7", "[]", "{}", "{\"schema\":2}", "\xff"}) {
     EXPECT_FALSE(read_description(text).has_value()) << text;
