@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "lutsmith/codegen.h"
+#include "lutsmith/kernel_spec.h"
+
+namespace lutsmith::fuzz {
+
+/// A spec and a schedule as they lie in an input, allowed or not. What is chosen from a list is counted
+/// around its end.
+struct Numbers {
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  std::int64_t m = 0;
+  std::int32_t bits = 0;
+  std::int32_t group = 0;
+  std::int32_t tile_rows = 0;
+  std::int32_t tile_tokens = 0;
+  std::int32_t warps = 0;
+  std::int32_t stages = 0;
+  std::int32_t blocks_per_multiprocessor = 0;
+  std::uint8_t target = 0;
+  std::uint8_t weights = 0;
+  std::uint8_t format = 0;            ///< bit 0: bf16, bit 1: table of pairs
+  std::uint8_t dependent_launch = 0;  ///< bit 0
+};
+static_assert(std::has_unique_object_representations_v<Numbers>, "every byte of an input means something");
+
+inline KernelSpec spec_of(const Numbers& numbers) {
+  const std::span<const TargetTraits> targets = Target::all();
+  return {.bits = numbers.bits,
+          .group = numbers.group,
+          .n = numbers.n,
+          .k = numbers.k,
+          .m = numbers.m,
+          .dtype = (numbers.format & 1U) != 0 ? DataType::bf16 : DataType::fp16,
+          .table = (numbers.format & 2U) != 0 ? TableKind::pair : TableKind::scalar,
+          .target = Target::parse(targets[numbers.target % targets.size()].name).value()};
+}
+
+inline Schedule schedule_of(const Numbers& numbers) {
+  return {.tile_rows = numbers.tile_rows,
+          .tile_tokens = numbers.tile_tokens,
+          .warps = numbers.warps,
+          .weights = static_cast<WeightPath>(numbers.weights % 3),
+          .stages = numbers.stages,
+          .blocks_per_multiprocessor = numbers.blocks_per_multiprocessor,
+          .dependent_launch = (numbers.dependent_launch & 1U) != 0};
+}
+
+}  // namespace lutsmith::fuzz
