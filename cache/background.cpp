@@ -29,7 +29,11 @@ void BackgroundWorker::State::work() {
     waiting.pop_front();
     running = true;
     lock.unlock();
-    job();
+    try {
+      job();
+    } catch (...) {  // NOLINT(bugprone-empty-catch): no memory, or a log callback of the user's; a thread has
+                     // no caller
+    }
     lock.lock();
     running = false;
     changed.notify_all();
@@ -70,7 +74,7 @@ bool BackgroundWorker::run(std::function<void()> job) {
 }
 
 bool BackgroundWorker::flush(std::chrono::milliseconds longest) {
-  if (mark_.copied()) return true;
+  if (mark_.copied()) return false;
   std::unique_lock lock(state_->mutex);
   return state_->changed.wait_for(lock, longest,
                                   [this] { return state_->waiting.empty() && !state_->running; });

@@ -20,9 +20,10 @@ class BackgroundWorker {
   /// Drops what waits and returns after the job that runs. Call `flush` before for the others.
   ~BackgroundWorker();
 
-  /// Whether the job was taken. It must not throw.
+  /// Whether the job was taken. What it throws is lost.
   bool run(std::function<void()> job);
-  /// Waits until every job is done, but no longer than `longest`. Whether they are.
+  /// Waits until every job is done, but no longer than `longest`. Whether they are; not so in a forked copy,
+  /// which does not know.
   bool flush(std::chrono::milliseconds longest);
 
  private:

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <mutex>
+#include <utility>
 
 namespace lutsmith::cache {
 
@@ -21,6 +22,28 @@ class CircuitBreaker {
   using Clock = std::function<Time()>;
 
   explicit CircuitBreaker(Clock clock = std::chrono::steady_clock::now) : clock_(std::move(clock)) {}
+
+  /// One call of the server, if it is allowed now: reports once how it went. One that is given up without a
+  /// report, by an exception, counts as no answer.
+  class Call {
+   public:
+    explicit Call(CircuitBreaker& breaker) : breaker_(breaker), open_(breaker.allow()) {}
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call() { report(&CircuitBreaker::report_no_answer); }
+
+    explicit operator bool() const { return open_; }
+    void good() { report(&CircuitBreaker::report_good); }
+    void bad_answer() { report(&CircuitBreaker::report_bad_answer); }
+    void no_answer() { report(&CircuitBreaker::report_no_answer); }
+
+   private:
+    void report(void (CircuitBreaker::*how)()) {
+      if (std::exchange(open_, false)) (breaker_.*how)();
+    }
+    CircuitBreaker& breaker_;
+    bool open_;
+  };
 
   /// Whether to call now. Each yes is followed by one of the three reports.
   bool allow();

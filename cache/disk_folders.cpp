@@ -32,17 +32,15 @@ Error refused(const fs::path& root, std::string_view reason) {
 Result<void> check_private(const Descriptor& directory, const fs::path& root) {
   struct stat status{};
   if (fstat(directory.number(), &status) != 0) return std::unexpected(system_error(errno, "inspect", root));
+  if (is_trusted(status)) return {};
   // Root's is as good: a cache warmed in an image build, that the program may only read.
   if (status.st_uid != geteuid() && status.st_uid != 0) {
     return std::unexpected(
         refused(root, fmt::format("belongs to user {}, not to {}; name another", status.st_uid, geteuid())));
   }
-  if ((status.st_mode & kWritableByOthers) != 0) {
-    return std::unexpected(refused(
-        root, fmt::format("can be written by other users (mode {:o}); make it private by: chmod 700 {}",
-                          status.st_mode & 07777U, root.native())));
-  }
-  return {};
+  return std::unexpected(
+      refused(root, fmt::format("can be written by other users (mode {:o}); make it private by: chmod 700 {}",
+                                status.st_mode & 07777U, root.native())));
 }
 
 Result<void> make_directories(const fs::path& path) {
@@ -67,6 +65,10 @@ struct CloseDirectory {
 
 std::string entry_file_name(const Key& key) { return key.hex() + std::string(kExtension); }
 std::string shard_name(const Key& key) { return key.hex().substr(0, 2); }
+bool is_trusted(const struct stat& status) {
+  return (status.st_uid == geteuid() || status.st_uid == 0) && (status.st_mode & kWritableByOthers) == 0;
+}
+
 std::chrono::system_clock::time_point last_used(const struct stat& file) {
   const auto since_epoch =
       std::chrono::seconds(file.st_mtim.tv_sec) + std::chrono::nanoseconds(file.st_mtim.tv_nsec);
@@ -123,6 +125,9 @@ Result<Descriptor> open_folder(const Descriptor& parent, const char* name, const
   Descriptor folder(openat(parent.number(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!folder.valid() && (errno != ENOENT || missing == Missing::create)) {
     return std::unexpected(system_error(errno, "open", path));
+  }
+  if (folder.valid()) {
+    if (Result<void> safe = check_private(folder, path); !safe) return std::unexpected(safe.error());
   }
   return folder;
 }

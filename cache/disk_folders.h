@@ -40,6 +40,9 @@ struct NamedFile {
 };
 NamedFile classify(std::string_view shard, std::string_view file);
 
+/// Whether a file or folder is the user's own or root's, and nobody else may write to it.
+bool is_trusted(const struct stat& status);
+
 /// When an entry was last used: its stamp is the time of modification.
 std::chrono::system_clock::time_point last_used(const struct stat& file);
 
@@ -51,7 +54,8 @@ std::string damaged_name(std::string_view entry_file);
 /// written by others.
 Result<Descriptor> open_root(const std::filesystem::path& root, Missing missing);
 
-/// A folder in an open one; invalid where it is missing and is to be kept so. `path` is for messages.
+/// A folder in an open one; invalid where it is missing and is to be kept so. `path` is for messages. Errors:
+/// as for the root, which may have been others' to write before.
 Result<Descriptor> open_folder(const Descriptor& parent, const char* name, const std::filesystem::path& path,
                                Missing missing);
 

@@ -17,7 +17,7 @@ namespace {
 using Clock = std::chrono::system_clock;
 
 struct Candidate {
-  std::size_t shard = 0;
+  std::string shard;
   std::string name;
   std::uint64_t bytes = 0;
   Clock::time_point last_used;
@@ -26,10 +26,11 @@ struct Candidate {
 /// One pass over a directory.
 class Pruning {
  public:
-  explicit Pruning(const PruneOptions& options) : options_(options), now_(Clock::now()) {}
+  Pruning(const Descriptor& layout, const PruneOptions& options)
+      : layout_(layout), options_(options), now_(Clock::now()) {}
 
   /// Removes what is too old, and remembers the entries.
-  void sweep(const std::string& shard, Descriptor folder) {
+  void sweep(const std::string& shard, const Descriptor& folder) {
     for (std::string& name : names_in(folder)) {
       const FileKind kind = classify(shard, name).kind;
       struct stat status{};
@@ -44,14 +45,13 @@ class Pruning {
       } else if (kind == FileKind::damaged) {
         if (now_ - modified >= options_.damaged_age && remove(folder, name)) ++result_.damaged;
       } else {
-        entries_.push_back({.shard = folders_.size(),
+        entries_.push_back({.shard = shard,
                             .name = std::move(name),
                             .bytes = static_cast<std::uint64_t>(status.st_size),
                             .last_used = modified});
         result_.bytes_left += entries_.back().bytes;
       }
     }
-    folders_.push_back(std::move(folder));
   }
 
   Pruned finish() {
@@ -61,7 +61,9 @@ class Pruning {
     std::ranges::sort(entries_, {}, &Candidate::last_used);
     for (const Candidate& entry : entries_) {
       if (within(target)) break;
-      if (!remove(folders_[entry.shard], entry.name)) continue;
+      // Opened for each: 256 folders at once are more than some programs have to spare.
+      const Result<Descriptor> folder = open_folder(layout_, entry.shard.c_str(), entry.shard, Missing::keep);
+      if (!folder || !folder->valid() || !remove(*folder, entry.name)) continue;
       ++result_.entries;
       result_.bytes += entry.bytes;
       --result_.entries_left;
@@ -78,9 +80,9 @@ class Pruning {
     return unlinkat(folder.number(), name.c_str(), 0) == 0;
   }
 
+  const Descriptor& layout_;
   PruneOptions options_;
   Clock::time_point now_;
-  std::vector<Descriptor> folders_;  // at most 256
   std::vector<Candidate> entries_;
   Pruned result_;
 };
@@ -91,10 +93,12 @@ Result<Pruned> prune_directory(const std::filesystem::path& root, const PruneOpt
   const Result<Descriptor> layout = open_layout(root, Missing::keep);
   if (!layout) return std::unexpected(layout.error());
   if (!layout->valid()) return Pruned{};
-  Pruning pruning(options);
+  Pruning pruning(*layout, options);
   for (const std::string& shard : shard_names_in(*layout)) {
-    Result<Descriptor> folder = open_folder(*layout, shard.c_str(), root, Missing::keep);
-    if (folder && folder->valid()) pruning.sweep(shard, std::move(*folder));
+    const Result<Descriptor> folder =
+        open_folder(*layout, shard.c_str(), root / kLayoutFolder / shard, Missing::keep);
+    // What cannot be opened is none of the cache's: a link, a file, another user's folder.
+    if (folder && folder->valid()) pruning.sweep(shard, *folder);
   }
   return pruning.finish();
 }

@@ -25,12 +25,18 @@ constexpr std::chrono::hours kStampPrecision{1};
 // been put. So many processes together overshoot by what they can make in a minute at most.
 constexpr std::chrono::minutes kPrunePause{1};
 constexpr std::uint64_t kPruneShare = 64;
+constexpr std::chrono::seconds kLastPruning{2};
 
 /// The bytes of a file. Errors: corrupt_data where it is no regular file or too long for an entry.
 Result<std::vector<std::byte>> read_file(const Descriptor& file, const fs::path& path, struct stat& status) {
   if (fstat(file.number(), &status) != 0) return std::unexpected(system_error(errno, "inspect", path));
   if (!S_ISREG(status.st_mode))
     return std::unexpected(Error{ErrorCode::corrupt_data, "it is no regular file", ""});
+  if (!is_trusted(status)) {
+    return std::unexpected(
+        Error{ErrorCode::corrupt_data,
+              fmt::format("it belongs to user {}, or others may write to it", status.st_uid), ""});
+  }
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size > kMaxEntryBytes) {
     return std::unexpected(
@@ -88,9 +94,15 @@ void stamp(const FileContents& contents) {
 
 // Out of the way, but kept for whoever wants to know what happened.
 void put_aside(const Descriptor& shard, const std::string& name) {
-  if (renameat(shard.number(), name.c_str(), shard.number(), damaged_name(name).c_str()) != 0) {
+  const std::string aside = damaged_name(name);
+  if (renameat(shard.number(), name.c_str(), shard.number(), aside.c_str()) != 0) {
     unlinkat(shard.number(), name.c_str(), 0);
+    return;
   }
+  // Its time is counted from now on, not from when it was last used.
+  const std::array<timespec, 2> now{timespec{.tv_sec = 0, .tv_nsec = UTIME_NOW},
+                                    timespec{.tv_sec = 0, .tv_nsec = UTIME_NOW}};
+  static_cast<void>(utimensat(shard.number(), aside.c_str(), now.data(), AT_SYMLINK_NOFOLLOW));
 }
 
 }  // namespace
@@ -108,6 +120,8 @@ Result<std::unique_ptr<DiskStore>> DiskStore::open(const fs::path& root, const D
   if (!directory) return std::unexpected(std::move(directory.error()));
   return std::unique_ptr<DiskStore>(new DiskStore(std::move(absolute), options));
 }
+
+DiskStore::~DiskStore() { pruner_.flush(kLastPruning); }
 
 fs::path DiskStore::path_of(const Key& key) const {
   return root_ / kLayoutFolder / shard_name(key) / entry_file_name(key);
@@ -127,6 +141,7 @@ Result<Lookup> DiskStore::get(const Key& key) {
   Lookup lookup;
   if (!shard->valid()) return lookup;
   const bool own = options_.access == Access::read_write;
+  lookup.tier = own ? Tier::local : Tier::system;
   const std::string name = entry_file_name(key);
   const fs::path path = path_of(key);
   Result<FileContents> contents = read_entry_file(*shard, name, path);
@@ -136,8 +151,6 @@ Result<Lookup> DiskStore::get(const Key& key) {
     bytes_read_ += contents->bytes.size();
     lookup.state = LookupState::hit;
     lookup.entry = *std::move(entry);
-    lookup.tier = own ? Tier::local : Tier::system;
-    lookup.bytes = contents->bytes.size();
     return lookup;
   }
   switch (entry.error().code) {

@@ -43,6 +43,9 @@ class DiskStore final : public Store {
   static Result<std::unique_ptr<DiskStore>> open(const std::filesystem::path& root,
                                                  const DiskOptions& options = {});
 
+  /// Waits a little for pruning: else the directory would grow for ever where every process makes one entry.
+  ~DiskStore() override;
+
   const std::filesystem::path& root() const { return root_; }
   /// Where the entry of a key stands, or would.
   std::filesystem::path path_of(const Key& key) const;

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <mutex>
+#include <new>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -69,12 +71,18 @@ std::size_t receive(char* data, std::size_t size, std::size_t count, void* to) {
     return 0;  // ends the transfer
   }
   const auto* begin = reinterpret_cast<const std::byte*>(data);
-  body.bytes.insert(body.bytes.end(), begin, begin + bytes);
+  try {
+    body.bytes.insert(body.bytes.end(), begin, begin + bytes);
+  } catch (const std::bad_alloc&) {  // not through libcurl's own functions
+    return 0;
+  }
   return bytes;
 }
 
 /// A body as it goes out.
 struct Sending {
+  explicit Sending(std::span<const std::byte> body) : all(body), rest(body) {}
+  std::span<const std::byte> all;
   std::span<const std::byte> rest;
 };
 
@@ -84,6 +92,16 @@ std::size_t send(char* to, std::size_t size, std::size_t count, void* from) {
   std::ranges::copy(body.rest.first(bytes), reinterpret_cast<std::byte*>(to));
   body.rest = body.rest.subspan(bytes);
   return bytes;
+}
+
+/// A connection that was kept turns out to be closed: libcurl opens another and sends all of it again.
+int send_again(void* from, curl_off_t offset, int origin) {
+  Sending& body = *static_cast<Sending*>(from);
+  if (origin != SEEK_SET || offset < 0 || static_cast<std::size_t>(offset) > body.all.size()) {
+    return CURL_SEEKFUNC_FAIL;
+  }
+  body.rest = body.all.subspan(static_cast<std::size_t>(offset));
+  return CURL_SEEKFUNC_OK;
 }
 
 int end_if_cancelled(void* cancelled, curl_off_t /*to_receive*/, curl_off_t /*received*/,
@@ -153,6 +171,7 @@ void HttpClient::State::set_common(CURL* handle, const std::string& path, curl_s
   const auto set = [&](CURLoption option, auto value) { curl.easy_setopt(handle, option, value); };
   set(CURLOPT_URL, (server.url + path).c_str());
   set(CURLOPT_NOSIGNAL, 1L);
+  set(CURLOPT_QUICK_EXIT, 1L);  // else a name server that is silent is waited for after the time is over
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_FOLLOWLOCATION, 0L);
   set(CURLOPT_USERAGENT, "lutsmith");
@@ -237,11 +256,13 @@ Result<HttpAnswer> HttpClient::head(const std::string& path) {
 }
 
 Result<HttpAnswer> HttpClient::put(const std::string& path, std::span<const std::byte> body) {
-  Sending sending{body};
+  Sending sending(body);
   return state_->call(path, kMostChatter, [&](CURL* handle) {
     state_->curl.easy_setopt(handle, CURLOPT_UPLOAD, 1L);
     state_->curl.easy_setopt(handle, CURLOPT_READFUNCTION, send);
     state_->curl.easy_setopt(handle, CURLOPT_READDATA, &sending);
+    state_->curl.easy_setopt(handle, CURLOPT_SEEKFUNCTION, send_again);
+    state_->curl.easy_setopt(handle, CURLOPT_SEEKDATA, &sending);
     state_->curl.easy_setopt(handle, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(body.size()));
   });
 }

@@ -54,7 +54,7 @@ std::vector<fs::path> own_directories(const PlacesEnvironment& environment) {
     }
   }
   // By number, since there may be no name. Who made the directory is checked when it is opened.
-  found.push_back(fmt::format("/var/tmp/lutsmith-{}", environment.user));
+  found.emplace_back(fmt::format("/var/tmp/lutsmith-{}", environment.user));
   return found;
 }
 
@@ -72,9 +72,8 @@ std::vector<fs::path> split(std::string_view list) {
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
   std::uint64_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number);
-  if (parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size()) return std::nullopt;
   return number;
 }
 

@@ -31,32 +31,37 @@ Result<std::unique_ptr<RemoteStore>> RemoteStore::open(const RemoteCache& server
 }
 
 Result<Lookup> RemoteStore::get(const Key& key) {
-  if (!breaker_.allow()) {
+  CircuitBreaker::Call call(reading_);
+  if (!call) {
     ++skipped_;
     return Lookup{};
   }
   Result<HttpAnswer> answer = client_->get(path_of(key), kMaxEntryBytes);
-  if (!answer) return std::unexpected(no_answer(std::move(answer.error())));
+  if (!answer) {
+    // Who does not answer does not take anything either: that wait is spared too.
+    if (CircuitBreaker::Call other(writing_); other) other.no_answer();
+    return std::unexpected(no_answer(std::move(answer.error()), call));
+  }
   if (answer->status == 404) {
-    breaker_.report_good();
+    call.good();
     return Lookup{};
   }
-  if (answer->status != 200) return std::unexpected(bad_answer(answer->status, "asked for a kernel"));
+  if (answer->status != 200) return std::unexpected(bad_answer(answer->status, "asked for a kernel", call));
   received_ += answer->body.size();
-  return read_entry(key, answer->body);
+  return read_entry(key, answer->body, call);
 }
 
-Result<Lookup> RemoteStore::read_entry(const Key& key, std::span<const std::byte> body) {
+Result<Lookup> RemoteStore::read_entry(const Key& key, std::span<const std::byte> body,
+                                       CircuitBreaker::Call& call) {
   Lookup lookup;
+  lookup.tier = Tier::remote;
   Result<Entry> entry = decode(body);
   if (entry || entry.error().code == ErrorCode::unsupported || entry.error().code == ErrorCode::not_found) {
-    breaker_.report_good();
+    call.good();
   }
   if (entry) {
     lookup.state = LookupState::hit;
     lookup.entry = *std::move(entry);
-    lookup.tier = Tier::remote;
-    lookup.bytes = body.size();
     return lookup;
   }
   if (entry.error().code == ErrorCode::unsupported) {
@@ -69,7 +74,7 @@ Result<Lookup> RemoteStore::read_entry(const Key& key, std::span<const std::byte
     to_replace_.insert(key);
   }
   if (entry.error().code == ErrorCode::not_found) return lookup;  // an older version's
-  breaker_.report_bad_answer();
+  call.bad_answer();
   ++failures_;
   lookup.state = LookupState::damaged;
   lookup.note = fmt::format("the entry {} of the remote cache {} is damaged: {}", key.hex(),
@@ -81,21 +86,23 @@ Result<void> RemoteStore::put(const Key& key, const Entry& entry) {
   if (read_only_) return {};
   const Result<std::vector<std::byte>> bytes = encode(entry);
   if (!bytes) return std::unexpected(bytes.error());
+  CircuitBreaker::Call call(writing_);
+  if (!call) return std::unexpected(left_alone());
   if (!must_replace(key)) {
-    if (!breaker_.allow()) return std::unexpected(left_alone());
     Result<HttpAnswer> present = client_->head(path_of(key));
-    if (!present) return std::unexpected(no_answer(std::move(present.error())));
+    if (!present) return std::unexpected(no_answer(std::move(present.error()), call));
     if (present->status != 404 && !is_success(present->status)) {
-      return std::unexpected(bad_answer(present->status, "asked whether it has a kernel"));
+      return std::unexpected(bad_answer(present->status, "asked whether it has a kernel", call));
     }
-    breaker_.report_good();
-    if (present->status != 404) return {};
+    if (present->status != 404) {
+      call.good();
+      return {};
+    }
   }
-  if (!breaker_.allow()) return std::unexpected(left_alone());
   Result<HttpAnswer> answer = client_->put(path_of(key), *bytes);
-  if (!answer) return std::unexpected(no_answer(std::move(answer.error())));
-  if (!is_success(answer->status)) return std::unexpected(bad_answer(answer->status, "given a kernel"));
-  breaker_.report_good();
+  if (!answer) return std::unexpected(no_answer(std::move(answer.error()), call));
+  if (!is_success(answer->status)) return std::unexpected(bad_answer(answer->status, "given a kernel", call));
+  call.good();
   sent_ += bytes->size();
   const std::lock_guard lock(mutex_);
   to_replace_.erase(key);
@@ -109,20 +116,20 @@ Error RemoteStore::left_alone() {
           ""};
 }
 
-Error RemoteStore::no_answer(Error error) {
+Error RemoteStore::no_answer(Error error, CircuitBreaker::Call& call) {
   ++failures_;
   // One that sends without end does answer, in its way.
   if (error.code == ErrorCode::corrupt_data) {
-    breaker_.report_bad_answer();
+    call.bad_answer();
   } else {
-    breaker_.report_no_answer();
+    call.no_answer();
   }
   return error;
 }
 
-Error RemoteStore::bad_answer(long status, const char* what) {
+Error RemoteStore::bad_answer(long status, const char* what, CircuitBreaker::Call& call) {
   ++failures_;
-  breaker_.report_bad_answer();
+  call.bad_answer();
   return {ErrorCode::io_error,
           fmt::format("the remote cache {}, {}, answered with HTTP status {}{}", client_->shown_url(), what,
                       status, advice(status)),

@@ -39,17 +39,19 @@ class RemoteStore final : public Store {
 
  private:
   RemoteStore(std::unique_ptr<HttpClient> client, bool read_only, CircuitBreaker::Clock clock)
-      : client_(std::move(client)), read_only_(read_only), breaker_(std::move(clock)) {}
+      : client_(std::move(client)), read_only_(read_only), reading_(clock), writing_(std::move(clock)) {}
 
-  Result<Lookup> read_entry(const Key& key, std::span<const std::byte> body);
+  Result<Lookup> read_entry(const Key& key, std::span<const std::byte> body, CircuitBreaker::Call& call);
   Error left_alone();
-  Error no_answer(Error error);
-  Error bad_answer(long status, const char* what);
+  Error no_answer(Error error, CircuitBreaker::Call& call);
+  Error bad_answer(long status, const char* what, CircuitBreaker::Call& call);
   bool must_replace(const Key& key);
 
   std::unique_ptr<HttpClient> client_;
   bool read_only_;
-  CircuitBreaker breaker_;
+  // Apart, since a server may answer well and take nothing, or take long.
+  CircuitBreaker reading_;
+  CircuitBreaker writing_;
 
   std::mutex mutex_;
   std::set<Key> to_replace_;  ///< the server's entry is no good

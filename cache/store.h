@@ -31,8 +31,7 @@ struct Lookup {
   LookupState state = LookupState::miss;
   Entry entry;              ///< of a hit
   std::string note;         ///< what was wrong, where `state` is damaged or newer
-  Tier tier = Tier::local;  ///< of a hit
-  std::uint64_t bytes = 0;  ///< of a hit, as stored
+  Tier tier = Tier::local;  ///< of what was found, good or damaged
 };
 
 /// One entry as `scan` meets it.
@@ -82,12 +81,19 @@ class Store {
   virtual Result<void> put(const Key& key, const Entry& entry) = 0;
   /// Whether there was something to remove.
   virtual Result<bool> remove(const Key& key) = 0;
+  /// Told that the entry `get` found in a tier is no good, though it is intact: it is not found there again.
+  /// What others may use is not deleted; on a server the next `put` replaces it.
+  virtual Result<void> reject(const Key& key, Tier /*tier*/) {
+    const Result<bool> removed = remove(key);
+    if (!removed) return std::unexpected(removed.error());
+    return {};
+  }
   /// Visits entries in no order until `visit` returns false; does not open them. What is no entry is
   /// passed over.
   virtual Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) = 0;
 
-  /// Waits until nothing that was put is under way any more, but no longer than `longest`. Whether everything
-  /// put since the store was opened has arrived in every tier that takes it.
+  /// Waits until nothing is under way in the background any more, but no longer than `longest`. Whether all
+  /// that was put since the store was opened has arrived on the server, where there is one that takes it.
   virtual bool flush(std::chrono::milliseconds /*longest*/) { return true; }
 
   /// Makes what other threads wait for in this store end soon, with an error.

@@ -2,16 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
 namespace lutsmith::cache {
 namespace {
 
-// An entry is about 20 KB, so that waiting uploads take tens of megabytes at most.
+// An entry is about 20 KB, so that waiting uploads take tens of megabytes.
 constexpr std::size_t kMostUploadsWaiting = 1024;
 // A program that ends right after a compile should still share it; one that ends must end.
 constexpr std::chrono::seconds kLastUploads{3};
+// Longer times would overflow when they are added to a clock.
+constexpr std::chrono::hours kLongestFlush{24};
 
 }  // namespace
 
@@ -26,24 +29,30 @@ TieredStore::~TieredStore() {
 
 Result<Lookup> TieredStore::get(const Key& key) {
   Lookup answer;
-  // The answer of a later tier counts only where it is better.
-  const auto consider = [&](Lookup found) {
-    if (found.state == LookupState::damaged) ++damaged_;
-    if (found.state == LookupState::hit || answer.state == LookupState::miss) answer = std::move(found);
-    return answer.state == LookupState::hit;
-  };
-  bool found = tiers_.local != nullptr && consider(ask(*tiers_.local, warned_local_, key));
+  if (tiers_.local != nullptr) answer = ask(*tiers_.local, warned_local_, key);
+  if (answer.state == LookupState::damaged) ++damaged_;
   const bool may_keep = answer.state != LookupState::newer;
-  if (!found && !is_removed(key)) {
-    for (const std::unique_ptr<Store>& tier : tiers_.system) {
-      found = found || consider(ask(*tier, warned_system_, key));
+  // The answer of a further tier counts only where it is better. What a newer version wrote there is none: it
+  // does not keep this version from using its own directory.
+  const auto consider = [&](Lookup found) {
+    if (found.state == LookupState::damaged) {
+      ++damaged_;
+      if (found.tier == Tier::remote) bar(key, Tier::remote);  // it would only be sent again
     }
-    if (!found && tiers_.remote != nullptr) {
-      found = consider(ask(*tiers_.remote, warned_remote_, key));
-      if (found && may_keep) keep(key, answer.entry);
+    const bool better = found.state == LookupState::hit ||
+                        (found.state == LookupState::damaged && answer.state == LookupState::miss);
+    if (better) answer = std::move(found);
+  };
+  if (!is_barred(key, Tier::system)) {
+    for (const std::unique_ptr<Store>& tier : tiers_.system) {
+      if (answer.state != LookupState::hit) consider(ask(*tier, warned_system_, key));
     }
   }
-  if (found) {
+  if (answer.state != LookupState::hit && tiers_.remote != nullptr && !is_barred(key, Tier::remote)) {
+    consider(ask(*tiers_.remote, warned_remote_, key));
+    if (answer.state == LookupState::hit && may_keep) keep(key, answer.entry);
+  }
+  if (answer.state == LookupState::hit) {
     ++hits_[static_cast<std::size_t>(answer.tier)];
   } else {
     ++misses_;
@@ -75,9 +84,12 @@ void TieredStore::keep(const Key& key, const Entry& entry) {
 void TieredStore::upload(const Key& key, const Entry& entry) {
   if (tiers_.remote == nullptr) return;
   const bool taken = uploads_.run([this, key, entry] {
+    ++uploads_lost_;  // until it has arrived
     const Result<void> put = tiers_.remote->put(key, entry);
-    if (put) return;
-    ++uploads_lost_;
+    if (put) {
+      --uploads_lost_;
+      return;
+    }
     warn_once(warned_remote_, put.error().message, "kernels are not shared");
   });
   if (taken) return;
@@ -86,13 +98,16 @@ void TieredStore::upload(const Key& key, const Entry& entry) {
 }
 
 Result<bool> TieredStore::remove(const Key& key) {
-  {
-    const std::lock_guard lock(removed_mutex_);
-    removed_.insert(key);
-  }
-  // Told, so that the next put replaces what the server has.
-  if (tiers_.remote != nullptr) static_cast<void>(tiers_.remote->remove(key));
+  bar(key, Tier::system);
+  bar(key, Tier::remote);
   return tiers_.local != nullptr ? tiers_.local->remove(key) : false;
+}
+
+Result<void> TieredStore::reject(const Key& key, Tier tier) {
+  bar(key, tier);
+  // What the server gave has been kept here too.
+  if (tier == Tier::system || tiers_.local == nullptr) return {};
+  return tiers_.local->reject(key, Tier::local);
 }
 
 Result<void> TieredStore::scan(const std::function<bool(const StoredEntry&)>& visit) {
@@ -101,11 +116,14 @@ Result<void> TieredStore::scan(const std::function<bool(const StoredEntry&)>& vi
 }
 
 bool TieredStore::flush(std::chrono::milliseconds longest) {
-  const auto deadline = std::chrono::steady_clock::now() + longest;
+  const auto start = std::chrono::steady_clock::now();
+  longest = std::min<std::chrono::milliseconds>(longest, kLongestFlush);
   const bool uploaded = uploads_.flush(longest) && uploads_lost_ == 0;
-  if (tiers_.local == nullptr) return uploaded;
-  const auto left = deadline - std::chrono::steady_clock::now();
-  return tiers_.local->flush(std::chrono::duration_cast<std::chrono::milliseconds>(left)) && uploaded;
+  if (tiers_.local != nullptr) {
+    const auto left = start + longest - std::chrono::steady_clock::now();
+    tiers_.local->flush(std::chrono::duration_cast<std::chrono::milliseconds>(left));
+  }
+  return uploaded;
 }
 
 StoreStatistics TieredStore::statistics() const {
@@ -136,9 +154,19 @@ std::unique_ptr<Claim> TieredStore::claim(const Key& key, std::chrono::milliseco
   return tiers_.local != nullptr ? tiers_.local->claim(key, longest) : nullptr;
 }
 
-bool TieredStore::is_removed(const Key& key) {
-  const std::lock_guard lock(removed_mutex_);
-  return removed_.contains(key);
+void TieredStore::bar(const Key& key, Tier tier) {
+  if (tier == Tier::local) return;
+  {
+    const std::lock_guard lock(barred_mutex_);
+    barred_[static_cast<std::size_t>(tier)].insert(key);
+  }
+  // Told, so that the next put replaces what the server has.
+  if (tier == Tier::remote && tiers_.remote != nullptr) static_cast<void>(tiers_.remote->remove(key));
+}
+
+bool TieredStore::is_barred(const Key& key, Tier tier) {
+  const std::lock_guard lock(barred_mutex_);
+  return barred_[static_cast<std::size_t>(tier)].contains(key);
 }
 
 void TieredStore::warn_once(std::atomic<bool>& warned, std::string_view message,

@@ -43,6 +43,7 @@ class TieredStore final : public Store {
   /// Removes it from the user's directory. Lower tiers are others' too and keep what they have; from now on
   /// it is not taken from them.
   Result<bool> remove(const Key& key) override;
+  Result<void> reject(const Key& key, Tier tier) override;
   /// Entries of the user's directory.
   Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) override;
   bool flush(std::chrono::milliseconds longest) override;
@@ -54,7 +55,8 @@ class TieredStore final : public Store {
   void keep(const Key& key, const Entry& entry);
   void upload(const Key& key, const Entry& entry);
   void warn_once(std::atomic<bool>& warned, std::string_view message, std::string_view consequence);
-  bool is_removed(const Key& key);
+  void bar(const Key& key, Tier tier);
+  bool is_barred(const Key& key, Tier tier);
 
   Tiers tiers_;
   Warn warn_;
@@ -62,8 +64,8 @@ class TieredStore final : public Store {
   std::atomic<bool> warned_system_{false};
   std::atomic<bool> warned_remote_{false};
 
-  std::mutex removed_mutex_;
-  std::set<Key> removed_;
+  std::mutex barred_mutex_;
+  std::array<std::set<Key>, 3> barred_;  ///< by tier: not to be taken from there
 
   std::array<std::atomic<std::uint64_t>, 3> hits_{};  // by tier
   std::atomic<std::uint64_t> misses_{0};

@@ -85,7 +85,7 @@ TEST(BackgroundWorker, ForkedCopyNeitherRunsNorWaits) {
     parents.~BackgroundWorker();
     BackgroundWorker own(1);
     const bool works = own.run([] {}) && own.flush(minutes(1));
-    _exit(refused && flushed && works ? 0 : 1);
+    _exit(refused && !flushed && works ? 0 : 1);
   }
   go_on.set_value();
   int status = -1;
@@ -93,6 +93,15 @@ TEST(BackgroundWorker, ForkedCopyNeitherRunsNorWaits) {
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
   EXPECT_TRUE(parents.flush(minutes(1)));
+}
+
+TEST(BackgroundWorker, JobThatThrowsEndsAloneAndTheNextIsRun) {
+  BackgroundWorker worker(10);
+  std::atomic<bool> ran{false};
+  ASSERT_TRUE(worker.run([] { throw std::runtime_error("a log callback of the user's"); }));
+  ASSERT_TRUE(worker.run([&] { ran = true; }));
+  EXPECT_TRUE(worker.flush(minutes(1)));
+  EXPECT_TRUE(ran);
 }
 
 }  // namespace

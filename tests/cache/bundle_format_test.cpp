@@ -133,7 +133,8 @@ TEST(BundleManifest, TextAfterTheEndAndInvalidTextAreRefused) {
 }
 
 TEST(BundleManifest, DeepNestingIsRefusedAtItsFirstLevel) {
-  const std::string deep(10'000'000, '[');
+  std::string deep;
+  deep.resize(10'000'000, '[');
   expect_corrupt(deep);
   expect_corrupt(manifest_of(deep));
   expect_corrupt(R"({"schema":)" + deep);

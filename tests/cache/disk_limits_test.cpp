@@ -55,6 +55,23 @@ class DiskLimitsTest : public testing::Test {
   fs::path root_ = directory_.path() / "cache";
 };
 
+TEST_F(DiskLimitsTest, ProcessesThatMakeOneEntryEachKeepTheLimitsToo) {
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(open({.limits = {.entries = 2}})->put(key_of(std::to_string(i)), entry_of("e")).has_value());
+  }
+  EXPECT_LE(keys(*open()).size(), 2U);
+}
+
+TEST_F(DiskLimitsTest, DamagedEntriesAreKeptAWeekFromWhenTheyWereFound) {
+  const auto store = filled(1);
+  const fs::path file = store->path_of(key_of("0"));
+  fs::resize_file(file, 10);
+  age(file, hours(24 * 30));  // when it was last used
+  ASSERT_EQ(store->get(key_of("0"))->state, LookupState::damaged);
+  ASSERT_TRUE(prune_directory(root_, {}).has_value());
+  EXPECT_TRUE(fs::exists(file.string() + ".bad"));
+}
+
 TEST_F(DiskLimitsTest, EntriesOfOneSecondGoInTheOrderOfTheirUse) {
   const auto store = filled(4);
   const auto now = system_clock::to_time_t(system_clock::now());

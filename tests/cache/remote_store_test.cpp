@@ -282,6 +282,20 @@ TEST(RemoteStoreFaults, ServerThatLiesThreeTimesIsLeftAlone) {
   EXPECT_EQ(server.requests().size(), 3U);
 }
 
+TEST(RemoteStoreFaults, ServerThatTakesNothingIsNotGivenMoreButStillAsked) {
+  const FaultServer server(
+      [](const HttpRequest& seen) { return HttpReply{.status = seen.method == "PUT" ? 500 : 404}; });
+  const auto store = open({.url = server.url()});
+  for (int i = 0; i < 10; ++i) {
+    const Key key = key_of(std::to_string(i));
+    EXPECT_EQ(store->get(key)->state, LookupState::miss);
+    EXPECT_FALSE(store->put(key, entry_of("one")).has_value());
+  }
+  const std::vector<HttpRequest> seen = server.requests();
+  EXPECT_EQ(std::ranges::count(seen, "PUT", &HttpRequest::method), 3);
+  EXPECT_EQ(std::ranges::count(seen, "GET", &HttpRequest::method), 10);
+}
+
 TEST(RemoteStoreFaults, CancelEndsACallThatWaits) {
   const RawServer server(nullptr);
   const auto store = open({.url = server.url(), .transfer_timeout = std::chrono::hours(1)});

@@ -19,8 +19,8 @@ namespace fs = std::filesystem;
 using test::must;
 
 struct Vector {
-  const char* seed;
-  const char* public_key;
+  std::string_view seed;
+  std::string_view public_key;
   const char* message;
   const char* signature;
 };
@@ -29,10 +29,10 @@ void PrintTo(const Vector& vector, std::ostream* out) { *out << "of message \"" 
 
 // RFC 8032, section 7.1, tests 1 to 3.
 constexpr Vector kVectors[] = {
-    {kSeed1.data(), kPublic1.data(), "",
+    {kSeed1, kPublic1, "",
      "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
      "d25bf5f0595bbe24655141438e7a100b"},
-    {kSeed2.data(), kPublic2.data(), "72",
+    {kSeed2, kPublic2, "72",
      "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c"
      "387b2eaeb4302aeeb00d291612bb0c00"},
     {"c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",

@@ -136,6 +136,21 @@ TEST_F(TieredStoreTest, BrokenTiersCostTheirEntriesAndOneWarningEach) {
   EXPECT_THAT(warnings_, testing::Each(HasSubstr("the stand-in is broken")));
 }
 
+TEST_F(TieredStoreTest, NewerEntryElsewhereDoesNotKeepThisVersionFromItsOwnDirectory) {
+  remote_.answer = LookupState::newer;
+  EXPECT_EQ(open()->get(key_)->state, LookupState::miss);
+}
+
+TEST_F(TieredStoreTest, RejectedEntryOfTheServerIsNotTakenAgainAndOthersAreStillAsked) {
+  ASSERT_TRUE(remote_.entries.put(key_, entry_of("wrong")).has_value());
+  const auto store = open();
+  ASSERT_EQ(store->get(key_)->tier, Tier::remote);  // kept nearer by this
+  ASSERT_TRUE(store->reject(key_, Tier::remote).has_value());
+  EXPECT_EQ(store->get(key_)->state, LookupState::miss);
+  ASSERT_TRUE(system_[0].entries.put(key_, entry_of("good")).has_value());
+  EXPECT_EQ(store->get(key_)->entry, entry_of("good"));
+}
+
 TEST_F(TieredStoreTest, DamagedEntryIsMadeGoodFromAFartherTier) {
   local_.answer = LookupState::damaged;
   ASSERT_TRUE(remote_.entries.put(key_, entry_of("good")).has_value());
