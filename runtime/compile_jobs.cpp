@@ -99,8 +99,9 @@ CompileResources compile_resources(const fs::path& proc, const fs::path& groups)
   for (std::string line; std::getline(memberships, line);) {
     const std::string_view text = line;
     const std::size_t first = text.find(':');
-    const std::size_t second = first == text.npos ? text.npos : text.find(':', first + 1);
-    if (second == text.npos) continue;
+    if (first == std::string_view::npos) continue;
+    const std::size_t second = text.find(':', first + 1);
+    if (second == std::string_view::npos) continue;
     const std::string_view controllers = text.substr(first + 1, second - first - 1);
     const std::string_view group = text.substr(second + 1);
     if (controllers.empty()) {

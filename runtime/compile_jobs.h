@@ -17,7 +17,8 @@ struct CompileResources {
 };
 
 /// Of this process: its affinity mask, the machine's available memory, and the limits of its control group
-/// and those above it (version 1 or 2), such as a container sets. The folders are other ones in tests.
+/// and those above it, such as a container sets (version 2; of version 1 that of memory). The folders are
+/// other ones in tests.
 CompileResources compile_resources(const std::filesystem::path& proc = "/proc",
                                    const std::filesystem::path& groups = "/sys/fs/cgroup");
 

@@ -106,7 +106,10 @@ Error Driver::error(Status status, const char* call) const {
   ErrorCode code = ErrorCode::driver_error;
   if (status == kErrorOutOfMemory) code = ErrorCode::out_of_memory;
   if (status == kErrorNoDevice) code = ErrorCode::not_found;
-  if (status == kErrorNoBinaryForGpu) code = ErrorCode::unsupported;
+  if (status == kErrorInvalidImage || status == kErrorNoBinaryForGpu || status == kErrorInvalidSource ||
+      status == kErrorNotFound) {
+    code = ErrorCode::corrupt_data;
+  }
   return Error{code, fmt::format("{} failed with {} ({}): {}", call, name, status, text), ""};
 }
 

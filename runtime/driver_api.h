@@ -23,7 +23,11 @@ using ExecutableGraphHandle = struct OpaqueExecutableGraph*;
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kErrorOutOfMemory = 2;
 inline constexpr Status kErrorNoDevice = 100;
+// What is wrong with an image itself, and not with the machine or its state.
+inline constexpr Status kErrorInvalidImage = 200;
 inline constexpr Status kErrorNoBinaryForGpu = 209;
+inline constexpr Status kErrorInvalidSource = 300;
+inline constexpr Status kErrorNotFound = 500;
 
 enum class DeviceAttribute : int {
   max_threads_per_block = 1,

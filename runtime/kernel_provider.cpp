@@ -26,6 +26,9 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+/// More are as good as no limit, and the semaphore counts in a signed number.
+constexpr unsigned kMostJobs = 1U << 16U;
+
 /// A claim that took longer had to wait.
 constexpr std::chrono::nanoseconds kNoWait = std::chrono::milliseconds{1};
 
@@ -72,7 +75,7 @@ KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Co
       log_(std::move(options.log)),
       policy_(options.policy),
       recorder_(std::move(options.recorder)),
-      slots_(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources())),
+      slots_(std::min(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources()), kMostJobs)),
       longest_wait_(options.longest_wait) {}
 
 Result<CompileResult> KernelProvider::compile(const Request& request) {
@@ -81,10 +84,11 @@ Result<CompileResult> KernelProvider::compile(const Request& request) {
     return CompileResult{.artifact = known->artifact.get(), .schedule = known->schedule};
   }
   const Clock::time_point start = Clock::now();
-  record(request);
   Result<Chosen> chosen = choose(request);
   if (!chosen) return failure(chosen);
-  requests_.insert_or_assign(request, Known{StripedPointer(chosen->artifact), chosen->schedule});
+  if (chosen->final) {
+    requests_.insert_or_assign(request, Known{StripedPointer(chosen->artifact), chosen->schedule});
+  }
   return CompileResult{.artifact = std::move(chosen->artifact),
                        .schedule = chosen->schedule,
                        .origin = chosen->origin,
@@ -150,13 +154,18 @@ Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request)
 Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
   Result<std::vector<Schedule>> schedules = candidates(request);
   if (!schedules) return failure(schedules);
+  record(request);  // what is not valid is not asked for again
   std::optional<Chosen> first;
+  bool final = true;
   Origin origin = Origin::memory;
   for (const Schedule& schedule : *schedules | std::views::take(kMostCandidatesTried)) {
     Result<Rendered> rendered = render(request.spec, schedule);
     if (!rendered) return failure(rendered);
     Result<Found> found = find_or_make(request.spec, *rendered);
-    if (!found && first) break;  // one that spills is better than none
+    if (!found && first) {
+      final = false;  // one that spills is better than none, but the next request may find a better one
+      break;
+    }
     if (!found) return failure(found);
     origin = std::max(origin, found->origin);  // the costliest that was needed
     Chosen chosen{std::move(found->artifact), schedule, origin};
@@ -164,6 +173,7 @@ Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
     if (!first) first = std::move(chosen);
   }
   first->origin = origin;
+  first->final = final;
   return *std::move(first);
 }
 
@@ -273,37 +283,58 @@ std::unique_ptr<cache::Claim> KernelProvider::claim(const cache::Key& key) {
 std::optional<KernelProvider::Found> KernelProvider::look_up(const KernelSpec& spec, const Artifact& expected,
                                                              const cache::Key& key, bool& may_store) {
   if (store_ == nullptr) return std::nullopt;
-  Result<cache::Lookup> lookup = store_->get(key);
-  if (!lookup) {
-    warn_once(lookup.error());
-    return std::nullopt;
-  }
-  switch (lookup->state) {
-    case cache::LookupState::miss:
+  // What is no good in one tier may be good in the next; a tier whose entry was rejected is not asked again.
+  constexpr int kMostTiers = 8;
+  for (int tier = 0; tier < kMostTiers; ++tier) {
+    Result<cache::Lookup> lookup = store_->get(key);
+    if (!lookup) {
+      warn_once(lookup.error());
       return std::nullopt;
-    case cache::LookupState::newer:
+    }
+    switch (lookup->state) {
+      case cache::LookupState::miss:
+        return std::nullopt;
+      case cache::LookupState::newer:
+        may_store = false;
+        return std::nullopt;
+      case cache::LookupState::damaged:
+        ++counters_.repairs;
+        warn(lookup->note + "; it is compiled anew");
+        return std::nullopt;
+      case cache::LookupState::hit:
+        break;
+    }
+    Result<Artifact> artifact = usable(spec, expected, lookup->entry);
+    if (artifact) {
+      return Found{std::make_shared<const Artifact>(std::move(*artifact)),
+                   lookup->tier == cache::Tier::remote ? Origin::remote : Origin::disk};
+    }
+    if (artifact.error().code == ErrorCode::unsupported && lookup->tier == cache::Tier::local) {
       may_store = false;
       return std::nullopt;
-    case cache::LookupState::damaged:
+    }
+    if (artifact.error().code != ErrorCode::unsupported) {
       ++counters_.repairs;
-      warn(lookup->note + "; it is compiled anew");
+      warn(fmt::format("the cache entry {}: {}; it is compiled anew", key.hex(), artifact.error().message));
+    }
+    if (Result<void> rejected = store_->reject(key, lookup->tier); !rejected) {
+      warn_once(rejected.error());
       return std::nullopt;
-    case cache::LookupState::hit:
-      break;
+    }
   }
-  Result<Artifact> artifact = read_manifest(lookup->entry.manifest, expected);
-  if (artifact) {
-    artifact->cubin = std::move(lookup->entry.payload);
-    Result<void> usable = check_cubin(artifact->cubin, spec.target, artifact->kernel_name);
-    if (!usable) artifact = failure(usable);
-  }
-  if (!artifact) {
-    ++counters_.repairs;
-    warn(fmt::format("the cache entry {}: {}; it is compiled anew", key.hex(), artifact.error().message));
-    return std::nullopt;
-  }
-  return Found{std::make_shared<const Artifact>(std::move(*artifact)),
-               lookup->tier == cache::Tier::remote ? Origin::remote : Origin::disk};
+  return std::nullopt;
+}
+
+/// The artifact an intact entry holds, where it is the one that was rendered. Errors: corrupt_data;
+/// unsupported where a newer version wrote it.
+Result<Artifact> KernelProvider::usable(const KernelSpec& spec, const Artifact& expected,
+                                        cache::Entry& entry) {
+  Result<Artifact> artifact = read_manifest(entry.manifest, expected);
+  if (!artifact) return artifact;
+  artifact->cubin = std::move(entry.payload);
+  Result<void> good = check_cubin(artifact->cubin, spec.target, artifact->kernel_name);
+  if (!good) return failure(good);
+  return artifact;
 }
 
 void KernelProvider::keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact) {

@@ -63,6 +63,7 @@ class KernelProvider {
                  std::unique_ptr<cache::Store> store, Options options);
 
   Result<CompileResult> compile(const Request& request);
+  CompilePolicy policy() const { return policy_; }
 
   /// Forgets a kernel everywhere, the store included: the driver refused it, so it must be made anew.
   void forget(const Request& request, const std::string& key);
@@ -96,6 +97,7 @@ class KernelProvider {
     SharedArtifact artifact;
     Schedule schedule;
     Origin origin = Origin::memory;
+    bool final = true;  ///< the same request will always get it
   };
 
   Result<std::vector<Schedule>> candidates(const Request& request) const;
@@ -108,6 +110,7 @@ class KernelProvider {
   std::unique_ptr<cache::Claim> claim(const cache::Key& key);
   std::optional<Found> look_up(const KernelSpec& spec, const Artifact& expected, const cache::Key& key,
                                bool& may_store);
+  static Result<Artifact> usable(const KernelSpec& spec, const Artifact& expected, cache::Entry& entry);
   void keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact);
   void record(const Request& request);
   void warn(std::string_view message) const;

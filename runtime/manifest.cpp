@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kManifestSchema = 2;
+constexpr std::uint64_t kManifestSchema = 2;
 
 /// A count that is there, whole, and not negative.
 bool read_count(const Json& object, const char* name, int& value) {
@@ -85,6 +85,19 @@ std::unexpected<Error> wrong(std::string_view reason) {
       Error{ErrorCode::corrupt_data, fmt::format("the manifest of a cache entry {}", reason), ""});
 }
 
+/// Whether a manifest is one this version reads. Errors: unsupported for a newer one, corrupt_data.
+Result<void> check_schema(const Json& manifest) {
+  if (!manifest.is_object()) return wrong("is no JSON object");
+  const auto schema = manifest.find("schema");
+  if (schema == manifest.end() || !schema->is_number_unsigned()) return wrong("has no schema");
+  const auto number = schema->get<std::uint64_t>();
+  if (number == kManifestSchema) return {};
+  if (number < kManifestSchema) return wrong("has an older schema");
+  return std::unexpected(
+      Error{ErrorCode::unsupported,
+            fmt::format("the entry's schema is {}, this library reads {}", number, kManifestSchema), ""});
+}
+
 bool has(const Json& object, const char* name, const Json& value) {
   const auto found = object.find(name);
   return found != object.end() && *found == value;
@@ -115,8 +128,7 @@ std::string write_manifest(const KernelSpec& spec, const Schedule& schedule, con
 
 Result<Artifact> read_manifest(std::string_view manifest, const Artifact& expected) {
   const Json parsed = Json::parse(manifest, nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) return wrong("is no JSON object");
-  if (!has(parsed, "schema", kManifestSchema)) return wrong("has an unknown schema");
+  if (Result<void> known = check_schema(parsed); !known) return std::unexpected(known.error());
   if (!has(parsed, "key", expected.key)) return wrong("belongs to another key");
   if (!has(parsed, "kernel", expected.kernel_name) ||
       !has(parsed, "launch", launch_json<Json>(expected.launch))) {
@@ -133,8 +145,7 @@ Result<Artifact> read_manifest(std::string_view manifest, const Artifact& expect
 
 Result<Description> read_description(std::string_view manifest) {
   const Json parsed = Json::parse(manifest, nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) return wrong("is no JSON object");
-  if (!has(parsed, "schema", kManifestSchema)) return wrong("has an unknown schema");
+  if (Result<void> known = check_schema(parsed); !known) return std::unexpected(known.error());
   Description description;
   if (!read_text(parsed, "key", description.key) || !read_text(parsed, "kernel", description.kernel_name) ||
       !read_text(parsed, "compiler", description.provenance.compiler) ||

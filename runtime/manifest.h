@@ -23,7 +23,8 @@ std::string write_manifest(const KernelSpec& spec, const Schedule& schedule, con
                            const Provenance& provenance);
 
 /// The artifact described, without cubin. `expected` is what was rendered for the request: key, kernel
-/// name and launch recipe must be those, else the entry is another kernel's. Error: corrupt_data.
+/// name and launch recipe must be those, else the entry is another kernel's. Errors: corrupt_data;
+/// unsupported for a newer schema.
 Result<Artifact> read_manifest(std::string_view manifest, const Artifact& expected);
 
 /// What a manifest says of a kernel that nobody asked for: for those who look after a cache.
@@ -35,7 +36,8 @@ struct Description {
   std::string kernel_name;
 };
 
-/// Error: corrupt_data where a field is missing, of another type or not allowed.
+/// Errors: corrupt_data where a field is missing, of another type or not allowed; unsupported for a newer
+/// schema.
 Result<Description> read_description(std::string_view manifest);
 
 /// The source of a described kernel, rendered anew. Error: unsupported where this version of the library

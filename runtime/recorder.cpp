@@ -1,6 +1,8 @@
 #include "runtime/recorder.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,8 +26,15 @@ std::string line_of(const Request& request) {
 }  // namespace
 
 Result<std::unique_ptr<Recorder>> Recorder::open(const std::filesystem::path& path) {
-  cache::Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  // O_NONBLOCK: opening a pipe must not wait for a reader. Reading one back would wait for ourselves.
+  cache::Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644));
   if (!file.valid()) return std::unexpected(cache::system_error(errno, "record requests in", path));
+  struct stat status{};
+  if (fstat(file.number(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return std::unexpected(Error{
+        ErrorCode::invalid_argument,
+        fmt::format("cannot record requests in {}: it is no regular file; name one", path.native()), ""});
+  }
   std::unordered_set<std::string> known;
   std::ifstream lines(path);
   for (std::string line; std::getline(lines, line);) known.insert(std::move(line));
@@ -34,14 +43,20 @@ Result<std::unique_ptr<Recorder>> Recorder::open(const std::filesystem::path& pa
 
 Result<void> Recorder::record(const Request& request) {
   std::string line = line_of(request);
-  {
-    const std::lock_guard lock(mutex_);
-    if (!known_.insert(line).second) return {};
-  }
-  line += '\n';
+  const std::lock_guard lock(mutex_);
+  if (known_.contains(line)) return {};
   // In one piece: lines of other processes go before or after it, never into it.
-  const ssize_t written = write(file_.number(), line.data(), line.size());
-  if (written == static_cast<ssize_t>(line.size())) return {};
+  const std::string text = (torn_ ? "\n" : "") + line + "\n";
+  ssize_t written = -1;
+  do {
+    written = write(file_.number(), text.data(), text.size());
+  } while (written < 0 && errno == EINTR);
+  if (written == static_cast<ssize_t>(text.size())) {
+    torn_ = false;
+    known_.insert(std::move(line));
+    return {};
+  }
+  torn_ = torn_ || written > 0;
   return std::unexpected(cache::system_error(written < 0 ? errno : ENOSPC, "record requests in", path_));
 }
 

@@ -13,10 +13,11 @@
 namespace lutsmith {
 
 /// Writes every request that it has not seen yet to a file, one JSON object a line: a manifest that
-/// `lutsmith warm` reads. Many processes may write to one file. Thread-safe.
+/// `lutsmith warm` reads. Many processes of one machine may write to one file. Thread-safe.
 class Recorder {
  public:
-  /// Creates the file where it is missing; requests that stand in it are not written again. Error: io_error.
+  /// Creates the file where it is missing; requests that stand in it are not written again. Errors: io_error;
+  /// invalid_argument where it is no regular file.
   static Result<std::unique_ptr<Recorder>> open(const std::filesystem::path& path);
 
   Result<void> record(const Request& request);
@@ -29,6 +30,7 @@ class Recorder {
   cache::Descriptor file_;
   std::mutex mutex_;
   std::unordered_set<std::string> known_;
+  bool torn_ = false;  ///< the last line was cut off: the disk was full
 };
 
 }  // namespace lutsmith

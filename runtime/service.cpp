@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 #include <exception>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "cache/fork.h"
@@ -148,8 +150,18 @@ struct Service::State {
         ""});
   }
 
+  /// Whether a kernel that the driver refuses is to be compiled again: once for each, where compiling is
+  /// allowed.
+  bool may_make_anew(const std::string& key) {
+    if (provider.policy() == CompilePolicy::never) return false;
+    const std::lock_guard lock(made_anew_mutex);
+    return made_anew.insert(key).second;
+  }
+
   fs::path directory;
   KernelProvider provider;
+  std::mutex made_anew_mutex;
+  std::set<std::string> made_anew;  ///< keys of kernels that the driver refused
   ReadMostlyMap<LoadedKey, StripedPointer<const Kernel::State>, LoadedKeyHash> loaded;
   cache::ForkMark mark;
 };
@@ -169,7 +181,8 @@ Result<std::shared_ptr<const Kernel::State>> Service::State::load(const cuda::Dr
   if (!compiled) return failure(compiled);
   Result<std::shared_ptr<const LoadedKernel>> kernel =
       LoadedKernel::load(driver, request.spec, *compiled->artifact);
-  if (!kernel && compiled->origin != Origin::compiled && kernel.error().code != ErrorCode::out_of_memory) {
+  if (!kernel && kernel.error().code == ErrorCode::corrupt_data && compiled->origin != Origin::compiled &&
+      may_make_anew(compiled->artifact->key)) {
     // An intact entry that the driver refuses: made anew once, then it is an error.
     provider.forget(request, compiled->artifact->key);
     compiled = provider.compile(request);
@@ -191,8 +204,11 @@ Result<Service> Service::open(ServiceOptions options) {
         .log = options.log, .policy = compile_policy(options), .jobs = options.compile_jobs};
     if (fs::path file = record_file(options); !file.empty()) {
       Result<std::unique_ptr<Recorder>> recorder = Recorder::open(file);
-      if (recorder) provider.recorder = *std::move(recorder);
-      if (!recorder && options.log) options.log(LogLevel::warning, recorder.error().message);
+      if (recorder) {
+        provider.recorder = *std::move(recorder);
+      } else if (options.log) {
+        options.log(LogLevel::warning, recorder.error().message);
+      }
     }
     OpenedStore store = open_store(options);
     return Service(std::make_shared<State>(*std::move(nvrtc), std::move(store), std::move(provider)));
@@ -259,6 +275,8 @@ const fs::path& Service::cache_directory() const { return state_->directory; }
 
 ServiceStatistics Service::statistics() const { return state_->provider.statistics(); }
 
-bool Service::flush(std::chrono::milliseconds longest) { return state_->provider.flush(longest); }
+bool Service::flush(std::chrono::milliseconds longest) {
+  return state_->check_process().has_value() && state_->provider.flush(longest);
+}
 
 }  // namespace lutsmith

@@ -9,7 +9,7 @@
 
 namespace lutsmith {
 
-/// What the cache directory may grow to before the kernels used longest ago are removed.
+/// What the cache directory may grow to before the kernels used longest ago are removed. 0 keeps nothing.
 struct CacheLimits {
   std::uint64_t bytes = std::uint64_t{4} << 30;
   std::uint64_t entries = 100'000;
@@ -28,7 +28,7 @@ struct RemoteCache {
   std::filesystem::path client_certificate = {};     ///< PEM, for mutual TLS; empty: none
   std::filesystem::path client_key = {};             ///< PEM; empty: in client_certificate
   std::filesystem::path certificate_authority = {};  ///< PEM, instead of the system's
-  std::chrono::milliseconds connect_timeout{100};
+  std::chrono::milliseconds connect_timeout{100};    ///< name look-up and TLS handshake included
   std::chrono::milliseconds transfer_timeout{10'000};
 };
 

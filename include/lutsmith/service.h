@@ -44,6 +44,7 @@ struct CompileResult {
 };
 
 enum class LogLevel { info, warning };
+/// Must neither throw nor call the service that calls it.
 using LogCallback = std::function<void(LogLevel, std::string_view)>;
 
 /// What a request for a kernel that is not in the cache does.
@@ -142,21 +143,28 @@ class LUTSMITH_API Kernel {
 /// opened: every call says so.
 class LUTSMITH_API Service {
  public:
-  /// Opens NVRTC and the cache. Needs no GPU.
+  /// Opens NVRTC and the cache. Needs no GPU. Errors: not_found or unsupported where there is no NVRTC that
+  /// can be used. A cache that cannot be used is no error: `log` is told.
   static Result<Service> open(ServiceOptions options = {});
 
   /// The compiled kernel for a spec, under the schedule given or the first of the model's best six that
-  /// does not spill registers (the first where all do).
+  /// does not spill registers (the first where all do). Errors: invalid_argument for a spec or schedule that
+  /// is not allowed, unsupported for a target that NVRTC does not know, compilation_failed with its log,
+  /// corrupt_data where it puts out no kernel; not_found under CompilePolicy::never.
   Result<CompileResult> compile(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
 
   /// The same, loaded on the current CUDA context's GPU (its primary context where none is
-  /// current). Error where there is no GPU or it is not `spec.target`.
+  /// current). Errors: those of `compile`; not_found without a GPU, invalid_argument where it is not
+  /// `spec.target`, corrupt_data where the driver refuses the kernel, driver_error or out_of_memory where it
+  /// cannot load it.
   Result<Kernel> get(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
 
-  /// Zeroed device memory that suits every kernel on the current GPU.
+  /// Zeroed device memory that suits every kernel on the current GPU. Errors: not_found, out_of_memory,
+  /// driver_error.
   Result<Workspace> create_workspace();
 
-  /// The target of the GPU that `get` would use.
+  /// The target of the GPU that `get` would use. Errors: not_found without a GPU, unsupported for one that is
+  /// too old or too new, driver_error.
   Result<Target> native_target();
 
   /// Empty when kernels are kept in memory only.

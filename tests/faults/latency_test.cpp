@@ -99,6 +99,16 @@ TEST_F(LatencyFaults, Case29StrictServiceFailsAtOnceAndItsRecordWarmsTheNext) {
   EXPECT_EQ(nlohmann::json::parse(file)["m"], 128) << "the bucket of what was refused has to be warmed";
 }
 
+TEST_F(LatencyFaults, Case29RequestsThatAreNotAllowedAreNotRecorded) {
+  ServiceOptions options;
+  options.cache_directory = root();
+  options.compile = CompilePolicy::never;
+  options.record = directory_.path() / "requests.jsonl";
+  Service service = *Service::open(options);
+  EXPECT_FALSE(service.compile({.n = -1, .k = 128, .target = Target()}).has_value());
+  EXPECT_EQ(fs::file_size(options.record), 0U) << "one would keep the others from being warmed";
+}
+
 TEST_F(LatencyFaults, Case30NoMeasurementDecidesWhichKernelIsUsed) {
   // Nothing is tuned on the machine that serves: a busy GPU or a slow compiler cannot change the choice.
   const auto idle = provider();

@@ -71,6 +71,16 @@ TEST_F(SecurityFaults, Case24ReadOnlyDirectoryOfAnotherUserIsNotReadEither) {
   EXPECT_EQ(warnings().size(), 1U);
 }
 
+TEST_F(SecurityFaults, Case24WhatOthersLeftInADirectoryBeforeItWasMadePrivateIsNotUsed) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs the superuser, to make a file that is another's";
+  const std::string key = provider()->compile(request(0))->artifact->key;
+  ASSERT_EQ(chown(entry_file(key).c_str(), 4242, 4242), 0);
+  EXPECT_EQ(provider()->compile(request(0))->origin, Origin::compiled);
+  ASSERT_EQ(chown(entry_file(key).parent_path().c_str(), 4242, 4242), 0);
+  EXPECT_EQ(provider()->compile(request(0))->origin, Origin::compiled);
+  EXPECT_THAT(warnings().back(), HasSubstr("belongs to user 4242"));
+}
+
 TEST_F(SecurityFaults, Case25UmaskNeitherLocksOutNorLetsIn) {
   for (const mode_t mask : {0000U, 0077U, 0777U}) {
     const fs::path place = directory_.path() / std::to_string(mask);
@@ -111,6 +121,21 @@ TEST_F(SecurityFaults, Case26HostileEntriesAreDataAndNothingElse) {
     EXPECT_TRUE(is_right(*provider(), 0));
     EXPECT_EQ(store->get(cache::Key::parse(key).value())->entry, good) << "replaced";
   }
+}
+
+TEST_F(SecurityFaults, Case26EntryThatIsNoGoodDoesNotHideAGoodOneFartherAway) {
+  const std::string key = provider()->compile(request(0))->artifact->key;
+  StackOptions strict;
+  strict.policy = CompilePolicy::never;
+  strict.service.cache_directory = directory_.path() / "own";
+  strict.service.system_directories = std::vector{root()};
+  const auto own = cache::DiskStore::open(strict.service.cache_directory).value();
+  const cache::Entry wrong{.manifest = "{}", .payload = {}};
+  ASSERT_TRUE(own->put(cache::Key::parse(key).value(), wrong).has_value());
+  const auto kernels = provider(strict);
+  EXPECT_TRUE(is_right(*kernels, 0));
+  EXPECT_EQ(kernels->statistics().system_hits, 1U);
+  EXPECT_EQ(kernels->statistics().repairs, 1U);
 }
 
 TEST_F(SecurityFaults, Case26EntryThatUnpacksToMoreThanAllowedIsRefused) {
@@ -173,6 +198,25 @@ TEST_F(RemoteFaults, Case27ErrorsAndLiesNeverBecomeKernels) {
     for (int i = 1; i < 6; ++i) EXPECT_TRUE(is_right(*kernels, i));
     EXPECT_EQ(kernels->statistics().compiles, 5U);
   }
+}
+
+TEST_F(RemoteFaults, Case27IntactEntryThatIsNoGoodIsReplacedOnTheServer) {
+  std::mutex mutex;
+  std::map<std::string, std::string> kept;
+  const auto wrong = cache::encode({.manifest = "{}", .payload = {}}).value();
+  const std::string wrong_text(reinterpret_cast<const char*>(wrong.data()), wrong.size());
+  const FaultServer server([&](const HttpRequest& seen) -> HttpReply {
+    const std::lock_guard lock(mutex);
+    if (seen.method == "PUT") kept[seen.path] = seen.body;
+    return {.body = kept.contains(seen.path) ? kept[seen.path] : wrong_text};
+  });
+  const auto kernels = provider(with(server.url()));
+  EXPECT_TRUE(is_right(*kernels, 0));
+  EXPECT_TRUE(kernels->flush(std::chrono::minutes(1)));
+  EXPECT_EQ(kernels->statistics().repairs, 1U) << "told once";
+  StackOptions other_machine = with(server.url());
+  other_machine.service.cache_directory = directory_.path() / "other";
+  EXPECT_EQ(provider(other_machine)->compile(request(0))->origin, Origin::remote);
 }
 
 TEST_F(RemoteFaults, Case27ServerThatHangsUpInTheMiddleCostsACompile) {

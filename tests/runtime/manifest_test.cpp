@@ -66,6 +66,15 @@ TEST(Manifest, AnotherKernelsEntryIsRefused) {
   EXPECT_FALSE(read_manifest(sample_manifest(), other_launch).has_value());
 }
 
+TEST(Manifest, NewerSchemaIsNotDamage) {
+  auto newer = nlohmann::json::parse(sample_manifest());
+  newer["schema"] = newer["schema"].get<int>() + 1;
+  EXPECT_EQ(read_manifest(newer.dump(), rendered()).error().code, ErrorCode::unsupported);
+  EXPECT_EQ(read_description(newer.dump()).error().code, ErrorCode::unsupported);
+  newer["schema"] = 1;
+  EXPECT_EQ(read_manifest(newer.dump(), rendered()).error().code, ErrorCode::corrupt_data);
+}
+
 TEST(Manifest, HostileTextIsRefused) {
   const auto refused = [](const std::string& text) {
     const Result<Artifact> read = read_manifest(text, rendered());

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -77,6 +79,18 @@ TEST_F(RecorderTest, FileThatCannotBeWrittenIsAnErrorThatNamesIt) {
   const auto recorder = Recorder::open(directory_.path() / "none" / "requests.jsonl");
   ASSERT_FALSE(recorder.has_value());
   EXPECT_THAT(recorder.error().message, testing::HasSubstr("none/requests.jsonl"));
+}
+
+TEST_F(RecorderTest, PipeIsRefusedInsteadOfWaitedFor) {
+  ASSERT_EQ(mkfifo(file_.c_str(), 0600), 0);
+  EXPECT_FALSE(Recorder::open(file_).has_value());
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);  // what a container's standard error is
+  const auto recorder = Recorder::open("/proc/self/fd/" + std::to_string(ends[1]));
+  ASSERT_FALSE(recorder.has_value());
+  EXPECT_THAT(recorder.error().message, testing::HasSubstr("no regular file"));
+  close(ends[0]);
+  close(ends[1]);
 }
 
 }  // namespace

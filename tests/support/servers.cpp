@@ -26,8 +26,14 @@ sockaddr_in loopback(std::uint16_t port) {
   return address;
 }
 
+int open_socket() {
+  const int number = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (number < 0) std::abort();  // no test with a server can go on
+  return number;
+}
+
 int listen_on_free_port(std::uint16_t& port) {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int listener = open_socket();
   sockaddr_in address = loopback(0);
   socklen_t size = sizeof address;
   EXPECT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
@@ -38,7 +44,7 @@ int listen_on_free_port(std::uint16_t& port) {
 }
 
 bool answers(std::uint16_t port) {
-  const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int client = open_socket();
   sockaddr_in address = loopback(port);
   const bool connected = connect(client, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   close(client);
@@ -155,7 +161,7 @@ NginxServer::NginxServer(const Tls* tls) : port_(free_port()), tls_(tls != nullp
   std::filesystem::create_directories(root / "data");
   std::filesystem::create_directories(root / "tmp");
   std::string listening = fmt::format("listen 127.0.0.1:{}{};", port_, tls_ ? " ssl" : "");
-  if (tls_) {
+  if (tls != nullptr) {
     listening += fmt::format(
         " ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client on;",
         tls->certificate.native(), tls->key.native(), tls->client_authority.native());
