@@ -40,6 +40,10 @@ std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+bool is_refusal(const Error& error) {
+  return error.code == ErrorCode::corrupt_data || error.code == ErrorCode::unsupported;
+}
+
 void check_kernel(std::span<const std::byte> cubin, Target target, std::string_view kernel) {
   const Result<void> checked = check_cubin(cubin, target, kernel);
   require(checked.has_value() || checked.error().code == ErrorCode::corrupt_data,
@@ -72,11 +76,13 @@ std::optional<Description> check_manifest(std::string_view manifest) {
   const Result<Artifact> artifact = read_manifest(manifest, described ? artifact_of(*described) : Artifact());
   require(artifact
               ? artifact->registers >= 0 && artifact->static_shared_bytes >= 0 && artifact->spill_bytes >= 0
-              : artifact.error().code == ErrorCode::corrupt_data,
-          "counts are not negative, and a manifest that is refused is called corrupt");
+              : is_refusal(artifact.error()),
+          "counts are not negative, and a manifest that is refused is called corrupt or newer");
   if (!described) {
-    require(described.error().code == ErrorCode::corrupt_data,
-            "a description that is refused is called corrupt");
+    require(is_refusal(described.error()), "a description that is refused is called corrupt or newer");
+    require(artifact.has_value() || (artifact.error().code == ErrorCode::unsupported) ==
+                                        (described.error().code == ErrorCode::unsupported),
+            "both readers agree on what is newer");
     return std::nullopt;
   }
   rewrite(*described);
