@@ -42,7 +42,7 @@ function(lutsmith_component name)
   add_library(lutsmith_${name} OBJECT ${arg_SOURCES})
   target_link_libraries(lutsmith_${name}
     PUBLIC lutsmith_include
-    PRIVATE lutsmith_${name}_headers lutsmith_warnings lutsmith_llvm fmt::fmt-header-only nlohmann_json::nlohmann_json)
+    PRIVATE lutsmith_${name}_headers lutsmith_warnings lutsmith_llvm lutsmith_fmt nlohmann_json::nlohmann_json)
   target_compile_options(lutsmith_${name} PRIVATE -ffunction-sections -fdata-sections)
   foreach(used IN LISTS arg_USES)
     target_link_libraries(lutsmith_${name} PRIVATE lutsmith_${used}_headers)

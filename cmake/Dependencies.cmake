@@ -8,7 +8,10 @@ add_library(lutsmith_llvm INTERFACE)
 target_include_directories(lutsmith_llvm SYSTEM INTERFACE ${LLVM_INCLUDE_DIR})
 target_link_libraries(lutsmith_llvm INTERFACE ${LLVM_SUPPORT_ARCHIVE} ${LLVM_DEMANGLE_ARCHIVE})
 
-find_package(fmt REQUIRED)
+# Not fmt::fmt, which is a shared library, nor fmt::fmt-header-only, which every file would compile anew.
+find_path(FMT_INCLUDE_DIR NAMES fmt/format-inl.h REQUIRED)
+add_library(lutsmith_fmt STATIC ${PROJECT_SOURCE_DIR}/cmake/fmt.cpp)
+target_include_directories(lutsmith_fmt SYSTEM PUBLIC ${FMT_INCLUDE_DIR})
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(Threads REQUIRED)
