@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "quant/nearest_code.h"
@@ -10,15 +11,36 @@
 namespace lutsmith {
 namespace {
 
-/// max |w|, or a value that is not finite where some weight is not.
-float largest_magnitude(std::span<const float> weights) {
-  float largest = 0;
-  for (const float weight : weights) {
-    const float magnitude = std::fabs(weight);
-    if (!(magnitude <= largest)) largest = magnitude;  // a NaN is taken, and then kept:
-    if (std::isnan(largest)) break;
+/// How far numbers reach from zero: magnitudes of the most positive and the most negative.
+struct Reach {
+  float up = 0;
+  float down = 0;
+  bool finite = true;
+
+  [[nodiscard]] float largest() const { return std::max(up, down); }
+};
+
+Reach reach_of(std::span<const float> numbers) {
+  Reach reach;
+  for (const float number : numbers) {
+    reach.up = std::max(reach.up, number);
+    reach.down = std::max(reach.down, -number);
+    reach.finite &= std::fabs(number) <= std::numeric_limits<float>::max();  // not so: infinities, NaN
   }
-  return largest;
+  return reach;
+}
+
+/// The scale that lays the largest weight of a group on the largest entry of the table, see quantize().
+double exact_scale(const Reach& weights, const Reach& table) {
+  const double magnitude = double{weights.largest()} / table.largest();
+  if (weights.up == weights.down || table.up == table.down) return magnitude;
+  return (weights.up > weights.down) == (table.up > table.down) ? magnitude : -magnitude;
+}
+
+/// Zeros without a sign.
+std::uint16_t round_scale(double exact, DataType dtype) {
+  const std::uint16_t rounded = to_bits(static_cast<float>(exact), dtype);
+  return rounded == 0x8000 ? 0 : rounded;
 }
 
 std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t row_index) {
@@ -27,50 +49,122 @@ std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t ro
                                    row_index, bad - row.begin()));
 }
 
-/// The scale of a group, rounded to the type it will be stored in.
-Result<std::uint16_t> group_scale(float largest_weight, float largest_entry, DataType dtype) {
-  const double exact = double{largest_weight} / largest_entry;
-  const std::uint16_t rounded = to_bits(static_cast<float>(exact), dtype);
-  if (std::isfinite(from_bits(rounded, dtype))) return rounded;
-  return quant::refuse(fmt::format(
-      "weights: the scale {:.6g} (max |w| {:.6g} / max |table| {:.6g}) is beyond the range of {}; {}", exact,
-      largest_weight, largest_entry, to_string(dtype),
-      dtype == DataType::fp16 ? "use dtype bf16, or divide the weights by a constant first"
-                              : "divide the weights by a constant first"));
-}
+float smallest_normal(DataType dtype) { return dtype == DataType::fp16 ? 0x1p-14F : 0x1p-126F; }
+
+/// The table as it is stored, for looking up and for measuring.
+struct Entries {
+  explicit Entries(const QuantizedMatrix& matrix) : bits(matrix.format.bits), kind(matrix.table_kind) {
+    for (const std::uint16_t value : matrix.table) values.push_back(from_bits(value, matrix.dtype));
+  }
+
+  /// Sum of (scale * entry - w)^2; an even number of weights.
+  [[nodiscard]] double squared_error(std::span<const float> weights, std::span<const std::uint8_t> codes,
+                                     double scale) const {
+    double sum = 0;
+    for (std::size_t i = 0; i + 1 < weights.size(); i += 2) {
+      std::size_t even = codes[i];
+      std::size_t odd = codes[i + 1];
+      if (kind == TableKind::pair) {
+        even = 2 * (even + (odd << bits));
+        odd = even + 1;
+      }
+      const double first = scale * values[even] - weights[i];
+      const double second = scale * values[odd] - weights[i + 1];
+      sum += first * first + second * second;
+    }
+    return sum;
+  }
+
+  int bits;
+  TableKind kind;
+  std::vector<float> values;
+};
 
 /// Fills scales and codes of a matrix whose other fields are set.
 template <class Nearest>
-Result<void> quantize_rows(std::span<const float> weights, const Nearest& nearest, float largest_entry,
-                           QuantizedMatrix& matrix) {
-  const std::int64_t k = matrix.format.k;
-  const std::int64_t group = quant::group_columns(matrix.format);
-  const std::span<std::uint8_t> codes = matrix.codes;
-  std::size_t next_scale = 0;
-  for (std::int64_t row = 0; row < matrix.format.n; ++row) {
-    for (std::int64_t column = 0; column < k; column += group) {
-      const auto first = static_cast<std::size_t>(row * k + column);
-      const auto count = static_cast<std::size_t>(std::min(group, k - column));
-      const std::span<const float> members = weights.subspan(first, count);
-      const float largest = largest_magnitude(members);
-      if (!std::isfinite(largest)) {
-        return refuse_weight(weights.subspan(static_cast<std::size_t>(row * k), static_cast<std::size_t>(k)),
-                             row);
+class Quantizer {
+ public:
+  Quantizer(std::span<const float> weights, const Entries& entries, QuantizedMatrix& matrix,
+            QuantizationLoss& loss)
+      : weights_(weights),
+        entries_(entries),
+        nearest_(entries.values, entries.bits),
+        reach_(reach_of(entries.values)),
+        matrix_(matrix),
+        loss_(loss) {}
+
+  Result<void> run() {
+    const std::int64_t k = matrix_.format.k;
+    const std::int64_t group = quant::group_columns(matrix_.format);
+    for (std::int64_t row = 0; row < matrix_.format.n; ++row) {
+      for (std::int64_t column = 0; column < k; column += group) {
+        if (auto done = quantize_group(row, column, std::min(group, k - column)); !done) return done;
       }
-      const Result<std::uint16_t> scale = group_scale(largest, largest_entry, matrix.dtype);
-      if (!scale) {
-        return quant::refuse(fmt::format("{} (row {}, columns {} to {})", scale.error().message, row, column,
-                                         column + static_cast<std::int64_t>(count) - 1));
-      }
-      matrix.scales[next_scale++] = *scale;
-      // A scale of 0 (weights all zero, or too small for the type) makes every code right: the one
-      // nearest to zero is taken.
-      const double divisor = from_bits(*scale, matrix.dtype);
-      nearest.encode(members, divisor == 0 ? 0 : 1 / divisor, codes.subspan(first, count));
+      ++loss_.rows;
     }
+    return {};
   }
-  return {};
-}
+
+ private:
+  Result<void> quantize_group(std::int64_t row, std::int64_t column, std::int64_t columns) {
+    const std::int64_t k = matrix_.format.k;
+    const auto first = static_cast<std::size_t>(row * k + column);
+    const auto count = static_cast<std::size_t>(columns);
+    const std::span<const float> members = weights_.subspan(first, count);
+    const Reach reach = reach_of(members);
+    if (!reach.finite) {
+      const auto row_start = static_cast<std::size_t>(row * k);
+      return refuse_weight(weights_.subspan(row_start, static_cast<std::size_t>(k)), loss_.rows);
+    }
+    const double exact = exact_scale(reach, reach_);
+    const std::uint16_t rounded = round_scale(exact, matrix_.dtype);
+    const float scale = from_bits(rounded, matrix_.dtype);
+    if (!std::isfinite(scale)) return refuse_scale(reach, column, columns);
+    // A scale of 0 (weights all zero, or too small for the type) makes every code right: the one nearest to
+    // zero is taken.
+    const std::span<std::uint8_t> codes = std::span(matrix_.codes).subspan(first, count);
+    nearest_.encode(members, scale == 0 ? 0 : 1 / double{scale}, codes);
+    matrix_.scales[next_scale_++] = rounded;
+
+    const double error = entries_.squared_error(members, codes, scale);
+    loss_.error += error;
+    for (const float weight : members) loss_.weights += double{weight} * weight;
+    if (exact != 0 && std::fabs(scale) < smallest_normal(matrix_.dtype)) {
+      note_rounding({loss_.rows, column, column + columns - 1, exact, scale, error}, members);
+    }
+    return {};
+  }
+
+  /// `group.scale_rounding` is the whole error still: what it would be with the exact scale comes off.
+  void note_rounding(QuantizationLoss::Group group, std::span<const float> members) {
+    exact_codes_.resize(members.size());
+    nearest_.encode(members, 1 / group.exact_scale, exact_codes_);
+    group.scale_rounding -= entries_.squared_error(members, exact_codes_, group.exact_scale);
+    loss_.scale_rounding += group.scale_rounding;
+    if (group.scale_rounding > loss_.worst.scale_rounding) loss_.worst = group;
+  }
+
+  [[nodiscard]] std::unexpected<Error> refuse_scale(const Reach& reach, std::int64_t column,
+                                                    std::int64_t columns) const {
+    return quant::refuse(fmt::format(
+        "weights: the scale {:.6g} (max |w| {:.6g} / max |table| {:.6g}) is beyond the range of {}; {} (row "
+        "{}, columns {} to {})",
+        double{reach.largest()} / reach_.largest(), reach.largest(), reach_.largest(),
+        to_string(matrix_.dtype),
+        matrix_.dtype == DataType::fp16 ? "use dtype bf16, or divide the weights by a constant first"
+                                        : "divide the weights by a constant first",
+        loss_.rows, column, column + columns - 1));
+  }
+
+  std::span<const float> weights_;
+  const Entries& entries_;
+  Nearest nearest_;
+  Reach reach_;  // of the table
+  QuantizedMatrix& matrix_;
+  QuantizationLoss& loss_;
+  std::size_t next_scale_ = 0;
+  std::vector<std::uint8_t> exact_codes_;
+};
 
 Result<QuantizedMatrix> empty_matrix(std::int64_t n, std::int64_t k, const Table& table, int group,
                                      DataType dtype) {
@@ -87,8 +181,36 @@ Result<QuantizedMatrix> empty_matrix(std::int64_t n, std::int64_t k, const Table
 
 }  // namespace
 
+double QuantizationLoss::relative_error() const { return weights > 0 ? std::sqrt(error / weights) : 0; }
+
+void QuantizationLoss::add(const QuantizationLoss& other) {
+  rows = std::max(rows, other.rows);
+  weights += other.weights;
+  error += other.error;
+  scale_rounding += other.scale_rounding;
+  if (other.worst.scale_rounding > worst.scale_rounding) worst = other.worst;
+}
+
+Result<void> check_loss(const QuantizationLoss& loss, DataType dtype) {
+  constexpr double kMaxGrowth = 9.0 / 8;
+  constexpr double kMaxShare = 1.0 / 32;
+  const double unrounded = std::max(0.0, loss.error - loss.scale_rounding);
+  if (loss.error <= kMaxGrowth * kMaxGrowth * unrounded ||
+      loss.scale_rounding <= kMaxShare * kMaxShare * loss.weights) {
+    return {};
+  }
+  const QuantizationLoss::Group& worst = loss.worst;
+  return quant::refuse(fmt::format(
+      "weights: too small for {}: the rounding of their scales raises the error from {:.1f} % of the weights "
+      "to {:.1f} %; {} (most in row {}, columns {} to {}, where the scale {:.3g} becomes {:.3g})",
+      to_string(dtype), 100 * std::sqrt(unrounded / loss.weights), 100 * loss.relative_error(),
+      dtype == DataType::fp16 ? "use dtype bf16, or multiply the weights by a constant first"
+                              : "multiply the weights by a constant first",
+      worst.row, worst.first_column, worst.last_column, worst.exact_scale, worst.stored_scale));
+}
+
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
-                                 const Table& table, int group, DataType dtype) {
+                                 const Table& table, int group, DataType dtype, QuantizationLoss& loss) {
   const PackedFormat format{table.bits, group, n, k};
   if (auto checked = quant::validate(format); !checked) return std::unexpected(checked.error());
   if (auto checked = quant::validate_table(table.bits, table.kind, table.values, dtype); !checked) {
@@ -100,19 +222,24 @@ Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n,
   }
   Result<QuantizedMatrix> matrix = empty_matrix(n, k, table, group, dtype);
   if (!matrix) return matrix;
-
-  std::vector<float> entries;  // what the codes will mean: the values as rounded to the type
-  for (const std::uint16_t bits : matrix->table) entries.push_back(from_bits(bits, dtype));
-  const float largest_entry = largest_magnitude(entries);
-  if (largest_entry == 0) {
+  const Entries entries(*matrix);
+  if (reach_of(entries.values).largest() == 0) {
     return quant::refuse(
         fmt::format("table: all values are 0 in {}; at least one must differ", to_string(dtype)));
   }
-  const Result<void> done =
-      table.kind == TableKind::scalar
-          ? quantize_rows(weights, quant::NearestValue(entries, table.bits), largest_entry, *matrix)
-          : quantize_rows(weights, quant::NearestPair(entries, table.bits), largest_entry, *matrix);
+  const Result<void> done = table.kind == TableKind::scalar
+                                ? Quantizer<quant::NearestValue>(weights, entries, *matrix, loss).run()
+                                : Quantizer<quant::NearestPair>(weights, entries, *matrix, loss).run();
   if (!done) return std::unexpected(done.error());
+  return matrix;
+}
+
+Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
+                                 const Table& table, int group, DataType dtype) {
+  QuantizationLoss loss;
+  Result<QuantizedMatrix> matrix = quantize(weights, n, k, table, group, dtype, loss);
+  if (!matrix) return matrix;
+  if (auto kept = check_loss(loss, dtype); !kept) return std::unexpected(kept.error());
   return matrix;
 }
 

@@ -75,5 +75,20 @@ INSTANTIATE_TEST_SUITE_P(Structures, EmulatedFormats,
                                           testing::Values(16, 32), testing::Values(1, 8, 16)),
                          name_of);
 
+// What quantize() makes of weights whose largest is positive, under a table that reaches further down.
+TEST(EmulatedIntegers, WithNegativeScalesAreRight) {
+  for (const int group : {64, kPerChannel}) {
+    for (const int bits : {2, 3, 4}) {
+      SCOPED_TRACE("bits " + std::to_string(bits) + ", group " + group_name(group));
+      const KernelSpec spec{
+          .bits = bits, .group = group, .n = kRows, .k = kColumns, .target = must(Target::parse("sm_80"))};
+      const Problem problem = make_integer_problem(spec, 3);
+      const Source source = must(render(spec, must(schedules(spec)).front()));
+      const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
+      EXPECT_LE(error_of(problem, must(emulate(kernel, source, problem))), tolerance(spec.dtype));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lutsmith::emulator_test

@@ -200,6 +200,12 @@ constexpr Mutation kMutations[] = {
      "* kPlaneGroups + group) * 2 + 1 - half)", kWrong, kPlane},
     {"ChannelScaleOfTheNextRow", "scale_index(row % layout::kRecordRows)",
      "scale_index((row + 1) % layout::kRecordRows)", kWrong, kChannel},
+    {"ScaleOfTheLowHalfWithoutItsSign", "low_to_float<Config::kElement>(unit.scales[record][scale_group])",
+     "low_to_float<Config::kElement>(unit.scales[record][scale_group] & 0x7fff7fffu)", kWrong},
+    {"ScaleOfTheHighHalfWithoutItsSign", "high_to_float<Config::kElement>(unit.scales[record][scale_group])",
+     "high_to_float<Config::kElement>(unit.scales[record][scale_group] & 0x7fff7fffu)", kWrong},
+    {"ChannelScaleWithoutItsSign", "to_float<Config::kElement>(load_scale(launch_.weights + offset))",
+     "to_float<Config::kElement>(load_scale(launch_.weights + offset) & 0x7fffu)", kWrong, kChannel},
 
     // Stream-K.
     {"OwnPartAddedFirst",

@@ -149,7 +149,42 @@ TEST_F(NumbersOnGpu, EveryPairOfCodesIsLookedUpInItsOrder) {
   }
 }
 
-TEST_F(NumbersOnGpu, RandomProblemsDrawEveryCode) {
+// A symmetric table of integers reaches further down than up, so scales take the sign that lays the largest
+// weight on its largest entry.
+TEST_F(NumbersOnGpu, IntegersWithNegativeScalesAreRight) {
+  std::vector<KernelRequest> requests;
+  for (const int bits : {2, 3, 4}) {
+    for (const int group : kGroups) {
+      for (const DataType dtype : kTypes) {
+        requests.push_back({spec_of(bits, group, 72, 648, 5, dtype), std::nullopt});
+      }
+    }
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    const Problem problem = make_integer_problem(request.spec, 5);
+    EXPECT_TRUE(
+        std::ranges::any_of(problem.matrix.scales, [](std::uint16_t scale) { return scale > 0x8000; }));
+    expect_right(request, problem);
+  }
+}
+
+TEST_F(NumbersOnGpu, AScaleOfNegativeZeroGivesZeros) {
+  for (const int group : {64, kPerChannel}) {
+    const KernelRequest request{spec_of(4, group, 40, 264, 3), std::nullopt};
+    Problem problem = make_problem(request.spec, 3);
+    std::ranges::fill(problem.matrix.scales, std::uint16_t{0x8000});
+    repack(problem);
+    const std::vector<std::uint16_t> result = Multiplication(problem).run(get_kernel(request));
+    EXPECT_TRUE(std::ranges::all_of(result, [](std::uint16_t value) { return (value & 0x7fff) == 0; }));
+  }
+}
+
+TEST_F(NumbersOnGpu, RandomProblemsDrawEveryCodeAndBothSigns) {
+  const Problem signs = make_problem(spec_of(4, 128, 64, 384), 1);
+  EXPECT_TRUE(std::ranges::any_of(signs.matrix.scales, [](std::uint16_t scale) { return scale > 0x8000; }));
+  EXPECT_TRUE(std::ranges::any_of(signs.matrix.scales, [](std::uint16_t scale) { return scale < 0x8000; }));
+
   const Problem problem = make_problem(spec_of(4, 128, 64, 384), 1);
   EXPECT_EQ(std::set(problem.matrix.codes.begin(), problem.matrix.codes.end()).size(), 16U);
 }

@@ -68,6 +68,19 @@ TEST(Packer, UnpackingGivesBackEveryCodeAndScale) {
   });
 }
 
+TEST(Packer, NegativeScalesAndNegativeZeroKeepTheirSigns) {
+  for (const int group : kAllGroups) {
+    SCOPED_TRACE(group_name(group));
+    QuantizedMatrix matrix = random_matrix({4, group, 33, 264});
+    for (std::size_t i = 0; i < matrix.scales.size(); ++i) {
+      matrix.scales[i] = static_cast<std::uint16_t>(i % 3 == 0 ? 0x8000 : matrix.scales[i] ^ 0x8000);
+    }
+    const auto packed = pack(matrix);
+    ASSERT_TRUE(packed) << packed.error().message;
+    EXPECT_EQ(unpack(*packed, matrix.format, matrix.dtype)->scales, matrix.scales);
+  }
+}
+
 TEST(Packer, PaddingIsZeroAndNothingIsStoredTwice) {
   for_every_format([](const PackedFormat& format) {
     const QuantizedMatrix matrix = random_matrix(format, DataType::bf16, TableKind::scalar, 3);

@@ -40,7 +40,7 @@ float table_value(TableStyle style, DataType dtype, int index, Random& random) {
   return 0.0F;
 }
 
-// Scales that bring scale * table near 1/16, with mantissas of their own.
+// Magnitude of scales that bring scale * table near 1/16, before they get mantissas and signs of their own.
 float scale_unit(TableStyle style, DataType dtype) {
   const Extremes range = extremes(dtype);
   switch (style) {
@@ -75,9 +75,24 @@ Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOption
   for (std::uint8_t& code : matrix.codes) code = static_cast<std::uint8_t>(random() >> 32 & mask);
   matrix.scales.resize(static_cast<std::size_t>(spec.n * groups_per_row(spec.group, spec.k)));
   const float unit = scale_unit(options.table, spec.dtype);
-  for (std::uint16_t& scale : matrix.scales) scale = to_bits(unit * spread(random), spec.dtype);
+  for (std::uint16_t& scale : matrix.scales) {
+    const float sign = random() % 2 == 0 ? 1.0F : -1.0F;
+    scale = to_bits(sign * unit * spread(random), spec.dtype);
+  }
   problem.activations.resize(static_cast<std::size_t>(m * spec.k));
   for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), spec.dtype);
+  repack(problem);
+  return problem;
+}
+
+Problem make_integer_problem(const KernelSpec& spec, std::int64_t m, std::uint64_t seed) {
+  Problem problem = make_problem(spec, m, {.seed = seed});
+  Random random(seed);
+  std::normal_distribution<float> normal(0, 0.02F);
+  std::vector<float> weights(static_cast<std::size_t>(spec.n * spec.k));
+  for (float& weight : weights) weight = normal(random);
+  problem.matrix =
+      must(quantize(weights, spec.n, spec.k, must(integer_table(spec.bits)), spec.group, spec.dtype));
   repack(problem);
   return problem;
 }

@@ -21,7 +21,8 @@ struct ProblemOptions {
   std::uint64_t seed = 1;
 };
 
-/// One multiplication with random codes, scales, table and activations, and what it should give.
+/// One multiplication with random codes, scales of both signs, table and activations, and what it should
+/// give.
 struct Problem {
   QuantizedMatrix matrix;
   std::vector<std::byte> packed;
@@ -33,6 +34,10 @@ struct Problem {
 };
 
 Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOptions& options = {});
+
+/// Normal weights, quantized to symmetric integers: about half of the scales are negative. `spec.table` is
+/// scalar.
+Problem make_integer_problem(const KernelSpec& spec, std::int64_t m, std::uint64_t seed = 1);
 
 /// The same weights for rows `first` .. `first + m` of a k x k identity matrix.
 void set_identity_rows(Problem& problem, std::int64_t first, std::int64_t m);
