@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -58,6 +59,26 @@ double dot(std::span<const double> left, std::span<const double> right) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
+/// Where a 16-bit type rounds, and how finely.
+struct Rounding {
+  explicit Rounding(DataType dtype)
+      : fraction_bits(dtype == DataType::fp16 ? 10 : 7),
+        smallest_normal(dtype == DataType::fp16 ? 0x1p-14 : 0x1p-126),
+        smallest(std::ldexp(smallest_normal, -fraction_bits)),
+        overflow(std::ldexp(2.0 - std::ldexp(0.5, -fraction_bits), dtype == DataType::fp16 ? 15 : 127)) {}
+
+  /// Distance of neighbours at a magnitude, which is finite.
+  [[nodiscard]] double unit(double magnitude) const {
+    if (magnitude < smallest_normal) return smallest;
+    return std::ldexp(1.0, std::ilogb(magnitude) - fraction_bits);
+  }
+
+  int fraction_bits;
+  double smallest_normal;
+  double smallest;  ///< subnormal number, the unit of them all
+  double overflow;  ///< the least magnitude that rounds to infinity
+};
+
 }  // namespace
 
 Result<std::vector<double>> dequantize(const QuantizedMatrix& matrix) {
@@ -115,6 +136,59 @@ double relative_error(std::span<const std::uint16_t> result, std::span<const dou
   if (!std::isfinite(difference) || !std::isfinite(norm)) return kInfinity;
   if (norm == 0) return difference == 0 ? 0 : kInfinity;
   return std::sqrt(difference / norm);
+}
+
+double allowed_relative_error(DataType dtype) { return dtype == DataType::fp16 ? 2.0e-3 : 1.1e-2; }
+
+bool ProductError::right() const {
+  return wrong_overflow == 0 && not_a_number == 0 && relative_error <= allowed_error;
+}
+
+ProductError product_error(std::span<const std::uint16_t> result, std::span<const double> reference,
+                           DataType dtype) {
+  const double limit = allowed_relative_error(dtype);
+  ProductError error{.allowed_error = limit};
+  if (result.size() != reference.size()) {
+    error.relative_error = std::numeric_limits<double>::infinity();
+    return error;
+  }
+  const Rounding rounding(dtype);
+  double difference = 0;
+  double norm = 0;
+  double subnormal = 0;  // sum of squares of half a unit of the subnormal references
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    const double given = from_bits(result[i], dtype);
+    const double exact = reference[i];
+    if (std::isnan(given) || std::isnan(exact)) {
+      ++error.not_a_number;
+      continue;
+    }
+    const double magnitude = std::fabs(exact);
+    if (magnitude > rounding.smallest / 2) ++error.nonzero;
+    if (std::isinf(given)) {
+      const bool right =
+          std::signbit(given) == std::signbit(exact) && magnitude >= rounding.overflow * (1 - limit);
+      ++(right ? error.overflowed : error.wrong_overflow);
+      continue;
+    }
+    if (magnitude > rounding.overflow * (1 + limit)) {
+      ++error.wrong_overflow;
+      continue;
+    }
+    const double distance = given - exact;
+    const double unit = rounding.unit(magnitude);
+    difference += distance * distance;
+    norm += exact * exact;
+    if (magnitude < rounding.smallest_normal) subnormal += unit * unit / 4;
+    error.largest_ulps = std::max(error.largest_ulps, std::fabs(distance) / unit);
+  }
+  if (norm > 0) {
+    error.relative_error = std::sqrt(difference / norm);
+    error.allowed_error += std::sqrt(subnormal / norm);
+  } else if (difference > 0) {
+    error.relative_error = std::numeric_limits<double>::infinity();
+  }
+  return error;
 }
 
 }  // namespace lutsmith

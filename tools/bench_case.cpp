@@ -59,7 +59,7 @@ Result<double> BenchCase::check(const Kernel& kernel, int partitions) {
   Result<std::vector<std::uint16_t>> result = session_->read_output();
   if (!result) return failure(result);
   const double error = sampled_error(*weights_, tokens_, *result);
-  const double allowed = allowed_error(weights_->spec.dtype);
+  const double allowed = allowed_relative_error(weights_->spec.dtype);
   if (!(error <= allowed)) return std::unexpected(wrong_result("the kernel", error, allowed));
   return error;
 }
@@ -92,7 +92,7 @@ Result<void> BenchCase::check_dense() const {
     }
   }
   const double error = relative_error(sample, reference, spec.dtype);
-  const double allowed = allowed_error(spec.dtype);
+  const double allowed = allowed_relative_error(spec.dtype);
   if (!(error <= allowed)) return std::unexpected(wrong_result("cuBLAS", error, allowed));
   return {};
 }

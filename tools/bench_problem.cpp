@@ -140,6 +140,4 @@ double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
   return relative_error(sample, tokens.reference, dtype);
 }
 
-double allowed_error(DataType dtype) { return dtype == DataType::fp16 ? 2.0e-3 : 1.1e-2; }
-
 }  // namespace lutsmith::tools

@@ -43,7 +43,4 @@ Result<BenchTokens> make_tokens(const BenchWeights& weights, std::int64_t m);
 double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
                      std::span<const std::uint16_t> result);
 
-/// Larger errors are wrong results: 2.0e-3 for fp16, 1.1e-2 for bf16.
-double allowed_error(DataType dtype);
-
 }  // namespace lutsmith::tools

@@ -137,4 +137,34 @@ LUTSMITH_API Result<std::vector<double>> reference_matmul(const QuantizedMatrix&
 LUTSMITH_API double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,
                                    DataType dtype);
 
+/// Largest relative error of a product that is right, where no result is below the normal range of `dtype`:
+/// 2.0e-3 for fp16, 1.1e-2 for bf16. Products are summed in fp32, and the result is rounded.
+LUTSMITH_API double allowed_relative_error(DataType dtype);
+
+/// How far a product is from float64, in units of the rounding of its type too.
+struct ProductError {
+  /// Frobenius, over the elements that are finite in both; 0 where there is none.
+  double relative_error = 0;
+  /// What relative_error may be: allowed_relative_error and, of results in the subnormal range, half a unit
+  /// of the last place each, which no kernel can avoid (0 where the reference has none).
+  double allowed_error = 0;
+  /// Largest |result - reference| of those elements in units of the type's last place at the reference (of
+  /// subnormals: their spacing). 0.5 and less is rounding alone. To be shown, not to be judged by: sums that
+  /// cancel lose more.
+  double largest_ulps = 0;
+  std::int64_t overflowed = 0;      ///< right: the reference is beyond the range, the result its infinity
+  std::int64_t wrong_overflow = 0;  ///< wrong: an infinity without that, or none where there must be one
+  std::int64_t not_a_number = 0;    ///< wrong: the result or the reference is no number
+  std::int64_t nonzero = 0;         ///< references that do not round to 0: without any, nothing is tested
+
+  /// Every element is the reference as far as rounding and fp32 sums explain.
+  LUTSMITH_API bool right() const;
+};
+
+/// Compares a product with float64. Beyond the range is what rounds to infinity; within
+/// allowed_relative_error of where that begins, either is right. Spans of different length: relative_error is
+/// infinite.
+LUTSMITH_API ProductError product_error(std::span<const std::uint16_t> result,
+                                        std::span<const double> reference, DataType dtype);
+
 }  // namespace lutsmith

@@ -1,7 +1,12 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "expect_error.h"
@@ -88,6 +93,18 @@ TEST(Reference, IdentityActivationsGiveTheWeights) {
   }
 }
 
+TEST(Reference, ANegativeScaleMirrorsTheWeightsAndNegativeZeroIsZero) {
+  QuantizedMatrix matrix = random_matrix({4, 32, 2, 32});
+  matrix.scales = {to_bits(0.5F, DataType::fp16), to_bits(-0.5F, DataType::fp16)};
+  std::ranges::copy(std::vector(matrix.codes.begin(), matrix.codes.begin() + 32), matrix.codes.begin() + 32);
+  const std::vector<double> weights = *dequantize(matrix);
+  for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(weights[32 + i], -weights[i]);
+  matrix.scales = {0x8000, 0x8000};
+  EXPECT_THAT(*dequantize(matrix), testing::Each(0.0));
+  const std::vector<std::uint16_t> ones(32, to_bits(1, DataType::fp16));
+  EXPECT_THAT(*reference_matmul(matrix, ones, 1), testing::Each(0.0));
+}
+
 TEST(Reference, WrongSizesAreRefusedByName) {
   const QuantizedMatrix matrix = random_matrix({4, 32, 7, 40});
   const std::vector<std::uint16_t> activations(80);
@@ -122,6 +139,114 @@ TEST(RelativeError, AnythingThatIsNotANumberIsInfinitelyWrong) {
   EXPECT_EQ(error_of(1, 0), kInfinity);
   EXPECT_EQ(error_of(0, 0), 0);
   EXPECT_EQ(relative_error(one, std::vector<double>{1, 1}, DataType::bf16), kInfinity);
+}
+
+std::vector<std::uint16_t> rounded(const std::vector<double>& values, DataType dtype) {
+  std::vector<std::uint16_t> result;
+  for (const double value : values) result.push_back(to_bits(static_cast<float>(value), dtype));
+  return result;
+}
+
+std::vector<double> normal_product(double deviation, std::size_t count = 4096) {
+  std::mt19937 random(5);
+  std::normal_distribution<double> normal(0, deviation);
+  std::vector<double> product(count);
+  for (double& value : product) value = normal(random);
+  return product;
+}
+
+TEST(ProductError, CorrectRoundingIsRightFromTheSmallestToTheLargestNumbers) {
+  for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+    const std::vector<double> deviations = dtype == DataType::fp16
+                                               ? std::vector{1e-12, 2e-8, 1e-7, 8e-6, 1e-3, 1.0, 3e4, 1e6}
+                                               : std::vector{1e-45, 1e-40, 1e-38, 8e-6, 1.0, 1e30, 2e38};
+    for (const double deviation : deviations) {
+      SCOPED_TRACE(std::string(to_string(dtype)) + " " + std::to_string(deviation));
+      const std::vector<double> product = normal_product(deviation);
+      const ProductError error = product_error(rounded(product, dtype), product, dtype);
+      EXPECT_TRUE(error.right()) << error.relative_error << " of " << error.allowed_error;
+      EXPECT_LE(error.largest_ulps, 0.5 + 1e-6);  // by way of fp32
+    }
+  }
+}
+
+TEST(ProductError, ProductsInTheSubnormalRangeAreJudgedByTheirSpacing) {
+  const std::vector<double> product = normal_product(8e-6);  // 134 units of 2^-24
+  std::vector<std::uint16_t> result = rounded(product, DataType::fp16);
+  EXPECT_GT(relative_error(result, product, DataType::fp16), allowed_relative_error(DataType::fp16));
+  EXPECT_TRUE(product_error(result, product, DataType::fp16).right());
+  // A fault still shows: every 16th element of the wrong row.
+  for (std::size_t i = 0; i + 16 < result.size(); i += 16) result[i] = result[i + 16];
+  EXPECT_FALSE(product_error(result, product, DataType::fp16).right());
+}
+
+TEST(ProductError, NothingIsForgivenWhereNoResultIsSubnormal) {
+  const std::vector<double> product{1, 2, 3, 4};
+  const ProductError error =
+      product_error(rounded({1, 2, 3, 4.012}, DataType::fp16), product, DataType::fp16);
+  EXPECT_EQ(error.allowed_error, allowed_relative_error(DataType::fp16));
+  EXPECT_EQ(error.relative_error,
+            relative_error(rounded({1, 2, 3, 4.012}, DataType::fp16), product, DataType::fp16));
+  EXPECT_FALSE(error.right());
+  EXPECT_DOUBLE_EQ(error.largest_ulps, 3);
+}
+
+TEST(ProductError, UlpsAreCountedWhereTheReferenceStands) {
+  const auto ulps = [](float result, double reference, DataType dtype) {
+    return product_error(std::vector{to_bits(result, dtype)}, std::vector{reference}, dtype).largest_ulps;
+  };
+  EXPECT_EQ(ulps(1, 1, DataType::fp16), 0);
+  EXPECT_EQ(ulps(1 + 0x1p-9F, 1, DataType::fp16), 2);
+  EXPECT_EQ(ulps(1, 1 - 0x1p-12, DataType::fp16), 0.5);  // below 1 neighbours are half as far apart
+  EXPECT_EQ(ulps(1, 1.00390625, DataType::bf16), 0.5);
+  EXPECT_EQ(ulps(0x1p-24F, 0, DataType::fp16), 1);
+  EXPECT_EQ(ulps(0, 0x1p-26, DataType::fp16), 0.25);
+  EXPECT_EQ(ulps(0x1p-14F, 0x1p-14 - 0x1p-25, DataType::fp16), 0.5);
+  EXPECT_EQ(ulps(0, 0x1p-134, DataType::bf16), 0.5);
+}
+
+TEST(ProductError, OverflowIsRightWhereTheReferenceOverflowsAndWrongElsewhere) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const auto of = [](std::vector<float> result, const std::vector<double>& reference) {
+    return product_error(rounded({result.begin(), result.end()}, DataType::fp16), reference, DataType::fp16);
+  };
+  ProductError error = of({kInfinity, -kInfinity, 1}, {70000, -1e9, 1});
+  EXPECT_TRUE(error.right());
+  EXPECT_EQ(error.overflowed, 2);
+  EXPECT_EQ(error.relative_error, 0);
+  // Within rounding of where the range ends, either.
+  EXPECT_TRUE(of({kInfinity, 65504, 65504}, {65500, 65504, 65530}).right());
+  for (const auto& [result, reference] :
+       {std::pair{kInfinity, 60000.0}, std::pair{kInfinity, 1.0}, std::pair{kInfinity, -70000.0},
+        std::pair{-kInfinity, 70000.0}, std::pair{65504.0F, 70000.0}, std::pair{0.0F, 1e9}}) {
+    SCOPED_TRACE(reference);
+    error = of({result, 1}, {reference, 1});
+    EXPECT_EQ(error.wrong_overflow, 1);
+    EXPECT_EQ(error.overflowed, 0);
+    EXPECT_FALSE(error.right());
+  }
+}
+
+TEST(ProductError, NotANumberIsWrongOnEitherSide) {
+  for (const auto& [result, reference] : {std::pair{std::nanf(""), 1.0}, std::pair{1.0F, std::nan("")},
+                                          std::pair{std::nanf(""), std::nan("")}}) {
+    const ProductError error = product_error(rounded({result, 1}, DataType::bf16),
+                                             std::vector<double>{reference, 1}, DataType::bf16);
+    EXPECT_EQ(error.not_a_number, 1);
+    EXPECT_FALSE(error.right());
+  }
+}
+
+TEST(ProductError, SizesThatDifferAndResultsWhereAllIsZeroAreWrong) {
+  EXPECT_FALSE(product_error(rounded({1}, DataType::fp16), std::vector{1.0, 1.0}, DataType::fp16).right());
+  EXPECT_FALSE(product_error(rounded({1, 0}, DataType::fp16), std::vector{0.0, 0.0}, DataType::fp16).right());
+  EXPECT_TRUE(
+      product_error(rounded({-0.0, 0}, DataType::fp16), std::vector{0.0, 0.0}, DataType::fp16).right());
+}
+
+TEST(ProductError, CountsWhatDoesNotRoundToZero) {
+  const std::vector<double> reference{0, 0x1p-25, 0x1.1p-25, -1, 1e9};
+  EXPECT_EQ(product_error(rounded(reference, DataType::fp16), reference, DataType::fp16).nonzero, 3);
 }
 
 }  // namespace
