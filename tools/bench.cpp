@@ -11,6 +11,7 @@
 #include "bench_runs.h"
 #include "bench_session.h"
 #include "command.h"
+#include "output.h"
 #include "runtime/result.h"
 #include "spec_options.h"
 
@@ -94,7 +95,7 @@ Result<std::vector<std::vector<BenchRow>>> run_requests(BenchSession& session,
     if (!product) return failure(product);
     for (std::size_t i = first; i < requests.size(); ++i) {
       if (done[i] || !same_weights(requests[first].spec, requests[i].spec)) continue;
-      fmt::print(stderr, "measuring {}\n", describe(requests[i].spec));
+      print_to_stderr(fmt::format("measuring {}\n", describe(requests[i].spec)));
       Result<std::vector<BenchRow>> measured = run_request(session, *product, requests[i], options);
       if (!measured) return failure(measured);
       rows[i] = std::move(*measured);

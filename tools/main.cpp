@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "output.h"
+#include "standard_descriptors.h"
 
 namespace lutsmith::tools {
 namespace {
@@ -20,6 +21,7 @@ constexpr const char* kFooter =
     "Each verb has its own --help with examples.\n"
     "Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong.\n"
     "LUTSMITH_CACHE_DIR sets the kernel cache, LUTSMITH_NVRTC the compiler library.";
+constexpr const char* kNoOutput = "standard output could not be written";
 
 int report(const Error& error, bool json) {
   print_error(error, json);
@@ -76,7 +78,7 @@ int run_command_line(std::span<char*> arguments) {
   try {
     app.parse(static_cast<int>(arguments.size()), arguments.data());
   } catch (const CLI::Success& help_or_version) {
-    return app.exit(help_or_version, std::cout, std::cerr);
+    return app.exit(help_or_version, std::cout, std::cout);
   } catch (const CLI::ParseError& error) {
     return report_parse_error(app, error, json_wanted);
   }
@@ -85,6 +87,9 @@ int run_command_line(std::span<char*> arguments) {
     if (!code) return report(code.error(), context.json);
     return static_cast<int>(*code);
   } catch (const std::exception& exception) {  // memory that ran out, a library's surprise
+    if (std::ferror(stdout) != 0) {
+      return report(Error{ErrorCode::io_error, kNoOutput, {}}, /*json=*/false);
+    }
     return report(Error{ErrorCode::out_of_memory, fmt::format("out of resources: {}", exception.what()), {}},
                   context.json);
   }
@@ -101,14 +106,15 @@ bool flush_output() {
 
 int main(int argc, char** argv) {
   using namespace lutsmith::tools;
+  fill_standard_descriptors();
   int code = static_cast<int>(ExitCode::work_failed);
   try {
     code = run_command_line(std::span(argv, static_cast<std::size_t>(argc)));
   } catch (const std::exception& exception) {
-    std::fprintf(stderr, "lutsmith: error: %s\n", exception.what());
+    print_to_stderr(fmt::format("lutsmith: error: {}\n", exception.what()));
   }
   if (!flush_output() && code == static_cast<int>(ExitCode::success)) {
-    std::fputs("lutsmith: error: standard output could not be written\n", stderr);
+    print_error(lutsmith::Error{lutsmith::ErrorCode::io_error, kNoOutput, {}}, /*json=*/false);
     code = static_cast<int>(ExitCode::work_failed);
   }
   return code;

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <utility>
 
 namespace lutsmith::tests {
 namespace {
@@ -41,7 +42,22 @@ Outcome CommandLine::run_unprivileged(const std::vector<std::string>& arguments)
   return run_after(root ? "setpriv --reuid=65534 --regid=65534 --clear-groups env" : "env", arguments);
 }
 
-Outcome CommandLine::run_after(std::string command, const std::vector<std::string>& arguments) const {
+Outcome CommandLine::run_redirected(const std::string& redirections,
+                                    const std::vector<std::string>& arguments) const {
+  return run_after("env", arguments, redirections);
+}
+
+pid_t CommandLine::start(const std::vector<std::string>& arguments) const {
+  const std::string command = "exec " + words("env", arguments);
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+  return child;
+}
+
+std::string CommandLine::words(std::string command, const std::vector<std::string>& arguments) const {
   for (const char* name : {"LUTSMITH_CACHE_PATH", "LUTSMITH_CACHE_MAX_BYTES", "LUTSMITH_CACHE_MAX_ENTRIES",
                            "LUTSMITH_COMPILE", "LUTSMITH_REMOTE_CACHE", "LUTSMITH_REMOTE_CACHE_MODE",
                            "LUTSMITH_REMOTE_CACHE_TOKEN", "LUTSMITH_RECORD"}) {
@@ -55,7 +71,12 @@ Outcome CommandLine::run_after(std::string command, const std::vector<std::strin
   for (const std::string& argument : arguments) append(" ", argument);
   append(" >", own_.path() / "output");
   append(" 2>", own_.path() / "errors");
-  const int status = std::system(command.c_str());
+  return command;
+}
+
+Outcome CommandLine::run_after(std::string command, const std::vector<std::string>& arguments,
+                               const std::string& redirections) const {
+  const int status = std::system((words(std::move(command), arguments) + " " + redirections).c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(own_.path() / "output"),
           read_file(own_.path() / "errors")};
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -27,8 +29,13 @@ class CommandLine {
   CommandLine();
 
   Outcome run(const std::vector<std::string>& arguments) const;
+  /// The same with redirections of a shell behind the usual ones, such as "2>&-".
+  Outcome run_redirected(const std::string& redirections, const std::vector<std::string>& arguments) const;
   /// The same as a user to whom permissions mean something: nobody, where the tests run as root.
   Outcome run_unprivileged(const std::vector<std::string>& arguments) const;
+
+  /// A process that runs the program and goes on while the test does; it is the test's to wait for.
+  pid_t start(const std::vector<std::string>& arguments) const;
 
   /// Set for all later calls.
   void set_environment(const std::string& name, const std::string& value) { environment_[name] = value; }
@@ -41,7 +48,9 @@ class CommandLine {
   std::vector<std::string> files() const { return directory_.names(); }
 
  private:
-  Outcome run_after(std::string command, const std::vector<std::string>& arguments) const;
+  std::string words(std::string command, const std::vector<std::string>& arguments) const;
+  Outcome run_after(std::string command, const std::vector<std::string>& arguments,
+                    const std::string& redirections = {}) const;
 
   TemporaryDirectory directory_;
   TemporaryDirectory own_;  // captured output and the cache
