@@ -1,9 +1,11 @@
 # Third-party libraries; docs/dependencies.md has the reason for each.
 
 # LLVM's own CMake package asks for zlib, zstd and more, which the two archives used here do not need.
-find_library(LLVM_SUPPORT_ARCHIVE NAMES libLLVMSupport.a PATHS /usr/lib/llvm-19/lib NO_DEFAULT_PATH REQUIRED)
-find_library(LLVM_DEMANGLE_ARCHIVE NAMES libLLVMDemangle.a PATHS /usr/lib/llvm-19/lib NO_DEFAULT_PATH REQUIRED)
-find_path(LLVM_INCLUDE_DIR NAMES llvm/ADT/StringRef.h PATHS /usr/lib/llvm-19/include NO_DEFAULT_PATH REQUIRED)
+# build/llvm is what scripts/bootstrap unpacks where the package is not installed.
+set(llvm_roots /usr/lib/llvm-19 ${PROJECT_SOURCE_DIR}/build/llvm)
+find_library(LLVM_SUPPORT_ARCHIVE NAMES libLLVMSupport.a PATHS ${llvm_roots} PATH_SUFFIXES lib NO_DEFAULT_PATH REQUIRED)
+find_library(LLVM_DEMANGLE_ARCHIVE NAMES libLLVMDemangle.a PATHS ${llvm_roots} PATH_SUFFIXES lib NO_DEFAULT_PATH REQUIRED)
+find_path(LLVM_INCLUDE_DIR NAMES llvm/ADT/StringRef.h PATHS ${llvm_roots} PATH_SUFFIXES include NO_DEFAULT_PATH REQUIRED)
 add_library(lutsmith_llvm INTERFACE)
 target_include_directories(lutsmith_llvm SYSTEM INTERFACE ${LLVM_INCLUDE_DIR})
 target_link_libraries(lutsmith_llvm INTERFACE ${LLVM_SUPPORT_ARCHIVE} ${LLVM_DEMANGLE_ARCHIVE})
