@@ -16,11 +16,15 @@ struct ElementType {
 };
 
 constexpr std::array kElementTypes = {
-    ElementType{"BOOL", 8},    ElementType{"F4", 4},   ElementType{"F6_E2M3", 6}, ElementType{"F6_E3M2", 6},
-    ElementType{"U8", 8},      ElementType{"I8", 8},   ElementType{"F8_E5M2", 8}, ElementType{"F8_E4M3", 8},
-    ElementType{"F8_E8M0", 8}, ElementType{"U16", 16}, ElementType{"I16", 16},    ElementType{"F16", 16},
-    ElementType{"BF16", 16},   ElementType{"U32", 32}, ElementType{"I32", 32},    ElementType{"F32", 32},
-    ElementType{"U64", 64},    ElementType{"I64", 64}, ElementType{"F64", 64},    ElementType{"C64", 64},
+    // As the format's own library has them (safetensors 0.8).
+    ElementType{"BOOL", 8},        ElementType{"F4", 4},          ElementType{"F6_E2M3", 6},
+    ElementType{"F6_E3M2", 6},     ElementType{"U8", 8},          ElementType{"I8", 8},
+    ElementType{"F8_E5M2", 8},     ElementType{"F8_E4M3", 8},     ElementType{"F8_E8M0", 8},
+    ElementType{"F8_E4M3FNUZ", 8}, ElementType{"F8_E5M2FNUZ", 8}, ElementType{"U16", 16},
+    ElementType{"I16", 16},        ElementType{"F16", 16},        ElementType{"BF16", 16},
+    ElementType{"U32", 32},        ElementType{"I32", 32},        ElementType{"F32", 32},
+    ElementType{"U64", 64},        ElementType{"I64", 64},        ElementType{"F64", 64},
+    ElementType{"C64", 64},
 };
 
 }  // namespace

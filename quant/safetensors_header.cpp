@@ -13,8 +13,11 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr int kMaxIgnoredDepth = 100;
+
 /// Follows the parser's events through the few places that a header has. Anything out of place ends
-/// the parse at once, so nothing nests deeper than the format does; a tree of the text is never built.
+/// the parse at once, so nothing nests deeper than the format does but the value of an unknown field, which
+/// is passed over; a tree of the text is never built.
 ///
 ///   before -> header -> tensor -> shape | offsets
 ///                    -> metadata
@@ -23,17 +26,21 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   SafetensorsHeader header;
   std::string reason;  // of the failure
 
-  bool null() override { return misplaced("null"); }
-  bool boolean(bool /*value*/) override { return misplaced("a truth value"); }
+  bool null() override {
+    // The format's own library takes it for no metadata.
+    return ignored() || (place_ == Place::header && name_ == kMetadataKey) || misplaced("null");
+  }
+  bool boolean(bool /*value*/) override { return ignored() || misplaced("a truth value"); }
   bool number_float(number_float_t /*value*/, const string_t& text) override {
-    return misplaced("the number " + shown_name(text));
+    return ignored() || misplaced("the number " + shown_name(text));
   }
   bool number_integer(number_integer_t value) override {
-    return misplaced(fmt::format("the number {}", value));
+    return ignored() || misplaced(fmt::format("the number {}", value));
   }
   bool binary(binary_t& /*value*/) override { return misplaced("binary data"); }
 
   bool number_unsigned(number_unsigned_t value) override {
+    if (ignored()) return true;
     if (place_ != Place::shape && place_ != Place::offsets)
       return misplaced(fmt::format("the number {}", value));
     if (value > static_cast<number_unsigned_t>(std::numeric_limits<std::int64_t>::max())) {
@@ -49,6 +56,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   }
 
   bool string(string_t& value) override {
+    if (ignored()) return true;
     if (place_ == Place::metadata) {
       header.metadata[field_] = std::move(value);
       return true;
@@ -59,6 +67,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   }
 
   bool start_object(std::size_t /*size*/) override {
+    if (ignored()) return nest(1);
     switch (place_) {
       case Place::before:
         place_ = Place::header;
@@ -73,6 +82,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   }
 
   bool key(string_t& name) override {
+    if (ignored_depth_ > 0) return true;
     if (place_ == Place::header) return start_member(std::move(name));
     field_ = std::move(name);
     if (place_ == Place::metadata) {
@@ -80,14 +90,12 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
              fail(where() + " has " + shown_name(field_) + " twice");
     }
     bool* const seen = seen_field();
-    if (seen == nullptr) {
-      return fail(where() + " has the unknown field " + shown_name(field_) +
-                  "; allowed: dtype, shape, data_offsets");
-    }
+    if (seen == nullptr) return true;
     return !std::exchange(*seen, true) || fail(where() + " has " + field_ + " twice");
   }
 
   bool end_object() override {
+    if (ignored_depth_ > 0) return nest(-1);
     if (place_ == Place::tensor) {
       if (!seen_.dtype || !seen_.shape || !seen_.offsets) {
         return fail(where() + " lacks one of dtype, shape, data_offsets");
@@ -99,12 +107,14 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   }
 
   bool start_array(std::size_t /*size*/) override {
+    if (ignored()) return nest(1);
     if (place_ != Place::tensor || field_ == "dtype") return misplaced("a list");
     place_ = field_ == "shape" ? Place::shape : Place::offsets;
     return true;
   }
 
   bool end_array() override {
+    if (ignored_depth_ > 0) return nest(-1);
     place_ = Place::tensor;
     return true;
   }
@@ -136,6 +146,17 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
     if (field_ == "dtype") return &seen_.dtype;
     if (field_ == "shape") return &seen_.shape;
     return field_ == "data_offsets" ? &seen_.offsets : nullptr;
+  }
+
+  /// Whether this is the value of a field of a tensor that the format does not know, or a part of one. The
+  /// format's own library passes over such fields.
+  [[nodiscard]] bool ignored() { return place_ == Place::tensor && seen_field() == nullptr; }
+
+  bool nest(int levels) {
+    ignored_depth_ += levels;
+    return ignored_depth_ <= kMaxIgnoredDepth ||
+           fail(fmt::format("{}, {}: nests deeper than {} levels", where(), shown_name(field_),
+                            kMaxIgnoredDepth));
   }
 
   [[nodiscard]] std::string where() const {
@@ -175,6 +196,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   HeaderEntry* tensor_ = nullptr;
   Seen seen_;
   bool metadata_seen_ = false;
+  int ignored_depth_ = 0;  // of objects and lists inside a field that is passed over
 };
 
 }  // namespace

@@ -1,8 +1,11 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <llvm/Support/Endian.h>
-#include <llvm/Support/MemoryBuffer.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -10,69 +13,127 @@
 
 #include "lutsmith/quantization.h"
 #include "lutsmith/safetensors.h"
+#include "quant/foreign_format.h"
 #include "quant/safetensors_format.h"
 #include "quant/safetensors_header.h"
 #include "quant/validation.h"
 
 namespace lutsmith {
 
+namespace fs = std::filesystem;
+
+/// Closed with the last copy of the file.
+class OpenFile {
+ public:
+  explicit OpenFile(int descriptor) : descriptor_(descriptor) {}
+  OpenFile(OpenFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  OpenFile& operator=(OpenFile&&) = delete;
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  ~OpenFile() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  int descriptor() const { return descriptor_; }
+
+ private:
+  int descriptor_;
+};
+
 struct SafetensorsFile::Contents {
-  std::unique_ptr<llvm::MemoryBuffer> buffer;
-  std::map<std::string, TensorView> tensors;
+  fs::path path;
+  OpenFile file;
+  std::uint64_t file_bytes = 0;  // when it was opened
+  std::map<std::string, TensorInfo> tensors;
+  std::map<std::string, std::uint64_t> positions;  // of the tensors in the file
   std::map<std::string, std::string> metadata;
 };
 
 namespace {
 
-namespace fs = std::filesystem;
 using Reason = std::string;
 
 std::unexpected<Error> failure(ErrorCode code, const fs::path& path, std::string_view reason) {
   return std::unexpected(Error{code, fmt::format("{}: {}", path.string(), reason), {}});
 }
 
-Result<std::unique_ptr<llvm::MemoryBuffer>> map_file(const fs::path& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (status.type() == fs::file_type::not_found) return failure(ErrorCode::not_found, path, "no such file");
-  if (error) return failure(ErrorCode::io_error, path, error.message());
-  // A pipe would block, a directory has no bytes.
-  if (!fs::is_regular_file(status))
-    return failure(ErrorCode::invalid_argument, path, "is not a regular file");
-  auto buffer =
-      llvm::MemoryBuffer::getFile(path.native(), /*IsText=*/false, /*RequiresNullTerminator=*/false);
-  if (!buffer) return failure(ErrorCode::io_error, path, buffer.getError().message());
-  return std::move(*buffer);
+std::unexpected<Error> system_failure(const fs::path& path, int error) {
+  const ErrorCode code = error == ENOENT ? ErrorCode::not_found : ErrorCode::io_error;
+  return failure(code, path, error == ENOENT ? "no such file" : std::generic_category().message(error));
 }
 
-/// The header's text and the bytes after it.
-struct Sections {
-  std::string_view header;
-  std::span<const std::byte> data;
+std::unexpected<Error> got_shorter(const fs::path& path, std::uint64_t before, int descriptor) {
+  struct stat now{};
+  const std::string size = ::fstat(descriptor, &now) == 0 ? fmt::to_string(now.st_size) : "fewer";
+  return failure(
+      ErrorCode::corrupt_data, path,
+      fmt::format("the file got shorter while it was read: {} bytes before, {} now; try again when "
+                  "nothing writes to it any more",
+                  before, size));
+}
+
+struct OpenedFile {
+  OpenFile file;
+  std::uint64_t bytes = 0;
 };
 
-std::expected<Sections, Reason> split(std::string_view file) {
-  if (file.size() < quant::kLengthBytes) {
-    return std::unexpected(fmt::format("file has {} bytes, fewer than the {} of its header's length",
-                                       file.size(), quant::kLengthBytes));
+Result<OpenedFile> open_file(const fs::path& path) {
+  // Looked at before it is opened: opening a pipe or a device can block, or do something.
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return system_failure(path, errno);
+  if (S_ISDIR(status.st_mode)) {
+    return failure(ErrorCode::invalid_argument, path, "is a directory, not a regular file");
   }
-  const std::uint64_t length = llvm::support::endian::read64le(file.data());
-  file.remove_prefix(quant::kLengthBytes);
+  if (!S_ISREG(status.st_mode)) return failure(ErrorCode::invalid_argument, path, "is not a regular file");
+  OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.descriptor() < 0 || ::fstat(file.descriptor(), &status) != 0) return system_failure(path, errno);
+  return OpenedFile{std::move(file), static_cast<std::uint64_t>(status.st_size)};
+}
+
+/// Not by a memory map: where another process makes the file shorter, or a network file system loses it,
+/// reading a map ends the program by a signal, and a library cannot catch that for its program.
+Result<void> read_at(const fs::path& path, const OpenFile& file, std::uint64_t file_bytes,
+                     std::uint64_t position, std::span<std::byte> into) {
+  constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // Linux reads no more than 2 GiB in a call
+  while (!into.empty()) {
+    const ssize_t read = ::pread(file.descriptor(), into.data(), std::min(into.size(), kMostAtOnce),
+                                 static_cast<off_t>(position));
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return system_failure(path, errno);
+    if (read == 0) return got_shorter(path, file_bytes, file.descriptor());
+    into = into.subspan(static_cast<std::size_t>(read));
+    position += static_cast<std::uint64_t>(read);
+  }
+  return {};
+}
+
+/// The first bytes of a file that is not as it should be tell what it is instead.
+Result<std::string> first_bytes(const fs::path& path, const OpenedFile& opened) {
+  std::string bytes(std::min<std::uint64_t>(opened.bytes, quant::kBytesToRecognize), '\0');
+  auto read = read_at(path, opened.file, opened.bytes, 0, std::as_writable_bytes(std::span(bytes)));
+  if (!read) return std::unexpected(read.error());
+  return bytes;
+}
+
+std::expected<std::uint64_t, Reason> header_length(std::string_view first_bytes, std::uint64_t file_bytes) {
+  if (file_bytes < quant::kLengthBytes) {
+    return std::unexpected(fmt::format("file has {} bytes, fewer than the {} of its header's length",
+                                       file_bytes, quant::kLengthBytes));
+  }
+  const std::uint64_t length = llvm::support::endian::read64le(first_bytes.data());
+  const std::uint64_t follow = file_bytes - quant::kLengthBytes;
   if (length > quant::kMaxHeaderBytes) {
     return std::unexpected(
         fmt::format("header claims {} bytes; allowed: up to {}", length, quant::kMaxHeaderBytes));
   }
-  if (length > file.size()) {
-    return std::unexpected(fmt::format("header claims {} bytes, but only {} follow; the file may be cut off",
-                                       length, file.size()));
+  if (length > follow) {
+    return std::unexpected(
+        fmt::format("header claims {} bytes, but only {} follow; the file may be cut off", length, follow));
   }
-  const std::string_view data = file.substr(length);
-  return Sections{file.substr(0, length), std::as_bytes(std::span(data))};
+  return length;
 }
 
-/// The bytes of one tensor, if what the header states of it is true.
-std::expected<std::span<const std::byte>, Reason> tensor_data(const quant::HeaderEntry& entry,
-                                                              std::span<const std::byte> data) {
+/// Whether what the header states of a tensor is true.
+std::expected<void, Reason> check_entry(const quant::HeaderEntry& entry, std::uint64_t data_bytes) {
   const auto begin = static_cast<std::uint64_t>(entry.offsets[0]);
   const auto end = static_cast<std::uint64_t>(entry.offsets[1]);
   const auto bytes = quant::tensor_bytes(entry.dtype, entry.shape);
@@ -80,15 +141,15 @@ std::expected<std::span<const std::byte>, Reason> tensor_data(const quant::Heade
   if (begin > end) {
     return std::unexpected(fmt::format("data_offsets [{}, {}] run backwards", begin, end));
   }
-  if (end > data.size()) {
+  if (end > data_bytes) {
     return std::unexpected(fmt::format(
-        "data_offsets [{}, {}] pass the {} bytes of data; the file may be cut off", begin, end, data.size()));
+        "data_offsets [{}, {}] pass the {} bytes of data; the file may be cut off", begin, end, data_bytes));
   }
   if (end - begin != *bytes) {
     return std::unexpected(fmt::format("data_offsets [{}, {}] span {} bytes, dtype and shape take {}", begin,
                                        end, end - begin, *bytes));
   }
-  return data.subspan(begin, *bytes);
+  return {};
 }
 
 /// Every byte of the data must belong to exactly one tensor.
@@ -114,18 +175,14 @@ std::expected<void, Reason> check_coverage(const std::map<std::string, quant::He
   return std::unexpected(fmt::format("{} bytes of data belong to no tensor", data_bytes - covered));
 }
 
-std::expected<std::map<std::string, TensorView>, Reason> locate(
-    const std::map<std::string, quant::HeaderEntry>& entries, std::span<const std::byte> data) {
-  std::map<std::string, TensorView> tensors;
+std::expected<void, Reason> check_entries(const std::map<std::string, quant::HeaderEntry>& entries,
+                                          std::uint64_t data_bytes) {
   for (const auto& [name, entry] : entries) {
-    const auto bytes = tensor_data(entry, data);
-    if (!bytes) {
-      return std::unexpected(fmt::format("tensor {}: {}", quant::shown_name(name), bytes.error()));
+    if (const auto checked = check_entry(entry, data_bytes); !checked) {
+      return std::unexpected(fmt::format("tensor {}: {}", quant::shown_name(name), checked.error()));
     }
-    tensors.emplace(name, TensorView{entry.dtype, entry.shape, *bytes});
   }
-  if (auto checked = check_coverage(entries, data.size()); !checked) return std::unexpected(checked.error());
-  return tensors;
+  return check_coverage(entries, data_bytes);
 }
 
 }  // namespace
@@ -133,47 +190,98 @@ std::expected<std::map<std::string, TensorView>, Reason> locate(
 SafetensorsFile::SafetensorsFile(std::shared_ptr<const Contents> contents) : contents_(std::move(contents)) {}
 
 Result<SafetensorsFile> SafetensorsFile::open(const fs::path& path) try {
-  auto buffer = map_file(path);
-  if (!buffer) return std::unexpected(buffer.error());
-  const auto corrupt = [&](const Reason& reason) { return failure(ErrorCode::corrupt_data, path, reason); };
-  const auto sections = split((*buffer)->getBuffer());
-  if (!sections) return corrupt(sections.error());
-  auto header = quant::parse_safetensors_header(sections->header);
+  auto opened = open_file(path);
+  if (!opened) return std::unexpected(opened.error());
+  const auto beginning = first_bytes(path, *opened);
+  if (!beginning) return std::unexpected(beginning.error());
+  const auto corrupt = [&](const Reason& reason) {
+    const auto other = quant::recognize_format(*beginning);
+    return failure(ErrorCode::corrupt_data, path, other ? *other : reason);
+  };
+  const auto length = header_length(*beginning, opened->bytes);
+  if (!length) return corrupt(length.error());
+  std::string text(*length, '\0');
+  const auto read = read_at(path, opened->file, opened->bytes, quant::kLengthBytes,
+                            std::as_writable_bytes(std::span(text)));
+  if (!read) return std::unexpected(read.error());
+  auto header = quant::parse_safetensors_header(text);
   if (!header) return corrupt(header.error());
-  auto tensors = locate(header->tensors, sections->data);
-  if (!tensors) return corrupt(tensors.error());
-  return SafetensorsFile(std::make_shared<const Contents>(
-      Contents{std::move(*buffer), std::move(*tensors), std::move(header->metadata)}));
+  const std::uint64_t data = quant::kLengthBytes + *length;
+  if (const auto checked = check_entries(header->tensors, opened->bytes - data); !checked) {
+    return failure(ErrorCode::corrupt_data, path, checked.error());
+  }
+  auto contents = std::make_shared<Contents>(
+      Contents{path, std::move(opened->file), opened->bytes, {}, {}, std::move(header->metadata)});
+  for (auto& [name, entry] : header->tensors) {
+    const auto begin = static_cast<std::uint64_t>(entry.offsets[0]);
+    const auto end = static_cast<std::uint64_t>(entry.offsets[1]);
+    contents->positions.emplace(name, data + begin);
+    contents->tensors.emplace(name, TensorInfo{std::move(entry.dtype), std::move(entry.shape), end - begin});
+  }
+  return SafetensorsFile(std::move(contents));
 } catch (const std::bad_alloc&) {
   return failure(ErrorCode::out_of_memory, path, "no memory for its header");
 }
 
-const std::map<std::string, TensorView>& SafetensorsFile::tensors() const { return contents_->tensors; }
+const fs::path& SafetensorsFile::path() const { return contents_->path; }
+
+const std::map<std::string, TensorInfo>& SafetensorsFile::tensors() const { return contents_->tensors; }
 
 const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return contents_->metadata; }
 
-Result<std::vector<float>> to_floats(const TensorView& tensor) {
-  if (tensor.dtype != "F32" && tensor.dtype != "F16" && tensor.dtype != "BF16") {
-    return quant::refuse(fmt::format("dtype: {} cannot be read as floats; allowed: F32, F16, BF16",
-                                     quant::shown_name(tensor.dtype)));
+Result<std::vector<std::byte>> SafetensorsFile::read(const std::string& name) const {
+  const auto tensor = contents_->tensors.find(name);
+  const std::uint64_t size = tensor == contents_->tensors.end() ? 0 : tensor->second.bytes;
+  auto bytes = quant::allocate<std::byte>(size, "tensor " + quant::shown_name(name));
+  if (!bytes) return bytes;
+  if (const auto done = read(name, 0, *bytes); !done) return std::unexpected(done.error());
+  return bytes;
+}
+
+Result<void> SafetensorsFile::read(const std::string& name, std::uint64_t first_byte,
+                                   std::span<std::byte> into) const {
+  const auto tensor = contents_->tensors.find(name);
+  if (tensor == contents_->tensors.end()) {
+    return failure(ErrorCode::invalid_argument, contents_->path,
+                   fmt::format("holds no tensor {}", quant::shown_name(name)));
   }
-  const auto bytes = quant::tensor_bytes(tensor.dtype, tensor.shape);
-  if (!bytes) return quant::refuse(bytes.error());
-  if (*bytes != tensor.bytes.size()) {
+  const std::uint64_t bytes = tensor->second.bytes;
+  if (first_byte > bytes || into.size() > bytes - first_byte) {
+    return failure(ErrorCode::invalid_argument, contents_->path,
+                   fmt::format("tensor {}: {} bytes from byte {} on are asked for; it has {}",
+                               quant::shown_name(name), into.size(), first_byte, bytes));
+  }
+  return read_at(contents_->path, contents_->file, contents_->file_bytes,
+                 contents_->positions.at(name) + first_byte, into);
+}
+
+Result<std::vector<float>> to_floats(std::string_view dtype, std::span<const std::byte> bytes) {
+  if (dtype != "F64" && dtype != "F32" && dtype != "F16" && dtype != "BF16") {
+    return quant::refuse(fmt::format("dtype: {} cannot be read as floats; allowed: F64, F32, F16, BF16",
+                                     quant::shown_name(dtype)));
+  }
+  const auto element = static_cast<std::size_t>(*quant::element_bits(dtype)) / 8;
+  if (bytes.size() % element != 0) {
     return quant::refuse(
-        fmt::format("bytes: {} given, dtype and shape take {}", tensor.bytes.size(), *bytes));
+        fmt::format("bytes: {} given, not a multiple of the {} of {}", bytes.size(), element, dtype));
   }
-  const std::size_t element = tensor.dtype == "F32" ? sizeof(float) : sizeof(std::uint16_t);
-  auto values = quant::allocate<float>(tensor.bytes.size() / element, "floats");
+  auto values = quant::allocate<float>(bytes.size() / element, "floats");
   if (!values || values->empty()) return values;
-  // Tensors stand at any byte of a file: read by copy.
-  if (tensor.dtype == "F32") {
-    std::memcpy(values->data(), tensor.bytes.data(), tensor.bytes.size());
+  if (dtype == "F32") {
+    std::memcpy(values->data(), bytes.data(), bytes.size());
     return values;
   }
-  const DataType type = tensor.dtype == "F16" ? DataType::fp16 : DataType::bf16;
+  if (dtype == "F64") {
+    for (std::size_t i = 0; i < values->size(); ++i) {
+      double value = 0;
+      std::memcpy(&value, bytes.data() + i * element, element);
+      (*values)[i] = static_cast<float>(value);
+    }
+    return values;
+  }
+  const DataType type = dtype == "F16" ? DataType::fp16 : DataType::bf16;
   for (std::size_t i = 0; i < values->size(); ++i) {
-    (*values)[i] = from_bits(llvm::support::endian::read16le(tensor.bytes.data() + i * element), type);
+    (*values)[i] = from_bits(llvm::support::endian::read16le(bytes.data() + i * element), type);
   }
   return values;
 }

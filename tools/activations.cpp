@@ -10,7 +10,7 @@
 namespace lutsmith::tools {
 namespace {
 
-bool is_matrix(const TensorView& tensor) {
+bool is_matrix(const TensorInfo& tensor) {
   return tensor.shape.size() == 2 && tensor.shape[0] > 0 && tensor.shape[1] > 0 &&
          floating_bytes(tensor.dtype) > 0;
 }
@@ -25,11 +25,13 @@ Result<SafetensorsFile> open_choice(const std::string& choice, std::size_t colon
 }
 
 // Row `row` of a matrix as floats.
-Result<std::vector<float>> matrix_row(const TensorView& tensor, std::int64_t row) {
-  const auto row_bytes = static_cast<std::size_t>(tensor.shape[1] * floating_bytes(tensor.dtype));
-  return to_floats({tensor.dtype,
-                    {1, tensor.shape[1]},
-                    tensor.bytes.subspan(static_cast<std::size_t>(row) * row_bytes, row_bytes)});
+Result<std::vector<float>> matrix_row(const SafetensorsFile& file, const std::string& name,
+                                      const TensorInfo& tensor, std::int64_t row) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(tensor.shape[1] * floating_bytes(tensor.dtype)));
+  if (const auto read = file.read(name, static_cast<std::uint64_t>(row) * bytes.size(), bytes); !read) {
+    return std::unexpected(read.error());
+  }
+  return to_floats(tensor.dtype, bytes);
 }
 
 std::vector<float> gaussian(std::int64_t count) {
@@ -42,31 +44,31 @@ std::vector<float> gaussian(std::int64_t count) {
 
 }  // namespace
 
-Result<ActivationSource> ActivationSource::open(const SafetensorsFile& file, const std::string& choice) {
+Result<ActivationSource> ActivationSource::open(const Checkpoint& checkpoint, const std::string& choice) {
+  ActivationSource source;
   if (choice.empty()) {
-    ActivationSource source(file);
-    for (const auto& [name, tensor] : file.tensors()) {
-      if (!name.contains("embed") || !is_matrix(tensor)) continue;
+    for (const auto& [name, tensor] : checkpoint.tensors()) {
+      if (!name.contains("embed") || !is_matrix(tensor.info)) continue;
       // The table of words is the longest; others hold positions or kinds of tokens.
-      if (!source.matrix_ || tensor.shape[0] > source.matrix_->tensor.shape[0])
-        source.matrix_ = {name, tensor};
+      if (!source.matrix_ || tensor.info.shape[0] > source.matrix_->tensor.shape[0]) {
+        source.matrix_.emplace(name, tensor.info, checkpoint.shards()[tensor.shard].file);
+      }
     }
     return source;
   }
   const std::size_t colon = choice.rfind(':');
-  auto other = open_choice(choice, colon);
+  const auto other = open_choice(choice, colon);
   if (!other) return std::unexpected(other.error());
-  ActivationSource source(std::move(*other));
   const std::string name = choice.substr(colon + 1);
-  const auto tensor = source.file_.tensors().find(name);
-  if (tensor == source.file_.tensors().end() || !is_matrix(tensor->second)) {
+  const auto tensor = other->tensors().find(name);
+  if (tensor == other->tensors().end() || !is_matrix(tensor->second)) {
     return std::unexpected(
         Error{ErrorCode::invalid_argument,
               fmt::format("activations: '{}' has no matrix of type F32, F16 or BF16 named '{}'",
                           choice.substr(0, colon), name),
               {}});
   }
-  source.matrix_ = {name, tensor->second};
+  source.matrix_.emplace(name, tensor->second, *other);
   return source;
 }
 
@@ -77,7 +79,8 @@ Result<Activations> ActivationSource::make(std::int64_t m, std::int64_t k, DataT
     result.source = matrix_->name;
     for (std::int64_t i = 0; i < m; ++i) {
       // Spread over the matrix: neighbouring rows of an embedding table are often unused words.
-      const auto row = matrix_row(matrix_->tensor, (2 * i + 1) * matrix_->tensor.shape[0] / (2 * m));
+      const auto row = matrix_row(matrix_->file, matrix_->name, matrix_->tensor,
+                                  (2 * i + 1) * matrix_->tensor.shape[0] / (2 * m));
       if (!row) return std::unexpected(row.error());
       values.insert(values.end(), row->begin(), row->end());
     }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint.h"
 #include "lutsmith/kernel_spec.h"
 #include "lutsmith/safetensors.h"
 
@@ -20,9 +21,9 @@ struct Activations {
 /// normally distributed numbers from a fixed seed.
 class ActivationSource {
  public:
-  /// `file` is the packed checkpoint: its embedding table serves, where it has one. `choice` is
+  /// `checkpoint` is the packed one: its embedding table serves, where it has one. `choice` is
   /// FILE.safetensors:TENSOR, and takes its place where it is not empty.
-  static Result<ActivationSource> open(const SafetensorsFile& file, const std::string& choice);
+  static Result<ActivationSource> open(const Checkpoint& checkpoint, const std::string& choice);
 
   /// The same values for the same arguments.
   Result<Activations> make(std::int64_t m, std::int64_t k, DataType dtype) const;
@@ -30,12 +31,10 @@ class ActivationSource {
  private:
   struct Matrix {
     std::string name;
-    TensorView tensor;
+    TensorInfo tensor;
+    SafetensorsFile file;
   };
 
-  explicit ActivationSource(SafetensorsFile file) : file_(std::move(file)) {}
-
-  SafetensorsFile file_;  // keeps the matrix mapped
   std::optional<Matrix> matrix_;
 };
 

@@ -35,7 +35,7 @@ Result<const emulator::EmulatedKernel*> Emulation::compiled(const KernelSpec& sp
   return &kernels_.emplace(source.text, *std::move(kernel)).first->second;
 }
 
-Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const StoredLayer& layer,
+Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerWeights& weights,
                                             std::span<const std::uint16_t> activations) {
   const auto start = std::chrono::steady_clock::now();
   const auto candidates = schedules(spec);
@@ -52,14 +52,12 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const Stored
   const auto cut = partition(source->launch, spec.m, spec.target.traits().multiprocessors,
                              cutting_partitions(spec, source->launch));
   if (!cut) return std::unexpected(cut.error());
-  // In the file the weights lie anywhere; kernels want them at a multiple of 16, where an allocation begins.
-  const std::vector<std::byte> weights(layer.packed.begin(), layer.packed.end());
   const std::vector<std::uint16_t> input(activations.begin(), activations.end());
   product.values.assign(static_cast<std::size_t>(spec.m * spec.n), kPoison);
-  const auto ran = (*kernel)->launch({.weights = weights,
+  const auto ran = (*kernel)->launch({.weights = weights.packed,
                                       .activations = input,
                                       .output = product.values,
-                                      .table = layer.table,
+                                      .table = weights.table,
                                       .m = spec.m,
                                       .partition = *cut});
   if (!ran) return std::unexpected(ran.error());

@@ -27,8 +27,9 @@ class Emulation {
   /// Error where the machine has no C++ compiler.
   static Result<Emulation> start();
 
-  /// Y = X * W^T of `layer` for spec.m tokens. Errors of code kernel_fault tell what the kernel did wrong.
-  Result<EmulatedProduct> multiply(const KernelSpec& spec, const StoredLayer& layer,
+  /// Y = X * W^T of the layer with these weights for spec.m tokens. Errors of code kernel_fault tell what the
+  /// kernel did wrong.
+  Result<EmulatedProduct> multiply(const KernelSpec& spec, const LayerWeights& weights,
                                    std::span<const std::uint16_t> activations);
 
  private:

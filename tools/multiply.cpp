@@ -11,17 +11,16 @@ constexpr unsigned char kPoison = 0xff;
 }  // namespace
 
 Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kernel& kernel,
-                                                   const StoredLayer& layer,
-                                                   std::span<const std::uint16_t> activations,
-                                                   std::int64_t m) {
+                                                   const KernelSpec& spec, const LayerWeights& weights,
+                                                   std::span<const std::uint16_t> activations) {
   const auto driver = cuda::Driver::open();
   if (!driver) return std::unexpected(driver.error());
-  std::vector<std::uint16_t> result(static_cast<std::size_t>(m * layer.layer.format.n));
+  std::vector<std::uint16_t> result(static_cast<std::size_t>(spec.m * spec.n));
   const std::span<std::byte> result_bytes = std::as_writable_bytes(std::span(result));
   auto workspace = service.create_workspace();
   if (!workspace) return std::unexpected(workspace.error());
-  const auto weights = cuda::Buffer::copy_of(**driver, layer.packed);
-  if (!weights) return std::unexpected(weights.error());
+  const auto packed = cuda::Buffer::copy_of(**driver, weights.packed);
+  if (!packed) return std::unexpected(packed.error());
   const auto input = cuda::Buffer::copy_of(**driver, std::as_bytes(activations));
   if (!input) return std::unexpected(input.error());
   const auto output = cuda::Buffer::allocate(**driver, result_bytes.size());
@@ -29,11 +28,11 @@ Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kerne
   if (const auto set = (*driver)->set(output->address(), kPoison, result_bytes.size()); !set) {
     return std::unexpected(set.error());
   }
-  const MatmulArguments arguments{.weights = weights->data(),
+  const MatmulArguments arguments{.weights = packed->data(),
                                   .activations = input->data(),
                                   .output = output->data(),
-                                  .table = layer.table,
-                                  .m = m};
+                                  .table = weights.table,
+                                  .m = spec.m};
   if (const auto launched = kernel.launch(arguments, *workspace, nullptr); !launched) {
     return std::unexpected(launched.error());
   }

@@ -9,12 +9,11 @@
 
 namespace lutsmith::tools {
 
-/// Y = X * W^T of a packed layer on the GPU of `kernel`: X is [m, k], the result [m, n], both row-major
-/// in the layer's dtype. Waits for the result.
+/// Y = X * W^T of a packed layer on the GPU of `kernel`, which is one for `spec`: X is [m, k], the result [m,
+/// n], both row-major in the layer's dtype. Waits for the result.
 Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kernel& kernel,
-                                                   const StoredLayer& layer,
-                                                   std::span<const std::uint16_t> activations,
-                                                   std::int64_t m);
+                                                   const KernelSpec& spec, const LayerWeights& weights,
+                                                   std::span<const std::uint16_t> activations);
 
 /// The same from a float64 product: each element rounded to `dtype`, as a kernel without any error
 /// would leave it.

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -104,21 +104,60 @@ Result<StoredLayer> attach_tensors(PackedLayer layer, const SafetensorsFile& fil
   if (packed == file.tensors().end()) return corrupt(layer.name, "its .packed tensor is missing");
   const auto bytes = packed_bytes(layer.format);
   if (!bytes) return std::unexpected(bytes.error());
-  if (packed->second.dtype != "U8" || packed->second.bytes.size() != *bytes) {
+  if (packed->second.dtype != "U8" || packed->second.bytes != *bytes) {
     return corrupt(layer.name, fmt::format("its .packed tensor has {} bytes of type {}, not {} of type U8",
-                                           packed->second.bytes.size(), packed->second.dtype, *bytes));
+                                           packed->second.bytes, packed->second.dtype, *bytes));
   }
   const auto table = file.tensors().find(table_tensor_name(layer.name));
   if (table == file.tensors().end()) return corrupt(layer.name, "its .table tensor is missing");
   const auto length = static_cast<std::size_t>(table_length(layer.format.bits, layer.table_kind));
   const std::string dtype = safetensors_dtype(layer.dtype);
-  StoredLayer stored{std::move(layer), packed->second.bytes, std::vector<std::uint16_t>(length)};
-  if (table->second.dtype != dtype || table->second.bytes.size() != length * sizeof(std::uint16_t)) {
-    return corrupt(stored.layer.name,
-                   fmt::format("its .table tensor is not {} values of type {}", length, dtype));
+  if (table->second.dtype != dtype || table->second.bytes != length * sizeof(std::uint16_t)) {
+    return corrupt(layer.name, fmt::format("its .table tensor is not {} values of type {}", length, dtype));
   }
-  std::memcpy(stored.table.data(), table->second.bytes.data(), table->second.bytes.size());
-  return stored;
+  return StoredLayer{std::move(layer), *bytes, file};
+}
+
+/// The key by which another version of the format announces itself.
+const std::string* other_format(const SafetensorsFile& file) {
+  for (const auto& [key, text] : file.metadata()) {
+    if (key.starts_with(kPackedMetadataPrefix) && key != kPackedMetadataKey) return &key;
+  }
+  return nullptr;
+}
+
+/// Adds the layers that a file describes; none where it has no description.
+Result<void> add_layers(const SafetensorsFile& file, std::vector<StoredLayer>& layers) {
+  const auto entry = file.metadata().find(kPackedMetadataKey);
+  if (entry == file.metadata().end()) {
+    const std::string* const other = other_format(file);
+    if (other == nullptr) return {};
+    return std::unexpected(
+        Error{ErrorCode::unsupported,
+              fmt::format("{} was packed by a newer lutsmith, in the format {}; this version reads "
+                          "{}: update it, or quantize the original again",
+                          file.path().string(), *other, kPackedMetadataKey),
+              {}});
+  }
+  const json document = json::parse(entry->second, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded() || !document.is_object()) {
+    return corrupt("", fmt::format("the metadata '{}' is not a JSON object", kPackedMetadataKey));
+  }
+  for (const auto& [name, object] : document.items()) {
+    auto layer = read_description(name, object);
+    if (!layer) return std::unexpected(layer.error());
+    auto stored = attach_tensors(std::move(*layer), file);
+    if (!stored) return std::unexpected(stored.error());
+    layers.push_back(std::move(*stored));
+  }
+  return {};
+}
+
+std::unexpected<Error> nothing_packed(std::string_view what) {
+  return std::unexpected(
+      Error{ErrorCode::invalid_argument,
+            fmt::format("the {} holds no packed layers; make one with `lutsmith quantize`", what),
+            fmt::format("looked for '{}' in its metadata", kPackedMetadataKey)});
 }
 
 }  // namespace
@@ -132,31 +171,47 @@ std::string describe_layers(std::span<const PackedLayer> layers) {
   return object.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+Result<LayerWeights> StoredLayer::read() const {
+  LayerWeights weights;
+  auto packed = file.read(packed_tensor_name(layer.name));
+  if (!packed) return std::unexpected(packed.error());
+  weights.packed = *std::move(packed);
+  weights.table.resize(static_cast<std::size_t>(table_length(layer.format.bits, layer.table_kind)));
+  const auto table =
+      file.read(table_tensor_name(layer.name), 0, std::as_writable_bytes(std::span(weights.table)));
+  if (!table) return std::unexpected(table.error());
+  return weights;
+}
+
+bool is_packed(const SafetensorsFile& file) {
+  return std::ranges::any_of(
+      file.metadata(), [](const auto& entry) { return entry.first.starts_with(kPackedMetadataPrefix); });
+}
+
 Result<std::vector<StoredLayer>> stored_layers(const SafetensorsFile& file) {
-  const auto entry = file.metadata().find(kPackedMetadataKey);
-  if (entry == file.metadata().end()) {
-    return std::unexpected(Error{ErrorCode::invalid_argument,
-                                 "the file holds no packed layers; make one with `lutsmith quantize`",
-                                 fmt::format("looked for '{}' in its metadata", kPackedMetadataKey)});
+  std::vector<StoredLayer> layers;
+  if (const auto added = add_layers(file, layers); !added) return std::unexpected(added.error());
+  if (!is_packed(file)) return nothing_packed("file");
+  return layers;
+}
+
+Result<std::vector<StoredLayer>> stored_layers(const Checkpoint& checkpoint) {
+  std::vector<StoredLayer> layers;
+  bool packed = false;
+  for (const Shard& shard : checkpoint.shards()) {
+    if (const auto added = add_layers(shard.file, layers); !added) return std::unexpected(added.error());
+    packed = packed || is_packed(shard.file);
   }
-  const json document = json::parse(entry->second, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded() || !document.is_object()) {
-    return corrupt("", fmt::format("the metadata '{}' is not a JSON object", kPackedMetadataKey));
-  }
-  std::vector<StoredLayer> result;
-  for (const auto& [name, object] : document.items()) {
-    auto layer = read_description(name, object);
-    if (!layer) return std::unexpected(layer.error());
-    auto stored = attach_tensors(std::move(*layer), file);
-    if (!stored) return std::unexpected(stored.error());
-    result.push_back(std::move(*stored));
-  }
-  return result;
+  if (!packed) return nothing_packed(checkpoint.shards().size() == 1 ? "file" : "checkpoint");
+  std::ranges::sort(layers, {},
+                    [](const StoredLayer& stored) -> const std::string& { return stored.layer.name; });
+  return layers;
 }
 
 std::string safetensors_dtype(DataType type) { return type == DataType::fp16 ? "F16" : "BF16"; }
 
 std::int64_t floating_bytes(std::string_view safetensors_dtype) {
+  if (safetensors_dtype == "F64") return 8;
   if (safetensors_dtype == "F32") return 4;
   if (safetensors_dtype == "F16" || safetensors_dtype == "BF16") return 2;
   return 0;

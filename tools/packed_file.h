@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint.h"
 #include "lutsmith/quantization.h"
 #include "lutsmith/safetensors.h"
 
@@ -24,6 +25,8 @@ namespace lutsmith::tools {
 
 /// Its number changes when the meaning of the packed bytes or of the description does.
 inline constexpr const char* kPackedMetadataKey = "lutsmith.packed.v1";
+/// What the key of any version begins with.
+inline constexpr const char* kPackedMetadataPrefix = "lutsmith.packed.v";
 
 /// One quantized matrix of a packed checkpoint.
 struct PackedLayer {
@@ -36,11 +39,20 @@ struct PackedLayer {
   double weight_error = 0;   ///< ||packed - original|| / ||original||
 };
 
-/// The same with what the file holds of it; `packed` lives as long as the file.
+/// What the kernels read of one layer.
+struct LayerWeights {
+  std::vector<std::byte> packed;
+  std::vector<std::uint16_t> table;
+};
+
+/// A layer as a file holds it. Its weights are read when they are asked for, so that a checkpoint of any size
+/// needs the memory of one layer.
 struct StoredLayer {
   PackedLayer layer;
-  std::span<const std::byte> packed;
-  std::vector<std::uint16_t> table;
+  std::uint64_t packed_size = 0;  ///< bytes of its .packed tensor
+  SafetensorsFile file;
+
+  Result<LayerWeights> read() const;
 };
 
 std::string packed_tensor_name(const std::string& name);
@@ -49,9 +61,14 @@ std::string table_tensor_name(const std::string& name);
 /// The value for kPackedMetadataKey.
 std::string describe_layers(std::span<const PackedLayer> layers);
 
-/// The packed layers of a file, by name. Errors: corrupt_data where description and tensors contradict
-/// each other, invalid_argument where the file holds no packed layers.
+/// Whether a file holds packed layers, in this format or a newer one.
+bool is_packed(const SafetensorsFile& file);
+
+/// The packed layers of a file or of all files of a checkpoint, by name. Errors: corrupt_data where
+/// description and tensors contradict each other, invalid_argument where there are no packed layers,
+/// unsupported where a newer version of lutsmith packed them.
 Result<std::vector<StoredLayer>> stored_layers(const SafetensorsFile& file);
+Result<std::vector<StoredLayer>> stored_layers(const Checkpoint& checkpoint);
 
 /// "F16", "BF16": the name safetensors has for a type.
 std::string safetensors_dtype(DataType type);

@@ -80,11 +80,11 @@ Result<void> check_output(const QuantizeOptions& options) {
   return {};
 }
 
-bool is_matrix(const TensorView& tensor) {
+bool is_matrix(const TensorInfo& tensor) {
   return tensor.shape.size() == 2 && floating_bytes(tensor.dtype) > 0 && tensor.shape[0] > 0;
 }
 
-bool is_linear_layer(const std::string& name, const TensorView& tensor) {
+bool is_linear_layer(const std::string& name, const TensorInfo& tensor) {
   return tensor.shape[1] % 8 == 0 && tensor.shape[0] >= kSmallestSide && tensor.shape[1] >= kSmallestSide &&
          name.ends_with(".weight") && !name.contains("embed");
 }
@@ -137,9 +137,12 @@ double weight_error(const QuantizedMatrix& matrix, std::span<const float> weight
   return norm > 0 ? std::sqrt(difference / norm) : 0;
 }
 
-Result<QuantizedLayer> quantize_layer(const std::string& name, const TensorView& tensor,
+Result<QuantizedLayer> quantize_layer(const SafetensorsFile& file, const std::string& name,
                                       const Method& method) {
-  const auto weights = to_floats(tensor);
+  const TensorInfo& tensor = file.tensors().at(name);
+  const auto bytes = file.read(name);
+  if (!bytes) return std::unexpected(bytes.error());
+  const auto weights = to_floats(tensor.dtype, *bytes);
   if (!weights) return std::unexpected(weights.error());
   auto matrix =
       quantize(*weights, tensor.shape[0], tensor.shape[1], method.table, method.group, method.dtype);
@@ -153,7 +156,7 @@ Result<QuantizedLayer> quantize_layer(const std::string& name, const TensorView&
                           method.name,
                           tensor.dtype,
                           weight_error(*matrix, *weights)};
-  return QuantizedLayer{layer, tensor.bytes.size(), std::move(*packed), std::move(matrix->table)};
+  return QuantizedLayer{layer, tensor.bytes, std::move(*packed), std::move(matrix->table)};
 }
 
 Result<std::vector<QuantizedLayer>> quantize_all(const SafetensorsFile& file,
@@ -164,7 +167,7 @@ Result<std::vector<QuantizedLayer>> quantize_all(const SafetensorsFile& file,
   std::optional<Error> first_error;
   Progress progress(names.size());
   parallel_for(names.size(), jobs, [&](std::size_t i) {
-    auto layer = quantize_layer(names[i], file.tensors().at(names[i]), method);
+    auto layer = quantize_layer(file, names[i], method);
     if (layer) {
       layers[i] = std::move(*layer);
     } else {
@@ -196,18 +199,30 @@ Result<void> write_packed(const SafetensorsFile& file, const std::vector<Quantiz
             fmt::format("input: there is a tensor '{}' already; quantize the original file", added));
       }
     }
-    tensors.push_back(
-        {packed_tensor_name(name), "U8", {static_cast<std::int64_t>(layer.packed.size())}, layer.packed});
+    tensors.push_back({packed_tensor_name(name), "U8", {static_cast<std::int64_t>(layer.packed.size())}});
     tensors.push_back({table_tensor_name(name),
                        safetensors_dtype(layer.layer.dtype),
-                       {static_cast<std::int64_t>(layer.table.size())},
-                       std::as_bytes(std::span(layer.table))});
+                       {static_cast<std::int64_t>(layer.table.size())}});
   }
   for (const auto& [name, tensor] : file.tensors()) {
-    if (!replaced.contains(name)) tensors.push_back({name, tensor.dtype, tensor.shape, tensor.bytes});
+    if (!replaced.contains(name)) tensors.push_back({name, tensor.dtype, tensor.shape});
   }
   metadata[kPackedMetadataKey] = describe_layers(descriptions);
-  return write_safetensors(path, tensors, metadata);
+  auto writer = SafetensorsWriter::create(path, tensors, SafetensorsWriter::metadata_bytes(metadata));
+  if (!writer) return std::unexpected(writer.error());
+  for (const QuantizedLayer& layer : layers) {
+    const std::string& name = layer.layer.name;
+    if (auto done = writer->write(packed_tensor_name(name), 0, layer.packed); !done) return done;
+    const auto table = std::as_bytes(std::span(layer.table));
+    if (auto done = writer->write(table_tensor_name(name), 0, table); !done) return done;
+  }
+  for (const auto& [name, tensor] : file.tensors()) {
+    if (replaced.contains(name)) continue;
+    const auto bytes = file.read(name);
+    if (!bytes) return std::unexpected(bytes.error());
+    if (auto done = writer->write(name, 0, *bytes); !done) return done;
+  }
+  return writer->commit(metadata);
 }
 
 struct Totals {
@@ -257,7 +272,7 @@ Result<ExitCode> run_quantize(const QuantizeOptions& options, bool json) {
   if (const auto possible = check_output(options); !possible) return std::unexpected(possible.error());
   const auto file = SafetensorsFile::open(options.input);
   if (!file) return std::unexpected(file.error());
-  if (file->metadata().contains(kPackedMetadataKey)) {
+  if (is_packed(*file)) {
     return refuse(fmt::format("input: '{}' is quantized already; give the original file", options.input));
   }
   const auto names = select_layers(*file, options.layers);

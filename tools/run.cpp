@@ -123,17 +123,17 @@ Result<Engine> open_engine(const Plan& plan) {
   return open_service(std::move(options));
 }
 
-Result<QuantizedMatrix> unpack_layer(const StoredLayer& stored) {
-  auto matrix = unpack(stored.packed, stored.layer.format, stored.layer.dtype);
+Result<QuantizedMatrix> unpack_layer(const PackedLayer& layer, const LayerWeights& weights) {
+  auto matrix = unpack(weights.packed, layer.format, layer.dtype);
   if (!matrix) return matrix;
-  matrix->table_kind = stored.layer.table_kind;
-  matrix->table = stored.table;
+  matrix->table_kind = layer.table_kind;
+  matrix->table = weights.table;
   return matrix;
 }
 
 /// One layer's work; spec.target is the plan's first.
 struct Task {
-  const StoredLayer& layer;
+  const LayerWeights& weights;
   KernelSpec spec;
   std::span<const std::uint16_t> activations;
   std::span<const double> reference;  ///< Y in float64
@@ -156,14 +156,14 @@ Result<Multiplication> multiply(Service& service, const Task& task, const Plan& 
   }
   const auto kernel = service.get(task.spec);
   if (!kernel) return std::unexpected(kernel.error());
-  auto output = multiply_on_gpu(service, *kernel, task.layer, task.activations, task.spec.m);
+  auto output = multiply_on_gpu(service, *kernel, task.spec, task.weights, task.activations);
   if (!output) return std::unexpected(output.error());
   result.values = std::move(*output);
   return result;
 }
 
 Result<Multiplication> multiply(Emulation& emulation, const Task& task, const Plan& plan) {
-  auto product = emulation.multiply(task.spec, task.layer, task.activations);
+  auto product = emulation.multiply(task.spec, task.weights, task.activations);
   if (!product) return std::unexpected(product.error());
   Multiplication result;
   result.kernels.push_back({.target = plan.targets.front(),
@@ -180,11 +180,13 @@ Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const P
   const PackedLayer& layer = stored.layer;
   const auto activations = source.make(m, layer.format.k, layer.dtype);
   if (!activations) return std::unexpected(activations.error());
-  const auto matrix = unpack_layer(stored);
+  const auto weights = stored.read();
+  if (!weights) return std::unexpected(weights.error());
+  const auto matrix = unpack_layer(layer, *weights);
   if (!matrix) return std::unexpected(matrix.error());
   const auto reference = reference_matmul(*matrix, activations->values, m);
   if (!reference) return std::unexpected(reference.error());
-  const Task task{stored,
+  const Task task{*weights,
                   {layer.format.bits, layer.format.group, layer.format.n, layer.format.k, m, layer.dtype,
                    layer.table_kind, plan.targets.front()},
                   activations->values,
@@ -234,7 +236,7 @@ Json layer_json(const LayerResult& result, Device device) {
             {"group", group_json(layer.format.group)},
             {"method", layer.method},
             {"bytes_before", bytes_before(layer)},
-            {"bytes_after", result.layer->packed.size()},
+            {"bytes_after", result.layer->packed_size},
             {"weight_error", layer.weight_error},
             {"activations", result.activations},
             {"device", to_string(device)},
@@ -287,7 +289,7 @@ void print_results(const std::vector<LayerResult>& results, const Plan& plan, st
     for (const UsedKernel& kernel : result.kernels) {
       table.add_row({layer.name, fmt::format("{}x{}", layer.format.n, layer.format.k),
                      fmt::to_string(layer.format.bits), byte_count(static_cast<double>(bytes_before(layer))),
-                     byte_count(static_cast<double>(result.layer->packed.size())),
+                     byte_count(static_cast<double>(result.layer->packed_size)),
                      fmt::format("{:.2e}", layer.weight_error),
                      fmt::format("{:.2e}{}", result.relative_error, result.right ? "" : " WRONG"),
                      std::string(kernel.target.name()), describe(kernel.schedule),
@@ -323,11 +325,11 @@ Result<ExitCode> run_packed(const RunOptions& options, bool json) {
   auto plan = options.emulate ? plan_emulation(options.target) : plan_service(options.target);
   if (!plan) return std::unexpected(plan.error());
   plan->record = options.record;
-  const auto file = SafetensorsFile::open(options.input);
-  if (!file) return std::unexpected(file.error());
-  const auto layers = stored_layers(*file);
+  const auto checkpoint = Checkpoint::open(options.input);
+  if (!checkpoint) return std::unexpected(checkpoint.error());
+  const auto layers = stored_layers(*checkpoint);
   if (!layers) return std::unexpected(layers.error());
-  const auto source = ActivationSource::open(*file, options.activations);
+  const auto source = ActivationSource::open(*checkpoint, options.activations);
   if (!source) return std::unexpected(source.error());
   const auto results = run_layers(*layers, *plan, *source, options.m);
   if (!results) return std::unexpected(results.error());

@@ -1,11 +1,11 @@
 #include "write_file.h"
 
-#include "quant/atomic_file.h"
+#include "core/atomic_file.h"
 
 namespace lutsmith::tools {
 
 Result<void> write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  auto file = quant::AtomicFile::create(path);
+  auto file = core::AtomicFile::create(path);
   if (!file) return std::unexpected(file.error());
   if (const auto written = file->write(bytes); !written) return written;
   return file->commit();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lutsmith/error.h"
@@ -14,21 +15,30 @@
 
 namespace lutsmith {
 
-/// One tensor of a safetensors file. `bytes` points into the mapped file and lives as long as it.
-struct TensorView {
+/// One tensor of a safetensors file.
+struct TensorInfo {
   std::string dtype;  ///< as in the header: "F32", "F16", "BF16", "U8", ...
   std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;
+  std::uint64_t bytes = 0;  ///< what dtype and shape take
 };
 
-/// A safetensors file, memory-mapped and validated: the header is bounded, every tensor's bytes lie
-/// within the file, match dtype x shape and overlap no other's.
+/// A safetensors file whose header was read and validated: it is bounded, every tensor's bytes lie within the
+/// file, match dtype x shape and overlap no other's. The tensors themselves are read when they are asked for.
+/// Copies share the open file; all of it may be used by many threads at a time.
 class LUTSMITH_API SafetensorsFile {
  public:
+  /// A file of another format is corrupt_data, and the message says what it is and what to do with it.
   static Result<SafetensorsFile> open(const std::filesystem::path& path);
 
-  const std::map<std::string, TensorView>& tensors() const;
+  const std::filesystem::path& path() const;
+  const std::map<std::string, TensorInfo>& tensors() const;
   const std::map<std::string, std::string>& metadata() const;
+
+  /// All bytes of a tensor. Errors: invalid_argument where there is no such tensor, corrupt_data where the
+  /// file got shorter since it was opened, io_error, out_of_memory.
+  Result<std::vector<std::byte>> read(const std::string& name) const;
+  /// The tensor's bytes from `first_byte` on, as many as `into` holds.
+  Result<void> read(const std::string& name, std::uint64_t first_byte, std::span<std::byte> into) const;
 
  private:
   struct Contents;
@@ -36,20 +46,53 @@ class LUTSMITH_API SafetensorsFile {
   std::shared_ptr<const Contents> contents_;
 };
 
-/// The values of an F32, F16 or BF16 tensor as floats.
-LUTSMITH_API Result<std::vector<float>> to_floats(const TensorView& tensor);
+/// The values of F64, F32, F16 or BF16 bytes as the nearest floats; the bytes may stand at any address.
+LUTSMITH_API Result<std::vector<float>> to_floats(std::string_view dtype, std::span<const std::byte> bytes);
 
-/// One tensor to be written.
+/// One tensor of a file to be written.
 struct TensorToWrite {
+  std::string name;
+  std::string dtype;
+  std::vector<std::int64_t> shape;
+};
+
+/// A safetensors file that is written piece by piece, in any order and from any thread, and appears whole
+/// under its name or not at all. The same tensors and metadata give the same file whatever the order.
+class LUTSMITH_API SafetensorsWriter {
+ public:
+  /// Takes the space for all tensors, so that a full disk shows here where the file system can tell.
+  /// `metadata_bytes` is the most that `commit` will need for its metadata; see below.
+  static Result<SafetensorsWriter> create(const std::filesystem::path& path,
+                                          std::span<const TensorToWrite> tensors, std::size_t metadata_bytes);
+  /// What metadata takes of a header.
+  static std::size_t metadata_bytes(const std::map<std::string, std::string>& metadata);
+
+  SafetensorsWriter(SafetensorsWriter&& other) noexcept;
+  SafetensorsWriter& operator=(SafetensorsWriter&& other) noexcept;
+  ~SafetensorsWriter();
+
+  /// Bytes of a tensor from `first_byte` on. Each byte is written once: what was written before is refused.
+  Result<void> write(const std::string& name, std::uint64_t first_byte, std::span<const std::byte> bytes);
+  /// Refused unless every byte of every tensor was written. Nothing can be written after it.
+  Result<void> commit(const std::map<std::string, std::string>& metadata);
+
+ private:
+  struct State;
+  explicit SafetensorsWriter(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// A tensor with its bytes at hand.
+struct TensorWithBytes {
   std::string name;
   std::string dtype;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
 };
 
-/// Writes a file whole or not at all: to a temporary file beside it, then renamed.
+/// All of a file at once.
 LUTSMITH_API Result<void> write_safetensors(const std::filesystem::path& path,
-                                            std::span<const TensorToWrite> tensors,
+                                            std::span<const TensorWithBytes> tensors,
                                             const std::map<std::string, std::string>& metadata);
 
 }  // namespace lutsmith

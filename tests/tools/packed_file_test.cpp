@@ -15,6 +15,7 @@ using nlohmann::json;
 
 /// The parts of a valid file with one packed layer, for tests to spoil.
 struct Parts {
+  std::string key = kPackedMetadataKey;
   json description;
   std::string packed_dtype = "U8";
   std::vector<std::byte> packed;
@@ -51,7 +52,7 @@ class PackedFile : public testing::Test {
 
   // Writes the parts and reads the layers back.
   Result<std::vector<StoredLayer>> read(const Parts& parts) {
-    std::vector<TensorToWrite> tensors;
+    std::vector<TensorWithBytes> tensors;
     const auto packed_size = static_cast<std::int64_t>(parts.packed.size());
     if (parts.with_packed)
       tensors.push_back({"a.weight.packed", parts.packed_dtype, {packed_size}, parts.packed});
@@ -61,17 +62,15 @@ class PackedFile : public testing::Test {
           {"a.weight.table", parts.table_dtype, {length}, std::as_bytes(std::span(parts.table))});
     }
     const auto path = directory_ / "packed.safetensors";
-    const auto written = write_safetensors(path, tensors, {{kPackedMetadataKey, parts.description.dump()}});
+    const auto written = write_safetensors(path, tensors, {{parts.key, parts.description.dump()}});
     if (!written) return std::unexpected(written.error());
     auto file = SafetensorsFile::open(path);
     if (!file) return std::unexpected(file.error());
-    file_ = std::make_unique<SafetensorsFile>(std::move(*file));
-    return stored_layers(*file_);
+    return stored_layers(*file);
   }
 
  private:
   std::filesystem::path directory_;
-  std::unique_ptr<SafetensorsFile> file_;  // the layers' bytes are in it
 };
 
 TEST_F(PackedFile, DescriptionSurvivesWritingAndReading) {
@@ -90,8 +89,11 @@ TEST_F(PackedFile, DescriptionSurvivesWritingAndReading) {
   EXPECT_EQ(stored.layer.dtype, DataType::fp16);
   EXPECT_EQ(stored.layer.source_dtype, "F32");
   EXPECT_EQ(stored.layer.weight_error, 0.125);
-  EXPECT_TRUE(std::ranges::equal(stored.packed, parts.packed));
-  EXPECT_EQ(stored.table, parts.table);
+  EXPECT_EQ(stored.packed_size, parts.packed.size());
+  const auto weights = stored.read();
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_EQ(weights->packed, parts.packed);
+  EXPECT_EQ(weights->table, parts.table);
 }
 
 struct Damage {
@@ -133,6 +135,24 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"table_short", [](Parts& parts) { parts.table.resize(8); }},
         Damage{"table_of_another_type", [](Parts& parts) { parts.table_dtype = "BF16"; }}),
     [](const auto& instance) { return std::string(instance.param.name); });
+
+TEST_F(PackedFile, AFileOfANewerFormatIsToldFromADamagedOne) {
+  Parts parts = valid_parts();
+  parts.key = "lutsmith.packed.v2";
+  const auto layers = read(parts);
+  ASSERT_FALSE(layers);
+  EXPECT_EQ(layers.error().code, ErrorCode::unsupported);
+  EXPECT_THAT(layers.error().message, testing::HasSubstr("packed by a newer lutsmith"));
+  EXPECT_THAT(layers.error().message, testing::HasSubstr("lutsmith.packed.v2"));
+}
+
+TEST_F(PackedFile, AFileWithoutPackedLayersIsAWrongArgument) {
+  Parts parts = valid_parts();
+  parts.key = "format";
+  const auto layers = read(parts);
+  ASSERT_FALSE(layers);
+  EXPECT_EQ(layers.error().code, ErrorCode::invalid_argument);
+}
 
 TEST_F(PackedFile, PerChannelGroupIsWrittenAsAWord) {
   PackedLayer layer = valid_layer();

@@ -79,7 +79,7 @@ class RecordingRun : public Recording {
  protected:
   void SetUp() override {
     const std::vector<float> weights(64 * 128, 0.5F);
-    const TensorToWrite layer{"mlp.weight", "F32", {64, 128}, std::as_bytes(std::span(weights))};
+    const TensorWithBytes layer{"mlp.weight", "F32", {64, 128}, std::as_bytes(std::span(weights))};
     ASSERT_TRUE(write_safetensors(program_.file("model.safetensors"), {&layer, 1}, {}));
     const Outcome outcome =
         program_.run({"quantize", program_.file("model.safetensors"), "-o", packed(), "--layers", "mlp"});
