@@ -27,6 +27,12 @@ add_library(lutsmith_zstd INTERFACE)
 target_include_directories(lutsmith_zstd SYSTEM INTERFACE ${ZSTD_INCLUDE_DIR})
 target_link_libraries(lutsmith_zstd INTERFACE ${ZSTD_ARCHIVE})
 
+find_library(RE2_ARCHIVE NAMES libre2.a REQUIRED)
+find_path(RE2_INCLUDE_DIR NAMES re2/re2.h REQUIRED)
+add_library(lutsmith_re2 INTERFACE)
+target_include_directories(lutsmith_re2 SYSTEM INTERFACE ${RE2_INCLUDE_DIR})
+target_link_libraries(lutsmith_re2 INTERFACE ${RE2_ARCHIVE} Threads::Threads)
+
 # Opened at run time; here only their headers are needed.
 find_path(CURL_INCLUDE_DIR NAMES curl/curl.h REQUIRED)
 find_path(OPENSSL_INCLUDE_DIR NAMES openssl/evp.h REQUIRED)

@@ -20,15 +20,20 @@ std::unexpected<Error> corrupt(std::string_view layer, std::string_view what) {
 json to_json(const PackedLayer& layer) {
   json group = layer.format.group;
   if (layer.format.group == kPerChannel) group = group_name(kPerChannel);
-  return {{"bits", layer.format.bits},
-          {"group", group},
-          {"n", layer.format.n},
-          {"k", layer.format.k},
-          {"dtype", to_string(layer.dtype)},
-          {"table", to_string(layer.table_kind)},
-          {"method", layer.method},
-          {"source_dtype", layer.source_dtype},
-          {"weight_error", layer.weight_error}};
+  json object{{"bits", layer.format.bits},
+              {"group", group},
+              {"n", layer.format.n},
+              {"k", layer.format.k},
+              {"dtype", to_string(layer.dtype)},
+              {"table", to_string(layer.table_kind)},
+              {"method", layer.method},
+              {"source_dtype", layer.source_dtype},
+              {"weight_error", layer.weight_error}};
+  if (layer.expert >= 0) {
+    object["source"] = layer.source;
+    object["expert"] = layer.expert;
+  }
+  return object;
 }
 
 // Reads typed fields of one object; the first that is missing or of another type is remembered.
@@ -83,6 +88,10 @@ Result<PackedLayer> read_description(const std::string& name, const json& object
   layer.method = fields.text("method");
   layer.source_dtype = fields.text("source_dtype");
   layer.weight_error = fields.number("weight_error");
+  if (object.contains("expert")) {
+    layer.source = fields.text("source");
+    layer.expert = fields.integer("expert");
+  }
   if (!fields.bad_field().empty()) {
     return corrupt(name, fmt::format("field '{}' of its description is missing or of the wrong type",
                                      fields.bad_field()));

@@ -21,7 +21,8 @@ namespace lutsmith::tools {
 //
 //   {"NAME": {"bits", "group", "n", "k", "dtype", "table", "method", "source_dtype", "weight_error"}}
 //
-// with "group" a number or "channel". Everything else is as in the original.
+// with "group" a number or "channel". A stack of experts NAME [experts, n, k] becomes the layers NAME.0, NAME.1, ...,
+// each with "source": "NAME" and "expert": its number. Everything else is as in the original.
 
 /// Its number changes when the meaning of the packed bytes or of the description does.
 inline constexpr const char* kPackedMetadataKey = "lutsmith.packed.v1";
@@ -37,6 +38,8 @@ struct PackedLayer {
   std::string method;        ///< "nf", "int", "fp"
   std::string source_dtype;  ///< of the tensor it replaces, as in safetensors
   double weight_error = 0;   ///< ||packed - original|| / ||original||
+  std::string source = {};   ///< the stack of experts it is from; empty where the tensor was a matrix
+  std::int64_t expert = -1;  ///< its number in the stack
 };
 
 /// What the kernels read of one layer.

@@ -3,8 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <mutex>
+#include <new>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "lutsmith/error.h"
 
 namespace lutsmith::tools {
 
@@ -24,6 +29,32 @@ void parallel_for(std::size_t count, unsigned jobs, Work&& work) {
   std::vector<std::jthread> threads;
   for (std::size_t job = 1; job < std::min<std::size_t>(jobs, count); ++job) threads.emplace_back(take);
   take();
+}
+
+/// The same for work that can fail, `Result<void> work(i)`: begun in ascending order of i, and after a
+/// failure no more is begun. Of several failures the one of the lowest i is returned.
+template <class Work>
+Result<void> parallel_until_error(std::size_t count, unsigned jobs, Work&& work) {
+  std::atomic<bool> failed = false;
+  std::mutex mutex;
+  std::size_t failed_at = count;
+  Result<void> result;
+  parallel_for(count, jobs, [&](std::size_t i) {
+    if (failed) return;
+    Result<void> done;
+    try {
+      done = work(i);
+    } catch (const std::bad_alloc&) {
+      done = std::unexpected(Error{ErrorCode::out_of_memory, "no memory left; give fewer --jobs", {}});
+    }
+    if (done) return;
+    failed = true;
+    const std::scoped_lock lock(mutex);
+    if (i >= failed_at) return;
+    failed_at = i;
+    result = std::move(done);
+  });
+  return result;
 }
 
 }  // namespace lutsmith::tools

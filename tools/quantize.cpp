@@ -1,23 +1,27 @@
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <regex>
 #include <set>
+#include <utility>
 
+#include "checkpoint.h"
 #include "command.h"
-#include "kernel_json.h"
 #include "output.h"
-#include "packed_file.h"
+#include "output_place.h"
 #include "parallel.h"
+#include "printable.h"
 #include "progress.h"
+#include "quantize_report.h"
+#include "quantize_shard.h"
+#include "shard_index.h"
+#include "tensor_plan.h"
 
 namespace lutsmith::tools {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct QuantizeOptions {
   std::string input;
@@ -27,272 +31,192 @@ struct QuantizeOptions {
   std::string group = "64";
   std::string dtype = "f16";
   std::string layers;
+  std::string skip;
+  std::vector<std::string> rules;
   int jobs = 0;
+  bool all = false;
 };
 
-/// The options once checked.
-struct Method {
-  Table table;
-  std::string name;
-  int group = 64;
-  DataType dtype = DataType::fp16;
-};
-
-struct QuantizedLayer {
-  PackedLayer layer;
-  std::size_t bytes_before = 0;
-  std::vector<std::byte> packed;
-  std::vector<std::uint16_t> table;
-};
-
-// Layers smaller than this gain nothing from packing.
-constexpr std::int64_t kSmallestSide = 64;
-
-std::unexpected<Error> refuse(std::string message, std::string context = {}) {
-  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), std::move(context)});
+std::unexpected<Error> refuse(std::string message) {
+  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
 }
 
-Result<Method> check_method(const QuantizeOptions& options) {
+/// A wildcard in place of an expression is answered with names of this checkpoint, if it can be read.
+Result<std::optional<NamePattern>> parse_pattern(std::string_view option, const std::string& text,
+                                                 const QuantizeOptions& options) {
+  if (text.empty()) return std::nullopt;
+  auto pattern = NamePattern::parse(option, text);
+  if (pattern) return *std::move(pattern);
+  Error error = pattern.error();
+  if (const auto input = Checkpoint::open(options.input)) {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : input->tensors()) names.push_back(name);
+    error.context = wildcard_advice(option, text, names);
+  }
+  return std::unexpected(std::move(error));
+}
+
+Result<PlanOptions> parse_options(const QuantizeOptions& options) {
+  PlanOptions plan;
   const auto group = parse_group(options.group);
   if (!group) return std::unexpected(group.error());
   const auto dtype = parse_data_type(options.dtype);
   if (!dtype) return std::unexpected(dtype.error());
-  // Bits and group have to be what kernels exist for; any shape that is allowed will do to ask.
-  const KernelSpec spec{
-      .bits = options.bits, .group = *group, .n = 64, .k = 64, .dtype = *dtype, .target = {}};
-  if (const auto valid = validate(spec); !valid) return std::unexpected(valid.error());
-  auto table = table_by_method(options.method, options.bits);
-  if (!table) return std::unexpected(table.error());
-  return Method{std::move(*table), options.method, *group, *dtype};
+  plan.settings = {options.method, options.bits, *group, *dtype};
+  if (const auto table = table_for(plan.settings); !table) return std::unexpected(table.error());
+  auto layers = parse_pattern("layers", options.layers, options);
+  if (!layers) return std::unexpected(layers.error());
+  plan.layers = *std::move(layers);
+  auto skip = parse_pattern("skip", options.skip, options);
+  if (!skip) return std::unexpected(skip.error());
+  plan.skip = *std::move(skip);
+  for (const std::string& text : options.rules) {
+    auto rule = parse_layer_rule(text);
+    if (!rule) return std::unexpected(rule.error());
+    plan.rules.push_back(*std::move(rule));
+  }
+  return plan;
 }
 
-Result<void> check_output(const QuantizeOptions& options) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  const fs::path output(options.output);
-  if (fs::equivalent(options.input, output, ignored)) {
-    return refuse(fmt::format("output: '{}' is the input itself; give another name", options.output));
+Result<Checkpoint> open_input(const std::string& path) {
+  auto input = Checkpoint::open(path);
+  if (!input) return input;
+  for (const Shard& shard : input->shards()) {
+    if (is_packed(shard.file)) {
+      return refuse(
+          fmt::format("input: '{}' is quantized already; give the original checkpoint", printable(path)));
+    }
   }
-  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, ignored)) {
-    return refuse(fmt::format("output: '{}' is not a directory; create it first", folder.string()));
+  return input;
+}
+
+Result<std::vector<TensorDecision>> plan_checkpoint(const Checkpoint& input, const PlanOptions& options) {
+  std::map<std::string, TensorInfo> tensors;
+  for (const auto& [name, tensor] : input.tensors()) tensors.emplace(name, tensor.info);
+  auto decisions = plan_tensors(tensors, options);
+  if (!decisions) return decisions;
+  std::set<std::string> written;
+  for (const TensorDecision& decision : *decisions) {
+    for (const TensorToWrite& tensor : written_tensors(decision)) {
+      if (written.insert(tensor.name).second) continue;
+      return refuse(
+          fmt::format("input: there is a tensor '{}' already, which '{}' would become; rename it, or leave "
+                      "the layer out with --skip",
+                      printable(tensor.name, 100), printable(decision.name, 100)));
+    }
   }
+  return decisions;
+}
+
+/// Decisions shard by shard, in the order of the shards.
+std::vector<std::vector<TensorDecision>> by_shard(const Checkpoint& input,
+                                                  const std::vector<TensorDecision>& all) {
+  std::vector<std::vector<TensorDecision>> result(input.shards().size());
+  for (const TensorDecision& decision : all)
+    result[input.tensors().at(decision.name).shard].push_back(decision);
+  return result;
+}
+
+std::uint64_t bytes_after(const TensorDecision& decision) {
+  if (decision.left_alone) return decision.tensor.bytes;
+  std::uint64_t bytes = 0;
+  for (const PackedLayer& layer : packed_layers(decision)) {
+    bytes += *packed_bytes(layer.format) + sizeof(std::uint16_t) * static_cast<std::uint64_t>(table_length(
+                                                                       layer.format.bits, layer.table_kind));
+  }
+  return bytes;
+}
+
+Result<void> write_file_of_one(const Checkpoint& input, QuantizeResult& result, unsigned jobs,
+                               Progress& progress) {
+  auto layers = quantize_shard(input.shards().front().file, result.decisions, result.output, jobs, progress);
+  if (!layers) return std::unexpected(layers.error());
+  result.layers = *std::move(layers);
   return {};
 }
 
-bool is_matrix(const TensorInfo& tensor) {
-  return tensor.shape.size() == 2 && floating_bytes(tensor.dtype) > 0 && tensor.shape[0] > 0;
-}
-
-bool is_linear_layer(const std::string& name, const TensorInfo& tensor) {
-  return tensor.shape[1] % 8 == 0 && tensor.shape[0] >= kSmallestSide && tensor.shape[1] >= kSmallestSide &&
-         name.ends_with(".weight") && !name.contains("embed");
-}
-
-Result<std::vector<std::string>> select_layers(const SafetensorsFile& file, const std::string& pattern) {
-  std::regex expression;
-  try {
-    expression = std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
-  } catch (const std::regex_error& error) {
-    return refuse(fmt::format("layers: '{}' is not a regular expression: {}", pattern, error.what()));
-  }
-  std::vector<std::string> result;
-  for (const auto& [name, tensor] : file.tensors()) {
-    if (!is_matrix(tensor)) continue;
-    if (pattern.empty() ? !is_linear_layer(name, tensor) : !std::regex_search(name, expression)) continue;
-    if (tensor.shape[1] % 8 != 0) {
-      return refuse(fmt::format("layers: '{}' has k = {}, which is not a multiple of 8; leave it out", name,
-                                tensor.shape[1]));
-    }
-    result.push_back(name);
-  }
-  if (!result.empty()) return result;
-  return refuse(pattern.empty() ? "layers: no tensor looks like a linear layer; name them with --layers REGEX"
-                                : fmt::format("layers: no matrix matches '{}'", pattern),
-                fmt::format("the file holds {} tensors", file.tensors().size()));
-}
-
-// ||packed - original|| / ||original||.
-double weight_error(const QuantizedMatrix& matrix, std::span<const float> weights) {
-  std::vector<double> values;
-  for (const std::uint16_t value : matrix.table) values.push_back(from_bits(value, matrix.dtype));
-  const std::int64_t k = matrix.format.k;
-  const std::int64_t group = matrix.format.group == kPerChannel ? k : matrix.format.group;
-  const std::int64_t groups = groups_per_row(matrix.format.group, k);
-  double difference = 0;
-  double norm = 0;
-  for (std::int64_t row = 0; row < matrix.format.n; ++row) {
-    for (std::int64_t first = 0; first < k; first += group) {
-      const auto scale_index = static_cast<std::size_t>(row * groups + first / group);
-      const double scale = from_bits(matrix.scales[scale_index], matrix.dtype);
-      for (std::int64_t column = first; column < std::min(k, first + group); ++column) {
-        const auto i = static_cast<std::size_t>(row * k + column);
-        const double weight = weights[i];
-        const double error = scale * values[matrix.codes[i]] - weight;
-        difference += error * error;
-        norm += weight * weight;
-      }
+Result<void> write_shards(const Checkpoint& input, QuantizeResult& result, unsigned jobs,
+                          Progress& progress) {
+  auto folder = OutputFolder::create(result.output);
+  if (!folder) return std::unexpected(folder.error());
+  if (auto room = check_room(folder->path(), result.total_after); !room) return room;
+  const auto decisions = by_shard(input, result.decisions);
+  ShardIndex index;
+  for (std::size_t i = 0; i < decisions.size(); ++i) {
+    const Shard& shard = input.shards()[i];
+    auto layers = quantize_shard(shard.file, decisions[i], folder->path() / shard.name, jobs, progress);
+    if (!layers) return std::unexpected(layers.error());
+    std::ranges::move(*layers, std::back_inserter(result.layers));
+    result.files.push_back(shard.name);
+    for (const TensorDecision& decision : decisions[i]) {
+      for (const TensorToWrite& tensor : written_tensors(decision)) index.files[tensor.name] = shard.name;
     }
   }
-  return norm > 0 ? std::sqrt(difference / norm) : 0;
+  index.total_bytes = result.total_after;
+  if (!input.index().empty() || decisions.size() > 1) {
+    const auto name = write_index(folder->path(), index, input.index());
+    if (!name) return std::unexpected(name.error());
+    result.files.push_back(*name);
+  }
+  return folder->commit();
 }
 
-Result<QuantizedLayer> quantize_layer(const SafetensorsFile& file, const std::string& name,
-                                      const Method& method) {
-  const TensorInfo& tensor = file.tensors().at(name);
-  const auto bytes = file.read(name);
-  if (!bytes) return std::unexpected(bytes.error());
-  const auto weights = to_floats(tensor.dtype, *bytes);
-  if (!weights) return std::unexpected(weights.error());
-  auto matrix =
-      quantize(*weights, tensor.shape[0], tensor.shape[1], method.table, method.group, method.dtype);
-  if (!matrix) return std::unexpected(matrix.error());
-  auto packed = pack(*matrix);
-  if (!packed) return std::unexpected(packed.error());
-  const PackedLayer layer{name,
-                          matrix->format,
-                          method.dtype,
-                          matrix->table_kind,
-                          method.name,
-                          tensor.dtype,
-                          weight_error(*matrix, *weights)};
-  return QuantizedLayer{layer, tensor.bytes, std::move(*packed), std::move(matrix->table)};
-}
-
-Result<std::vector<QuantizedLayer>> quantize_all(const SafetensorsFile& file,
-                                                 const std::vector<std::string>& names, const Method& method,
-                                                 unsigned jobs) {
-  std::vector<QuantizedLayer> layers(names.size());
-  std::mutex mutex;
-  std::optional<Error> first_error;
-  Progress progress(names.size());
-  parallel_for(names.size(), jobs, [&](std::size_t i) {
-    auto layer = quantize_layer(file, names[i], method);
-    if (layer) {
-      layers[i] = std::move(*layer);
-    } else {
-      const std::scoped_lock lock(mutex);
-      if (!first_error) {
-        first_error = layer.error();
-        first_error->message = fmt::format("layer '{}': {}", names[i], layer.error().message);
-      }
-    }
-    progress.advance(names[i]);
-  });
-  if (first_error) return std::unexpected(*first_error);
-  return layers;
-}
-
-Result<void> write_packed(const SafetensorsFile& file, const std::vector<QuantizedLayer>& layers,
-                          const std::string& path) {
-  std::vector<TensorToWrite> tensors;
-  std::vector<PackedLayer> descriptions;
-  std::map<std::string, std::string> metadata = file.metadata();
-  std::set<std::string> replaced;
-  for (const QuantizedLayer& layer : layers) {
-    const std::string& name = layer.layer.name;
-    descriptions.push_back(layer.layer);
-    replaced.insert(name);
-    for (const std::string& added : {packed_tensor_name(name), table_tensor_name(name)}) {
-      if (file.tensors().contains(added)) {
-        return refuse(
-            fmt::format("input: there is a tensor '{}' already; quantize the original file", added));
-      }
-    }
-    tensors.push_back({packed_tensor_name(name), "U8", {static_cast<std::int64_t>(layer.packed.size())}});
-    tensors.push_back({table_tensor_name(name),
-                       safetensors_dtype(layer.layer.dtype),
-                       {static_cast<std::int64_t>(layer.table.size())}});
-  }
-  for (const auto& [name, tensor] : file.tensors()) {
-    if (!replaced.contains(name)) tensors.push_back({name, tensor.dtype, tensor.shape});
-  }
-  metadata[kPackedMetadataKey] = describe_layers(descriptions);
-  auto writer = SafetensorsWriter::create(path, tensors, SafetensorsWriter::metadata_bytes(metadata));
-  if (!writer) return std::unexpected(writer.error());
-  for (const QuantizedLayer& layer : layers) {
-    const std::string& name = layer.layer.name;
-    if (auto done = writer->write(packed_tensor_name(name), 0, layer.packed); !done) return done;
-    const auto table = std::as_bytes(std::span(layer.table));
-    if (auto done = writer->write(table_tensor_name(name), 0, table); !done) return done;
-  }
-  for (const auto& [name, tensor] : file.tensors()) {
-    if (replaced.contains(name)) continue;
-    const auto bytes = file.read(name);
-    if (!bytes) return std::unexpected(bytes.error());
-    if (auto done = writer->write(name, 0, *bytes); !done) return done;
-  }
-  return writer->commit(metadata);
-}
-
-struct Totals {
-  std::size_t before = 0;
-  std::size_t after = 0;
-};
-
-void print_layers(const std::vector<QuantizedLayer>& layers, Totals totals, const std::string& output) {
-  using enum TextTable::Align;
-  TextTable table({{"layer", left}, {"shape"}, {"bits"}, {"group"}, {"before"}, {"after"}, {"weight error"}});
-  for (const QuantizedLayer& layer : layers) {
-    const PackedFormat& format = layer.layer.format;
-    table.add_row({layer.layer.name, fmt::format("{}x{}", format.n, format.k), fmt::to_string(format.bits),
-                   group_name(format.group), byte_count(static_cast<double>(layer.bytes_before)),
-                   byte_count(static_cast<double>(layer.packed.size())),
-                   fmt::format("{:.2e}", layer.layer.weight_error)});
-  }
-  table.print();
-  fmt::print("{} layers, {} -> {}, written to {}\n", layers.size(),
-             byte_count(static_cast<double>(totals.before)), byte_count(static_cast<double>(totals.after)),
-             output);
-}
-
-Json report(const QuantizeOptions& options, const std::vector<QuantizedLayer>& layers, Totals totals,
-            std::size_t copied) {
-  Json json{{"input", options.input},        {"output", options.output},    {"method", options.method},
-            {"bytes_before", totals.before}, {"bytes_after", totals.after}, {"copied_tensors", copied},
-            {"layers", Json::array()}};
-  for (const QuantizedLayer& layer : layers) {
-    const PackedFormat& format = layer.layer.format;
-    json["layers"].push_back({{"name", layer.layer.name},
-                              {"n", format.n},
-                              {"k", format.k},
-                              {"bits", format.bits},
-                              {"group", group_json(format.group)},
-                              {"dtype", to_string(layer.layer.dtype)},
-                              {"bytes_before", layer.bytes_before},
-                              {"bytes_after", layer.packed.size()},
-                              {"weight_error", layer.layer.weight_error}});
-  }
-  return json;
+bool is_folder_of_files(const QuantizeOptions& options, const Checkpoint& input) {
+  std::error_code ignored;
+  return !input.index().empty() || fs::is_directory(options.input, ignored);
 }
 
 Result<ExitCode> run_quantize(const QuantizeOptions& options, bool json) {
-  const auto method = check_method(options);
-  if (!method) return std::unexpected(method.error());
-  if (const auto possible = check_output(options); !possible) return std::unexpected(possible.error());
-  const auto file = SafetensorsFile::open(options.input);
-  if (!file) return std::unexpected(file.error());
-  if (is_packed(*file)) {
-    return refuse(fmt::format("input: '{}' is quantized already; give the original file", options.input));
+  const auto plan_options = parse_options(options);
+  if (!plan_options) return std::unexpected(plan_options.error());
+  const auto input = open_input(options.input);
+  if (!input) return std::unexpected(input.error());
+  const bool folder = is_folder_of_files(options, *input);
+  if (!folder) {
+    if (auto possible = check_output_file(options.output, *input); !possible)
+      return std::unexpected(possible.error());
   }
-  const auto names = select_layers(*file, options.layers);
-  if (!names) return std::unexpected(names.error());
-  const auto layers = quantize_all(*file, *names, *method, job_count(options.jobs));
-  if (!layers) return std::unexpected(layers.error());
-  const auto written = write_packed(*file, *layers, options.output);
-  if (!written) return std::unexpected(written.error());
-  Totals totals;
-  for (const QuantizedLayer& layer : *layers) {
-    totals.before += layer.bytes_before;
-    totals.after += layer.packed.size();
+  auto decisions = plan_checkpoint(*input, *plan_options);
+  if (!decisions) return std::unexpected(decisions.error());
+  QuantizeResult result{.input = options.input,
+                        .output = options.output,
+                        .settings = plan_options->settings,
+                        .decisions = *std::move(decisions),
+                        .layers = {},
+                        .files = {}};
+  for (const TensorDecision& decision : result.decisions) {
+    result.total_before += decision.tensor.bytes;
+    result.total_after += bytes_after(decision);
+  }
+  {
+    Progress progress(static_cast<std::size_t>(std::ranges::count_if(
+        result.decisions, [](const TensorDecision& decision) { return !decision.left_alone; })));
+    const unsigned jobs = job_count(options.jobs);
+    const auto written = folder ? write_shards(*input, result, jobs, progress)
+                                : write_file_of_one(*input, result, jobs, progress);
+    if (!written) return std::unexpected(written.error());
   }
   if (json) {
-    print_json(report(options, *layers, totals, file->tensors().size() - layers->size()));
+    print_json(result_json(result));
   } else {
-    print_layers(*layers, totals, options.output);
+    print_result(result, options.all);
   }
   return ExitCode::success;
 }
+
+constexpr const char* kExamples =
+    "  lutsmith quantize model.safetensors -o model-nf4.safetensors\n"
+    "  lutsmith quantize folder-with-shards -o folder-nf4\n"
+    "  lutsmith quantize model.safetensors -o mlp-int3.safetensors --method int --bits 3 --group 128 \\\n"
+    "      --layers 'mlp\\.(gate|up|down)_proj\\.weight$' --skip '\\.layers\\.0\\.'\n"
+    "  lutsmith quantize model.safetensors -o mixed.safetensors --rule 'down_proj=bits:3,group:128' \\\n"
+    "      --rule 'lm_head=bits:4,group:32'\n"
+    "Patterns are regular expressions (RE2's) that are looked for in the names of tensors. Without --layers "
+    "the\n"
+    "linear layers are quantized: *.weight of 64 x 64 or more with k a multiple of 8, and stacks of experts\n"
+    "[experts, n, k]. Routers, output heads, embeddings and LoRA factors are left in 16 bits unless "
+    "--layers, or\n"
+    "a --rule that matches nothing else, asks for them. What is quantized already is never quantized again.";
 
 }  // namespace
 
@@ -301,15 +225,16 @@ void add_quantize(CLI::App& app, Context& context) {
   CLI::App& verb = add_verb(app, context,
                             {.name = "quantize",
                              .description = "Quantize and pack the linear layers of a safetensors checkpoint",
-                             .examples = "  lutsmith quantize model.safetensors -o model-nf4.safetensors\n"
-                                         "  lutsmith quantize model.safetensors -o mlp-int3.safetensors "
-                                         "--method int --bits 3 --group 128 \\\n"
-                                         "      --layers 'mlp\\.(gate|up|down)_proj\\.weight$'",
+                             .examples = kExamples,
                              .work = [options, &context] { return run_quantize(*options, context.json); }});
-  verb.add_option("input", options->input, "Checkpoint to read")->required()->type_name("IN.safetensors");
-  verb.add_option("-o,--output", options->output, "Checkpoint to write: whole or not at all")
+  verb.add_option("input", options->input,
+                  "Checkpoint to read: a file, a folder of shards, or their model.safetensors.index.json")
       ->required()
-      ->type_name("OUT.safetensors");
+      ->type_name("IN");
+  verb.add_option("-o,--output", options->output,
+                  "Checkpoint to write, whole or not at all: a file, or a new folder where the input is one")
+      ->required()
+      ->type_name("OUT");
   verb.add_option("--method", options->method,
                   "Table: nf (normal float), int (symmetric) or fp (e2m1, 4 bits)")
       ->capture_default_str()
@@ -324,10 +249,17 @@ void add_quantize(CLI::App& app, Context& context) {
       ->capture_default_str()
       ->type_name("TYPE");
   verb.add_option("--layers", options->layers,
-                  "Matrices whose name this regular expression is found in; without it, those of 64 x 64 or "
-                  "more, k a multiple of 8, named *.weight and not *embed*")
+                  "Quantize the matrices whose name this is found in, and no others")
       ->type_name("REGEX");
-  verb.add_option("--jobs", options->jobs, "Layers to quantize at a time; 0: one per core")
+  verb.add_option("--skip", options->skip, "But not those whose name this is found in")->type_name("REGEX");
+  verb.add_option(
+          "--rule", options->rules,
+          "Other settings for some layers: 'REGEX=bits:3,group:64' with the keys bits, group, method and "
+          "dtype. May be given several times; where two rules set the same key, the later one counts")
+      ->allow_extra_args(false)
+      ->type_name("RULE");
+  verb.add_flag("--all", options->all, "List every layer and every tensor that was left alone");
+  verb.add_option("--jobs", options->jobs, "Threads that quantize; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->type_name("INT");
 }

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "checkpoint.h"
+#include "core/scratch.h"
+#include "lutsmith/error.h"
+
+namespace lutsmith::tools {
+
+/// Whether a file can be written there: it is none of the checkpoint's own, its folder exists, and it is no
+/// folder itself. invalid_argument where not. What only the system knows (permissions, a read-only file
+/// system) shows when the file is begun.
+Result<void> check_output_file(const std::filesystem::path& output, const Checkpoint& input);
+
+/// Whether the file system has room for so many bytes, as far as it tells; io_error where it has not.
+Result<void> check_room(const std::filesystem::path& folder, std::uint64_t bytes);
+
+/// A folder that appears whole under its name, or not at all: its files are written to a temporary folder
+/// beside it, which `commit` renames. Without a successful commit the temporary folder is removed.
+class OutputFolder {
+ public:
+  /// `output` must be missing or an empty folder, in a folder that can be written to. Errors:
+  /// invalid_argument, io_error.
+  static Result<OutputFolder> create(const std::filesystem::path& output);
+
+  OutputFolder(OutputFolder&&) noexcept = default;
+  OutputFolder& operator=(OutputFolder&&) = delete;
+  ~OutputFolder();
+
+  /// Where to write the files to.
+  [[nodiscard]] const std::filesystem::path& path() const { return temporary_; }
+  Result<void> commit();
+
+ private:
+  OutputFolder() = default;
+
+  std::filesystem::path output_;     // what symbolic links lead to
+  std::filesystem::path temporary_;  // empty once renamed
+  core::Scratch scratch_;
+};
+
+}  // namespace lutsmith::tools

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "lutsmith/error.h"
+
+namespace lutsmith::tools {
+
+/// What the index of a checkpoint of several files says.
+struct ShardIndex {
+  std::map<std::string, std::string> files;  ///< name of a tensor -> its file
+  std::uint64_t total_bytes = 0;             ///< of all tensors
+};
+
+/// Writes an index into a folder and returns its name: that of `original`, whose other metadata is kept, or
+/// model.safetensors.index.json where `original` is empty.
+Result<std::string> write_index(const std::filesystem::path& folder, const ShardIndex& index,
+                                const std::filesystem::path& original);
+
+}  // namespace lutsmith::tools
