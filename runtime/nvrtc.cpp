@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <optional>
 
 #include "runtime/build_identity.h"
+#include "runtime/nvrtc_builtins.h"
 #include "runtime/ptxas_log.h"
 #include "runtime/result.h"
+#include "runtime/shared_object.h"
 
 namespace lutsmith {
 
@@ -34,7 +38,9 @@ struct NvrtcApi {
 namespace {
 
 constexpr int kOldestNvrtc = 12000;
+constexpr int kFirstWithMinimal = 12040;
 constexpr NvrtcApi::Status kErrorCompilation = 6;
+constexpr NvrtcApi::Status kErrorBuiltins = 7;
 
 std::string version_name(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
@@ -83,17 +89,90 @@ class Program {
   NvrtcApi::Program handle_ = nullptr;
 };
 
-std::vector<std::string> option_list(Target target, int nvrtc_version) {
-  // Minimal: without the declarations of textures and the device runtime, which no kernel here uses.
-  std::vector<std::string> options = {fmt::format("--gpu-architecture={}", target.name()), "-std=c++17",
-                                      "--minimal", "--ptxas-options=-v"};
+/// What became of the places that were looked at, for the error that ends the search.
+class Search {
+ public:
+  void begin(const NvrtcPlace& place, bool empty) {
+    lines_ += fmt::format("{} ({}){}\n", place.pattern, place.origin, empty ? ": no such file" : "");
+    if (!place.named.empty() && (named_.empty() || named_.back().origin != place.origin)) {
+      named_.push_back({.origin = place.origin, .value = place.named, .refusal = std::nullopt});
+    }
+  }
+
+  void refuse(const NvrtcPlace& place, const std::string& library, const Error& error) {
+    lines_ += fmt::format("  {}: {}\n", library, error.message);
+    if (place.named.empty() || named_.back().refusal) return;
+    named_.back().refusal = error;
+    if (library != place.named) named_.back().refusal->message = library + ": " + error.message;
+  }
+
+  /// A sentence for each place that was named before the search ended at `origin`.
+  std::vector<std::string> passed_over(const std::string& origin) const {
+    std::vector<std::string> sentences;
+    for (const Named& one : named_) {
+      if (one.origin != origin) sentences.push_back(sentence(one));
+    }
+    return sentences;
+  }
+
+  Error error(const std::vector<NvrtcPlace>& places) const {
+    // Where something was asked for, it was all that was looked at.
+    if (!places.empty() && !places.front().named.empty() && places.back().origin == places.front().origin) {
+      return Error{
+          named_.front().refusal ? named_.front().refusal->code : ErrorCode::not_found,
+          fmt::format("{}; name libnvrtc.so, its folder, or the root of a CUDA toolkit, or leave it unset",
+                      sentence(named_.front())),
+          "searched:\n" + lines_};
+    }
+    return Error{
+        ErrorCode::not_found,
+        "no NVRTC was found, which compiles the kernels; install a CUDA toolkit or its wheel (pip install "
+        "nvidia-cuda-nvrtc), or name the library in LUTSMITH_NVRTC",
+        "searched:\n" + lines_};
+  }
+
+ private:
+  struct Named {
+    std::string origin;
+    std::string value;
+    std::optional<Error> refusal;  ///< of the first library there
+  };
+
+  static std::string sentence(const Named& named) {
+    std::error_code ignored;
+    const std::string reason =
+        named.refusal ? named.refusal->message
+        : std::filesystem::is_directory(named.value, ignored)
+            ? "it holds no libnvrtc.so, nor do its lib64, lib or targets/x86_64-linux/lib"
+            : "there is no such folder";
+    return fmt::format("{} is '{}': {}", named.origin, named.value, reason);
+  }
+
+  std::string lines_;
+  std::vector<Named> named_;
+};
+
+/// The loader's last complaint about a library, without the name that it puts before.
+std::string loader_reason(const std::string& name) {
+  const char* text = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
+  std::string reason = text != nullptr ? text : "the loader refuses it";
+  if (reason.starts_with(name + ": ")) reason.erase(0, name.size() + 2);
+  return reason;
+}
+
+}  // namespace
+
+std::vector<std::string> nvrtc_options(Target target, int nvrtc_version) {
+  std::vector<std::string> options = {fmt::format("--gpu-architecture={}", target.name()), "-std=c++17"};
+  // Without the declarations of textures and the device runtime, which no kernel here uses. Older versions
+  // refuse the option, and take 0.1 s longer for each kernel.
+  if (nvrtc_version >= kFirstWithMinimal) options.emplace_back("--minimal");
+  options.emplace_back("--ptxas-options=-v");
   // Where there is a driver, NVRTC 13 keeps a cache of its own, and what comes from it has no report of
   // registers and spills.
   if (nvrtc_version >= 13000) options.emplace_back("--no-cache");
   return options;
 }
-
-}  // namespace
 
 Result<void> check_target_supported(Target target, int nvrtc_version, const std::vector<int>& architectures) {
   const TargetTraits& traits = target.traits();
@@ -115,21 +194,21 @@ Nvrtc::Nvrtc(std::unique_ptr<const NvrtcApi> api) : api_(std::move(api)) {}
 Nvrtc::~Nvrtc() = default;
 
 Result<std::unique_ptr<Nvrtc>> Nvrtc::open_library(const std::string& name) {
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* reason = dlerror();
-    return std::unexpected(Error{ErrorCode::not_found, reason != nullptr ? reason : name, ""});
+  if (name.contains('/')) {
+    if (Result<void> whole = check_shared_object(name); !whole) return failure(whole);
   }
+  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return std::unexpected(Error{ErrorCode::not_found, loader_reason(name), ""});
   auto api = std::make_unique<NvrtcApi>();
   if (!load_api(library, *api)) {
-    return std::unexpected(Error{ErrorCode::unsupported, name + ": it is not NVRTC, or too old", ""});
+    return std::unexpected(Error{ErrorCode::unsupported, "it is not NVRTC, or too old", ""});
   }
   int major = 0;
   int minor = 0;
   if (api->version(&major, &minor) != 0 || 1000 * major + 10 * minor < kOldestNvrtc) {
-    return std::unexpected(
-        Error{ErrorCode::unsupported,
-              fmt::format("{}: NVRTC {}.{} is too old, 12.0 or later is needed", name, major, minor), ""});
+    return std::unexpected(Error{ErrorCode::unsupported,
+                                 fmt::format("NVRTC {}.{} is too old, 12.0 or later is needed", major, minor),
+                                 ""});
   }
   Result<BuildIdentity> build = build_identity_of(reinterpret_cast<const void*>(api->version));
   if (!build) return failure(build);
@@ -138,6 +217,10 @@ Result<std::unique_ptr<Nvrtc>> Nvrtc::open_library(const std::string& name) {
   nvrtc->library_ = build->path;
   nvrtc->version_ = 1000 * major + 10 * minor;
   nvrtc->identity_ = fmt::format("nvrtc {}.{} {}", major, minor, build->id);
+  if (Result<void> builtins = open_nvrtc_builtins(name, build->path, major, minor); !builtins) {
+    nvrtc->builtins_problem_ =
+        builtins.error().message;  // the loader may still know of some: compiling tells
+  }
   int count = 0;
   if (nvrtc->api_->architecture_count != nullptr && nvrtc->api_->architectures != nullptr &&
       nvrtc->api_->architecture_count(&count) == 0 && count > 0) {
@@ -148,22 +231,22 @@ Result<std::unique_ptr<Nvrtc>> Nvrtc::open_library(const std::string& name) {
 }
 
 Result<std::unique_ptr<Nvrtc>> Nvrtc::open(const std::vector<NvrtcPlace>& places) {
-  std::string searched;
+  Search search;
   for (const NvrtcPlace& place : places) {
     const std::vector<std::string> libraries = libraries_at(place);
-    searched +=
-        fmt::format("{} ({}){}\n", place.pattern, place.origin, libraries.empty() ? ": no such file" : "");
+    search.begin(place, libraries.empty());
     for (const std::string& library : libraries) {
       Result<std::unique_ptr<Nvrtc>> opened = open_library(library);
-      if (opened) return opened;
-      searched += fmt::format("  {}\n", opened.error().message);
+      if (!opened) {
+        search.refuse(place, library, opened.error());
+        continue;
+      }
+      (*opened)->origin_ = place.origin;
+      (*opened)->passed_over_ = search.passed_over(place.origin);
+      return opened;
     }
   }
-  return std::unexpected(Error{
-      ErrorCode::not_found,
-      "no NVRTC was found, which compiles the kernels; install a CUDA toolkit or its wheel (pip install "
-      "nvidia-cuda-nvrtc), or name the library in LUTSMITH_NVRTC",
-      "searched:\n" + searched});
+  return std::unexpected(search.error(places));
 }
 
 Result<void> Nvrtc::check_target(Target target) const {
@@ -171,7 +254,17 @@ Result<void> Nvrtc::check_target(Target target) const {
 }
 
 std::string Nvrtc::options(Target target) const {
-  return fmt::format("{}\n", fmt::join(option_list(target, version_), "\n"));
+  return fmt::format("{}\n", fmt::join(nvrtc_options(target, version_), "\n"));
+}
+
+Error Nvrtc::no_builtins(const std::string& kernel, std::string log) const {
+  return Error{
+      ErrorCode::compilation_failed,
+      fmt::format("NVRTC {} at {} cannot compile {} without its built-ins: {}; install its package anew, "
+                  "or name another in LUTSMITH_NVRTC",
+                  version_name(version_), library_, kernel,
+                  builtins_problem_.empty() ? "it cannot use what lies beside it" : builtins_problem_),
+      std::move(log)};
 }
 
 Result<CompiledKernel> Nvrtc::compile(const std::string& source, Target target,
@@ -188,12 +281,13 @@ Result<CompiledKernel> Nvrtc::compile(const std::string& source, Target target,
       api_->create(&program.handle(), source.c_str(), file_name.c_str(), 0, nullptr, nullptr);
   if (status != 0) return fail(status, "nvrtcCreateProgram");
 
-  const std::vector<std::string> options = option_list(target, version_);
+  const std::vector<std::string> options = nvrtc_options(target, version_);
   std::vector<const char*> pointers;
   for (const std::string& option : options) pointers.push_back(option.c_str());
   status = api_->compile(program.handle(), static_cast<int>(pointers.size()), pointers.data());
   CompiledKernel compiled;
   compiled.log = program.log();
+  if (status == kErrorBuiltins) return std::unexpected(no_builtins(kernel, std::move(compiled.log)));
   if (status == kErrorCompilation) {
     return std::unexpected(Error{ErrorCode::compilation_failed,
                                  fmt::format("NVRTC {} refuses {} for {}; its log says why",

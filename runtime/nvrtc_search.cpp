@@ -37,19 +37,59 @@ int major_in_name(const std::string& path) {
   return name.size() > kFileName.size() + 1 ? std::atoi(name.c_str() + kFileName.size() + 1) : 0;
 }
 
-void add_folder(std::vector<NvrtcPlace>& places, std::string origin, const std::string& folder) {
-  places.push_back({std::move(origin), fmt::format("{}/{}", folder, kAnyVersion), false});
+// Of a toolkit, of a wheel, or of a folder of wheels. Since CUDA 13 NVIDIA's wheels share a folder,
+// nvidia/cu13; before, each had its own.
+constexpr std::array<std::string_view, 8> kFoldersOfRoot = {
+    "lib64",
+    "lib",
+    "targets/x86_64-linux/lib",
+    "lib/x86_64-linux-gnu",
+    "cu[0-9]*/lib",
+    "cuda_nvrtc/lib",
+    "nvidia/cu[0-9]*/lib",
+    "nvidia/cuda_nvrtc/lib",
+};
+
+/// Places of one origin.
+class Places {
+ public:
+  Places(std::vector<NvrtcPlace>& places, std::string_view origin, std::string_view named = {})
+      : places_(places), origin_(origin), named_(named) {}
+
+  void add_library(std::string_view name) const {
+    places_.push_back({origin_, std::string(name), /*by_loader=*/true, named_});
+  }
+  void add_folder(std::string_view folder) const {
+    places_.push_back({origin_, fmt::format("{}/{}", folder, kAnyVersion), /*by_loader=*/false, named_});
+  }
+  void add_root(std::string_view root) const {
+    add_folder(root);
+    for (const std::string_view folder : kFoldersOfRoot) add_folder(fmt::format("{}/{}", root, folder));
+  }
+
+ private:
+  std::vector<NvrtcPlace>& places_;
+  std::string origin_;
+  std::string named_;
+};
+
+void add_packages(std::vector<NvrtcPlace>& places, std::string_view packages) {
+  const Places wheels(places, "Python wheel");
+  wheels.add_folder(fmt::format("{}/nvidia/cu[0-9]*/lib", packages));
+  wheels.add_folder(fmt::format("{}/nvidia/cuda_nvrtc/lib", packages));
 }
 
-void add_toolkit(std::vector<NvrtcPlace>& places, const std::string& origin, const std::string& root) {
-  add_folder(places, origin, root + "/lib64");
-  add_folder(places, origin, root + "/targets/x86_64-linux/lib");
-}
-
-// Where NVIDIA's wheels put the library below a folder of Python packages: since CUDA 13, and before.
-void add_packages(std::vector<NvrtcPlace>& places, const std::string& packages) {
-  add_folder(places, "Python wheel", packages + "/nvidia/cu[0-9]*/lib");
-  add_folder(places, "Python wheel", packages + "/nvidia/cuda_nvrtc/lib");
+/// The one place that was asked for, whatever it is.
+std::vector<NvrtcPlace> asked_for(std::string_view origin, const std::string& path) {
+  std::vector<NvrtcPlace> places;
+  const Places named(places, origin, path);
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    named.add_root(literal(path));
+  } else {
+    named.add_library(path);
+  }
+  return places;
 }
 
 }  // namespace
@@ -65,30 +105,25 @@ NvrtcEnvironment NvrtcEnvironment::of_process(const std::filesystem::path& given
 }
 
 std::vector<NvrtcPlace> nvrtc_places(const NvrtcEnvironment& environment) {
+  if (!environment.given.empty()) return asked_for("ServiceOptions::nvrtc", environment.given);
+  if (!environment.lutsmith_nvrtc.empty()) return asked_for("LUTSMITH_NVRTC", environment.lutsmith_nvrtc);
   std::vector<NvrtcPlace> places;
-  const bool by_option = !environment.given.empty();
-  const std::string& asked_for = by_option ? environment.given : environment.lutsmith_nvrtc;
-  if (!asked_for.empty()) {
-    const std::string origin = by_option ? "the path given" : "LUTSMITH_NVRTC";
-    std::error_code ignored;
-    if (std::filesystem::is_directory(asked_for, ignored)) {
-      add_folder(places, origin, literal(asked_for));
-    } else {
-      places.push_back({origin, asked_for, true});  // handed to the loader as it stands
-    }
-    return places;
+  for (const auto& [variable, root] :
+       {std::pair("CUDA_HOME", environment.cuda_home), std::pair("CUDA_PATH", environment.cuda_path)}) {
+    if (!root.empty()) Places(places, variable, root).add_root(literal(root));
   }
   for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) {
-    places.push_back({"the loader's path", name, true});
+    Places(places, "the loader's path").add_library(name);
   }
-  if (!environment.cuda_home.empty()) add_toolkit(places, "CUDA_HOME", literal(environment.cuda_home));
-  if (!environment.cuda_path.empty()) add_toolkit(places, "CUDA_PATH", literal(environment.cuda_path));
-  add_toolkit(places, "CUDA toolkit", "/usr/local/cuda*");
+  const Places toolkits(places, "CUDA toolkit");
+  for (const char* folder : {"lib64", "lib", "targets/x86_64-linux/lib"}) {
+    toolkits.add_folder(fmt::format("/usr/local/cuda*/{}", folder));
+  }
   if (!environment.virtual_env.empty()) {
     add_packages(places, literal(environment.virtual_env) + "/lib/python3*/site-packages");
   }
   if (!environment.conda_prefix.empty()) {
-    add_folder(places, "CONDA_PREFIX", literal(environment.conda_prefix) + "/lib");
+    Places(places, "CONDA_PREFIX").add_folder(literal(environment.conda_prefix) + "/lib");
     add_packages(places, literal(environment.conda_prefix) + "/lib/python3*/site-packages");
   }
   if (!environment.home.empty()) {

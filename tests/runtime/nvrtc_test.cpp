@@ -1,10 +1,14 @@
 #include "runtime/nvrtc.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "runtime/cubin.h"
 #include "temporary_directory.h"
@@ -90,10 +94,113 @@ TEST(NvrtcSearch, NewestMajorComesFirstAndFoldersMayHoldPatternCharacters) {
                                     .virtual_env = {},
                                     .conda_prefix = {},
                                     .home = {}});
-  ASSERT_EQ(places.size(), 1U);
-  EXPECT_EQ(libraries_at(places[0]),
+  ASSERT_FALSE(places.empty());
+  EXPECT_EQ(libraries_at(places.front()),
             (std::vector<std::string>{folder / "libnvrtc.so.13", folder / "libnvrtc.so.9",
                                       folder / "libnvrtc.so"}));
+}
+
+TEST(NvrtcSearch, WhatWasNamedOnPurposeComesBeforeWhatTheLoaderFinds) {
+  const std::vector<std::string> patterns = patterns_of({.given = {},
+                                                         .lutsmith_nvrtc = {},
+                                                         .cuda_home = "/opt/a",
+                                                         .cuda_path = "/opt/b",
+                                                         .virtual_env = {},
+                                                         .conda_prefix = {},
+                                                         .home = {}});
+  const auto position = [&](const std::string& pattern) {
+    return std::ranges::find(patterns, pattern) - patterns.begin();
+  };
+  EXPECT_LT(position("/opt/a/lib64/libnvrtc.so*"), position("/opt/b/lib64/libnvrtc.so*"));
+  EXPECT_LT(position("/opt/b/lib64/libnvrtc.so*"), position("libnvrtc.so.13"));
+  EXPECT_LT(position("libnvrtc.so.13"), position("/usr/local/cuda*/lib64/libnvrtc.so*"));
+}
+
+TEST(NvrtcSearch, RootOfAToolkitOrOfWheelsIsUnderstood) {
+  for (const char* folder : {"lib64", "lib", "targets/x86_64-linux/lib", "cu13/lib", "cuda_nvrtc/lib",
+                             "nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"}) {
+    const TemporaryDirectory root;
+    const std::filesystem::path library = root.path() / folder / "libnvrtc.so.13";
+    std::filesystem::create_directories(library.parent_path());
+    std::ofstream(library) << "";
+    NvrtcEnvironment demand{};
+    demand.lutsmith_nvrtc = root.path();
+    NvrtcEnvironment home{};
+    home.cuda_home = root.path();
+    for (const NvrtcEnvironment& environment : {demand, home}) {
+      std::vector<std::string> found;
+      for (const NvrtcPlace& place : nvrtc_places(environment)) {
+        if (place.by_loader) break;
+        std::ranges::copy(libraries_at(place), std::back_inserter(found));
+      }
+      EXPECT_EQ(found, std::vector<std::string>{library}) << folder;
+    }
+  }
+}
+
+TEST(Nvrtc, WhatWasAskedForIsTheHeadlineOfTheErrorWithItsReason) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directories(directory.path() / "empty");
+  std::filesystem::create_directories(directory.path() / "bad/lib64");
+  std::ofstream(directory.path() / "bad/lib64/libnvrtc.so.13") << "<html>";
+  std::ofstream(directory.path() / "page.so") << "<html>";
+  const std::string whole = file_bytes(nvrtc().library());
+  const std::string cut = directory.write("cut.so", whole.substr(0, whole.size() / 2));
+  const std::pair<std::string, std::string> wrong[] = {
+      {directory.path() / "missing.so", "no such file"},
+      {directory.path() / "page.so", "does not begin like an ELF file"},
+      {directory.path() / "empty", "it holds no libnvrtc.so"},
+      {directory.path() / "bad", "lib64/libnvrtc.so.13: it is no shared library"},
+      {cut, fmt::format("it is cut off: it has {} bytes", whole.size() / 2)},
+      {"libc.so.6", "it is not NVRTC"},
+      {"liblutsmith-has-no-such.so", "cannot open shared object file"},
+  };
+  for (const auto& [value, reason] : wrong) {
+    NvrtcEnvironment environment{};
+    environment.lutsmith_nvrtc = value;
+    const auto opened = Nvrtc::open(nvrtc_places(environment));
+    ASSERT_FALSE(opened.has_value()) << value;
+    EXPECT_THAT(opened.error().message, testing::StartsWith("LUTSMITH_NVRTC is '" + value + "': "));
+    EXPECT_THAT(opened.error().message, HasSubstr(reason));
+    EXPECT_THAT(opened.error().context, HasSubstr(value));
+  }
+  const auto given = Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process("/nonexistent.so")));
+  ASSERT_FALSE(given.has_value());
+  EXPECT_THAT(given.error().message, testing::StartsWith("ServiceOptions::nvrtc is '/nonexistent.so': "));
+}
+
+TEST(Nvrtc, FolderNamedWithoutSuccessIsPassedOverAndTold) {
+  const TemporaryDirectory empty;
+  NvrtcEnvironment environment{};
+  environment.cuda_home = empty.path();
+  environment.cuda_path = std::filesystem::path(nvrtc().library()).parent_path().parent_path();
+  std::vector<NvrtcPlace> places = nvrtc_places(environment);
+  places.push_back({"the machine's", nvrtc().library(), true});
+  const auto opened = Nvrtc::open(places);
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  ASSERT_FALSE((*opened)->passed_over().empty());
+  EXPECT_THAT((*opened)->passed_over().front(),
+              testing::StartsWith("CUDA_HOME is '" + empty.path().string() + "': it holds no libnvrtc.so"));
+  for (const std::string& sentence : (*opened)->passed_over()) {
+    EXPECT_FALSE(sentence.starts_with((*opened)->origin())) << sentence;
+  }
+}
+
+// These texts are part of every cache key: a change makes all kernels of a version anew.
+TEST(Nvrtc, OptionsLeaveOutWhatAVersionDoesNotKnow) {
+  const auto options = [](int version) {
+    return fmt::format("{}", fmt::join(nvrtc_options(target_named("sm_80"), version), " "));
+  };
+  for (const int version : {12000, 12030}) {
+    EXPECT_EQ(options(version), "--gpu-architecture=sm_80 -std=c++17 --ptxas-options=-v");
+  }
+  for (const int version : {12040, 12090}) {
+    EXPECT_EQ(options(version), "--gpu-architecture=sm_80 -std=c++17 --minimal --ptxas-options=-v");
+  }
+  for (const int version : {13000, 13050}) {
+    EXPECT_EQ(options(version),
+              "--gpu-architecture=sm_80 -std=c++17 --minimal --ptxas-options=-v --no-cache");
+  }
 }
 
 TEST(Nvrtc, MissingLibraryIsAnErrorThatListsEveryPlace) {

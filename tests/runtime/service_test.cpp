@@ -150,6 +150,7 @@ TEST_F(ServiceTest, MissingNvrtcIsAnErrorThatNamesThePath) {
   const Result<Service> service = Service::open(options);
   ASSERT_FALSE(service.has_value());
   EXPECT_EQ(service.error().code, ErrorCode::not_found);
+  EXPECT_THAT(service.error().message, HasSubstr(options.nvrtc.string()));
   EXPECT_THAT(service.error().context, HasSubstr(options.nvrtc.string()));
   EXPECT_FALSE(fs::exists(root())) << "nothing is left behind";
 }
