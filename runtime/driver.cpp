@@ -5,7 +5,9 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <memory>
 
+#include "runtime/driver_refusal.h"
 #include "runtime/result.h"
 
 namespace lutsmith::cuda {
@@ -24,7 +26,17 @@ void watch_forks() {
   static_cast<void>(registered);
 }
 
-Error library_not_found(std::span<const std::string_view> libraries, std::string reasons) {
+/// `broken` is what the loader says of a library that is there; empty where there is none.
+Error library_not_found(std::span<const std::string_view> libraries, const std::string& broken,
+                        std::string reasons) {
+  if (!broken.empty()) {
+    return Error{
+        ErrorCode::not_found,
+        fmt::format("no CUDA driver: the loader refuses it ({}); install NVIDIA's driver anew, and look for "
+                    "a wrong library in LD_LIBRARY_PATH",
+                    broken),
+        std::move(reasons)};
+  }
   return Error{
       ErrorCode::not_found,
       fmt::format("no CUDA driver: {} could not be opened; install an NVIDIA driver, or use a machine that "
@@ -65,37 +77,40 @@ Result<const Driver*> Driver::open() {
 Result<Driver*> Driver::load(std::span<const std::string_view> libraries) {
   void* library = nullptr;
   std::string reasons;
+  std::string broken;
   for (const std::string_view name : libraries) {
     library = dlopen(std::string(name).c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library != nullptr) break;
-    const char* reason = dlerror();
-    reasons += fmt::format("{}\n", reason != nullptr ? reason : std::string(name).c_str());
+    const char* text = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
+    const std::string reason = text != nullptr ? text : std::string(name);
+    if (broken.empty() && !reason.contains("No such file or directory")) broken = reason;
+    reasons += reason + "\n";
   }
-  if (library == nullptr) return std::unexpected(library_not_found(libraries, std::move(reasons)));
+  if (library == nullptr) return std::unexpected(library_not_found(libraries, broken, std::move(reasons)));
 
   DriverApi api{};
   const char* missing = load_driver_api(library, api);
   if (missing != nullptr) {
-    return std::unexpected(
-        Error{ErrorCode::unsupported,
-              fmt::format("the CUDA driver has no {}; lutsmith needs driver 12.0 or later", missing), ""});
+    int version = 0;
+    if (api.driver_version == nullptr || api.driver_version(&version) != kSuccess) version = 0;
+    return std::unexpected(driver_lacks(missing, version, file_of(library)));
   }
-  auto* driver = new Driver(api);
-  Result<void> ready = driver->check(api.driver_version(&driver->version_), "cuDriverGetVersion");
-  if (ready && driver->version_ < kOldestDriver) {
-    ready =
-        std::unexpected(Error{ErrorCode::unsupported,
-                              fmt::format("the CUDA driver supports CUDA {}.{}; lutsmith needs 12.0 or later",
-                                          driver->version_ / 1000, driver->version_ % 1000 / 10),
-                              ""});
-  }
-  if (ready) ready = driver->check(api.init(0), "cuInit");
-  if (!ready) {
-    delete driver;
-    return failure(ready);
-  }
+  std::unique_ptr<Driver> driver(new Driver(api, file_of(library)));
+  if (Result<void> ready = driver->initialise(); !ready) return failure(ready);
   watch_forks();
-  return driver;
+  return driver.release();
+}
+
+Result<void> Driver::initialise() {
+  const auto refuse = [this](Status status, const char* call) {
+    return std::unexpected(driver_refusal(status, call, library_, error(status, call)));
+  };
+  if (const Status status = api_.driver_version(&version_); status != kSuccess) {
+    return refuse(status, "cuDriverGetVersion");
+  }
+  if (version_ < kOldestDriver) return std::unexpected(driver_too_old(version_, library_));
+  if (const Status status = api_.init(0); status != kSuccess) return refuse(status, "cuInit");
+  return {};
 }
 
 Error Driver::error(Status status, const char* call) const {

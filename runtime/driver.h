@@ -46,8 +46,9 @@ struct Launch {
 /// driver's error name and its text. Thread-safe.
 class Driver {
  public:
-  /// The process's one driver, initialised. Errors: no library (says which names were tried and what to
-  /// do), older than 12.0, no GPU, or a process that was forked after the first open.
+  /// The process's one driver, initialised. Errors: no library (says which names were tried), one that is
+  /// older than 12.0, a toolkit's stub, of another release than the kernel's module or without a GPU (says
+  /// where it lies and what to do), or a process that was forked after the first open.
   static Result<const Driver*> open();
 
   /// Opens one of `libraries` (names or paths) and initialises it; `open` without its memory, for tests.
@@ -57,7 +58,8 @@ class Driver {
   Driver& operator=(const Driver&) = delete;
 
   const DriverApi& api() const { return api_; }
-  int version() const { return version_; }  ///< 1000 * major + 10 * minor
+  int version() const { return version_; }                 ///< 1000 * major + 10 * minor
+  const std::string& library() const { return library_; }  ///< path of the file, links followed
 
   Result<int> device_count() const;
   Result<DeviceFacts> device(int ordinal) const;
@@ -103,9 +105,11 @@ class Driver {
   Error error(Status status, const char* call) const;
 
  private:
-  explicit Driver(const DriverApi& api) : api_(api) {}
+  Driver(const DriverApi& api, std::string library) : api_(api), library_(std::move(library)) {}
+  Result<void> initialise();
 
   DriverApi api_;
+  std::string library_;
   int version_ = 0;
   static constexpr int kMaxDevices = 64;
   mutable std::mutex contexts_mutex_;

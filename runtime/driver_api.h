@@ -22,7 +22,14 @@ using ExecutableGraphHandle = struct OpaqueExecutableGraph*;
 
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kErrorOutOfMemory = 2;
+// What stands between a program and its first GPU.
+inline constexpr Status kErrorStubLibrary = 34;
+inline constexpr Status kErrorDeviceUnavailable = 46;
 inline constexpr Status kErrorNoDevice = 100;
+inline constexpr Status kErrorInvalidDevice = 101;
+inline constexpr Status kErrorSystemNotReady = 802;
+inline constexpr Status kErrorSystemDriverMismatch = 803;
+inline constexpr Status kErrorCompatNotSupported = 804;
 // What is wrong with an image itself, and not with the machine or its state.
 inline constexpr Status kErrorInvalidImage = 200;
 inline constexpr Status kErrorNoBinaryForGpu = 209;

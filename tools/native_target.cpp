@@ -9,11 +9,12 @@ Result<Target> native_target() {
   const auto refuse = [](const Error& error) {
     std::string known;
     for (const TargetTraits& traits : Target::all()) known += fmt::format(" {}", traits.name);
-    return std::unexpected(
-        Error{ErrorCode::invalid_argument,
-              "target: there is no GPU to take 'native' from; give --target, such as --target sm_90a",
-              fmt::format("known targets:{}\n{}{}{}", known, error.message, error.context.empty() ? "" : "\n",
-                          error.context)});
+    return std::unexpected(Error{
+        ErrorCode::invalid_argument,
+        fmt::format(
+            "target: there is no GPU to take 'native' from; give --target, such as --target sm_90a ({})",
+            error.message),
+        fmt::format("known targets:{}{}{}", known, error.context.empty() ? "" : "\n", error.context)});
   };
   const auto driver = cuda::Driver::open();
   if (!driver) return refuse(driver.error());

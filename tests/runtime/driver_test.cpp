@@ -7,10 +7,12 @@
 
 #include "fake_driver.h"
 #include "stand_in.h"
+#include "temporary_directory.h"
 
 namespace lutsmith {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 TEST(Driver, MissingLibraryIsAnErrorThatNamesWhatWasTried) {
@@ -30,13 +32,55 @@ TEST(Driver, LibraryWithoutAnEntryPointIsNamedAsTooOld) {
   EXPECT_THAT(loaded.error().message, HasSubstr("cuInit"));
 }
 
-TEST(Driver, DriverBefore12IsRefusedWithItsVersion) {
-  StandIn::state().version = 11080;
+/// The error of a driver that answers as `answer` sets the stand-in.
+template <class Answer>
+Error refusal_of(Answer answer) {
+  answer(StandIn::state());
   const std::array<std::string_view, 1> names = {FAKE_DRIVER};
   const auto loaded = cuda::Driver::load(names);
   StandIn::state().version = 13000;
+  StandIn::state().version_status = 0;
+  StandIn::state().init_status = 0;
+  EXPECT_FALSE(loaded.has_value());
+  return loaded ? Error{} : loaded.error();
+}
+
+TEST(Driver, DriverBefore12IsRefusedWithItsVersionAndPlace) {
+  const Error error = refusal_of([](FakeDriverState& state) { state.version = 11080; });
+  EXPECT_EQ(error.code, ErrorCode::unsupported);
+  EXPECT_THAT(error.message, AllOf(HasSubstr("11.8"), HasSubstr(FAKE_DRIVER), HasSubstr("525")));
+}
+
+TEST(Driver, StubOfAToolkitIsCalledThatAndItsPlaceIsNamed) {
+  const Error error = refusal_of([](FakeDriverState& state) { state.version_status = 34; });
+  EXPECT_EQ(error.code, ErrorCode::not_found);
+  EXPECT_THAT(error.message, AllOf(HasSubstr(FAKE_DRIVER), HasSubstr("stub of a CUDA toolkit"),
+                                   HasSubstr("LD_LIBRARY_PATH")));
+  EXPECT_THAT(error.context, HasSubstr("CUDA_ERROR_STUB_LIBRARY (34)"));
+}
+
+TEST(Driver, DriverThatDoesNotStartSaysWhyWhereItLiesAndWhatToDo) {
+  const std::pair<cuda::Status, const char*> answers[] = {
+      {100, "finds no GPU"},
+      {802, "nvidia-fabricmanager"},
+      {803, "is not of the release of the kernel's NVIDIA module"},
+      {804, "cuda-compat"},
+      {999, "cuInit failed with CUDA_ERROR_FAKE (999)"},
+  };
+  for (const auto& [status, words] : answers) {
+    const Error error = refusal_of([&](FakeDriverState& state) { state.init_status = status; });
+    EXPECT_THAT(error.message, AllOf(HasSubstr(FAKE_DRIVER), HasSubstr(words)));
+    EXPECT_THAT(error.context, HasSubstr("cuInit failed with CUDA_ERROR_FAKE"));
+  }
+}
+
+TEST(Driver, DriverThatIsNoLibraryIsNotCalledMissing) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("libcuda.so.1", "<html>");
+  const std::array<std::string_view, 2> names = {"liblutsmith-no-driver.so.1", file};
+  const auto loaded = cuda::Driver::load(names);
   ASSERT_FALSE(loaded.has_value());
-  EXPECT_THAT(loaded.error().message, HasSubstr("11.8"));
+  EXPECT_THAT(loaded.error().message, AllOf(HasSubstr(file), HasSubstr("the loader refuses it")));
 }
 
 TEST(Driver, FailedCallBecomesAnErrorWithItsNameAndText) {

@@ -1,5 +1,6 @@
 #include "fake_driver.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -24,10 +25,13 @@ Handle handle(int which) {
 
 FAKE FakeDriverState* fake_driver_state() { return &state; }
 
-FAKE Status cuInit(unsigned int) { return 0; }
+FAKE Status cuInit(unsigned int) {
+  const char* status = std::getenv("FAKE_DRIVER_INIT");  // NOLINT(concurrency-mt-unsafe): read only
+  return status != nullptr ? std::atoi(status) : state.init_status;
+}
 FAKE Status cuDriverGetVersion(int* version) {
   *version = state.version;
-  return 0;
+  return state.version_status;
 }
 FAKE Status cuGetErrorName(Status status, const char** name) {
   *name = status == 209 ? "CUDA_ERROR_NO_BINARY_FOR_GPU" : "CUDA_ERROR_FAKE";

@@ -11,6 +11,8 @@ namespace lutsmith {
 /// What the stand-in driver was asked, and how it is to answer.
 struct FakeDriverState {
   int version = 13000;
+  cuda::Status version_status = 0;
+  cuda::Status init_status = 0;  ///< unless the environment's FAKE_DRIVER_INIT has one
   int shared_bytes_per_block = 232448;
   int multiprocessors = 132;
   cuda::Status module_load_status = 0;
