@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cache/fork.h"
+#include "runtime/compile_policy.h"
 #include "runtime/driver.h"
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
@@ -47,15 +48,9 @@ fs::path record_file(const ServiceOptions& options) {
 
 CompilePolicy compile_policy(const ServiceOptions& options) {
   if (options.compile) return *options.compile;
-  const std::string named = environment_variable("LUTSMITH_COMPILE");
-  if (named == "never") return CompilePolicy::never;
-  if (!named.empty() && named != "when-needed" && options.log) {
-    options.log(LogLevel::warning,
-                fmt::format("LUTSMITH_COMPILE: '{}' is not known; allowed: when-needed, never; kernels are "
-                            "compiled when needed",
-                            named));
-  }
-  return CompilePolicy::when_needed;
+  const Result<CompilePolicy> named = parse_compile_policy(environment_variable("LUTSMITH_COMPILE"));
+  if (!named && options.log) options.log(LogLevel::warning, named.error().message);
+  return named.value_or(CompilePolicy::when_needed);
 }
 
 Result<Target> target_of_current_device(const cuda::Driver& driver) {

@@ -2,18 +2,27 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
+#include <memory>
+
 #include "cache/disk_store.h"
 #include "cache/places.h"
 #include "cache/remote_store.h"
 #include "cache_access.h"
 #include "command.h"
 #include "emulator/host_compiler.h"
+#include "environment.h"
 #include "output.h"
 #include "runtime/driver.h"
 #include "runtime/nvrtc.h"
 
 namespace lutsmith::tools {
 namespace {
+
+constexpr const char* kTrialKernel = "trial";
+constexpr const char* kTrialSource =
+    "extern \"C\" __global__ void trial(float* out) { out[threadIdx.x] = 1.0F; }";
 
 /// One thing that was looked for.
 struct Finding {
@@ -35,44 +44,76 @@ Finding missing(std::string name, const Error& error, std::string advice) {
 
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
-Finding look_for_compiler() {
-  const auto nvrtc = Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process({})));
-  if (!nvrtc) {
-    return missing("compiler", nvrtc.error(),
-                   "nothing can be compiled; install a CUDA toolkit or NVRTC's Python wheel, or point "
-                   "LUTSMITH_NVRTC at libnvrtc.so");
+/// Compiles a line in earnest: a library that opens may still lack the rest of its package.
+Result<void> try_compiler(const Nvrtc& nvrtc, std::string_view target) {
+  const auto parsed = Target::parse(target);
+  if (!parsed) return std::unexpected(parsed.error());
+  const auto compiled = nvrtc.compile(kTrialSource, *parsed, kTrialKernel);
+  return compiled ? Result<void>() : std::unexpected(compiled.error());
+}
+
+std::string with_passed_over(const Nvrtc& nvrtc, std::string advice) {
+  for (const std::string& sentence : nvrtc.passed_over()) {
+    if (!advice.empty()) advice += "\n";
+    advice += sentence + "; passed over";
   }
+  return advice;
+}
+
+Finding describe_compiler(const Nvrtc& nvrtc) {
   std::vector<std::string_view> known;
   std::vector<std::string_view> too_new;
   for (const TargetTraits& traits : Target::all()) {
     const auto target = Target::parse(traits.name);
-    (target && (*nvrtc)->check_target(*target) ? known : too_new).push_back(traits.name);
+    (target && nvrtc.check_target(*target) ? known : too_new).push_back(traits.name);
   }
-  Finding finding{
-      .name = "compiler",
-      .ok = !known.empty(),
-      .summary = fmt::format("NVRTC {}, {}\n{}\ncompiles for {}", version_text((*nvrtc)->version()),
-                             (*nvrtc)->library(), (*nvrtc)->identity(), fmt::join(known, ", ")),
-      .advice = {},
-      .facts = {}};
+  Finding finding{.name = "compiler", .ok = !known.empty(), .summary = {}, .advice = {}, .facts = {}};
+  finding.summary = fmt::format("NVRTC {}, {} ({})\n{}\ncompiles for {}", version_text(nvrtc.version()),
+                                nvrtc.library(), nvrtc.origin(), nvrtc.identity(), fmt::join(known, ", "));
   if (!too_new.empty()) {
     finding.advice = fmt::format("install a newer NVRTC to compile for {}", fmt::join(too_new, ", "));
   }
-  finding.facts = {{"library", (*nvrtc)->library()},
-                   {"version", version_text((*nvrtc)->version())},
-                   {"identity", (*nvrtc)->identity()},
+  finding.facts = {{"library", nvrtc.library()},
+                   {"found_by", nvrtc.origin()},
+                   {"version", version_text(nvrtc.version())},
+                   {"identity", nvrtc.identity()},
+                   {"passed_over", nvrtc.passed_over()},
                    {"targets", known}};
+  if (known.empty()) return finding;
+  if (const auto tried = try_compiler(nvrtc, known.front()); !tried) {
+    finding.ok = false;
+    finding.fault = "broken";
+    finding.summary = tried.error().message;
+    finding.advice = "nothing can be compiled";
+    if (!tried.error().context.empty()) finding.advice += "\n" + tried.error().context;
+    finding.facts["error"] = to_json(tried.error());
+  }
+  finding.advice = with_passed_over(nvrtc, std::move(finding.advice));
   return finding;
 }
 
-Finding look_for_driver(const Result<const cuda::Driver*>& driver) {
+Finding look_for_compiler(const Result<std::unique_ptr<Nvrtc>>& nvrtc) {
+  if (nvrtc) return describe_compiler(**nvrtc);
+  return missing("compiler", nvrtc.error(),
+                 "nothing can be compiled; install a CUDA toolkit or NVRTC's Python wheel, or point "
+                 "LUTSMITH_NVRTC at libnvrtc.so");
+}
+
+Finding look_for_driver(const Result<const cuda::Driver*>& driver, const Nvrtc* nvrtc) {
   if (!driver) {
     return missing("driver", driver.error(),
                    "only needed to run kernels; emit, compile, warm and quantize work without it");
   }
   Finding finding{.name = "driver", .ok = true, .summary = {}, .advice = {}, .facts = {}};
-  finding.summary = fmt::format("supports CUDA {}", version_text((*driver)->version()));
-  finding.facts = {{"version", version_text((*driver)->version())}};
+  const int version = (*driver)->version();
+  finding.summary = fmt::format("supports CUDA {}, {}", version_text(version), (*driver)->library());
+  finding.facts = {{"version", version_text(version)}, {"library", (*driver)->library()}};
+  if (nvrtc != nullptr && nvrtc->version() / 1000 > version / 1000) {
+    finding.advice = fmt::format(
+        "what NVRTC {} compiles may not load on it: update the driver, or name an NVRTC of CUDA {} in "
+        "LUTSMITH_NVRTC",
+        version_text(nvrtc->version()), version / 1000);
+  }
   return finding;
 }
 
@@ -182,10 +223,11 @@ std::vector<Finding> look_for_remote(const cache::Places& places) {
   return {finding};
 }
 
-/// Settings that make no sense.
-std::vector<Finding> look_for_complaints(const cache::Places& places) {
+/// Settings that make no sense, or that nothing reads.
+std::vector<Finding> look_for_complaints(std::vector<std::string> complaints) {
+  std::ranges::move(environment_complaints(process_environment()), std::back_inserter(complaints));
   std::vector<Finding> findings;
-  for (const std::string& complaint : places.complaints) {
+  for (const std::string& complaint : complaints) {
     findings.push_back(
         missing("setting", {ErrorCode::invalid_argument, complaint, {}}, "correct it, or leave it out"));
     findings.back().fault = "wrong";
@@ -246,15 +288,16 @@ Json findings_json(const std::vector<Finding>& findings) {
 }
 
 Result<ExitCode> run_doctor(bool json) {
-  std::vector<Finding> findings{look_for_compiler()};
+  const auto nvrtc = Nvrtc::open(nvrtc_places(NvrtcEnvironment::of_process({})));
+  std::vector<Finding> findings{look_for_compiler(nvrtc)};
   const auto driver = cuda::Driver::open();
-  findings.push_back(look_for_driver(driver));
+  findings.push_back(look_for_driver(driver, nvrtc ? nvrtc->get() : nullptr));
   for (Finding& gpu : look_for_gpus(driver)) findings.push_back(std::move(gpu));
   const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
   findings.push_back(look_for_cache(places));
   for (Finding& directory : look_for_system_directories(places)) findings.push_back(std::move(directory));
   for (Finding& server : look_for_remote(places)) findings.push_back(std::move(server));
-  for (Finding& complaint : look_for_complaints(places)) findings.push_back(std::move(complaint));
+  for (Finding& complaint : look_for_complaints(places.complaints)) findings.push_back(std::move(complaint));
   findings.push_back(look_for_host_compiler());
   if (json) {
     print_json(findings_json(findings));

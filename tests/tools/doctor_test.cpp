@@ -44,6 +44,52 @@ TEST(Doctor, WithoutACompilerFailsAndSaysWhatToDo) {
   EXPECT_FALSE(program.run({"doctor", "--json"}).json()["compiler"]["ok"]);
 }
 
+TEST(Doctor, AsksACompilerToCompileBeforeItCallsItGood) {
+  CommandLine program;
+  const auto compiler = program.run({"doctor", "--json"}).json()["compiler"];
+  EXPECT_TRUE(compiler["ok"]);
+  EXPECT_TRUE(compiler["found_by"].is_string());
+
+  // A library of the right kind that is cut off: an error, not the end of the process.
+  const std::string whole = read_file(compiler["library"].get<std::string>());
+  write_file(program.file("libnvrtc.so.13"), whole.substr(0, whole.size() * 3 / 4));
+  program.set_environment("LUTSMITH_NVRTC", program.file("libnvrtc.so.13"));
+  const Outcome cut = program.run({"doctor"});
+  EXPECT_EQ(cut.exit_code, 1) << cut.output;
+  EXPECT_THAT(cut.output, HasSubstr("it is cut off"));
+}
+
+TEST(Doctor, DriverThatCannotBeUsedIsToldWithItsPlaceAndInTheSameWordsByOtherVerbs) {
+  CommandLine program;
+  const std::filesystem::path driver = program.file("libcuda.so.1");
+  std::filesystem::copy_file(FAKE_DRIVER, driver);
+  program.set_environment("LD_LIBRARY_PATH", program.directory());
+  for (const auto& [status, words] :
+       {std::pair("803", "NVIDIA module"), std::pair("804", "cuda-compat"), std::pair("100", "finds no GPU"),
+        std::pair("34", "stub of a CUDA toolkit")}) {
+    program.set_environment("FAKE_DRIVER_INIT", status);
+    const auto found = program.run({"doctor", "--json"}).json()["driver"];
+    EXPECT_FALSE(found["ok"]) << found;
+    const auto message = found["error"]["message"].get<std::string>();
+    EXPECT_THAT(message, testing::AllOf(HasSubstr(words), HasSubstr(driver.string())));
+    const Outcome compile = program.run({"compile", "--n", "64", "--k", "64"});
+    EXPECT_EQ(compile.exit_code, 2);
+    EXPECT_THAT(compile.errors, HasSubstr(message));
+  }
+}
+
+TEST(Doctor, VariablesThatNothingReadsAreNamedWithWhatWasMeant) {
+  CommandLine program;
+  program.set_environment("LUTSMITH_CACHE_DIRR", "/tmp");
+  program.set_environment("LUTSMITH_COMPILE", "maybe");
+  const Outcome json = program.run({"doctor", "--json"});
+  EXPECT_EQ(json.exit_code, 0);
+  ASSERT_EQ(json.json()["wrong_settings"].size(), 2U) << json.output;
+  EXPECT_THAT(program.run({"doctor"}).output, testing::AllOf(HasSubstr("LUTSMITH_CACHE_DIRR: nothing reads"),
+                                                             HasSubstr("was LUTSMITH_CACHE_DIR meant?"),
+                                                             HasSubstr("LUTSMITH_COMPILE: 'maybe'")));
+}
+
 TEST(Doctor, NamesTheHostCompilerOrWhatItWouldBeFor) {
   CommandLine program;
   EXPECT_THAT(program.run({"doctor"}).output, HasSubstr("--emulate"));
