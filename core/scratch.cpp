@@ -1,11 +1,11 @@
 #include "core/scratch.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <map>
 #include <system_error>
 #include <thread>

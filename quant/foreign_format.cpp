@@ -22,7 +22,8 @@ constexpr const char* kHdf5 =
     "load it with the framework it was made with and save it with the Python package safetensors";
 constexpr const char* kUnpack = "unpack it first";
 constexpr const char* kGguf =
-    "its weights are quantized already; give the original checkpoint in safetensors format";
+    "give the original checkpoint, in safetensors format, and not one that was converted and mostly "
+    "quantized too";
 constexpr const char* kDownload = "a server answered so in place of the file; download it again";
 constexpr const char* kJson =
     "the index of a checkpoint in several files has a name that ends in .json; anything else may be what a "

@@ -58,7 +58,8 @@ Result<WeightMap> parse_index(const fs::path& path, const std::string& text) {
   };
   const auto document = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) {
-    const auto other = text.starts_with('{') ? std::nullopt : quant::recognize_format(text);
+    const auto other =
+        text.starts_with('{') || text.starts_with('[') ? std::nullopt : quant::recognize_format(text);
     return corrupt(other ? *other : "is no index of a checkpoint: it is not valid JSON");
   }
   const auto weights = document.is_object() ? document.find("weight_map") : document.end();

@@ -21,8 +21,8 @@ namespace lutsmith::tools {
 //
 //   {"NAME": {"bits", "group", "n", "k", "dtype", "table", "method", "source_dtype", "weight_error"}}
 //
-// with "group" a number or "channel". A stack of experts NAME [experts, n, k] becomes the layers NAME.0, NAME.1, ...,
-// each with "source": "NAME" and "expert": its number. Everything else is as in the original.
+// with "group" a number or "channel". A stack of experts NAME [experts, n, k] becomes the layers NAME.0,
+// NAME.1, ..., each with "source": "NAME" and "expert": its number. Everything else is as in the original.
 
 /// Its number changes when the meaning of the packed bytes or of the description does.
 inline constexpr const char* kPackedMetadataKey = "lutsmith.packed.v1";

@@ -1,11 +1,14 @@
 #include "core/atomic_file.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <optional>
 #include <string>
 
 #include "expect_error.h"
@@ -97,6 +100,44 @@ TEST(AtomicFile, RemovingScratchLeavesNoTemporary) {
   ASSERT_TRUE(file->write(bytes_of("new")));
   static_cast<void>(remove_scratch());
   EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+/// Without /proc a file cannot get its name late, as on the file systems that cannot make one without a name:
+/// what `work` returns, from a forked copy that has no /proc; nothing where that may not be had.
+template <class Work>
+std::optional<int> where_files_need_a_name(const Work& work) {
+  constexpr int kNotAllowed = 100;
+  const pid_t copy = ::fork();
+  if (copy == 0) {
+    const bool hidden = ::unshare(CLONE_NEWNS) == 0 &&
+                        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                        ::mount("none", "/proc", "tmpfs", 0, nullptr) == 0;
+    ::_exit(hidden ? work() : kNotAllowed);
+  }
+  int status = 0;
+  ::waitpid(copy, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kNotAllowed) return std::nullopt;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(AtomicFile, ANamedTemporaryIsGivenItsNameOrRemoved) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / "file";
+  const auto status = where_files_need_a_name([&] {
+    {
+      auto dropped = AtomicFile::create(path);
+      if (!dropped || directory.names().size() != 1) return 1;
+    }
+    if (!directory.names().empty()) return 2;
+    if (!write_text(path, "first") || !write_text(path, "second")) return 3;
+    auto ended = AtomicFile::create(path);
+    if (!ended || directory.names().size() != 2) return 4;
+    static_cast<void>(remove_scratch());
+    return directory.names().size() == 1 ? 0 : 5;
+  });
+  if (!status) GTEST_SKIP() << "needs a mount namespace";
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(file_bytes(path), "second");
 }
 
 TEST(AtomicFile, AForkedCopyDoesNotTakeTheFileAway) {

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "expect_error.h"
@@ -200,6 +201,100 @@ TEST(SafetensorsWriter, TensorsThatContradictThemselvesAreRefusedBeforeAnythingI
   expect_error(write({{"__metadata__", "U8", {8}, bytes}}), ErrorCode::invalid_argument, "reserved");
   expect_error(write({{"\xff", "U8", {8}, bytes}}), ErrorCode::invalid_argument, "UTF-8");
   expect_error(write({}, {{"key", "\xc3\x28"}}), ErrorCode::invalid_argument, "metadata", "'key'", "UTF-8");
+  EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+/// Two tensors, which stand in the file as b, a.
+std::vector<TensorToWrite> two_tensors() { return {{"a", "U8", {6}}, {"b", "F16", {2}}}; }
+
+TEST(SafetensorsWriter, PiecesInAnyOrderFromManyThreadsGiveTheSameFile) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(4096, 10);
+  const std::map<std::string, std::string> metadata{{"key", "text"}};
+  ASSERT_TRUE(write_safetensors(directory.path() / "whole", {{{"t", "U8", {4096}, bytes}}}, metadata));
+  const std::vector<TensorToWrite> tensors{{"t", "U8", {4096}}};
+  auto writer = SafetensorsWriter::create(directory.path() / "pieces", tensors,
+                                          SafetensorsWriter::metadata_bytes(metadata));
+  ASSERT_TRUE(writer) << writer.error().message;
+  std::vector<std::thread> threads;
+  for (std::size_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::size_t piece = 64; piece-- > 0;) {
+        if (piece % 4 != thread) continue;
+        EXPECT_TRUE(writer->write("t", piece * 64, std::span(bytes).subspan(piece * 64, 64)));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_TRUE(writer->commit(metadata));
+  EXPECT_EQ(file_bytes(directory.path() / "pieces"), file_bytes(directory.path() / "whole"));
+}
+
+TEST(SafetensorsWriter, AFileWithBytesMissingIsNotCommitted) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(6, 11);
+  {
+    auto writer = SafetensorsWriter::create(directory.path() / kName, two_tensors(), 0);
+    ASSERT_TRUE(writer) << writer.error().message;
+    ASSERT_TRUE(writer->write("b", 0, std::span(bytes).first(4)));
+    expect_error(writer->commit({}), ErrorCode::invalid_argument, "'a'", "byte 0 of its 6");
+    ASSERT_TRUE(writer->write("a", 0, std::span(bytes).first(2)));
+    ASSERT_TRUE(writer->write("a", 4, std::span(bytes).first(2)));
+    expect_error(writer->commit({}), ErrorCode::invalid_argument, "'a'", "byte 2 of its 6");
+  }
+  EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+TEST(SafetensorsWriter, BytesWrittenTwiceOrOutsideOfATensorAreRefused) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(7, 12);
+  auto writer = SafetensorsWriter::create(directory.path() / kName, two_tensors(), 0);
+  ASSERT_TRUE(writer) << writer.error().message;
+  ASSERT_TRUE(writer->write("a", 2, std::span(bytes).first(2)));
+  for (const std::uint64_t first : {0U, 1U, 2U, 3U}) {
+    expect_error(writer->write("a", first, std::span(bytes).first(3)), ErrorCode::invalid_argument, "'a'",
+                 "written before");
+  }
+  expect_error(writer->write("a", 0, bytes), ErrorCode::invalid_argument, "'a'", "7 bytes", "take 6");
+  expect_error(writer->write("a", ~std::uint64_t{0}, std::span(bytes).first(2)), ErrorCode::invalid_argument,
+               "'a'");
+  expect_error(writer->write("c", 0, bytes), ErrorCode::invalid_argument, "'c'", "not one of those");
+}
+
+TEST(SafetensorsWriter, MetadataThatOutgrowsItsSpaceIsRefusedAndLessLeavesBlanks) {
+  const TemporaryDirectory directory;
+  const std::vector<TensorToWrite> none;
+  auto writer = SafetensorsWriter::create(directory.path() / kName, none, 100);
+  ASSERT_TRUE(writer) << writer.error().message;
+  expect_error(writer->commit({{"key", std::string(200, 'x')}}), ErrorCode::invalid_argument, "metadata",
+               "reserved were 104");
+  ASSERT_TRUE(writer->commit({{"key", "text"}}));
+  expect_error(writer->commit({}), ErrorCode::invalid_argument, "is complete");
+  const auto file = SafetensorsFile::open(directory.path() / kName);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->metadata().at("key"), "text");
+  EXPECT_EQ(file_bytes(directory.path() / kName).size(), 8U + 104);
+}
+
+TEST(SafetensorsWriter, MetadataTakesNoMoreThanIsSaid) {
+  const TemporaryDirectory directory;
+  const std::map<std::string, std::string> metadata{
+      {"quote\"", "line\nbreak \xc3\xa9"}, {"empty", ""}, {"", "x"}};
+  const std::vector<TensorToWrite> tensors{{"a", "U8", {0}}};
+  auto writer = SafetensorsWriter::create(directory.path() / kName, tensors,
+                                          SafetensorsWriter::metadata_bytes(metadata));
+  ASSERT_TRUE(writer) << writer.error().message;
+  EXPECT_TRUE(writer->commit(metadata));
+}
+
+TEST(SafetensorsWriter, TooLittleSpaceShowsBeforeAnythingIsWritten) {
+  const TemporaryDirectory directory;
+  {
+    const FileSizeLimit limit(4096);
+    const std::vector<TensorToWrite> tensors{{"t", "U8", {100'000}}};
+    expect_error(SafetensorsWriter::create(directory.path() / kName, tensors, 0), ErrorCode::io_error, kName,
+                 "cannot write");
+  }
   EXPECT_THAT(directory.names(), IsEmpty());
 }
 
