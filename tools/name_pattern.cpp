@@ -69,8 +69,8 @@ std::string wildcard_advice(std::string_view option, const std::string& expressi
   if (matches == 0) return {};
   return fmt::format(
       "--{} takes a regular expression, in which '.*' stands for any text and '\\.' for a dot\n"
-      "as a wildcard it would be: --{} '{}'\nwhich matches {} of the names: {}{}",
-      option, option, printable(meant), matches, examples, matches > kShownNames ? ", ..." : "");
+      "as one your wildcard is '{}', which matches {} of the names: {}{}",
+      option, printable(meant), matches, examples, matches > kShownNames ? ", ..." : "");
 }
 
 }  // namespace lutsmith::tools

@@ -41,19 +41,24 @@ std::unexpected<Error> refuse(std::string message) {
   return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
 }
 
-/// A wildcard in place of an expression is answered with names of this checkpoint, if it can be read.
+/// The error of an expression that cannot be parsed; a wildcard in its place is answered with names of this
+/// checkpoint, if it can be read.
+std::unexpected<Error> refuse_expression(std::string_view option, const std::string& expression, Error error,
+                                         const QuantizeOptions& options) {
+  if (const auto input = Checkpoint::open(options.input)) {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : input->tensors()) names.push_back(name);
+    error.context = wildcard_advice(option, expression, names);
+  }
+  return std::unexpected(std::move(error));
+}
+
 Result<std::optional<NamePattern>> parse_pattern(std::string_view option, const std::string& text,
                                                  const QuantizeOptions& options) {
   if (text.empty()) return std::nullopt;
   auto pattern = NamePattern::parse(option, text);
-  if (pattern) return *std::move(pattern);
-  Error error = pattern.error();
-  if (const auto input = Checkpoint::open(options.input)) {
-    std::vector<std::string> names;
-    for (const auto& [name, tensor] : input->tensors()) names.push_back(name);
-    error.context = wildcard_advice(option, text, names);
-  }
-  return std::unexpected(std::move(error));
+  if (!pattern) return refuse_expression(option, text, pattern.error(), options);
+  return *std::move(pattern);
 }
 
 Result<PlanOptions> parse_options(const QuantizeOptions& options) {
@@ -72,7 +77,7 @@ Result<PlanOptions> parse_options(const QuantizeOptions& options) {
   plan.skip = *std::move(skip);
   for (const std::string& text : options.rules) {
     auto rule = parse_layer_rule(text);
-    if (!rule) return std::unexpected(rule.error());
+    if (!rule) return refuse_expression("rule", text.substr(0, text.rfind('=')), rule.error(), options);
     plan.rules.push_back(*std::move(rule));
   }
   return plan;

@@ -107,7 +107,7 @@ void print_kinds(const QuantizeResult& result) {
     std::erase_if(groups, [&](const LayerGroup& group) { return group.before < sizes[kShownKinds - 1]; });
     groups.resize(std::min(groups.size(), kShownKinds));
   }
-  TextTable table = layer_table("kind of layer", "worst weight error");
+  TextTable table = layer_table("kind of layer", "worst error");
   for (const LayerGroup& group : groups) {
     // A long name has a line of its own, so that the figures stay in sight.
     const std::string name = printable(group.name, 2 * kNameColumn);

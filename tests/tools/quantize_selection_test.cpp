@@ -101,10 +101,13 @@ TEST_F(Selection, ControlCharactersOfNamesNeverReachTheTerminal) {
 }
 
 TEST_F(Selection, WildcardIsAnsweredWithTheRegularExpressionAndNames) {
-  const Outcome outcome = quantize({{kUp, {64, 64}}, {"norm.bias", {64}}}, {"--layers", "*.weight"});
-  EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.errors,
-              AllOf(HasSubstr("regular expression"), HasSubstr("'.*\\.weight$'"), HasSubstr(kUp)));
+  for (const auto& options : std::vector<std::vector<std::string>>{
+           {"--layers", "*.weight"}, {"--skip", "*.weight"}, {"--rule", "*.weight=bits:3"}}) {
+    const Outcome outcome = quantize({{kUp, {64, 64}}, {"norm.bias", {64}}}, options);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.errors, AllOf(HasSubstr("regular expression"), HasSubstr("'.*\\.weight$'"),
+                                      HasSubstr("1 of the names: " + kUp)));
+  }
   EXPECT_EQ(quantize({{kUp, {64, 64}}}, {"--layers", ".*\\.weight$"}).exit_code, 0);
 }
 
@@ -225,11 +228,14 @@ TEST_F(Selection, ResultFitsOneScreenHoweverManyLayersThereAre) {
     }
     tensors.push_back({"model.layers." + std::to_string(layer) + ".norm.weight", {64}});
   }
+  // Longer than the column of names, as wide as it, and with wide figures.
+  tensors.push_back({"encoder.layer.0.attention.output.dense.weight", {1536, 384}});
+  tensors.push_back({"encoder.layer.0.attention.self.query0.weight", {1536, 384}});
   const Outcome outcome = quantize(tensors);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   EXPECT_LE(std::ranges::count(outcome.output, '\n'), 24);
   EXPECT_THAT(outcome.output,
-              AllOf(HasSubstr("model.layers.*.mlp.down_proj.weight"), HasSubstr("48 layers")));
+              AllOf(HasSubstr("model.layers.*.mlp.down_proj.weight"), HasSubstr("50 layers")));
   std::istringstream lines(outcome.output);
   for (std::string line; std::getline(lines, line);) {
     if (line.contains(output_.string())) continue;
