@@ -28,6 +28,35 @@ bool fits(const KernelSpec& spec, const Schedule& schedule) {
          estimated_registers(spec, schedule) <= register_limit(schedule);
 }
 
+/// What a tile of several steps needs on top. From the third step on its activations do not stay in registers
+/// but are loaded two steps ahead. Read off kernels at the edge of spilling: docs/registers.md.
+int registers_for_steps(const KernelSpec& spec, const Schedule& schedule, int columns) {
+  const int steps = (columns + schedule.warps - 1) / schedule.warps;
+  const int tile = records(schedule) * token_groups(schedule);
+  const bool ring = schedule.weights != WeightPath::registers;
+  const int groups = spec.group == kPerChannel ? 1 : std::max(1, layout::groups_per_record(spec.group));
+  // The products of the next group are begun while those of the last are scaled; in the smallest tile, where
+  // a group is over soonest, of the next two. Two steps leave room for that but in the largest tile, and so
+  // does a stream in registers but with the shortest groups.
+  const int ahead = tile == 1 && !ring ? 2 : 1;
+  const bool overlaps = (steps > 2 || (steps == 2 && tile == 4)) && (ring || groups == 4);
+  const int overlapping = overlaps ? (groups - 1) * tile * 4 * ahead : 0;
+  // Few tokens do without the rest where every step is whole.
+  const bool ragged = columns % schedule.warps != 0;
+  if (steps <= 2 || (token_groups(schedule) == 1 && !ragged)) return overlapping;
+
+  // Addresses. A ring has its own besides, which ptxas keeps for the parts of data centres, sm_90a to
+  // sm_103a, only where scales stand in a plane.
+  const int major = spec.target.traits().major;
+  const bool keeps_addresses = ring && (major == 8 || major == 12);
+  const bool plane = spec.group > layout::kRecordColumns;
+  const int loading = (!ring ? 2 : keeps_addresses || plane ? 5 : 0) * token_groups(schedule);
+  int joining = 0;  // codes that wait for their other slices, or for the group before
+  if (spec.bits == 3 && keeps_addresses) joining = 4 * records(schedule);
+  if (spec.bits == 4 && groups > 1) joining = 4 * records(schedule);
+  return overlapping + loading + joining;
+}
+
 /// Issue slots of one unit, counted over a warp: fixed bookkeeping, look-ups and mma of each record,
 /// and activations where they are loaded again for every unit.
 double unit_instructions(const Schedule& schedule, int steps_per_tile) {
@@ -103,16 +132,16 @@ int estimated_registers(const KernelSpec& spec, const Schedule& schedule) {
   const int columns = static_cast<int>(layout::column_blocks(spec.k));
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
   const bool per_channel = spec.group == kPerChannel;
-  const int scale_words = per_channel ? 0 : std::max(1, layout::groups_per_record(spec.group));
-  const int unit = records(schedule) * (2 * spec.bits + scale_words);
+  const int groups = per_channel ? 0 : std::max(1, layout::groups_per_record(spec.group));
+  const int unit = records(schedule) * (2 * spec.bits + groups);  // scales take a word a group
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
   const int activations = token_groups(schedule) * 16 * std::min(2, steps);
   const int sums = records(schedule) * token_groups(schedule) * 4 * 2;
-  // Joining slices and scaling often keep more values alive at once. An estimate: what spills all the
-  // same is passed over when it is compiled.
+  // Joining slices and scaling keep more values alive at once.
   const int joining = spec.bits < 4 ? 4 : 0;
-  const int scaling = scale_words > 1 ? 2 * scale_words * records(schedule) : 0;
-  return unit * units + activations + sums + joining + scaling + kOtherRegisters;
+  const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;
+  return unit * units + activations + sums + joining + scaling +
+         registers_for_steps(spec, schedule, columns) + kOtherRegisters;
 }
 
 int register_limit(const Schedule& schedule) {

@@ -149,7 +149,7 @@ Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request)
 }
 
 /// The first candidate that does not spill. How many registers a compiler needs cannot be known before it
-/// has run; the model's estimate is right but for a few kernels in a hundred. Those that spill stay in the
+/// has run; the model's estimate is right but for a few kernels in a thousand. Those that spill stay in the
 /// store too, so that the choice is found again without a compile.
 Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
   Result<std::vector<Schedule>> schedules = candidates(request);

@@ -95,6 +95,62 @@ TEST(ScheduleTest, EverySpecHasCandidatesThatAreValidAndFitTheRegisters) {
   }
 }
 
+/// One kernel of each kind that spilled when it was compiled for docs/registers.md, NVRTC 13.0.
+struct SpillingKernel {
+  const char* target;
+  int bits;
+  int group;
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+  Schedule schedule;
+};
+
+TEST(ScheduleTest, KernelsKnownToSpillAreNotOffered) {
+  using enum WeightPath;
+  constexpr SpillingKernel kKernels[] = {
+      {"sm_80", 3, 64, 16, 2304, 9216, {32, 16, 12, async_copy, 2, 1}},
+      {"sm_80", 3, 128, 64, 2304, 9216, {32, 16, 12, async_copy, 2, 1}},
+      {"sm_80", 4, 64, 64, 2048, 5632, {32, 16, 11, async_copy, 2, 1}},
+      {"sm_89", 2, kPerChannel, 32, 4096, 11008, {16, 16, 8, async_copy, 2, 2}},
+      {"sm_89", 2, 128, 64, 4096, 11008, {16, 16, 8, async_copy, 2, 2}},
+      {"sm_80", 2, 256, 16, 8192, 8192, {16, 16, 16, async_copy, 2, 1}},
+      {"sm_80", 4, kPerChannel, 32, 2560, 13696, {16, 16, 16, async_copy, 2, 1}},
+      {"sm_80", 4, 128, 64, 1152, 6912, {16, 16, 16, async_copy, 2, 1}},
+      {"sm_80", 4, 256, 32, 2048, 7168, {16, 16, 14, async_copy, 2, 1}},
+      {"sm_100a", 3, 32, 1, 27648, 5120, {32, 1, 8, bulk_copy, 2, 2}},
+      {"sm_100a", 4, 64, 1, 2560, 13696, {32, 1, 8, bulk_copy, 2, 2}},
+      {"sm_90a", 2, 32, 8, 2304, 9216, {32, 8, 16, bulk_copy, 2, 1}},
+      {"sm_103a", 3, 32, 8, 4096, 11008, {32, 8, 16, bulk_copy, 2, 1}},
+      {"sm_121a", 2, kPerChannel, 128, 512, 4096, {16, 16, 8, bulk_copy, 2, 2}},
+      {"sm_120a", 2, 128, 16, 8192, 8192, {16, 16, 16, bulk_copy, 2, 1}},
+      {"sm_121a", 2, 256, 16, 27648, 5120, {16, 16, 8, bulk_copy, 2, 2}},
+      {"sm_120a", 3, kPerChannel, 128, 2048, 7168, {16, 16, 14, bulk_copy, 2, 1}},
+      {"sm_90a", 4, 256, 16, 896, 4864, {16, 16, 16, bulk_copy, 2, 1}},
+      {"sm_100a", 2, 64, 256, 5120, 3456, {32, 16, 9, bulk_copy, 2, 1}},
+      {"sm_100a", 4, 64, 256, 2304, 2304, {32, 16, 9, bulk_copy, 2, 1}},
+      {"sm_121a", 2, 32, 128, 2304, 9216, {16, 16, 12, registers, 2, 1}},
+      {"sm_120a", 3, 32, 128, 1152, 6912, {16, 16, 9, registers, 2, 1}},
+      {"sm_121a", 3, 128, 32, 5376, 21504, {32, 16, 12, registers, 2, 1}},
+      {"sm_80", 4, kPerChannel, 256, 2048, 5632, {32, 16, 11, registers, 2, 1}},
+      {"sm_80", 4, 32, 16, 4096, 14336, {32, 16, 8, registers, 2, 1}},
+  };
+  for (const SpillingKernel& kernel : kKernels) {
+    const KernelSpec spec{.bits = kernel.bits,
+                          .group = kernel.group,
+                          .n = kernel.n,
+                          .k = kernel.k,
+                          .m = kernel.m,
+                          .target = *Target::parse(kernel.target)};
+    Schedule schedule = kernel.schedule;
+    schedule.dependent_launch = spec.target.traits().dependent_launch;
+    ASSERT_TRUE(validate(spec, schedule).has_value()) << describe(spec);
+    EXPECT_GT(estimated_registers(spec, schedule), register_limit(schedule))
+        << describe(spec) << ", " << describe(schedule);
+    EXPECT_THAT(*schedules(spec), testing::Not(testing::Contains(schedule))) << describe(spec);
+  }
+}
+
 TEST(ScheduleTest, TheOrderDependsOnTheSpecAlone) {
   const KernelSpec spec = spec_on("sm_90a");
   EXPECT_EQ(*schedules(spec), *schedules(spec));

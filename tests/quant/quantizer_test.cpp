@@ -143,7 +143,7 @@ TEST(Quantizer, TheLargestWeightIsNotClippedWhateverItsSign) {
   std::vector<float> pairs;
   for (int code = 0; code < 16; ++code) {
     pairs.push_back(static_cast<float>(code % 4 - 2));
-    pairs.push_back(static_cast<float>(code / 4 - 2));
+    pairs.push_back(static_cast<float>((code >> 2) - 2));
   }
   tables.push_back(*given_table(2, TableKind::pair, pairs));
   for (const Table& table : tables) {
