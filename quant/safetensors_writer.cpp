@@ -141,7 +141,7 @@ struct SafetensorsWriter::State {
   core::AtomicFile file;
   std::uint64_t header_bytes = 0;
   Layout layout;
-  std::mutex mutex;  // of what the layout has as written
+  std::mutex mutex = {};  // of what the layout has as written, and of the next
   bool committed = false;
 };
 
@@ -176,8 +176,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
   std::uint64_t total = quant::kLengthBytes + header;
   for (const auto& [name, tensor] : *layout) total += tensor.bytes;
   if (const auto reserved = file->reserve(total); !reserved) return std::unexpected(reserved.error());
-  return SafetensorsWriter(
-      std::unique_ptr<State>(new State{path, *std::move(file), header, *std::move(layout), {}, false}));
+  return SafetensorsWriter(std::make_unique<State>(path, *std::move(file), header, *std::move(layout)));
 } catch (const std::bad_alloc&) {
   return no_memory(path);
 }
