@@ -26,7 +26,7 @@ Result<std::string> write_index(const std::filesystem::path& folder, const Shard
   Json document{{"metadata", metadata_of(original)}, {"weight_map", Json::object()}};
   document["metadata"]["total_size"] = index.total_bytes;
   for (const auto& [tensor, file] : index.files) document["weight_map"][tensor] = file;
-  const std::string name =
+  std::string name =
       original.empty() ? std::string("model.safetensors.index.json") : original.filename().string();
   const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   if (auto written = write_file(folder / name, std::as_bytes(std::span(text))); !written) {
