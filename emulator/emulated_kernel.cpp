@@ -3,8 +3,6 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "emulator/embedded_headers.h"
+#include "emulator/temporary_folder.h"
 
 // Written for device code too, where an array bound is an int.
 #pragma GCC diagnostic push
@@ -39,35 +38,6 @@ extern "C" __attribute__((visibility("default"))) void lutsmith_emulate_thread(
 }
 )";
 
-/// A directory of its own that is gone afterwards.
-class TemporaryDirectory {
- public:
-  static Result<TemporaryDirectory> make() {
-    std::error_code error;
-    std::string path = (fs::temp_directory_path(error) / "lutsmith-emulator-XXXXXX").string();
-    if (error || mkdtemp(path.data()) == nullptr) {
-      return std::unexpected(Error{
-          ErrorCode::io_error,
-          fmt::format("cannot make a temporary directory {}: {}; set TMPDIR", path, std::strerror(errno)),
-          {}});
-    }
-    return TemporaryDirectory(path);
-  }
-  TemporaryDirectory(TemporaryDirectory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  TemporaryDirectory& operator=(TemporaryDirectory&&) = delete;
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    if (!path_.empty()) fs::remove_all(path_, ignored);
-  }
-
-  fs::path operator/(std::string_view name) const { return path_ / name; }
-  std::string string() const { return path_.string(); }
-
- private:
-  explicit TemporaryDirectory(fs::path path) : path_(std::move(path)) {}
-  fs::path path_;
-};
-
 Result<void> write(const fs::path& file, std::string_view text) {
   std::error_code ignored;
   fs::create_directories(file.parent_path(), ignored);
@@ -78,7 +48,7 @@ Result<void> write(const fs::path& file, std::string_view text) {
   return std::unexpected(Error{ErrorCode::io_error, fmt::format("cannot write {}", file.string()), {}});
 }
 
-std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory, const std::string& kernel) {
+std::vector<std::string> compiler_arguments(const TemporaryFolder& folder, const std::string& kernel) {
   std::vector<std::string> arguments = {
       "-std=c++17",
       "-w",
@@ -86,7 +56,7 @@ std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory,
       "-shared",
       "-fvisibility=hidden",
       "-ftrivial-auto-var-init=pattern",  // a register that is read before it is written shows
-      "-I" + directory.string(),
+      "-I" + folder.string(),
       "-DLUTSMITH_KERNEL=" + kernel};
 #if defined(__SANITIZE_ADDRESS__)
   // The sanitizers watch the kernel too. Not optimised: it is compiled more often than it runs.
@@ -94,8 +64,7 @@ std::vector<std::string> compiler_arguments(const TemporaryDirectory& directory,
 #else
   arguments.emplace_back("-O1");
 #endif
-  arguments.insert(arguments.end(),
-                   {"-o", (directory / "kernel.so").string(), (directory / "unit.cpp").string()});
+  arguments.insert(arguments.end(), {"-o", (folder / "kernel.so").string(), (folder / "unit.cpp").string()});
   return arguments;
 }
 
@@ -115,21 +84,20 @@ Result<std::shared_ptr<void>> open_library(const fs::path& file) {
 
 Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, const KernelSpec& spec,
                                                const Source& source) {
-  const auto directory = TemporaryDirectory::make();
-  if (!directory) return std::unexpected(directory.error());
+  const auto folder = TemporaryFolder::make("lutsmith-emulator");
+  if (!folder) return std::unexpected(folder.error());
   for (const EmbeddedFile& header : embedded_emulator_headers()) {
-    if (const auto written = write(*directory / header.name, header.text); !written) {
+    if (const auto written = write(*folder / header.name, header.text); !written) {
       return std::unexpected(written.error());
     }
   }
   for (const auto& [name, text] :
        {std::pair<std::string_view, std::string_view>{"kernel.cu", source.text}, {"unit.cpp", kUnit}}) {
-    if (const auto written = write(*directory / name, text); !written)
-      return std::unexpected(written.error());
+    if (const auto written = write(*folder / name, text); !written) return std::unexpected(written.error());
   }
-  const auto compiled = compiler.run(compiler_arguments(*directory, source.kernel_name), *directory / "log");
+  const auto compiled = compiler.run(compiler_arguments(*folder, source.kernel_name), folder->path());
   if (!compiled) return std::unexpected(compiled.error());
-  auto library = open_library(*directory / "kernel.so");
+  auto library = open_library(*folder / "kernel.so");
   if (!library) return std::unexpected(library.error());
   void* const entry = dlsym(library->get(), kEntry);
   if (entry == nullptr) {

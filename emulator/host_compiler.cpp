@@ -1,15 +1,14 @@
 #include "emulator/host_compiler.h"
 
 #include <fmt/format.h>
-#include <llvm/ADT/SmallVector.h>
-#include <llvm/ADT/StringRef.h>
 #include <llvm/Support/FileSystem.h>
 #include <llvm/Support/Program.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
-#include <optional>
+
+#include "emulator/child_process.h"
 
 namespace lutsmith::emulator {
 namespace {
@@ -46,19 +45,13 @@ Result<HostCompiler> HostCompiler::find() {
 }
 
 Result<void> HostCompiler::run(const std::vector<std::string>& arguments,
-                               const std::filesystem::path& log) const {
-  llvm::SmallVector<llvm::StringRef, 32> command = {path_};
-  command.append(arguments.begin(), arguments.end());
-  const std::string log_name = log.string();
-  const std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(log_name),
-                                                      llvm::StringRef(log_name)};
-  std::string reason;
-  const int status = llvm::sys::ExecuteAndWait(path_, command, std::nullopt, redirects, 0, 0, &reason);
-  if (status == 0) return {};
-  return std::unexpected(Error{
-      ErrorCode::compilation_failed,
-      fmt::format("{} failed with exit status {}{}{}", path_, status, reason.empty() ? "" : ": ", reason),
-      text_of(log)});
+                               const std::filesystem::path& folder) const {
+  const std::filesystem::path log = folder / "log";
+  const auto end = run_program(path_, arguments, log, folder);
+  if (!end) return std::unexpected(end.error());
+  if (end->success()) return {};
+  return std::unexpected(Error{ErrorCode::compilation_failed,
+                               fmt::format("{} failed with {}", path_, describe(*end)), text_of(log)});
 }
 
 }  // namespace lutsmith::emulator

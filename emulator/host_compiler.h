@@ -16,8 +16,9 @@ class HostCompiler {
 
   const std::string& path() const { return path_; }
 
-  /// Runs it with these arguments; the error has what it printed as context.
-  Result<void> run(const std::vector<std::string>& arguments, const std::filesystem::path& log) const;
+  /// Runs it with these arguments; its log and temporary files go to `folder`. The error has what it printed
+  /// as context.
+  Result<void> run(const std::vector<std::string>& arguments, const std::filesystem::path& folder) const;
 
  private:
   explicit HostCompiler(std::string path) : path_(std::move(path)) {}

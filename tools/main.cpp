@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "command.h"
+#include "interruption.h"
 #include "output.h"
 #include "standard_descriptors.h"
 
@@ -107,6 +108,7 @@ bool flush_output() {
 int main(int argc, char** argv) {
   using namespace lutsmith::tools;
   fill_standard_descriptors();
+  clean_up_when_interrupted();
   int code = static_cast<int>(ExitCode::work_failed);
   try {
     code = run_command_line(std::span(argv, static_cast<std::size_t>(argc)));

@@ -47,6 +47,13 @@ Outcome CommandLine::run_redirected(const std::string& redirections,
   return run_after("env", arguments, redirections);
 }
 
+Outcome CommandLine::run_in_shell(const std::string& before,
+                                  const std::vector<std::string>& arguments) const {
+  return run_after(before + " env", arguments);
+}
+
+std::string CommandLine::errors_so_far() const { return read_file(own_.path() / "errors"); }
+
 pid_t CommandLine::start(const std::vector<std::string>& arguments) const {
   const std::string command = "exec " + words("env", arguments);
   const pid_t child = fork();

@@ -34,8 +34,13 @@ class CommandLine {
   /// The same as a user to whom permissions mean something: nobody, where the tests run as root.
   Outcome run_unprivileged(const std::vector<std::string>& arguments) const;
 
+  /// The same with words of a shell before it, such as "ulimit -f 16;".
+  Outcome run_in_shell(const std::string& before, const std::vector<std::string>& arguments) const;
   /// A process that runs the program and goes on while the test does; it is the test's to wait for.
   pid_t start(const std::vector<std::string>& arguments) const;
+
+  /// What such a process has written to standard error.
+  std::string errors_so_far() const;
 
   /// Set for all later calls.
   void set_environment(const std::string& name, const std::string& value) { environment_[name] = value; }

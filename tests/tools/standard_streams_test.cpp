@@ -6,6 +6,7 @@
 #include <csignal>
 #include <optional>
 
+#include "signal_action.h"
 #include "small_checkpoint.h"
 #include "small_kernels.h"
 
@@ -36,24 +37,11 @@ class BrokenPipe {
   int writer_ = -1;
 };
 
-/// While it lives, programs that are started ignore a signal.
-class Ignored {
- public:
-  explicit Ignored(int signal) : signal_(signal), before_(std::signal(signal, SIG_IGN)) {}
-  Ignored(const Ignored&) = delete;
-  Ignored& operator=(const Ignored&) = delete;
-  ~Ignored() { std::signal(signal_, before_); }
-
- private:
-  int signal_;
-  void (*before_)(int);
-};
-
 /// Every way in which standard error can be of no use.
 class UselessStandardError : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    if (std::string(GetParam()) == "broken, SIGPIPE ignored") ignored_.emplace(SIGPIPE);
+    if (std::string(GetParam()) == "broken, SIGPIPE ignored") ignored_.emplace(SIGPIPE, SIG_IGN);
     write_checkpoint(input_, {{"a.weight", {64, 64}, wavy_values(64 * 64)},
                               {"b.weight", {64, 64}, wavy_values(64 * 64)},
                               {"c.weight", {64, 64}, wavy_values(64 * 64)}});
@@ -68,7 +56,7 @@ class UselessStandardError : public testing::TestWithParam<const char*> {
   CommandLine program_;
   std::filesystem::path input_ = program_.file("model.safetensors");
   BrokenPipe pipe_;
-  std::optional<Ignored> ignored_;
+  std::optional<SignalAction> ignored_;
 };
 
 INSTANTIATE_TEST_SUITE_P(All, UselessStandardError,
