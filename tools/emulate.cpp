@@ -27,12 +27,12 @@ Result<Emulation> Emulation::start() {
   return Emulation(*std::move(compiler));
 }
 
-Result<const emulator::EmulatedKernel*> Emulation::compiled(const KernelSpec& spec, const Source& source) {
+Result<Emulation::Compiled> Emulation::compiled(const KernelSpec& spec, const Source& source) {
   const auto known = kernels_.find(source.text);
-  if (known != kernels_.end()) return &known->second;
+  if (known != kernels_.end()) return Compiled{&known->second, false};
   auto kernel = emulator::EmulatedKernel::compile(compiler_, spec, source);
   if (!kernel) return std::unexpected(kernel.error());
-  return &kernels_.emplace(source.text, *std::move(kernel)).first->second;
+  return Compiled{&kernels_.emplace(source.text, *std::move(kernel)).first->second, true};
 }
 
 Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerWeights& weights,
@@ -47,6 +47,7 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerW
   const auto kernel = compiled(spec, *source);
   if (!kernel) return std::unexpected(kernel.error());
   const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
+  product.compiled = kernel->now;
   product.compile_milliseconds = elapsed.count();
 
   const auto cut = partition(source->launch, spec.m, spec.target.traits().multiprocessors,
@@ -54,12 +55,12 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerW
   if (!cut) return std::unexpected(cut.error());
   const std::vector<std::uint16_t> input(activations.begin(), activations.end());
   product.values.assign(static_cast<std::size_t>(spec.m * spec.n), kPoison);
-  const auto ran = (*kernel)->launch({.weights = weights.packed,
-                                      .activations = input,
-                                      .output = product.values,
-                                      .table = weights.table,
-                                      .m = spec.m,
-                                      .partition = *cut});
+  const auto ran = kernel->kernel->launch({.weights = weights.packed,
+                                           .activations = input,
+                                           .output = product.values,
+                                           .table = weights.table,
+                                           .m = spec.m,
+                                           .partition = *cut});
   if (!ran) return std::unexpected(ran.error());
   return product;
 }

@@ -17,7 +17,8 @@ namespace lutsmith::tools {
 struct EmulatedProduct {
   Schedule schedule;
   std::string kernel_name;
-  double compile_milliseconds = 0;  ///< of the host compiler; next to nothing where it had the source before
+  bool compiled = false;              ///< now; else the source was compiled for an earlier layer
+  double compile_milliseconds = 0;    ///< of the host compiler; next to nothing where it was not asked
   std::vector<std::uint16_t> values;  ///< Y [m, n] row-major
 };
 
@@ -35,7 +36,11 @@ class Emulation {
  private:
   explicit Emulation(emulator::HostCompiler compiler) : compiler_(std::move(compiler)) {}
 
-  Result<const emulator::EmulatedKernel*> compiled(const KernelSpec& spec, const Source& source);
+  struct Compiled {
+    const emulator::EmulatedKernel* kernel = nullptr;
+    bool now = false;
+  };
+  Result<Compiled> compiled(const KernelSpec& spec, const Source& source);
 
   emulator::HostCompiler compiler_;
   std::map<std::string, emulator::EmulatedKernel> kernels_;  ///< by the text of their source

@@ -142,7 +142,7 @@ TEST_F(Checkpoint, RunTakesActivationsFromATensorThatIsNamed) {
 
 TEST_F(Checkpoint, TextOfRunNamesLayerKernelAndCacheOutcome) {
   ASSERT_EQ(quantize().exit_code, 0);
-  const Outcome outcome = program_.run({"run", output_, "--target", "sm_80"});
+  const Outcome outcome = program_.run({"run", output_, "--target", "sm_80", "--all"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   EXPECT_THAT(outcome.output,
               testing::AllOf(HasSubstr("block.mlp.weight"), HasSubstr("72x128"), HasSubstr("sm_80"),
