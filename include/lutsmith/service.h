@@ -69,7 +69,8 @@ struct ServiceOptions {
   std::optional<RemoteCache> remote_cache = {};
   /// Keep nothing outside of this process.
   bool memory_only = false;
-  /// NVRTC to open. LUTSMITH_NVRTC, else the places `lutsmith doctor` lists.
+  /// NVRTC to open: the library, its folder, or the root of a toolkit. LUTSMITH_NVRTC, else the places that
+  /// docs/dependencies.md lists.
   std::filesystem::path nvrtc = {};
   /// `never` for services in which no request may wait for a compiler. LUTSMITH_COMPILE ("when-needed",
   /// "never"), else when needed.

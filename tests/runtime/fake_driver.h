@@ -10,7 +10,7 @@ namespace lutsmith {
 
 /// What the stand-in driver was asked, and how it is to answer.
 struct FakeDriverState {
-  int version = 13000;
+  int version = 13000;  ///< unless the environment's FAKE_DRIVER_VERSION has one
   cuda::Status version_status = 0;
   cuda::Status init_status = 0;  ///< unless the environment's FAKE_DRIVER_INIT has one
   int shared_bytes_per_block = 232448;

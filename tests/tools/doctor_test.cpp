@@ -78,6 +78,25 @@ TEST(Doctor, DriverThatCannotBeUsedIsToldWithItsPlaceAndInTheSameWordsByOtherVer
   }
 }
 
+TEST(Doctor, WarnsOfACompilerThatIsNewerThanTheDriver) {
+  CommandLine program;
+  std::filesystem::copy_file(FAKE_DRIVER, program.file("libcuda.so.1"));
+  program.set_environment("LD_LIBRARY_PATH", program.directory());
+  const auto compiler = program.run({"doctor", "--json"}).json()["compiler"];
+  const int major = std::stoi(compiler["version"].get<std::string>());
+  const auto driver_of = [&](int version) {
+    program.set_environment("FAKE_DRIVER_VERSION", std::to_string(version));
+    return program.run({"doctor", "--json"}).json()["driver"];
+  };
+  const auto same = driver_of(1000 * major);
+  EXPECT_TRUE(same["ok"]) << same;
+  EXPECT_FALSE(same.contains("advice")) << same;
+  EXPECT_EQ(same["library"], std::filesystem::canonical(program.file("libcuda.so.1")).string());
+  if (major < 13) return;  // no older driver is allowed
+  const auto older = driver_of(12080);
+  EXPECT_THAT(older["advice"].get<std::string>(), HasSubstr("may not load on it"));
+}
+
 TEST(Doctor, VariablesThatNothingReadsAreNamedWithWhatWasMeant) {
   CommandLine program;
   program.set_environment("LUTSMITH_CACHE_DIRR", "/tmp");
