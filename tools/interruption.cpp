@@ -18,6 +18,12 @@ bool is_ignored(int signal) {
   return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
+/// As the signal would have ended it. Under the lock no other thread makes anything new.
+[[noreturn]] void end_by(int signal, const core::ScratchLock& /*nothing_new*/) {
+  kill(getpid(), signal);
+  _exit(128 + signal);  // only where the system protects process 1 from its own signals
+}
+
 [[noreturn]] void wait_and_clean_up(const sigset_t& signals) {
   int signal = 0;
   while (sigwait(&signals, &signal) != 0) {
@@ -25,9 +31,7 @@ bool is_ignored(int signal) {
   // Their actions are the default ones and this is the only thread that lets them through: whoever asks again
   // need not wait for the removal.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  const core::ScratchLock nothing_new = core::remove_scratch();
-  kill(getpid(), signal);
-  _exit(128 + signal);  // only where the system protects process 1 from its own signals
+  end_by(signal, core::remove_scratch());
 }
 
 }  // namespace
