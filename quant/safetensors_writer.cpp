@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <llvm/ADT/ScopeExit.h>
 #include <llvm/Support/ConvertUTF.h>
 #include <llvm/Support/Endian.h>
 
@@ -44,35 +45,49 @@ Result<void> validate(const std::map<std::string, std::string>& metadata) {
   return {};
 }
 
-/// Bytes that were written of one tensor, as pieces that touch neither each other nor what follows.
+/// Which bytes of one tensor were written, and which are being written.
 class Written {
  public:
-  /// False where one of the bytes was written before.
-  bool add(std::uint64_t begin, std::uint64_t end) {
-    if (begin == end) return true;
-    auto next = pieces_.lower_bound(begin);
-    if (next != pieces_.end() && next->first < end) return false;
-    auto before = next == pieces_.begin() ? pieces_.end() : std::prev(next);
-    if (before != pieces_.end() && before->second > begin) return false;
-    if (next != pieces_.end() && next->first == end) {
-      end = next->second;
-      pieces_.erase(next);
-    }
-    if (before != pieces_.end() && before->second == begin) {
-      before->second = end;
-    } else {
-      pieces_.emplace(begin, end);
-    }
+  /// False where one of the bytes was written before or is being written. None may be empty.
+  bool begin(std::uint64_t first, std::uint64_t end) {
+    if (overlap(written_, first, end) || overlap(under_way_, first, end)) return false;
+    under_way_.emplace(first, end);
     return true;
   }
 
-  /// The first byte that is missing; `bytes` where none is.
+  /// Of what began at `first`. Takes no memory, so that it cannot fail.
+  void end(std::uint64_t first, bool written) {
+    auto piece = under_way_.extract(first);
+    if (!written) return;
+    auto next = written_.lower_bound(first);
+    if (next != written_.end() && next->first == piece.mapped()) {
+      piece.mapped() = next->second;
+      next = written_.erase(next);
+    }
+    auto before = next == written_.begin() ? written_.end() : std::prev(next);
+    if (before != written_.end() && before->second == first) {
+      before->second = piece.mapped();
+    } else {
+      written_.insert(std::move(piece));
+    }
+  }
+
+  /// The first byte that was not written; the tensor's size where all were.
   std::uint64_t missing() const {
-    return pieces_.empty() || pieces_.begin()->first > 0 ? 0 : pieces_.begin()->second;
+    return written_.empty() || written_.begin()->first > 0 ? 0 : written_.begin()->second;
   }
 
  private:
-  std::map<std::uint64_t, std::uint64_t> pieces_;  // begin -> end
+  using Pieces = std::map<std::uint64_t, std::uint64_t>;  // first byte -> end
+
+  static bool overlap(const Pieces& pieces, std::uint64_t first, std::uint64_t end) {
+    const auto next = pieces.lower_bound(first);
+    if (next != pieces.end() && next->first < end) return true;
+    return next != pieces.begin() && std::prev(next)->second > first;
+  }
+
+  Pieces written_;  // none touches the next
+  Pieces under_way_;
 };
 
 struct Placed {
@@ -131,7 +146,7 @@ std::string header_text(const Layout& layout, const std::map<std::string, std::s
 
 std::unexpected<Error> no_memory(const std::filesystem::path& path) {
   return std::unexpected(
-      Error{ErrorCode::out_of_memory, fmt::format("{}: no memory for its header", path.string()), {}});
+      Error{ErrorCode::out_of_memory, fmt::format("{}: no memory to write it", path.string()), {}});
 }
 
 }  // namespace
@@ -182,7 +197,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
 }
 
 Result<void> SafetensorsWriter::write(const std::string& name, std::uint64_t first_byte,
-                                      std::span<const std::byte> bytes) {
+                                      std::span<const std::byte> bytes) try {
   const auto found = state_->layout.find(name);
   if (found == state_->layout.end()) {
     return quant::refuse(
@@ -198,12 +213,24 @@ Result<void> SafetensorsWriter::write(const std::string& name, std::uint64_t fir
     if (state_->committed) {
       return quant::refuse(fmt::format("{}: is complete; nothing can be added", state_->path.string()));
     }
-    if (!tensor.written.add(first_byte, first_byte + bytes.size())) {
-      return quant::refuse(fmt::format("tensor {}: bytes from {} to {} were written before",
-                                       quant::shown_name(name), first_byte, first_byte + bytes.size()));
+    if (bytes.empty()) return {};
+    if (!tensor.written.begin(first_byte, first_byte + bytes.size())) {
+      return quant::refuse(
+          fmt::format("tensor {}: bytes from {} to {} were written before or are being written",
+                      quant::shown_name(name), first_byte, first_byte + bytes.size()));
     }
   }
-  return state_->file.write_at(quant::kLengthBytes + state_->header_bytes + tensor.begin + first_byte, bytes);
+  bool succeeded = false;
+  const auto end = llvm::make_scope_exit([&] {
+    const std::scoped_lock lock(state_->mutex);
+    tensor.written.end(first_byte, succeeded);
+  });
+  auto written =
+      state_->file.write_at(quant::kLengthBytes + state_->header_bytes + tensor.begin + first_byte, bytes);
+  succeeded = written.has_value();
+  return written;
+} catch (const std::bad_alloc&) {
+  return no_memory(state_->path);
 }
 
 Result<void> SafetensorsWriter::commit(const std::map<std::string, std::string>& metadata) try {
@@ -226,8 +253,10 @@ Result<void> SafetensorsWriter::commit(const std::map<std::string, std::string>&
   header.append(state_->header_bytes - header.size(), ' ');
   std::array<std::byte, quant::kLengthBytes> length{};
   llvm::support::endian::write64le(length.data(), header.size());
-  if (auto written = state_->file.write(length); !written) return written;
-  if (auto written = state_->file.write(std::as_bytes(std::span(header))); !written) return written;
+  if (auto written = state_->file.write_at(0, length); !written) return written;
+  if (auto written = state_->file.write_at(length.size(), std::as_bytes(std::span(header))); !written) {
+    return written;
+  }
   state_->committed = true;
   return state_->file.commit();
 } catch (const std::bad_alloc&) {
@@ -235,7 +264,7 @@ Result<void> SafetensorsWriter::commit(const std::map<std::string, std::string>&
 }
 
 Result<void> write_safetensors(const std::filesystem::path& path, std::span<const TensorWithBytes> tensors,
-                               const std::map<std::string, std::string>& metadata) {
+                               const std::map<std::string, std::string>& metadata) try {
   if (auto checked = validate(metadata); !checked) return checked;
   std::vector<TensorToWrite> to_write;
   for (const TensorWithBytes& tensor : tensors) {
@@ -253,6 +282,8 @@ Result<void> write_safetensors(const std::filesystem::path& path, std::span<cons
     if (auto written = writer->write(tensor.name, 0, tensor.bytes); !written) return written;
   }
   return writer->commit(metadata);
+} catch (const std::bad_alloc&) {
+  return no_memory(path);
 }
 
 }  // namespace lutsmith

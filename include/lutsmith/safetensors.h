@@ -71,9 +71,11 @@ class LUTSMITH_API SafetensorsWriter {
   SafetensorsWriter& operator=(SafetensorsWriter&& other) noexcept;
   ~SafetensorsWriter();
 
-  /// Bytes of a tensor from `first_byte` on. Each byte is written once: what was written before is refused.
+  /// Bytes of a tensor from `first_byte` on. Each byte is written once: what was written before, or is being
+  /// written, is refused. After an error none of these bytes counts as written, and they can be given again.
   Result<void> write(const std::string& name, std::uint64_t first_byte, std::span<const std::byte> bytes);
-  /// Refused unless every byte of every tensor was written. Nothing can be written after it.
+  /// Refused unless every byte of every tensor was written, by calls that have returned. Nothing can be
+  /// written after it.
   Result<void> commit(const std::map<std::string, std::string>& metadata);
 
  private:

@@ -2,6 +2,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <string>
@@ -9,6 +11,7 @@
 #include <vector>
 
 #include "expect_error.h"
+#include "failing_allocation.h"
 #include "lutsmith/safetensors.h"
 #include "temporary_directory.h"
 
@@ -31,10 +34,12 @@ Result<void> write_one(const std::filesystem::path& path, std::span<const std::b
   return write_safetensors(path, tensors, {});
 }
 
-/// Files cannot grow past `bytes` while it lives: the write fails as on a full disk.
+/// Files cannot grow past `bytes` while it lives: the write fails as on a full disk, after it has called
+/// `handler`.
 class FileSizeLimit {
  public:
-  explicit FileSizeLimit(rlim_t bytes) : old_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+  explicit FileSizeLimit(rlim_t bytes, void (*handler)(int) = SIG_IGN)
+      : old_handler_(std::signal(SIGXFSZ, handler)) {
     ::getrlimit(RLIMIT_FSIZE, &old_);
     const rlimit limit{bytes, old_.rlim_max};
     ::setrlimit(RLIMIT_FSIZE, &limit);
@@ -259,6 +264,93 @@ TEST(SafetensorsWriter, BytesWrittenTwiceOrOutsideOfATensorAreRefused) {
   expect_error(writer->write("a", ~std::uint64_t{0}, std::span(bytes).first(2)), ErrorCode::invalid_argument,
                "'a'");
   expect_error(writer->write("c", 0, bytes), ErrorCode::invalid_argument, "'c'", "not one of those");
+}
+
+TEST(SafetensorsWriter, AFailedWriteLeavesItsBytesMissingAndCanBeRepeated) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(100'000, 13);
+  const std::vector<TensorToWrite> tensors{{"t", "U8", {100'000}}};
+  auto writer = SafetensorsWriter::create(directory.path() / kName, tensors, 0);
+  ASSERT_TRUE(writer) << writer.error().message;
+  {
+    const FileSizeLimit limit(4096);
+    expect_error(writer->write("t", 0, bytes), ErrorCode::io_error, kName, "File too large");
+  }
+  expect_error(writer->commit({}), ErrorCode::invalid_argument, "'t'", "byte 0 of its 100000");
+  const auto repeated = writer->write("t", 0, bytes);
+  ASSERT_TRUE(repeated) << repeated.error().message;
+  ASSERT_TRUE(writer->commit({}));
+  EXPECT_EQ(*SafetensorsFile::open(directory.path() / kName)->read("t"), bytes);
+}
+
+TEST(SafetensorsWriter, AFailedCommitCanBeRepeated) {
+  const TemporaryDirectory directory;
+  const std::vector<TensorToWrite> none;
+  auto writer = SafetensorsWriter::create(directory.path() / kName, none, 100);
+  ASSERT_TRUE(writer) << writer.error().message;
+  {
+    const FileSizeLimit limit(50);
+    expect_error(writer->commit({{"key", "text"}}), ErrorCode::io_error, kName, "File too large");
+  }
+  ASSERT_TRUE(writer->commit({{"key", "text"}}));
+  const auto file = SafetensorsFile::open(directory.path() / kName);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->metadata().at("key"), "text");
+}
+
+std::atomic<bool> write_is_under_way = false;
+std::atomic<bool> write_may_go_on = false;
+
+void hold_up_write(int /*signal*/) {
+  write_is_under_way = true;
+  while (!write_may_go_on) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+TEST(SafetensorsWriter, BytesThatAnotherThreadIsStillWritingAreNotCommitted) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(100'000, 14);
+  const std::vector<TensorToWrite> tensors{{"t", "U8", {100'000}}};
+  auto writer = SafetensorsWriter::create(directory.path() / kName, tensors, 0);
+  ASSERT_TRUE(writer) << writer.error().message;
+  {
+    // The handler runs in the midst of the write, where it can be held.
+    const FileSizeLimit limit(4096, hold_up_write);
+    std::thread other([&] { EXPECT_FALSE(writer->write("t", 0, bytes)); });
+    while (!write_is_under_way) std::this_thread::yield();
+    expect_error(writer->write("t", 50'000, std::span(bytes).subspan(50'000)), ErrorCode::invalid_argument,
+                 "'t'", "are being written");
+    expect_error(writer->commit({}), ErrorCode::invalid_argument, "'t'", "byte 0 of its 100000");
+    write_may_go_on = true;
+    other.join();
+  }
+  EXPECT_THAT(directory.names(), IsEmpty());
+}
+
+TEST(SafetensorsWriter, AWriteWithoutMemoryIsAnErrorAndCanBeRepeated) {
+  const TemporaryDirectory directory;
+  const auto bytes = bytes_of(6, 15);
+  auto writer = SafetensorsWriter::create(directory.path() / kName, two_tensors(), 0);
+  ASSERT_TRUE(writer) << writer.error().message;
+  ASSERT_TRUE(writer->write("b", 0, std::span(bytes).first(4)));
+  {
+    const FailingAllocation next(0);
+    expect_error(writer->write("a", 0, bytes), ErrorCode::out_of_memory, kName, "no memory");
+  }
+  expect_error(writer->commit({}), ErrorCode::invalid_argument, "'a'", "byte 0 of its 6");
+  ASSERT_TRUE(writer->write("a", 0, bytes));
+  EXPECT_TRUE(writer->commit({}));
+}
+
+TEST(SafetensorsWriter, NoMemoryForTheListOfTensorsIsAnErrorAndNoException) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / kName;
+  const auto bytes = bytes_of(24, 16);
+  const std::vector<TensorWithBytes> tensors{{"a name that takes memory of its own", "F32", {2, 3}, bytes}};
+  for (const int before : {0, 1, 2}) {  // name, shape and list
+    const FailingAllocation allocation(before);
+    expect_error(write_safetensors(path, tensors, {}), ErrorCode::out_of_memory, kName, "no memory");
+  }
+  EXPECT_THAT(directory.names(), IsEmpty());
 }
 
 TEST(SafetensorsWriter, MetadataThatOutgrowsItsSpaceIsRefusedAndLessLeavesBlanks) {
