@@ -1,14 +1,17 @@
 #include "core/scratch.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -19,6 +22,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::UnorderedElementsAreArray;
 
 Scratch registered_file(const std::filesystem::path& path) {
   const ScratchLock lock;
@@ -115,18 +119,28 @@ TEST(Scratch, NothingIsRegisteredAfterTheRemovalUntilItsLockIsGone) {
   EXPECT_TRUE(registered);
 }
 
+std::string numbered(std::size_t thread, std::size_t file) { return fmt::format("{}-{}", thread, file); }
+
 TEST(Scratch, ManyThreadsRegisterAndForgetAtATime) {
   const TemporaryDirectory directory;
+  std::vector<std::string> forgotten;
+  std::array<std::vector<Scratch>, 8> kept;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    for (std::size_t j = 0; j < 100; j += 2) forgotten.push_back(numbered(i, j));
+  }
   std::vector<std::thread> threads;
-  for (int i = 0; i < 8; ++i) {
+  for (std::size_t i = 0; i < kept.size(); ++i) {
     threads.emplace_back([&, i] {
-      for (int j = 0; j < 200; ++j) {
-        const Scratch file = registered_file(directory.path() / std::to_string(i * 1000 + j));
+      for (std::size_t j = 0; j < 100; ++j) {
+        Scratch file = registered_file(directory.write(numbered(i, j), "x"));
+        if (j % 2 != 0) kept.at(i).push_back(std::move(file));
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(directory.names().size(), 800U);
   static_cast<void>(remove_scratch());
+  EXPECT_THAT(directory.names(), UnorderedElementsAreArray(forgotten));
 }
 
 TEST(Scratch, ChildrenOfAChildEndWithIt) {
