@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "command_line.h"
@@ -142,6 +143,41 @@ TEST_P(Interruption, QuantizingLeavesTheWholeFileOrNone) {
     EXPECT_EQ(WEXITSTATUS(status), 0);
     EXPECT_THAT(program_.files(),
                 testing::ElementsAre("model.safetensors", "packed.safetensors", "temporary"));
+  }
+}
+
+TEST_P(Interruption, QuantizingShardsLeavesTheWholeFolderOrNone) {
+  const fs::path input = program_.file("model");
+  fs::create_directory(input);
+  std::vector<SmallTensor> tensors;
+  nlohmann::json shards = {{"first.weight", "1.safetensors"}};
+  for (int i = 0; i < 40; ++i) {
+    const std::string name = "layers." + std::to_string(i) + ".weight";
+    tensors.push_back({name, {256, 256}, wavy_values(256 * 256)});
+    shards[name] = "2.safetensors";
+  }
+  write_checkpoint(input / "1.safetensors", {{"first.weight", {64, 64}, wavy_values(64 * 64)}});
+  write_checkpoint(input / "2.safetensors", tensors);
+  write_file(input / "model.safetensors.index.json", nlohmann::json{{"weight_map", shards}}.dump());
+  // Beside the output until it is whole, and its first file has a name as soon as that is written.
+  const auto first_is_written = [&] {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(program_.directory())) {
+      const std::string name = entry.path().filename();
+      if (name.starts_with(".") && fs::exists(entry.path() / "1.safetensors", ignored)) return true;
+    }
+    return false;
+  };
+  Running running(program_.start({"quantize", input, "-o", program_.file("packed"), "--jobs", "1"}));
+  running.reaches(first_is_written);
+  running.send(GetParam());
+  const int status = running.status();
+  if (WIFSIGNALED(status)) {
+    EXPECT_EQ(WTERMSIG(status), GetParam());
+    EXPECT_THAT(program_.files(), testing::ElementsAre("model", "temporary"));
+  } else {  // it had ended before the signal came
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    EXPECT_THAT(program_.files(), testing::ElementsAre("model", "packed", "temporary"));
   }
 }
 
