@@ -166,7 +166,8 @@ void AtomicFile::take_over_mode() const {
   if (::fchown(descriptor_, replaced.st_uid, replaced.st_gid) != 0) {
     static_cast<void>(::fchown(descriptor_, static_cast<uid_t>(-1), replaced.st_gid) == 0);
   }
-  ::fchmod(descriptor_, replaced.st_mode & 07777);
+  // New contents are not what was trusted to run as its owner or group.
+  ::fchmod(descriptor_, replaced.st_mode & 0777);
 }
 
 Result<void> AtomicFile::reserve(std::uint64_t bytes) {

@@ -12,11 +12,16 @@
 namespace lutsmith::core {
 
 /// A file that appears whole under its name, or not at all: written without a name where the file system can
-/// do that (then not even a killed process leaves anything), else under a temporary name in the same
-/// directory. Without a successful `commit` whatever stood under the name before is untouched.
+/// do that, else under a temporary name in the same directory. Without a successful `commit` whatever stood
+/// under the name before is untouched.
+///
+/// A process that is killed while it writes a file without a name leaves nothing. Two moments remain in which
+/// it leaves a temporary name: in `create`, that of an empty file by which the file system is tried; and in
+/// `commit` where another file is replaced, that of the whole file between its linking and its renaming.
 ///
 /// A symbolic link is followed: the file it points at is the one that is replaced, and the link stays. A file
-/// that is replaced hands on its mode, and its owner where the process may give files away.
+/// that is replaced hands on its permissions, without the bits that set user and group, and its owner where
+/// the process may give files away.
 class AtomicFile {
  public:
   /// Fails where the directory is missing or cannot be written, where `path` is something other than a
