@@ -2,7 +2,7 @@
 
 namespace lutsmith {
 
-/// While it lives, one allocation of its thread by `new` throws std::bad_alloc: the one that `before` others
+/// While it lives, one allocation of its thread by `new` fails: the one that `before` others
 /// come before.
 class FailingAllocation {
  public:
