@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -18,8 +19,8 @@ inline unsigned job_count(int wanted) {
   return wanted > 0 ? static_cast<unsigned>(wanted) : std::max(1U, std::thread::hardware_concurrency());
 }
 
-/// Calls `work(i)` for every i below `count` on up to `jobs` threads and waits for all. `work` must
-/// not throw.
+/// Calls `work(i)` for every i below `count` on up to `jobs` threads, fewer where the system starts no more,
+/// and waits for all. `work` must not throw.
 template <class Work>
 void parallel_for(std::size_t count, unsigned jobs, Work&& work) {
   std::atomic<std::size_t> next{0};
@@ -27,7 +28,15 @@ void parallel_for(std::size_t count, unsigned jobs, Work&& work) {
     for (std::size_t i = next++; i < count; i = next++) work(i);
   };
   std::vector<std::jthread> threads;
-  for (std::size_t job = 1; job < std::min<std::size_t>(jobs, count); ++job) threads.emplace_back(take);
+  const auto start = [&] {
+    try {
+      threads.emplace_back(take);
+      return true;
+    } catch (const std::exception&) {
+      return false;  // at a limit on processes or memory
+    }
+  };
+  while (threads.size() + 1 < std::min<std::size_t>(jobs, count) && start()) continue;
   take();
 }
 
