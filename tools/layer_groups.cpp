@@ -10,8 +10,11 @@ bool is_number(std::string_view part) {
   return !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-bool same_format(const PackedFormat& left, const PackedFormat& right) {
-  return left.bits == right.bits && left.group == right.group && left.n == right.n && left.k == right.k;
+bool same_kind(const PackedLayer& left, const PackedLayer& right) {
+  const PackedFormat& a = left.format;
+  const PackedFormat& b = right.format;
+  return a.bits == b.bits && a.group == b.group && a.n == b.n && a.k == b.k && left.method == right.method &&
+         left.dtype == right.dtype && left.table_kind == right.table_kind;
 }
 
 }  // namespace
@@ -39,7 +42,7 @@ std::vector<LayerGroup> group_layers(std::span<const LayerBytes> layers) {
     const PackedLayer& layer = layers[i].layer;
     const std::string kind = name_of_kind(layer.name);
     auto group = std::ranges::find_if(groups, [&](const LayerGroup& known) {
-      return known.name == kind && same_format(known.format, layer.format);
+      return known.name == kind && same_kind(layers[known.layers.front()].layer, layer);
     });
     if (group == groups.end()) {
       groups.push_back({.name = kind, .format = layer.format, .layers = {}});

@@ -34,7 +34,7 @@ std::string name_of_kind(std::string_view name);
 /// The larger one, or not-a-number where one of them is, which std::max may lose.
 double worse(double left, double right);
 
-/// By name, shape, bits and group, in the order in which each is met first.
+/// By name, shape and all that they were quantized with, in the order in which each is met first.
 std::vector<LayerGroup> group_layers(std::span<const LayerBytes> layers);
 
 }  // namespace lutsmith::tools

@@ -54,6 +54,19 @@ TEST(LayerGroups, LayersOfOneNameAndTwoShapesAreTwoKinds) {
   EXPECT_EQ(group_layers(layers).size(), 2U);
 }
 
+TEST(LayerGroups, LayersOfOneNameQuantizedInTwoWaysAreTwoKinds) {
+  for (const auto& change :
+       std::vector<void (*)(PackedLayer&)>{[](PackedLayer& layer) { layer.method = "fp"; },
+                                           [](PackedLayer& layer) { layer.dtype = DataType::bf16; },
+                                           [](PackedLayer& layer) { layer.table_kind = TableKind::pair; },
+                                           [](PackedLayer& layer) { layer.format.bits = 3; },
+                                           [](PackedLayer& layer) { layer.format.group = 32; }}) {
+    std::vector<LayerBytes> layers{layer("l.0.q", 64, 64), layer("l.1.q", 64, 64), layer("l.2.q", 64, 64)};
+    change(layers[1].layer);
+    EXPECT_EQ(group_layers(layers).size(), 2U);
+  }
+}
+
 TEST(LayerGroups, AnErrorThatIsNoNumberIsNeverHiddenByOneThatIs) {
   const std::vector<LayerBytes> layers{layer("l.0.q", 64, 64, 0.1), layer("l.1.q", 64, 64, std::nan("")),
                                        layer("l.2.q", 64, 64, 0.2)};
