@@ -135,17 +135,27 @@ const std::string* other_format(const SafetensorsFile& file) {
   return nullptr;
 }
 
+/// Whether the key ends in a number above that of this version.
+bool is_newer(std::string_view key) {
+  key.remove_prefix(std::string_view(kPackedMetadataPrefix).size());
+  const bool number = !key.empty() && key.find_first_not_of("0123456789") == std::string_view::npos;
+  key.remove_prefix(std::min(key.find_first_not_of('0'), key.size()));
+  return number && !key.empty() && key != "1";
+}
+
 /// Adds the layers that a file describes; none where it has no description.
 Result<void> add_layers(const SafetensorsFile& file, std::vector<StoredLayer>& layers) {
   const auto entry = file.metadata().find(kPackedMetadataKey);
   if (entry == file.metadata().end()) {
     const std::string* const other = other_format(file);
     if (other == nullptr) return {};
+    const bool newer = is_newer(*other);
     return std::unexpected(
         Error{ErrorCode::unsupported,
-              fmt::format("{} was packed by a newer lutsmith, in the format {}; this version reads "
-                          "{}: update it, or quantize the original again",
-                          file.path().string(), *other, kPackedMetadataKey),
+              fmt::format("{} was packed by {} lutsmith, in the format {}; this version reads {}: {}, or "
+                          "quantize the original again",
+                          file.path().string(), newer ? "a newer" : "another version of", *other,
+                          kPackedMetadataKey, newer ? "update it" : "use the other one"),
               {}});
   }
   const json document = json::parse(entry->second, nullptr, /*allow_exceptions=*/false);
@@ -195,13 +205,6 @@ Result<LayerWeights> StoredLayer::read() const {
 bool is_packed(const SafetensorsFile& file) {
   return std::ranges::any_of(
       file.metadata(), [](const auto& entry) { return entry.first.starts_with(kPackedMetadataPrefix); });
-}
-
-Result<std::vector<StoredLayer>> stored_layers(const SafetensorsFile& file) {
-  std::vector<StoredLayer> layers;
-  if (const auto added = add_layers(file, layers); !added) return std::unexpected(added.error());
-  if (!is_packed(file)) return nothing_packed("file");
-  return layers;
 }
 
 Result<std::vector<StoredLayer>> stored_layers(const Checkpoint& checkpoint) {

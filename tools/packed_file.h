@@ -64,13 +64,12 @@ std::string table_tensor_name(const std::string& name);
 /// The value for kPackedMetadataKey.
 std::string describe_layers(std::span<const PackedLayer> layers);
 
-/// Whether a file holds packed layers, in this format or a newer one.
+/// Whether a file holds packed layers, in this format or that of another version.
 bool is_packed(const SafetensorsFile& file);
 
-/// The packed layers of a file or of all files of a checkpoint, by name. Errors: corrupt_data where
+/// The packed layers of all files of a checkpoint, by name. Errors: corrupt_data where
 /// description and tensors contradict each other, invalid_argument where there are no packed layers,
-/// unsupported where a newer version of lutsmith packed them.
-Result<std::vector<StoredLayer>> stored_layers(const SafetensorsFile& file);
+/// unsupported where another version of lutsmith packed them.
 Result<std::vector<StoredLayer>> stored_layers(const Checkpoint& checkpoint);
 
 /// "F16", "BF16": the name safetensors has for a type.

@@ -64,9 +64,9 @@ class PackedFile : public testing::Test {
     const auto path = directory_ / "packed.safetensors";
     const auto written = write_safetensors(path, tensors, {{parts.key, parts.description.dump()}});
     if (!written) return std::unexpected(written.error());
-    auto file = SafetensorsFile::open(path);
-    if (!file) return std::unexpected(file.error());
-    return stored_layers(*file);
+    const auto checkpoint = Checkpoint::open(path);
+    if (!checkpoint) return std::unexpected(checkpoint.error());
+    return stored_layers(*checkpoint);
   }
 
  private:
@@ -144,6 +144,24 @@ TEST_F(PackedFile, AFileOfANewerFormatIsToldFromADamagedOne) {
   EXPECT_EQ(layers.error().code, ErrorCode::unsupported);
   EXPECT_THAT(layers.error().message, testing::HasSubstr("packed by a newer lutsmith"));
   EXPECT_THAT(layers.error().message, testing::HasSubstr("lutsmith.packed.v2"));
+}
+
+TEST_F(PackedFile, AFormatThatIsNotOfALaterNumberIsNotCalledNewer) {
+  Parts parts = valid_parts();
+  for (const char* key : {"lutsmith.packed.v0", "lutsmith.packed.v1-draft", "lutsmith.packed.v",
+                          "lutsmith.packed.vnext", "lutsmith.packed.v01"}) {
+    parts.key = key;
+    const auto layers = read(parts);
+    ASSERT_FALSE(layers);
+    EXPECT_EQ(layers.error().code, ErrorCode::unsupported);
+    EXPECT_THAT(
+        layers.error().message,
+        testing::AllOf(testing::HasSubstr("packed by another version of lutsmith"), testing::HasSubstr(key)));
+  }
+  for (const char* key : {"lutsmith.packed.v10", "lutsmith.packed.v99999999999999999999"}) {
+    parts.key = key;
+    EXPECT_THAT(read(parts).error().message, testing::HasSubstr("packed by a newer lutsmith")) << key;
+  }
 }
 
 TEST_F(PackedFile, AFileWithoutPackedLayersIsAWrongArgument) {
