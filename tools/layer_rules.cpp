@@ -48,11 +48,6 @@ Result<void> set(LayerRule& rule, std::string_view key, std::string_view value) 
 
 }  // namespace
 
-std::string describe(const LayerSettings& settings) {
-  return fmt::format("{} {} bits group {} {}", settings.method, settings.bits, group_name(settings.group),
-                     to_string(settings.dtype));
-}
-
 Result<Table> table_for(const LayerSettings& settings) {
   // Bits and group have to be what kernels exist for; any shape that is allowed will do to ask.
   const KernelSpec spec{.bits = settings.bits,

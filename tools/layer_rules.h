@@ -21,9 +21,6 @@ struct LayerSettings {
   friend bool operator==(const LayerSettings&, const LayerSettings&) = default;
 };
 
-/// "nf 4 bits group 64 f16"
-std::string describe(const LayerSettings& settings);
-
 /// Whether there are a table and kernels for such a layer: invalid_argument, naming the field, where not.
 Result<Table> table_for(const LayerSettings& settings);
 
