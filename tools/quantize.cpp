@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <memory>
-#include <set>
 #include <utility>
 
 #include "checkpoint.h"
@@ -41,10 +41,11 @@ std::unexpected<Error> refuse(std::string message) {
   return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
 }
 
-/// The error of an expression that cannot be parsed; a wildcard in its place is answered with names of this
-/// checkpoint, if it can be read.
+/// The error of an option with an expression in it. Where that cannot be parsed for it is a wildcard, the
+/// answer holds names of this checkpoint, if it can be read.
 std::unexpected<Error> refuse_expression(std::string_view option, const std::string& expression, Error error,
                                          const QuantizeOptions& options) {
+  if (NamePattern::parse(option, expression)) return std::unexpected(std::move(error));
   if (const auto input = Checkpoint::open(options.input)) {
     std::vector<std::string> names;
     for (const auto& [name, tensor] : input->tensors()) names.push_back(name);
@@ -95,19 +96,30 @@ Result<Checkpoint> open_input(const std::string& path) {
   return input;
 }
 
+/// Of the two at least one is quantized; what is copied keeps its name, which no other had.
+std::unexpected<Error> two_of_a_name(const std::string& name, const TensorDecision& one,
+                                     const TensorDecision& other) {
+  const TensorDecision& layer = one.left_alone ? other : one;
+  const TensorDecision& taken_by = one.left_alone ? one : other;
+  return refuse(
+      fmt::format("input: layer '{}' would become '{}', {}; rename it, or leave the layer out with --skip",
+                  printable(layer.name, 100), printable(name, 100),
+                  taken_by.left_alone ? "a tensor that is there already"
+                                      : fmt::format("and so would '{}'", printable(taken_by.name, 100))));
+}
+
 Result<std::vector<TensorDecision>> plan_checkpoint(const Checkpoint& input, const PlanOptions& options) {
   std::map<std::string, TensorInfo> tensors;
   for (const auto& [name, tensor] : input.tensors()) tensors.emplace(name, tensor.info);
   auto decisions = plan_tensors(tensors, options);
   if (!decisions) return decisions;
-  std::set<std::string> written;
+  std::map<std::string, const TensorDecision*> written;
   for (const TensorDecision& decision : *decisions) {
-    for (const TensorToWrite& tensor : written_tensors(decision)) {
-      if (written.insert(tensor.name).second) continue;
-      return refuse(
-          fmt::format("input: there is a tensor '{}' already, which '{}' would become; rename it, or leave "
-                      "the layer out with --skip",
-                      printable(tensor.name, 100), printable(decision.name, 100)));
+    const auto becomes = written_tensors(decision);
+    if (!becomes) return std::unexpected(becomes.error());
+    for (const TensorToWrite& tensor : *becomes) {
+      const auto [other, is_new] = written.emplace(tensor.name, &decision);
+      if (!is_new) return two_of_a_name(tensor.name, *other->second, decision);
     }
   }
   return decisions;
@@ -154,7 +166,9 @@ Result<void> write_shards(const Checkpoint& input, QuantizeResult& result, unsig
     std::ranges::move(*layers, std::back_inserter(result.layers));
     result.files.push_back(shard.name);
     for (const TensorDecision& decision : decisions[i]) {
-      for (const TensorToWrite& tensor : written_tensors(decision)) index.files[tensor.name] = shard.name;
+      const auto tensors = written_tensors(decision);
+      if (!tensors) return std::unexpected(tensors.error());
+      for (const TensorToWrite& tensor : *tensors) index.files[tensor.name] = shard.name;
     }
   }
   index.total_bytes = result.total_after;

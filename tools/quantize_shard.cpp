@@ -52,7 +52,8 @@ using Task = std::variant<QuantizeRows, CopyBytes>;
 Error in_layer(const PackedLayer& layer, Error error) {
   if (error.code == ErrorCode::invalid_argument) {
     error.code = ErrorCode::unsupported;
-    error.context = "to leave a layer as it is, name it with --skip";
+    error.context = fmt::format("to leave it as it is, name '{}' with --skip",
+                                printable(layer.source.empty() ? layer.name : layer.source, kShownName));
   }
   error.message = fmt::format("layer '{}': {}", printable(layer.name, kShownName), error.message);
   return error;
@@ -225,13 +226,16 @@ std::vector<PackedLayer> packed_layers(const TensorDecision& decision) {
   return layers;
 }
 
-std::vector<TensorToWrite> written_tensors(const TensorDecision& decision) {
-  if (decision.left_alone) return {{decision.name, decision.tensor.dtype, decision.tensor.shape}};
+Result<std::vector<TensorToWrite>> written_tensors(const TensorDecision& decision) {
   std::vector<TensorToWrite> tensors;
+  if (decision.left_alone) {
+    tensors.push_back({decision.name, decision.tensor.dtype, decision.tensor.shape});
+    return tensors;
+  }
   for (const PackedLayer& layer : packed_layers(decision)) {
-    // The plan has only formats that kernels, and so the packed layout, know.
-    const auto packed = static_cast<std::int64_t>(packed_bytes(layer.format).value());
-    tensors.push_back({packed_tensor_name(layer.name), "U8", {packed}});
+    const auto bytes = packed_bytes(layer.format);
+    if (!bytes) return std::unexpected(in_layer(layer, bytes.error()));
+    tensors.push_back({packed_tensor_name(layer.name), "U8", {static_cast<std::int64_t>(*bytes)}});
     tensors.push_back({table_tensor_name(layer.name),
                        safetensors_dtype(layer.dtype),
                        {table_length(layer.format.bits, layer.table_kind)}});
@@ -244,8 +248,11 @@ Result<std::vector<LayerBytes>> quantize_shard(const SafetensorsFile& input,
                                                const std::filesystem::path& output, unsigned jobs,
                                                Progress& progress) {
   std::vector<TensorToWrite> tensors;
-  for (const TensorDecision& decision : decisions)
-    std::ranges::move(written_tensors(decision), std::back_inserter(tensors));
+  for (const TensorDecision& decision : decisions) {
+    auto written = written_tensors(decision);
+    if (!written) return std::unexpected(written.error());
+    std::ranges::move(*written, std::back_inserter(tensors));
+  }
   auto writer = SafetensorsWriter::create(output, tensors, metadata_room(input, decisions));
   if (!writer) return std::unexpected(writer.error());
   ShardWork work(input, *writer, progress);

@@ -16,8 +16,9 @@ namespace lutsmith::tools {
 /// NAME.1, ...
 std::vector<PackedLayer> packed_layers(const TensorDecision& decision);
 
-/// What becomes of a tensor in the file that is written.
-std::vector<TensorToWrite> written_tensors(const TensorDecision& decision);
+/// What becomes of a tensor in the file that is written. Errors: those of packed_bytes, naming the layer;
+/// none where the decision is that of a plan.
+Result<std::vector<TensorToWrite>> written_tensors(const TensorDecision& decision);
 
 /// Writes one file: the decisions' tensors, quantized or copied from `input`, by slabs of rows, `jobs` at a
 /// time, so that neither the file nor a tensor of it has to fit into memory. Nothing remains of it where any

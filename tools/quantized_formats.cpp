@@ -16,13 +16,16 @@ constexpr QuantizedFormat kFp8{"fp8",
                                "convert it to bf16 first (weight times weight_scale, or weight_scale_inv)"};
 constexpr QuantizedFormat kInt8{"int8", kGiveOriginal};
 constexpr QuantizedFormat kFp4{"fp4", kGiveOriginal};
+constexpr QuantizedFormat kScaledIntegers{"integers with scales", kGiveOriginal};
 
 /// A layer MODULE is recognised by tensors MODULE + suffix that are all there; the others belong to it where
-/// they are. A suffix that ends in '*' stands for every name that begins so.
+/// they are. A suffix that ends in '*' stands for every name that begins so. With `dtype` only where the
+/// first tensor is of that type.
 struct Pattern {
   QuantizedFormat format;
   std::vector<std::string_view> required;
   std::vector<std::string_view> others;
+  std::string_view dtype = {};
 };
 
 // The layouts of each: docs/checkpoints.md.
@@ -38,6 +41,11 @@ const std::array kPatterns{
     Pattern{{"MXFP4", kGiveOriginal}, {"_blocks", "_scales"}, {}},
     Pattern{{"HQQ", kGiveOriginal}, {".W_q"}, {".scale", ".zero", ".meta", ".W_q.*"}},
     Pattern{{"FLUTE or HIGGS", kGiveOriginal}, {".weight", ".scales", ".tables"}, {".tables2"}},
+    Pattern{{"MLX", kGiveOriginal}, {".weight", ".scales"}, {".biases"}, "U32"},
+    Pattern{{"VPTQ", kGiveOriginal},
+            {".indices", ".centroids.weight"},
+            {".res_indices", ".res_centroids.weight", ".outlier_indices", ".outlier_centroids.weight",
+             ".weight_scale", ".weight_bias", ".perm"}},
     Pattern{{"AQLM", kGiveOriginal}, {".codes", ".codebooks"}, {".scales"}},
     Pattern{{"QuIP#", kGiveOriginal}, {".Qidxs"}, {".SU", ".SV", ".Wscale", ".codebook_id"}},
     Pattern{
@@ -71,6 +79,7 @@ QuantizedFormat gptq_or_awq(const Tensors& tensors, const std::string& module) {
 void find_modules(const Tensors& tensors, const Pattern& pattern, Members& members) {
   for (const auto& [name, tensor] : tensors) {
     if (!name.ends_with(pattern.required.front())) continue;
+    if (!pattern.dtype.empty() && tensor.dtype != pattern.dtype) continue;
     const std::string module = name.substr(0, name.size() - pattern.required.front().size());
     bool complete = true;
     for (const std::string_view suffix : pattern.required) {
@@ -83,6 +92,13 @@ void find_modules(const Tensors& tensors, const Pattern& pattern, Members& membe
       add_named(tensors, module, suffix, format, members);
     for (const std::string_view suffix : pattern.others) add_named(tensors, module, suffix, format, members);
   }
+}
+
+QuantizedFormat scaled_format(std::string_view dtype) {
+  if (dtype.starts_with("F8_")) return kFp8;
+  if (dtype == "I8") return kInt8;
+  const bool packed_fp4 = dtype.starts_with("F4") || dtype.starts_with("F6") || dtype == "U8";
+  return packed_fp4 ? kFp4 : kScaledIntegers;
 }
 
 bool is_plain_float(std::string_view dtype) {
@@ -98,7 +114,7 @@ void find_scaled(const Tensors& tensors, Members& members) {
     const bool fewer_bits = tensor.dtype.starts_with("F4") || tensor.dtype.starts_with("F6");
     const bool scaled = tensors.contains(name + "_scale") || tensors.contains(name + "_scale_inv");
     if (!fp8 && !fewer_bits && !scaled) continue;
-    const QuantizedFormat format = fp8 ? kFp8 : tensor.dtype == "I8" ? kInt8 : kFp4;
+    const QuantizedFormat format = scaled_format(tensor.dtype);
     members.emplace(name, format);
     for (const std::string_view suffix :
          {"_scale", "_scale_inv", "_scale_2", "_zero_point", "_global_scale"}) {

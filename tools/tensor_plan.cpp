@@ -93,6 +93,9 @@ std::optional<LeftAlone> impossible(const TensorDecision& decision) {
   if (floating_bytes(tensor.dtype) == 0) return LeftAlone::other_type;
   if (tensor.shape.size() > 2 && decision.experts == 0) return LeftAlone::many_dimensions;
   if (decision.k % kColumnMultiple != 0) return LeftAlone::odd_k;
+  // Of what is left only the size can be wrong, whatever the settings.
+  const KernelSpec spec{.n = decision.n, .k = decision.k, .target = {}};
+  if (!validate(spec)) return LeftAlone::too_large;
   return std::nullopt;
 }
 
@@ -261,13 +264,14 @@ Result<void> set_layers(Decisions& decisions, const PlanOptions& options) {
 
 const LeftAloneText& text_of(LeftAlone reason) {
   constexpr std::string_view kAsk = "quantized where --layers, or a --rule of their own, asks for them";
-  static constexpr std::array<LeftAloneText, 13> kTexts{{
+  static constexpr std::array<LeftAloneText, 14> kTexts{{
       {"quantized_already", "quantized already", ""},
       {"router", "routers", kAsk},
       {"output_head", "output heads", kAsk},
       {"embedding", "embeddings", kAsk},
       {"lora_factor", "LoRA factors", kAsk},
       {"odd_k", "k not a multiple of 8", "no kernel reads such rows"},
+      {"too_large", "too large", "kernels are made for n and k of up to 16777216"},
       {"many_dimensions", "more than 2 dimensions",
        "only matrices [n, k] and stacks of experts [experts, n, k] can be quantized"},
       {"other_type", "not of a floating type", "F64, F32, F16 and BF16 can be quantized"},

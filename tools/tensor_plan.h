@@ -21,6 +21,7 @@ enum class LeftAlone {
   embedding,          ///< looked up, not multiplied with
   lora_factor,        ///< of an adapter that is not merged
   odd_k,              ///< no kernel: k is not a multiple of 8
+  too_large,          ///< no kernel: n or k is above 2^24
   many_dimensions,    ///< a convolution and the like; experts' stacks are not among them
   other_type,         ///< integers, booleans
   too_small,          ///< packing saves nothing

@@ -111,6 +111,27 @@ TEST_F(Selection, WildcardIsAnsweredWithTheRegularExpressionAndNames) {
   EXPECT_EQ(quantize({{kUp, {64, 64}}}, {"--layers", ".*\\.weight$"}).exit_code, 0);
 }
 
+TEST_F(Selection, RuleWithAWrongSettingIsNotAnsweredWithAWildcard) {
+  const Outcome outcome = quantize({{kUp, {64, 64}}}, {"--rule", "model.*=bits:x"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.errors, AllOf(HasSubstr("'x'"), Not(HasSubstr("wildcard"))));
+}
+
+TEST_F(Selection, LayerWhoseNewNameIsTakenIsNamedAndNotTheTensorThatTookIt) {
+  const std::string taken = kUp + ".packed";
+  for (const std::string& packed_name : {taken, kUp + ".table"}) {
+    const Outcome outcome = quantize({{kUp, {64, 64}}, {packed_name, {8}}});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.errors, AllOf(HasSubstr("layer '" + kUp + "' would become"),
+                                      HasSubstr("become '" + packed_name + "'")));
+  }
+  const Outcome both =
+      quantize({{"m.experts.w", {2, 64, 64}}, {"m.experts.w.1", {64, 64}}}, {"--layers", "experts"});
+  EXPECT_EQ(both.exit_code, 2);
+  EXPECT_THAT(both.errors, AllOf(HasSubstr("'m.experts.w'"), HasSubstr("'m.experts.w.1'"),
+                                 HasSubstr("'m.experts.w.1.packed'")));
+}
+
 TEST_F(Selection, DoublePrecisionLayerIsQuantized) {
   const Outcome outcome = quantize({{"layer.weight", {64, 64}, "F64"}}, {"--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;

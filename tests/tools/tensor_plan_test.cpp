@@ -192,6 +192,30 @@ TEST(LayerRule, WhatCannotBeReadIsRefusedWithItsReason) {
   }
 }
 
+TEST(TensorPlan, MatrixThatNoKernelIsLargeEnoughForIsLeftAloneAlsoWhenNamed) {
+  const std::int64_t most = 1 << 24;
+  const Tensors tensors{{"n.weight", tensor("BF16", {most, 64})},
+                        {"n_more.weight", tensor("BF16", {most + 1, 64})},
+                        {"k.weight", tensor("BF16", {64, most})},
+                        {"k_more.weight", tensor("BF16", {64, most + 8})}};
+  for (const bool named : {false, true}) {
+    PlanOptions options;
+    if (named) options.layers = pattern(".*");
+    const auto found = fates(tensors, options);
+    EXPECT_EQ(found.at("n.weight"), "quantized");
+    EXPECT_EQ(found.at("k.weight"), "quantized");
+    EXPECT_EQ(found.at("n_more.weight"), "too_large");
+    EXPECT_EQ(found.at("k_more.weight"), "too_large");
+  }
+  EXPECT_THAT(refusal({{"n_more.weight", tensor("BF16", {most + 1, 64})}}),
+              AllOf(HasSubstr("too large"), HasSubstr("n_more.weight"), HasSubstr("up to 16777216")));
+}
+
+TEST(TensorPlan, FloatingMatrixWithScalesBesideItIsNotTakenForMlx) {
+  const Tensors tensors{{"m.weight", kLayer}, {"m.scales", tensor("BF16", {64})}};
+  EXPECT_EQ(fates(tensors).at("m.weight"), "quantized");
+}
+
 TEST(TensorPlan, StacksOfExpertsAreLayersAndConvolutionsAreNot) {
   const Tensors tensors{{"model.layers.0.mlp.experts.gate_up_proj", tensor("BF16", {2, 64, 32})},
                         {"model.layers.0.mlp.experts.down_proj", tensor("BF16", {2, 32, 32})},
@@ -243,6 +267,18 @@ const std::vector<std::pair<std::string, Tensors>>& quantized_layers() {
        {{"m.weight_packed", tensor("I32", {64, 64})},
         {"m.weight_scale", tensor("BF16", {64, 64})},
         {"m.weight_shape", tensor("I64", {2})}}},
+      {"integers with scales",
+       {{"m.weight", tensor("I32", {64, 64})}, {"m.weight_scale", tensor("BF16", {64, 64})}}},
+      {"MLX",
+       {{"m.weight", tensor("U32", {64, 64})},
+        {"m.scales", tensor("BF16", {64, 64})},
+        {"m.biases", tensor("BF16", {64, 64})}}},
+      {"VPTQ",
+       {{"m.indices", tensor("I32", {1, 64, 64})},
+        {"m.centroids.weight", tensor("F16", {64, 64})},
+        {"m.res_centroids.weight", tensor("F16", {64, 64})},
+        {"m.weight_scale", tensor("F16", {64})},
+        {"m.weight_bias", tensor("F16", {64})}}},
       {"MXFP4",
        {{"m.experts.down_proj_blocks", tensor("U8", {2, 64, 2, 16})},
         {"m.experts.down_proj_scales", tensor("U8", {2, 64, 2})}}},
