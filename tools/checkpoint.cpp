@@ -28,8 +28,12 @@ std::unexpected<Error> failure(ErrorCode code, const fs::path& path, std::string
   return std::unexpected(Error{code, fmt::format("{}: {}", path.string(), reason), {}});
 }
 
-/// Which file holds each tensor, as an index states it.
 using WeightMap = std::map<std::string, std::string>;
+
+struct Index {
+  WeightMap weights;  ///< which file holds each tensor
+  std::string metadata = "{}";
+};
 
 /// A shard lies beside its index: an index from elsewhere must not reach other files.
 bool is_file_name(std::string_view name) {
@@ -52,21 +56,29 @@ Result<std::string> read_index(const fs::path& path) {
   return text;
 }
 
-Result<WeightMap> parse_index(const fs::path& path, const std::string& text) {
+Result<Index> parse_index(const fs::path& path, const std::string& text) {
   const auto corrupt = [&](std::string_view reason) {
     return failure(ErrorCode::corrupt_data, path, reason);
   };
-  const auto document = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  // What is nested deeper would be copied and written by recursion, until the stack ends.
+  constexpr int kMaxDepth = 100;
+  bool too_deep = false;
+  const auto keep = [&too_deep](int depth, nlohmann::json::parse_event_t /*event*/, nlohmann::json&) {
+    too_deep = too_deep || depth > kMaxDepth;
+    return depth <= kMaxDepth;
+  };
+  const auto document = nlohmann::json::parse(text, keep, /*allow_exceptions=*/false);
   if (document.is_discarded()) {
     const auto other =
         text.starts_with('{') || text.starts_with('[') ? std::nullopt : quant::recognize_format(text);
     return corrupt(other ? *other : "is no index of a checkpoint: it is not valid JSON");
   }
+  if (too_deep) return corrupt(fmt::format("is nested more than {} deep; no index is", kMaxDepth));
   const auto weights = document.is_object() ? document.find("weight_map") : document.end();
   if (weights == document.end() || !weights->is_object()) {
     return corrupt("is no index of a checkpoint: it has no object 'weight_map'");
   }
-  WeightMap map;
+  Index index;
   for (const auto& [name, shard] : weights->items()) {
     if (!shard.is_string()) {
       return corrupt(fmt::format("weight_map: the file of tensor {} is not text", shown_name(name)));
@@ -77,10 +89,12 @@ Result<WeightMap> parse_index(const fs::path& path, const std::string& text) {
           fmt::format("weight_map: tensor {} is in {}, which is not the name of a file beside the index",
                       shown_name(name), shown_name(file)));
     }
-    map.emplace(name, file);
+    index.weights.emplace(name, file);
   }
-  if (map.empty()) return corrupt("names no tensors");
-  return map;
+  if (index.weights.empty()) return corrupt("names no tensors");
+  const auto metadata = document.find("metadata");
+  if (metadata != document.end() && metadata->is_object()) index.metadata = metadata->dump();
+  return index;
 }
 
 /// Names in a folder that end so, sorted; hidden files are none of them.
@@ -146,10 +160,10 @@ Result<Checkpoint> Checkpoint::open_folder(const fs::path& folder) {
 Result<Checkpoint> Checkpoint::open_index(const fs::path& path) {
   const auto text = read_index(path);
   if (!text) return std::unexpected(text.error());
-  const auto weights = parse_index(path, *text);
-  if (!weights) return std::unexpected(weights.error());
+  auto index = parse_index(path, *text);
+  if (!index) return std::unexpected(index.error());
   std::set<std::string> files;
-  for (const auto& [tensor, file] : *weights) files.insert(file);
+  for (const auto& [tensor, file] : index->weights) files.insert(file);
   const fs::path folder = path.parent_path();
   for (const std::string& file : files) {
     std::error_code ignored;
@@ -162,7 +176,8 @@ Result<Checkpoint> Checkpoint::open_index(const fs::path& path) {
   auto checkpoint = open_files(folder, std::vector(files.begin(), files.end()));
   if (!checkpoint) return checkpoint;
   checkpoint->index_ = path;
-  for (const auto& [name, file] : *weights) {
+  checkpoint->index_metadata_ = std::move(index->metadata);
+  for (const auto& [name, file] : index->weights) {
     const auto tensor = checkpoint->tensors_.find(name);
     if (tensor != checkpoint->tensors_.end() && checkpoint->shards_[tensor->second.shard].name == file)
       continue;
@@ -197,18 +212,6 @@ Result<void> Checkpoint::add_shard(const fs::path& folder, const std::string& na
   }
   shards_.push_back({name, *std::move(file)});
   return {};
-}
-
-Result<std::vector<std::byte>> Checkpoint::read(const std::string& name) const {
-  const auto tensor = tensors_.find(name);
-  // An unknown name is refused by any shard.
-  return shards_[tensor == tensors_.end() ? 0 : tensor->second.shard].file.read(name);
-}
-
-Result<void> Checkpoint::read(const std::string& name, std::uint64_t first_byte,
-                              std::span<std::byte> into) const {
-  const auto tensor = tensors_.find(name);
-  return shards_[tensor == tensors_.end() ? 0 : tensor->second.shard].file.read(name, first_byte, into);
 }
 
 }  // namespace lutsmith::tools

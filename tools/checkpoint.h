@@ -40,10 +40,8 @@ class Checkpoint {
   const std::map<std::string, CheckpointTensor>& tensors() const { return tensors_; }
   /// The index it was opened by; empty without one.
   const std::filesystem::path& index() const { return index_; }
-
-  /// As of SafetensorsFile, in whatever shard the tensor is.
-  Result<std::vector<std::byte>> read(const std::string& name) const;
-  Result<void> read(const std::string& name, std::uint64_t first_byte, std::span<std::byte> into) const;
+  /// The object "metadata" of the index, as JSON; "{}" without one.
+  const std::string& index_metadata() const { return index_metadata_; }
 
  private:
   Result<void> add_shard(const std::filesystem::path& folder, const std::string& name);
@@ -55,6 +53,7 @@ class Checkpoint {
   std::vector<Shard> shards_;
   std::map<std::string, CheckpointTensor> tensors_;
   std::filesystem::path index_;
+  std::string index_metadata_ = "{}";
 };
 
 }  // namespace lutsmith::tools

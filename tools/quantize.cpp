@@ -173,7 +173,7 @@ Result<void> write_shards(const Checkpoint& input, QuantizeResult& result, unsig
   }
   index.total_bytes = result.total_after;
   if (!input.index().empty() || decisions.size() > 1) {
-    const auto name = write_index(folder->path(), index, input.index());
+    const auto name = write_index(folder->path(), index, input);
     if (!name) return std::unexpected(name.error());
     result.files.push_back(*name);
   }

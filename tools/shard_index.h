@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "checkpoint.h"
 #include "lutsmith/error.h"
 
 namespace lutsmith::tools {
@@ -15,9 +16,9 @@ struct ShardIndex {
   std::uint64_t total_bytes = 0;             ///< of all tensors
 };
 
-/// Writes an index into a folder and returns its name: that of `original`, whose other metadata is kept, or
-/// model.safetensors.index.json where `original` is empty.
+/// Writes an index into a folder and returns its name: that of the index of `original`, whose other metadata
+/// is kept, or model.safetensors.index.json where `original` has none.
 Result<std::string> write_index(const std::filesystem::path& folder, const ShardIndex& index,
-                                const std::filesystem::path& original);
+                                const Checkpoint& original);
 
 }  // namespace lutsmith::tools

@@ -57,14 +57,10 @@ void expect_all_tensors(const Result<Checkpoint>& checkpoint) {
   ASSERT_EQ(checkpoint->tensors().size(), 3U);
   EXPECT_EQ(checkpoint->tensors().at("layer.b").shard, 1U);
   for (const char* name : {"layer.a", "layer.b", "layer.c"}) {
-    const auto bytes = checkpoint->read(name);
+    const auto bytes = checkpoint->shards()[checkpoint->tensors().at(name).shard].file.read(name);
     ASSERT_TRUE(bytes) << bytes.error().message;
     EXPECT_THAT(*bytes, ElementsAre(static_cast<std::byte>(std::string(name).back())));
-    std::byte byte{};
-    ASSERT_TRUE(checkpoint->read(name, 0, {&byte, 1}));
-    EXPECT_EQ(byte, bytes->front());
   }
-  expect_error(checkpoint->read("layer.d"), ErrorCode::invalid_argument, "no tensor 'layer.d'");
 }
 
 TEST_F(CheckpointFiles, AnIndexJoinsItsShards) {
@@ -164,6 +160,19 @@ TEST_F(CheckpointFiles, WhatIsNoIndexIsRefused) {
   expect_error(open(R"({"weight_map":{}})"), ErrorCode::corrupt_data, "names no tensors");
   expect_error(open(R"({"weight_map":{"layer.a":1}})"), ErrorCode::corrupt_data, "'layer.a'", "not text");
   expect_error(open(std::string(200'000, '[')), ErrorCode::corrupt_data, "not valid JSON");
+}
+
+TEST_F(CheckpointFiles, AnIndexThatIsNestedWithoutEndIsRefused) {
+  write_both_shards();
+  const auto nested = [&](std::size_t depth) {
+    const std::string value = std::string(depth, '[') + std::string(depth, ']');
+    return Checkpoint::open(
+        directory_.write(kIndex, R"({"metadata":{"a":)" + value +
+                                     R"(},"weight_map":{"layer.b":"model-00002-of-00002.safetensors"}})"));
+  };
+  EXPECT_TRUE(nested(90));
+  expect_error(nested(110), ErrorCode::corrupt_data, kIndex, "nested more than 100 deep");
+  expect_error(nested(200'000), ErrorCode::corrupt_data, kIndex, "nested more than 100 deep");
 }
 
 TEST_F(CheckpointFiles, AnIndexOfPyTorchFilesIsNamed) {
