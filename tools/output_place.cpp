@@ -38,12 +38,31 @@ Result<void> check_parent(const fs::path& output) {
   return refuse(fmt::format("output: '{}' is not a directory; create it first", shown(folder)));
 }
 
+Result<void> check_named(const fs::path& output) {
+  if (!output.empty()) return {};
+  return refuse("output: '' is no name; give that of the checkpoint to write");
+}
+
+/// Whether a folder holds nothing but `own`. A new file system has a lost+found of its own.
+Result<void> check_empty(const fs::path& folder, const fs::path& own) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const fs::path name = entry->path().filename();
+    if (name == own || name == "lost+found") continue;
+    return refuse(fmt::format("output: the folder '{}' is not empty, it holds '{}'; give a new one",
+                              shown(folder), shown(name)));
+  }
+  if (error) return failure(folder, "cannot read the folder", error);
+  return {};
+}
+
 // Without a trailing slash, behind which a path has no name.
 fs::path with_name(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
 }  // namespace
 
 Result<void> check_output_file(const fs::path& output, const Checkpoint& input) {
+  if (auto named = check_named(output); !named) return named;
   std::error_code ignored;
   for (const Shard& shard : input.shards()) {
     if (fs::equivalent(shard.file.path(), output, ignored)) {
@@ -71,6 +90,7 @@ Result<void> check_room(const fs::path& folder, std::uint64_t bytes) {
 }
 
 Result<OutputFolder> OutputFolder::create(const fs::path& output) {
+  if (auto named = check_named(output); !named) return std::unexpected(named.error());
   std::error_code error;
   OutputFolder folder;
   folder.output_ = with_name(output);
@@ -80,28 +100,33 @@ Result<OutputFolder> OutputFolder::create(const fs::path& output) {
           fmt::format("output: '{}' is a file; give a folder, as the input has several files or an index",
                       shown(output)));
     }
-    if (!fs::is_empty(folder.output_, error) || error) {
-      return refuse(fmt::format("output: the folder '{}' is not empty; give a new one", shown(output)));
-    }
+    if (auto empty = check_empty(folder.output_, {}); !empty) return std::unexpected(empty.error());
     folder.output_ = fs::canonical(folder.output_, error);
     if (error) return failure(output, "cannot find", error);
+    folder.existed_ = true;
   } else if (fs::is_symlink(folder.output_, error)) {
     return refuse(
         fmt::format("output: '{}' is a symbolic link to nothing; give a new folder", shown(output)));
+  } else if (auto parent = check_parent(folder.output_); !parent) {
+    return std::unexpected(parent.error());
   }
-  if (auto parent = check_parent(folder.output_); !parent) return std::unexpected(parent.error());
+  if (auto made = folder.make_temporary(); !made) return std::unexpected(made.error());
+  return folder;
+}
+
+Result<void> OutputFolder::make_temporary() {
+  const fs::path place = existed_ ? output_ : folder_of(output_);
+  std::error_code error;
   const core::ScratchLock lock;
   for (int number = 0;; ++number) {
-    const fs::path temporary =
-        folder_of(folder.output_) / fmt::format(".lutsmith-{}-{}.tmp", getpid(), number);
+    const fs::path temporary = place / fmt::format(".lutsmith-{}-{}.tmp", getpid(), number);
     if (fs::create_directory(temporary, error)) {
-      folder.temporary_ = temporary;
-      folder.scratch_ = core::Scratch::folder(lock, temporary);
-      break;
+      temporary_ = temporary;
+      scratch_ = core::Scratch::folder(lock, temporary);
+      return {};
     }
-    if (error) return failure(folder_of(folder.output_), "cannot write to", error);
+    if (error) return failure(place, "cannot write to", error);
   }
-  return folder;
 }
 
 OutputFolder::~OutputFolder() {
@@ -110,16 +135,32 @@ OutputFolder::~OutputFolder() {
   fs::remove_all(temporary_, ignored);
 }
 
-Result<void> OutputFolder::commit() {
+Result<void> OutputFolder::commit(std::span<const std::string> files) {
   std::error_code error;
   const core::ScratchLock lock;
-  if (fs::exists(output_, error))
-    fs::permissions(temporary_, fs::status(output_, error).permissions(), error);
-  // Takes the place of an empty folder too, and fails where it is no longer empty.
-  fs::rename(temporary_, output_, error);
-  if (error) return failure(output_, "cannot create", error);
+  if (existed_) {
+    if (auto moved = move_files(files); !moved) return moved;
+    fs::remove(temporary_, error);
+  } else {
+    // Takes the place of an empty folder too, and fails where it is no longer empty.
+    fs::rename(temporary_, output_, error);
+    if (error) return failure(output_, "cannot create", error);
+  }
   scratch_.forget(lock);
   temporary_.clear();
+  return {};
+}
+
+Result<void> OutputFolder::move_files(std::span<const std::string> files) const {
+  if (auto empty = check_empty(output_, temporary_.filename()); !empty) return empty;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    std::error_code error;
+    fs::rename(temporary_ / files[i], output_ / files[i], error);
+    if (!error) continue;
+    std::error_code ignored;
+    for (const std::string& moved : files.first(i)) fs::remove(output_ / moved, ignored);
+    return failure(output_ / files[i], "cannot create", error);
+  }
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 
 #include "checkpoint.h"
@@ -18,12 +19,14 @@ Result<void> check_output_file(const std::filesystem::path& output, const Checkp
 /// Whether the file system has room for so many bytes, as far as it tells; io_error where it has not.
 Result<void> check_room(const std::filesystem::path& folder, std::uint64_t bytes);
 
-/// A folder that appears whole under its name, or not at all: its files are written to a temporary folder
-/// beside it, which `commit` renames. Without a successful commit the temporary folder is removed.
+/// A folder whose files appear under their names together, or not at all: they are written to a temporary
+/// folder beside it, which `commit` renames. Where there is an empty folder already, it may be a mount point,
+/// or its parent closed; so the temporary folder lies inside of it, and `commit` moves the files up. Without
+/// a successful commit the temporary folder is removed.
 class OutputFolder {
  public:
-  /// `output` must be missing or an empty folder, in a folder that can be written to. Errors:
-  /// invalid_argument, io_error.
+  /// `output` must be missing or an empty folder, that can be written to, as its parent can where it is
+  /// missing. Errors: invalid_argument, io_error.
   static Result<OutputFolder> create(const std::filesystem::path& output);
 
   OutputFolder(OutputFolder&&) noexcept = default;
@@ -32,13 +35,18 @@ class OutputFolder {
 
   /// Where to write the files to.
   [[nodiscard]] const std::filesystem::path& path() const { return temporary_; }
-  Result<void> commit();
+  /// `files`: the names of all that was written there. Other programs may see one after the other appear, in
+  /// this order.
+  Result<void> commit(std::span<const std::string> files);
 
  private:
   OutputFolder() = default;
+  Result<void> make_temporary();
+  [[nodiscard]] Result<void> move_files(std::span<const std::string> files) const;
 
   std::filesystem::path output_;     // what symbolic links lead to
-  std::filesystem::path temporary_;  // empty once renamed
+  std::filesystem::path temporary_;  // empty once it is gone
+  bool existed_ = false;             // the output, as an empty folder
   core::Scratch scratch_;
 };
 

@@ -177,7 +177,7 @@ Result<void> write_shards(const Checkpoint& input, QuantizeResult& result, unsig
     if (!name) return std::unexpected(name.error());
     result.files.push_back(*name);
   }
-  return folder->commit();
+  return folder->commit(result.files);
 }
 
 bool is_folder_of_files(const QuantizeOptions& options, const Checkpoint& input) {

@@ -7,6 +7,7 @@
 
 #include "command_line.h"
 #include "lutsmith/safetensors.h"
+#include "mounts.h"
 
 namespace lutsmith::tests {
 namespace {
@@ -96,6 +97,66 @@ TEST_F(Shards, EmptyFolderIsTakenAndAnyOtherOutputIsRefusedBeforeWork) {
   EXPECT_EQ(read_file(program_.file("file")), "kept");
 }
 
+TEST_F(Shards, EmptyFolderThatIsAMountPointIsFilledAndItsOwnRoomCounts) {
+  EXPECT_GOOD_IN_MOUNT_NAMESPACE([&] {
+    if (!mount_tmpfs(output_, "size=10m")) return false;
+    fs::create_directory(output_ / "lost+found");
+    const Outcome outcome = program_.run({"quantize", folder_, "-o", output_});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+    EXPECT_THAT(names_in(output_),
+                ElementsAre("lost+found", "model-00001-of-00002.safetensors",
+                            "model-00002-of-00002.safetensors", "model.safetensors.index.json"));
+    EXPECT_EQ(program_.run({"run", output_, "--m", "1", "--target", "sm_80"}).exit_code, 0);
+    return true;
+  });
+}
+
+TEST_F(Shards, EmptyFolderIsFilledThoughItsParentIsClosed) {
+  const fs::path closed = program_.file("closed");
+  fs::create_directories(closed / "out");
+  fs::permissions(closed / "out", fs::perms::all);
+  fs::permissions(closed, fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read |
+                              fs::perms::others_exec);
+  fs::permissions(program_.directory(), fs::perms::all);
+  const Outcome outcome = program_.run_unprivileged({"quantize", folder_, "-o", closed / "out"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(names_in(closed / "out"),
+              ElementsAre("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                          "model.safetensors.index.json"));
+  EXPECT_EQ(fs::status(closed / "out").permissions(), fs::perms::all);
+  fs::permissions(closed, fs::perms::all);
+}
+
+TEST_F(Shards, EmptyFolderStaysEmptyWhereTheWorkFails) {
+  std::vector<float> bad = weights_;
+  bad[1000] = std::numeric_limits<float>::quiet_NaN();
+  write(folder_ / "model-00002-of-00002.safetensors", "layers.1.weight", bad,
+        {"norm2.weight", "F32", {8}, norm_});
+  fs::create_directory(output_);
+  EXPECT_EQ(program_.run({"quantize", folder_, "-o", output_}).exit_code, 1);
+  EXPECT_THAT(names_in(output_), testing::IsEmpty());
+}
+
+TEST_F(Shards, OutputWithoutANameIsRefusedBeforeWork) {
+  for (const fs::path& input : {folder_, folder_ / "model-00001-of-00002.safetensors"}) {
+    const Outcome outcome = program_.run({"quantize", input, "-o", ""});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("''"), testing::Not(HasSubstr("[1/"))));
+  }
+}
+
+TEST_F(Shards, IndexThatIsNestedWithoutEndIsRefusedBeforeWork) {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  write_file(folder_ / "model.safetensors.index.json",
+             R"({"metadata": {"a": )" + deep +
+                 R"(}, "weight_map": {"layers.0.weight": "model-00001-of-00002.safetensors"}})");
+  const Outcome outcome = program_.run({"quantize", folder_, "-o", output_});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.errors,
+              testing::AllOf(HasSubstr("nested more than 100 deep"), testing::Not(HasSubstr("[1/"))));
+  EXPECT_FALSE(fs::exists(output_));
+}
+
 TEST_F(Shards, FailureInALaterShardLeavesNothing) {
   std::vector<float> bad = weights_;
   bad[1000] = std::numeric_limits<float>::quiet_NaN();
@@ -118,7 +179,7 @@ TEST_F(Shards, FileForAFolderAndAFolderForAFileAreRefused) {
   }
 }
 
-TEST_F(Shards, NoRoomOrNoPermissionIsFoundBeforeAnyLayerIsQuantized) {
+TEST_F(Shards, MissingPermissionIsFoundBeforeAnyLayerIsQuantized) {
   const fs::path file = folder_ / "model-00001-of-00002.safetensors";
   const fs::path closed = program_.file("closed");
   fs::create_directory(closed);
@@ -129,6 +190,27 @@ TEST_F(Shards, NoRoomOrNoPermissionIsFoundBeforeAnyLayerIsQuantized) {
     const Outcome outcome = program_.run_unprivileged({"quantize", input, "-o", closed / "out"});
     EXPECT_EQ(outcome.exit_code, 1) << outcome.errors;
     EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("closed"), testing::Not(HasSubstr("[1/"))));
+  }
+}
+
+TEST_F(Shards, TooLittleRoomIsFoundBeforeAnyLayerIsQuantized) {
+  const fs::path small = program_.file("small");
+  const fs::path file = folder_ / "model-00001-of-00002.safetensors";
+  // A file takes two pages; the first of two files has room where both have not.
+  const std::vector<std::tuple<std::string, fs::path, fs::path>> cases{{"size=4k", file, small / "out"},
+                                                                       {"size=8k", folder_, small / "out"},
+                                                                       {"size=8k", folder_, small / "empty"}};
+  for (const auto& [size, input, output] : cases) {
+    EXPECT_GOOD_IN_MOUNT_NAMESPACE([&] {
+      if (!mount_tmpfs(small, size)) return false;
+      fs::create_directory(small / "empty");
+      const Outcome outcome = program_.run({"quantize", input, "-o", output});
+      EXPECT_EQ(outcome.exit_code, 1) << outcome.errors;
+      EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("small"), testing::Not(HasSubstr("[1/"))));
+      EXPECT_THAT(names_in(small), ElementsAre("empty"));
+      EXPECT_THAT(names_in(small / "empty"), testing::IsEmpty());
+      return true;
+    });
   }
 }
 
@@ -153,17 +235,28 @@ TEST_F(Shards, WeightThatIsNotANumberEndsTheWorkAtOnceAndIsNamedByItsPlace) {
   std::vector<float> weights = values(4096 * 1024);
   weights[3000 * 1024 + 5] = std::numeric_limits<float>::infinity();
   const fs::path input = program_.file("large.safetensors");
-  std::vector<TensorWithBytes> tensors;
-  for (const char* name : {"a.weight", "b.weight", "c.weight"}) {
-    const std::vector<float>& source = weights;
-    tensors.push_back({name, "F32", {4096, 1024}, std::as_bytes(std::span(source))});
-  }
+  const std::vector<TensorWithBytes> tensors{
+      {"a.weight", "F32", {4096, 1024}, std::as_bytes(std::span(weights))},
+      {"b.weight", "F32", {64, 128}, std::as_bytes(std::span(weights_))},
+      {"c.weight", "F32", {64, 128}, std::as_bytes(std::span(weights_))}};
   ASSERT_TRUE(write_safetensors(input, tensors, {}));
-  const Outcome outcome = program_.run({"quantize", input, "-o", output_});
+  const Outcome outcome = program_.run({"quantize", input, "-o", output_, "--jobs", "1"});
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("layer 'a.weight'"), HasSubstr("row 3000, column 5"),
                                              testing::Not(HasSubstr("/3]"))));
   EXPECT_FALSE(fs::exists(output_));
+}
+
+TEST_F(Shards, LayerAtFaultIsToBeSkippedByTheNameOfItsTensor) {
+  std::vector<float> bad = weights_;
+  bad[4096] = std::numeric_limits<float>::infinity();  // the first weight of expert 1
+  const fs::path input = program_.file("bad.safetensors");
+  for (const auto& [name, shape] : std::vector<std::pair<std::string, std::vector<std::int64_t>>>{
+           {"a.experts.w", {2, 64, 64}}, {"a.weight", {64, 128}}}) {
+    ASSERT_TRUE(write_safetensors(input, {{{name, "F32", shape, std::as_bytes(std::span(bad))}}}, {}));
+    EXPECT_THAT(program_.run({"quantize", input, "-o", output_}).errors,
+                HasSubstr("name '" + name + "' with --skip"));
+  }
 }
 
 TEST_F(Shards, LayerThatLostItsValuesIsAnErrorWithAdviceAndLeavesNoFile) {
