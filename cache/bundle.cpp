@@ -16,6 +16,8 @@
 #include <system_error>
 
 #include "cache/files.h"
+#include "core/atomic_file.h"
+#include "core/scratch.h"
 
 namespace lutsmith::cache {
 namespace {
@@ -71,6 +73,7 @@ class Spool {
   /// In the directory of `beside`, where there must be room for the bundle anyway.
   static Result<Spool> create(const fs::path& beside) {
     std::string name = beside.native() + ".tmp.XXXXXX";
+    const core::ScratchLock lock;  // a program that is interrupted ends before it has the name or after
     Descriptor file(mkostemp(name.data(), O_CLOEXEC));
     if (!file.valid()) return std::unexpected(system_error(errno, "create a temporary file for", beside));
     unlink(name.c_str());
@@ -88,7 +91,7 @@ class Spool {
     return {};
   }
 
-  Result<void> copy_to(AtomicFile& file) const {
+  Result<void> copy_to(core::AtomicFile& file) const {
     std::vector<std::byte> piece(std::size_t{1} << 20);
     for (std::uint64_t done = 0; done < size_;) {
       const Result<std::size_t> count = read_at(file_, done, piece, path_);
@@ -141,23 +144,13 @@ Result<void> check_destination(const fs::path& path) {
 }
 
 Result<void> write_bundle(const fs::path& path, std::span<const std::byte> head, const Spool& entries) {
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid()) return std::unexpected(system_error(errno, "open", folder));
-  Result<AtomicFile> file = AtomicFile::create(directory, path.filename(), path);
+  // Not the cache's own AtomicFile: what that leaves when the program is ended, the cache removes later, and
+  // nobody does beside a bundle.
+  Result<core::AtomicFile> file = core::AtomicFile::create(path);
   if (!file) return std::unexpected(std::move(file.error()));
   if (Result<void> written = file->write(head); !written) return written;
   if (Result<void> copied = entries.copy_to(*file); !copied) return copied;
-  if (Result<void> published = file->commit(); !published) return published;
-  // A commit that another file's place stands in the way of (EBUSY: a mount point) is good enough for a
-  // cache, whose files all writers make alike. Here it would be a bundle that is not there.
-  std::error_code failed;
-  const std::uintmax_t size = fs::file_size(path, failed);
-  if (failed || size != head.size() + entries.size()) {
-    return fault(ErrorCode::io_error,
-                 fmt::format("cannot publish {}: it is in use; name another file", path.native()));
-  }
-  return {};
+  return file->commit();
 }
 
 /// An open bundle.

@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <iterator>
 
 #include "bundle_fixture.h"
 #include "cache/disk_store.h"
+#include "core/scratch.h"
 
 namespace lutsmith::cache {
 namespace {
@@ -171,6 +174,29 @@ TEST_F(BundleTest, FailedExportLeavesTheOldFileAndNothingElse) {
   must(export_all(&signer_, "out/bundle"));
   EXPECT_EQ(std::distance(fs::directory_iterator(path("out")), fs::directory_iterator()), 1)
       << "no temporary stays";
+}
+
+[[noreturn]] void end_the_program(int /*signal*/) {
+  static_cast<void>(core::remove_scratch());
+  _exit(7);
+}
+
+TEST_F(BundleTest, ExportThatIsInterruptedWhileItWritesLeavesNothing) {
+  fs::create_directory(path("out"));
+  const std::uint64_t bytes = must(export_all(&signer_, "whole")).bytes;
+  const pid_t child = fork();
+  if (child == 0) {
+    // The last byte of the bundle is one too many, which is a signal in the middle of the write.
+    std::signal(SIGXFSZ, end_the_program);
+    const struct rlimit limit{.rlim_cur = bytes - 1, .rlim_max = bytes - 1};
+    if (setrlimit(RLIMIT_FSIZE, &limit) == 0) static_cast<void>(export_all(&signer_, "out/bundle"));
+    _exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 7) << "it was to end while it writes";
+  EXPECT_TRUE(fs::is_empty(path("out")));
 }
 
 TEST_F(BundleTest, PlacesWhereNoFileCanBeAreRefused) {
