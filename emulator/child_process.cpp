@@ -64,6 +64,7 @@ class Attributes {
     // Ignored by many a caller for itself alone.
     sigaddset(&signals, SIGPIPE);
     sigaddset(&signals, SIGXFSZ);
+    sigaddset(&signals, SIGCHLD);
     posix_spawnattr_setsigdefault(&attributes_, &signals);
     posix_spawnattr_setpgroup(&attributes_, 0);
     posix_spawnattr_setflags(&attributes_,
@@ -78,16 +79,26 @@ class Attributes {
   posix_spawnattr_t attributes_{};
 };
 
-ProgramEnd wait_for(pid_t child, core::Scratch registered) {
+Result<ProgramEnd> wait_for(const std::string& path, pid_t child, core::Scratch registered) {
   siginfo_t ignored;
   while (waitid(P_PID, static_cast<id_t>(child), &ignored, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
   }
   registered = core::Scratch();  // before its number can become another's
   int status = 0;
-  while (waitpid(child, &status, 0) == -1 && errno == EINTR) {
+  pid_t ended = 0;
+  do {
+    ended = waitpid(child, &status, 0);
+  } while (ended == -1 && errno == EINTR);
+  if (ended == -1) {  // a caller that ignores SIGCHLD, or waits for children that are not its own
+    return std::unexpected(Error{
+        ErrorCode::io_error,
+        fmt::format("cannot learn how {} ended: {}; leave SIGCHLD at its default action and wait for no "
+                    "child but your own",
+                    path, std::generic_category().message(errno)),
+        {}});
   }
-  if (WIFSIGNALED(status)) return {.exit_status = 0, .signal = WTERMSIG(status)};
-  return {.exit_status = WEXITSTATUS(status), .signal = 0};
+  if (WIFSIGNALED(status)) return ProgramEnd{.exit_status = 0, .signal = WTERMSIG(status)};
+  return ProgramEnd{.exit_status = WEXITSTATUS(status), .signal = 0};
 }
 
 }  // namespace
@@ -119,7 +130,7 @@ Result<ProgramEnd> run_program(const std::string& path, const std::vector<std::s
     }
     registered = core::Scratch::process_group(lock, child);
   }
-  return wait_for(child, std::move(registered));
+  return wait_for(path, child, std::move(registered));
 }
 
 }  // namespace lutsmith::emulator

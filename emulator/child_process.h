@@ -21,7 +21,8 @@ std::string describe(const ProgramEnd& end);
 
 /// Runs a program and waits for it: without input, its output in the file `log`, its temporary files in
 /// `scratch`. It gets no signal mask of the caller and is the leader of a process group of its own, so that
-/// whoever asks for an end (core/scratch.h) ends its helpers too. Error where it cannot be started.
+/// whoever asks for an end (core/scratch.h) ends its helpers too. Error where it cannot be started, and
+/// where how it ended cannot be learned: a process that ignores SIGCHLD is not told.
 Result<ProgramEnd> run_program(const std::string& path, const std::vector<std::string>& arguments,
                                const std::filesystem::path& log, const std::filesystem::path& scratch);
 

@@ -38,10 +38,11 @@ bool is_ignored(int signal) {
 
 void clean_up_when_interrupted() {
   signal(SIGXFSZ, SIG_IGN);
+  signal(SIGCHLD, SIG_DFL);
   sigset_t signals;
   sigemptyset(&signals);
   bool any = false;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
     if (is_ignored(signal)) continue;
     sigaddset(&signals, signal);
     any = true;

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <chrono>
@@ -68,7 +69,14 @@ class Interruption : public testing::TestWithParam<int> {
   Interruption() : action_(GetParam(), SIG_DFL) {
     fs::create_directory(temporary_);
     program_.set_environment("TMPDIR", temporary_);
+    // SIGQUIT ends a program with a core file, which is not what is looked for.
+    getrlimit(RLIMIT_CORE, &core_);
+    const rlimit none{.rlim_cur = 0, .rlim_max = core_.rlim_max};
+    setrlimit(RLIMIT_CORE, &none);
   }
+  ~Interruption() override { setrlimit(RLIMIT_CORE, &core_); }
+  Interruption(const Interruption&) = delete;
+  Interruption& operator=(const Interruption&) = delete;
 
   void quantize() {
     const auto input = program_.file("model.safetensors");
@@ -88,11 +96,12 @@ class Interruption : public testing::TestWithParam<int> {
 
   CommandLine program_;
   SignalAction action_;
+  rlimit core_{};
   fs::path temporary_ = program_.file("temporary");
   fs::path packed_ = program_.file("packed.safetensors");
 };
 
-INSTANTIATE_TEST_SUITE_P(All, Interruption, testing::Values(SIGINT, SIGTERM, SIGHUP),
+INSTANTIATE_TEST_SUITE_P(All, Interruption, testing::Values(SIGINT, SIGTERM, SIGHUP, SIGQUIT),
                          [](const auto& instance) { return std::string(sigabbrev_np(instance.param)); });
 
 TEST_P(Interruption, EmulatedRunLeavesNeitherFolderNorCompiler) {
@@ -190,6 +199,26 @@ TEST(FileSizeLimit, AFileBeyondItIsAnErrorAndLeavesNothing) {
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.errors, testing::AllOf(HasSubstr("packed.safetensors"), HasSubstr("File too large")));
   EXPECT_THAT(program.files(), testing::ElementsAre("model.safetensors"));
+}
+
+TEST(ChildSignalIgnored, AFailedCompilerIsAFailure) {
+  CommandLine program;
+  const auto input = program.file("model.safetensors");
+  const auto packed = program.file("packed.safetensors");
+  write_checkpoint(input, {{"a.weight", {64, 64}, wavy_values(64 * 64)}});
+  ASSERT_EQ(program.run({"quantize", input, "-o", packed}).exit_code, 0);
+  const auto run = [&] {
+    return program.run_in_shell("env --ignore-signal=CHLD", {"run", packed, "--emulate", "--m", "1"});
+  };
+  const Outcome whole = run();
+  EXPECT_EQ(whole.exit_code, 0) << whole.errors;
+  const auto compiler = program.file("failing-c++");
+  write_file(compiler, "#!/bin/sh\nexit 3\n");
+  fs::permissions(compiler, fs::perms::owner_all);
+  program.set_environment("LUTSMITH_HOST_CXX", compiler);
+  const Outcome failed = run();
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_THAT(failed.errors, testing::AllOf(HasSubstr("failing-c++"), HasSubstr("exit status 3")));
 }
 
 TEST(TemporaryFolder, AnEmptyTmpdirMeansNoneAndAMissingOneIsNamed) {
