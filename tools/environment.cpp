@@ -39,17 +39,26 @@ constexpr std::array<std::string_view, 16> kVariables = {
     "LUTSMITH_REMOTE_CACHE_TOKEN",
 };
 
-/// How many letters may be wrong in a name that is still taken for another: two, or a whole word more or
-/// less.
-constexpr unsigned kFarthestGuess = 4;
+/// Whether a name that nothing reads can be a known one's: the first words of it, or with no more than a
+/// third of the letters behind the prefix wrong, and never more than four.
+bool is_plausible(std::string_view known, std::string_view name, unsigned distance) {
+  constexpr std::size_t kFarthest = 4;
+  const std::size_t letters = known.size() - kPrefix.size();
+  return distance <= std::min((letters + 2) / 3, kFarthest) ||
+         (known.starts_with(name) && known[name.size()] == '_' && name.size() > kPrefix.size());
+}
 
 std::string unknown_variable(const std::string& name) {
   const std::string upper = llvm::StringRef(name).upper();
   const auto distance = [&upper](std::string_view known) {
     return llvm::StringRef(upper).edit_distance(known, /*AllowReplacements=*/true);
   };
-  const std::string_view nearest = *std::ranges::min_element(kVariables, {}, distance);
-  if (distance(nearest) <= kFarthestGuess) {
+  std::string_view nearest;
+  for (const std::string_view known : kVariables) {
+    if (!is_plausible(known, upper, distance(known))) continue;
+    if (nearest.empty() || distance(known) < distance(nearest)) nearest = known;
+  }
+  if (!nearest.empty()) {
     return fmt::format("{}: nothing reads a variable of this name; was {} meant?", name, nearest);
   }
   return fmt::format("{}: nothing reads a variable of this name; there are {}", name,

@@ -30,9 +30,18 @@ TEST(Environment, MisspeltNameIsToldWithTheOneThatWasMeant) {
       ElementsAre(
           "LUTSMITH_CACHE_DIRR: nothing reads a variable of this name; was LUTSMITH_CACHE_DIR meant?"));
   EXPECT_THAT(complaints({"lutsmith_nvrtc=/x"}), ElementsAre(HasSubstr("was LUTSMITH_NVRTC meant?")));
-  EXPECT_THAT(complaints({"LUTSMITH_REMOTE=/x"}), ElementsAre(HasSubstr("LUTSMITH_RE")));
-  EXPECT_THAT(complaints({"LUTSMITH_SOMETHING_ELSE_ENTIRELY=1"}),
-              ElementsAre(HasSubstr("there are LUTSMITH_")));
+  EXPECT_THAT(complaints({"LUTSMITH_NVTRC=/x"}), ElementsAre(HasSubstr("was LUTSMITH_NVRTC meant?")));
+  EXPECT_THAT(complaints({"LUTSMITH_JOB=2"}), ElementsAre(HasSubstr("was LUTSMITH_JOBS meant?")));
+  EXPECT_THAT(complaints({"LUTSMITH_CACHE=/x"}), ElementsAre(HasSubstr("was LUTSMITH_CACHE_DIR meant?")));
+  EXPECT_THAT(complaints({"LUTSMITH_REMOTE=/x"}), ElementsAre(HasSubstr("was LUTSMITH_REMOTE_CACHE meant?")));
+}
+
+TEST(Environment, NameThatIsLikeNoneIsToldWithAllThereAre) {
+  for (const char* name : {"LUTSMITH_SOMETHING_ELSE_ENTIRELY", "LUTSMITH_X", "LUTSMITH_FOO", "LUTSMITH_DEBUG",
+                           "LUTSMITH_", "LUTSMITH_LOG"}) {
+    EXPECT_THAT(complaints({std::string(name) + "=1"}), ElementsAre(HasSubstr("there are LUTSMITH_")))
+        << name;
+  }
 }
 
 TEST(Environment, ValueThatCannotBeUsedIsToldWithItsReason) {
