@@ -9,6 +9,7 @@
 
 #include "runtime/driver_refusal.h"
 #include "runtime/result.h"
+#include "runtime/shared_object.h"
 
 namespace lutsmith::cuda {
 namespace {
@@ -79,10 +80,16 @@ Result<Driver*> Driver::load(std::span<const std::string_view> libraries) {
   std::string reasons;
   std::string broken;
   for (const std::string_view name : libraries) {
-    library = dlopen(std::string(name).c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
-    const char* text = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
-    const std::string reason = text != nullptr ? text : std::string(name);
+    std::string reason;
+    const Result<void> whole = check_library(std::string(name));
+    if (!whole && !name.contains('/')) {  // else it is the loader's to say what is wrong with it
+      reason = whole.error().message;
+    } else {
+      library = dlopen(std::string(name).c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (library != nullptr) break;
+      const char* text = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
+      reason = text != nullptr ? text : std::string(name);
+    }
     if (broken.empty() && !reason.contains("No such file or directory")) broken = reason;
     reasons += reason + "\n";
   }

@@ -194,9 +194,7 @@ Nvrtc::Nvrtc(std::unique_ptr<const NvrtcApi> api) : api_(std::move(api)) {}
 Nvrtc::~Nvrtc() = default;
 
 Result<std::unique_ptr<Nvrtc>> Nvrtc::open_library(const std::string& name) {
-  if (name.contains('/')) {
-    if (Result<void> whole = check_shared_object(name); !whole) return failure(whole);
-  }
+  if (Result<void> whole = check_library(name); !whole) return failure(whole);
   void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return std::unexpected(Error{ErrorCode::not_found, loader_reason(name), ""});
   auto api = std::make_unique<NvrtcApi>();

@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -266,6 +267,29 @@ Result<void> check_shared_object(const std::string& path) {
   if (!object) return std::unexpected(object.error());
   if (Result<void> segments = object->check_segments(); !segments) return segments;
   return object->check_dynamic_section();
+}
+
+Result<void> check_library(const std::string& name, std::string_view search_path) {
+  if (name.contains('/')) return check_shared_object(name);
+  if (search_path.empty()) return {};
+  while (true) {
+    const std::size_t end = std::min(search_path.find_first_of(":;"), search_path.size());
+    const std::string folder(search_path.substr(0, end));
+    const std::string path = (folder.empty() ? "." : folder) + "/" + name;  // empty: the working directory
+    Result<void> whole = check_shared_object(path);
+    if (whole) return {};
+    if (whole.error().code != ErrorCode::not_found && whole.error().code != ErrorCode::unsupported) {
+      whole.error().message = path + ": " + whole.error().message;
+      return whole;
+    }
+    if (end == search_path.size()) return {};
+    search_path.remove_prefix(end + 1);
+  }
+}
+
+Result<void> check_library(const std::string& name) {
+  const char* search_path = std::getenv("LD_LIBRARY_PATH");  // NOLINT(concurrency-mt-unsafe): read only
+  return check_library(name, search_path != nullptr ? search_path : "");
 }
 
 }  // namespace lutsmith

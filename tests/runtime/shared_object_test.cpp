@@ -61,6 +61,33 @@ TEST(SharedObject, NoiseInTheHeadersIsReadWithoutHarm) {
   EXPECT_GT(refused, kFiles / 2);
 }
 
+TEST(SharedObject, BareNameIsTheFirstInTheSearchPathForThisMachine) {
+  const TemporaryDirectory directory;
+  for (const char* folder : {"whole", "cut", "other", "none"}) {
+    std::filesystem::create_directory(directory.path() / folder);
+  }
+  directory.write("whole/lib.so", library());
+  directory.write("cut/lib.so", library().substr(0, library().size() / 2));
+  std::string other = library();
+  other[18] = '\x28';  // EM_ARM
+  directory.write("other/lib.so", other);
+  const auto message = [&](const std::string& name, const std::vector<std::string>& folders) {
+    std::string search_path;
+    for (const std::string& folder : folders) {
+      search_path += (search_path.empty() ? "" : ":") + (directory.path() / folder).string();
+    }
+    const Result<void> checked = check_library(name, search_path);
+    return checked ? std::string("passes") : checked.error().message;
+  };
+  EXPECT_EQ(message("lib.so", {"none", "whole", "cut"}), "passes");
+  EXPECT_EQ(message("lib.so", {"none"}), "passes");
+  EXPECT_EQ(message("lib.so", {}), "passes");
+  EXPECT_THAT(
+      message("lib.so", {"none", "other", "cut", "whole"}),
+      testing::AllOf(testing::StartsWith(directory.path() / "cut/lib.so: "), HasSubstr("it is cut off")));
+  EXPECT_THAT(message(directory.path() / "cut/lib.so", {"whole"}), testing::StartsWith("it is cut off"));
+}
+
 TEST(SharedObject, WhatIsNoLibraryIsSaidPlainly) {
   const TemporaryDirectory directory;
   const auto message = [](const std::string& path) {
