@@ -125,6 +125,7 @@ void add_run(CLI::App& app, Context& context) {
        .description = "Multiply with the packed weights of a checkpoint and check against float64",
        .examples =
            "  lutsmith run model-nf4.safetensors\n"
+           "  lutsmith run folder-nf4\n"
            "  lutsmith run model-nf4.safetensors --m 1 --target sm_80,sm_90a --json\n"
            "  lutsmith run model-nf4.safetensors --m 1 --emulate\n"
            "Multiplies on the GPU, or on the CPU reference where there is none. Exit code 1 where a\n"
@@ -132,12 +133,15 @@ void add_run(CLI::App& app, Context& context) {
            "infinite are told, and are no fault of the kernel.\n"
            "With --emulate the kernel that was written for the GPU runs on the CPU, thread by thread. That\n"
            "needs no GPU but a C++ compiler (LUTSMITH_HOST_CXX, else c++, g++ or clang++ in PATH), whose\n"
-           "time 'compile ms' then shows; nothing is compiled with NVRTC or cached. Access out of bounds,\n"
+           "time 'time' (with --all, 'compile ms') then shows; nothing is compiled with NVRTC or cached. "
+           "Access out of bounds,\n"
            "data races and endless waits are errors that name the line.",
        .work = [options, &context] { return run_packed(*options, context.json); }});
-  verb.add_option("input", options->input, "Checkpoint made by `lutsmith quantize`")
+  verb.add_option("input", options->input,
+                  "Checkpoint made by `lutsmith quantize`: a file, a folder of shards, or their "
+                  "model.safetensors.index.json")
       ->required()
-      ->type_name("FILE.safetensors");
+      ->type_name("IN");
   verb.add_option("--m", options->m, "Tokens to multiply with")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{65536}))
       ->capture_default_str()

@@ -211,21 +211,51 @@ void print_activations(const std::vector<LayerResult>& results) {
   }
 }
 
-void print_special_layers(const std::vector<LayerResult>& results) {
-  for (const LayerResult& result : results) {
-    const LayerResult& layer = result;
-    if (layer.error.overflowed > 0) {
-      print_line(fmt::format("overflow: {} of '{}' beyond {} and infinite, as rounding makes them; use bf16",
-                             counted(static_cast<std::uint64_t>(layer.error.overflowed), "product"),
-                             layer.layer.name, to_string(layer.layer.dtype)));
-    }
-    if (layer.error.nonzero == 0 && layer.right()) {
-      print_line(fmt::format("'{}': its weights are all 0, so its products are", layer.layer.name));
+/// The layers that share something worth a line of their own, unless there are so many that the lines of the
+/// first say it all.
+class SpecialLayers {
+ public:
+  explicit SpecialLayers(std::string_view what, bool all) : what_(what), all_(all) {}
+
+  void add(const std::string& line) {
+    constexpr std::size_t kMostLines = 10;
+    if (all_ || lines_.size() < kMostLines) {
+      lines_.push_back(line);
+    } else {
+      ++more_;
     }
   }
-  for (const LayerResult& result : results) {
-    if (!result.right()) print_line(fmt::format("WRONG: '{}': {}", result.layer.name, result.fault()));
+  void print() const {
+    for (const std::string& line : lines_) print_line(line);
+    if (more_ > 0)
+      print_line(fmt::format("{}: and {} more; --all lists them", what_, counted(more_, "layer")));
   }
+
+ private:
+  std::string what_;
+  bool all_;
+  std::vector<std::string> lines_;
+  std::uint64_t more_ = 0;
+};
+
+void print_special_layers(const std::vector<LayerResult>& results, bool all) {
+  SpecialLayers overflow("overflow", all);
+  SpecialLayers zero("all 0", all);
+  SpecialLayers wrong("WRONG", all);
+  for (const LayerResult& result : results) {
+    if (result.error.overflowed > 0) {
+      overflow.add(
+          fmt::format("overflow: {} of '{}' beyond {} and infinite, as rounding makes them; use bf16",
+                      counted(static_cast<std::uint64_t>(result.error.overflowed), "product"),
+                      result.layer.name, to_string(result.layer.dtype)));
+    }
+    if (!result.right()) {
+      wrong.add(fmt::format("WRONG: '{}': {}", result.layer.name, result.fault()));
+    } else if (result.error.nonzero == 0) {
+      zero.add(fmt::format("'{}': its weights are all 0, so its products are", result.layer.name));
+    }
+  }
+  for (const SpecialLayers* layers : {&overflow, &zero, &wrong}) layers->print();
 }
 
 }  // namespace
@@ -257,7 +287,7 @@ void print_run(const std::vector<LayerResult>& results, const RunPlan& plan, std
       "weight error: packed against original weights; {}error: product against float64, relative and in "
       "ulps, units of the last place{}",
       all ? "relative " : "", all ? "" : "; each the worst of its kind. --all lists every layer"));
-  print_special_layers(results);
+  print_special_layers(results, all);
 }
 
 }  // namespace lutsmith::tools
