@@ -64,19 +64,28 @@ bool runs(const std::string& process) {
   return name_end != std::string::npos && stat[name_end + 2] != 'Z';
 }
 
+/// While it lives, programs that are started leave no core file where a signal (SIGQUIT) would write one.
+class NoCoreFiles {
+ public:
+  NoCoreFiles() {
+    getrlimit(RLIMIT_CORE, &before_);
+    const rlimit none{.rlim_cur = 0, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_CORE, &none);
+  }
+  NoCoreFiles(const NoCoreFiles&) = delete;
+  NoCoreFiles& operator=(const NoCoreFiles&) = delete;
+  ~NoCoreFiles() { setrlimit(RLIMIT_CORE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
 class Interruption : public testing::TestWithParam<int> {
  protected:
   Interruption() : action_(GetParam(), SIG_DFL) {
     fs::create_directory(temporary_);
     program_.set_environment("TMPDIR", temporary_);
-    // SIGQUIT ends a program with a core file, which is not what is looked for.
-    getrlimit(RLIMIT_CORE, &core_);
-    const rlimit none{.rlim_cur = 0, .rlim_max = core_.rlim_max};
-    setrlimit(RLIMIT_CORE, &none);
   }
-  ~Interruption() override { setrlimit(RLIMIT_CORE, &core_); }
-  Interruption(const Interruption&) = delete;
-  Interruption& operator=(const Interruption&) = delete;
 
   void quantize() {
     const auto input = program_.file("model.safetensors");
@@ -96,7 +105,7 @@ class Interruption : public testing::TestWithParam<int> {
 
   CommandLine program_;
   SignalAction action_;
-  rlimit core_{};
+  NoCoreFiles no_core_files_;
   fs::path temporary_ = program_.file("temporary");
   fs::path packed_ = program_.file("packed.safetensors");
 };
