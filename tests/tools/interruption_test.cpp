@@ -131,7 +131,7 @@ TEST_P(Interruption, EmulatedRunLeavesNeitherFolderNorCompiler) {
 
 TEST_P(Interruption, ASignalThatIsIgnoredStaysIgnored) {
   quantize();
-  set_compiler("kill $!\nwhile [ ! -e '" + program_.file("go").string() +
+  set_compiler("kill -KILL $!\nwhile [ ! -e '" + program_.file("go").string() +
                "' ]; do sleep 0.01; done\nexec c++ \"$@\"");
   const SignalAction ignored(GetParam(), SIG_IGN);
   Running running(program_.start({"run", packed_, "--emulate", "--m", "1"}));
