@@ -4,11 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// Written for device code too, where an array bound is an int.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-conversion"
 #include "templates/kernel_arguments.h"  // IWYU pragma: export
-#pragma GCC diagnostic pop
 
 namespace lutsmith {
 

@@ -20,7 +20,7 @@ struct LaunchArguments {
   int extra_grains;          ///< and the first so many partitions one more
 };
 
-template <int kTableLength>
+template <unsigned int kTableLength>
 struct KernelParameter {
   LaunchArguments launch;
   unsigned short table[kTableLength];  ///< 16-bit floats

@@ -78,14 +78,14 @@ Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRe
   return result;
 }
 
-Result<Shard> parse_shard(const std::string& text) {
-  Shard shard;
+Result<WorkPart> parse_shard(const std::string& text) {
+  WorkPart part;
   const char* end = text.data() + text.size();
-  const auto index = std::from_chars(text.data(), end, shard.index);
+  const auto index = std::from_chars(text.data(), end, part.index);
   if (index.ec == std::errc{} && index.ptr != end && *index.ptr == '/') {
-    const auto count = std::from_chars(index.ptr + 1, end, shard.count);
-    if (count.ec == std::errc{} && count.ptr == end && shard.index >= 1 && shard.index <= shard.count) {
-      return shard;
+    const auto count = std::from_chars(index.ptr + 1, end, part.count);
+    if (count.ec == std::errc{} && count.ptr == end && part.index >= 1 && part.index <= part.count) {
+      return part;
     }
   }
   return std::unexpected(Error{ErrorCode::invalid_argument,
@@ -93,9 +93,9 @@ Result<Shard> parse_shard(const std::string& text) {
                                {}});
 }
 
-std::vector<KernelRequest> part_of(const std::vector<KernelRequest>& requests, Shard shard) {
+std::vector<KernelRequest> part_of(const std::vector<KernelRequest>& requests, WorkPart part) {
   std::vector<KernelRequest> result;
-  for (std::size_t i = shard.index - 1; i < requests.size(); i += shard.count) result.push_back(requests[i]);
+  for (std::size_t i = part.index - 1; i < requests.size(); i += part.count) result.push_back(requests[i]);
   return result;
 }
 

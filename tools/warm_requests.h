@@ -19,14 +19,14 @@ Result<std::vector<KernelRequest>> warm_requests(const SpecOptions& options, con
 Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRequest>& requests);
 
 /// Part `index` (from 1) of `count` equal parts of the work.
-struct Shard {
+struct WorkPart {
   std::size_t index = 1;
   std::size_t count = 1;
 };
 
 /// From "2/4". Error: invalid_argument.
-Result<Shard> parse_shard(const std::string& text);
+Result<WorkPart> parse_shard(const std::string& text);
 
-std::vector<KernelRequest> part_of(const std::vector<KernelRequest>& requests, Shard shard);
+std::vector<KernelRequest> part_of(const std::vector<KernelRequest>& requests, WorkPart part);
 
 }  // namespace lutsmith::tools
