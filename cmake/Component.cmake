@@ -34,17 +34,19 @@ function(lutsmith_header_component name)
   target_include_directories(lutsmith_${name}_headers INTERFACE ${view})
 endfunction()
 
-# lutsmith_component(NAME SOURCES file... [USES component...]): objects of folder NAME.
-# What a component's own headers include must be in its USES as well as in its user's.
+# lutsmith_component(NAME [USES component...] [SOURCES file...]): objects of folder NAME, from every source file in
+# it and from those named.
+# What a component's own headers include must be in its USES as well as in its user's; core is in everybody's.
 function(lutsmith_component name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;USES")
   lutsmith_header_component(${name})
-  add_library(lutsmith_${name} OBJECT ${arg_SOURCES})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
+  add_library(lutsmith_${name} OBJECT ${sources} ${arg_SOURCES})
   target_link_libraries(lutsmith_${name}
     PUBLIC lutsmith_include
     PRIVATE lutsmith_${name}_headers lutsmith_warnings lutsmith_llvm lutsmith_fmt nlohmann_json::nlohmann_json)
   target_compile_options(lutsmith_${name} PRIVATE -ffunction-sections -fdata-sections)
-  foreach(used IN LISTS arg_USES)
+  foreach(used core ${arg_USES})
     target_link_libraries(lutsmith_${name} PRIVATE lutsmith_${used}_headers)
   endforeach()
 endfunction()

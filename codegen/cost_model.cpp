@@ -4,8 +4,8 @@
 
 #include "codegen/resources.h"
 #include "lutsmith/codegen.h"
-#include "templates/packed_layout.h"
-#include "templates/shared_memory.h"
+#include "templates/abi/packed_layout.h"
+#include "templates/few_tokens/shared_memory.h"
 
 namespace lutsmith {
 namespace {

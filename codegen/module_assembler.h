@@ -6,8 +6,8 @@
 
 namespace lutsmith {
 
-/// The text of an embedded template module, such as "templates/kernel.cu". The name is a constant of
-/// the generator; a name that is not embedded gives an empty text.
+/// The text of an embedded template module, such as "templates/few_tokens/kernel.cu". The name is a constant
+/// of the generator; a name that is not embedded gives an empty text.
 llvm::StringRef module_text(llvm::StringRef name);
 
 /// `root` with every #include of a template replaced by that template's text, each module once, in the

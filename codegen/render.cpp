@@ -6,7 +6,7 @@
 #include "codegen/module_assembler.h"
 #include "codegen/resources.h"
 #include "lutsmith/codegen.h"
-#include "templates/packed_layout.h"
+#include "templates/abi/packed_layout.h"
 
 namespace lutsmith {
 namespace {
@@ -56,11 +56,11 @@ class KernelTemplate {
 std::string_view weight_module(WeightPath path) {
   switch (path) {
     case WeightPath::registers:
-      return "templates/weights_in_registers.cuh";
+      return "templates/weights/registers.cuh";
     case WeightPath::async_copy:
-      return "templates/weights_by_async_copy.cuh";
+      return "templates/weights/async_copy.cuh";
     case WeightPath::bulk_copy:
-      return "templates/weights_by_bulk_copy.cuh";
+      return "templates/weights/bulk_copy.cuh";
   }
   return {};
 }
@@ -100,7 +100,7 @@ std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const
 Result<Source> render(const KernelSpec& spec, const Schedule& schedule) {
   if (Result<void> valid = validate(spec, schedule); !valid) return std::unexpected(valid.error());
 
-  KernelTemplate kernel(module_text("templates/kernel.cu"));
+  KernelTemplate kernel(module_text("templates/few_tokens/kernel.cu"));
   kernel.set_constant("kBits", spec.bits);
   kernel.set_constant("kGroup", spec.group);
   kernel.set_constant("kN", spec.n);

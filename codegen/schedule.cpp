@@ -3,19 +3,16 @@
 #include <algorithm>
 
 #include "codegen/resources.h"
+#include "core/result.h"
 #include "lutsmith/codegen.h"
-#include "templates/packed_layout.h"
-#include "templates/shared_memory.h"
+#include "templates/abi/packed_layout.h"
+#include "templates/few_tokens/shared_memory.h"
 
 namespace lutsmith {
 namespace {
 
 constexpr int kMaxWarps = 16;
 constexpr int kMaxRingStages = 8;
-
-std::unexpected<Error> refuse(std::string message) {
-  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
-}
 
 Result<void> validate_stages(const Schedule& schedule) {
   const int most = schedule.weights == WeightPath::registers ? 3 : kMaxRingStages;

@@ -10,15 +10,16 @@
 #include <utility>
 #include <vector>
 
+#include "core/result.h"
 #include "emulator/embedded_headers.h"
 #include "emulator/temporary_folder.h"
 
 // Written for device code too, where an array bound is an int.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
-#include "templates/kernel_arguments.h"
+#include "templates/abi/kernel_arguments.h"
 #pragma GCC diagnostic pop
-#include "templates/packed_layout.h"
+#include "templates/abi/packed_layout.h"
 
 namespace lutsmith::emulator {
 namespace {

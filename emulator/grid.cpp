@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/result.h"
 #include "emulator/fault.h"
 #include "emulator/grid_machine.h"
 

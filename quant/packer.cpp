@@ -6,8 +6,10 @@
 #include <cstring>
 #include <utility>
 
+#include "core/allocate.h"
+#include "core/result.h"
 #include "quant/validation.h"
-#include "templates/packed_layout.h"
+#include "templates/abi/packed_layout.h"
 
 namespace lutsmith {
 namespace {
@@ -151,7 +153,7 @@ Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
   if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
   const PackedFormat& format = matrix.format;
   // Padding is what stays zero.
-  auto packed = quant::allocate<std::byte>(*packed_bytes(format), "packed weights");
+  auto packed = allocate<std::byte>(*packed_bytes(format), "packed weights");
   if (!packed) return packed;
 
   const CodePlaces places(format.bits);
@@ -175,13 +177,13 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const PackedFo
   if (!expected) return std::unexpected(expected.error());
   if (auto checked = quant::validate(dtype); !checked) return std::unexpected(checked.error());
   if (packed.size() != *expected) {
-    return quant::refuse(
-        fmt::format("packed weights: {} bytes given; {} bits, group {}, n {} and k {} take {}", packed.size(),
-                    format.bits, group_name(format.group), format.n, format.k, *expected));
+    return refuse(fmt::format("packed weights: {} bytes given; {} bits, group {}, n {} and k {} take {}",
+                              packed.size(), format.bits, group_name(format.group), format.n, format.k,
+                              *expected));
   }
-  auto codes = quant::allocate<std::uint8_t>(quant::weight_count(format), "codes");
+  auto codes = allocate<std::uint8_t>(quant::weight_count(format), "codes");
   if (!codes) return std::unexpected(codes.error());
-  auto scales = quant::allocate<std::uint16_t>(quant::scale_count(format), "scales");
+  auto scales = allocate<std::uint16_t>(quant::scale_count(format), "scales");
   if (!scales) return std::unexpected(scales.error());
 
   const CodePlaces places(format.bits);

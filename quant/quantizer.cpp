@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "core/allocate.h"
+#include "core/result.h"
 #include "quant/nearest_code.h"
 #include "quant/validation.h"
 
@@ -45,8 +47,8 @@ std::uint16_t round_scale(double exact, DataType dtype) {
 
 std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t row_index) {
   const auto bad = std::ranges::find_if(row, [](float weight) { return !std::isfinite(weight); });
-  return quant::refuse(fmt::format("weights: {} at row {}, column {}; every weight must be finite", *bad,
-                                   row_index, bad - row.begin()));
+  return refuse(fmt::format("weights: {} at row {}, column {}; every weight must be finite", *bad, row_index,
+                            bad - row.begin()));
 }
 
 float smallest_normal(DataType dtype) { return dtype == DataType::fp16 ? 0x1p-14F : 0x1p-126F; }
@@ -146,7 +148,7 @@ class Quantizer {
 
   [[nodiscard]] std::unexpected<Error> refuse_scale(const Reach& reach, std::int64_t column,
                                                     std::int64_t columns) const {
-    return quant::refuse(fmt::format(
+    return refuse(fmt::format(
         "weights: the scale {:.6g} (max |w| {:.6g} / max |table| {:.6g}) is beyond the range of {}; {} (row "
         "{}, columns {} to {})",
         double{reach.largest()} / reach_.largest(), reach.largest(), reach_.largest(),
@@ -169,9 +171,9 @@ class Quantizer {
 Result<QuantizedMatrix> empty_matrix(std::int64_t n, std::int64_t k, const Table& table, int group,
                                      DataType dtype) {
   QuantizedMatrix matrix{{table.bits, group, n, k}, dtype, table.kind, {}, {}, {}};
-  auto codes = quant::allocate<std::uint8_t>(quant::weight_count(matrix.format), "codes");
+  auto codes = allocate<std::uint8_t>(quant::weight_count(matrix.format), "codes");
   if (!codes) return std::unexpected(codes.error());
-  auto scales = quant::allocate<std::uint16_t>(quant::scale_count(matrix.format), "scales");
+  auto scales = allocate<std::uint16_t>(quant::scale_count(matrix.format), "scales");
   if (!scales) return std::unexpected(scales.error());
   matrix.codes = std::move(*codes);
   matrix.scales = std::move(*scales);
@@ -200,7 +202,7 @@ Result<void> check_loss(const QuantizationLoss& loss, DataType dtype) {
     return {};
   }
   const QuantizationLoss::Group& worst = loss.worst;
-  return quant::refuse(fmt::format(
+  return refuse(fmt::format(
       "weights: too small for {}: the rounding of their scales raises the error from {:.1f} % of the weights "
       "to {:.1f} %; {} (most in row {}, columns {} to {}, where the scale {:.3g} becomes {:.3g})",
       to_string(dtype), 100 * std::sqrt(unrounded / loss.weights), 100 * loss.relative_error(),
@@ -217,15 +219,14 @@ Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n,
     return std::unexpected(checked.error());
   }
   if (weights.size() != quant::weight_count(format)) {
-    return quant::refuse(fmt::format("weights: {} values given; allowed: {} (n {} x k {})", weights.size(),
-                                     quant::weight_count(format), n, k));
+    return refuse(fmt::format("weights: {} values given; allowed: {} (n {} x k {})", weights.size(),
+                              quant::weight_count(format), n, k));
   }
   Result<QuantizedMatrix> matrix = empty_matrix(n, k, table, group, dtype);
   if (!matrix) return matrix;
   const Entries entries(*matrix);
   if (reach_of(entries.values).largest() == 0) {
-    return quant::refuse(
-        fmt::format("table: all values are 0 in {}; at least one must differ", to_string(dtype)));
+    return refuse(fmt::format("table: all values are 0 in {}; at least one must differ", to_string(dtype)));
   }
   const Result<void> done = table.kind == TableKind::scalar
                                 ? Quantizer<quant::NearestValue>(weights, entries, *matrix, loss).run()

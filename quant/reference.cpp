@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "core/allocate.h"
+#include "core/result.h"
 #include "quant/validation.h"
 
 namespace lutsmith {
@@ -83,7 +85,7 @@ struct Rounding {
 
 Result<std::vector<double>> dequantize(const QuantizedMatrix& matrix) {
   if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
-  auto weights = quant::allocate<double>(quant::weight_count(matrix.format), "weights");
+  auto weights = allocate<double>(quant::weight_count(matrix.format), "weights");
   if (!weights) return weights;
   const Rows rows(matrix);
   const auto k = static_cast<std::size_t>(matrix.format.k);
@@ -98,18 +100,18 @@ Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
   if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
   const auto n = static_cast<std::size_t>(matrix.format.n);
   const auto k = static_cast<std::size_t>(matrix.format.k);
-  if (m < 1) return quant::refuse(fmt::format("m: {} is not allowed; allowed: 1 or more", m));
+  if (m < 1) return refuse(fmt::format("m: {} is not allowed; allowed: 1 or more", m));
   const auto tokens = static_cast<std::size_t>(m);
   if (activations.size() % k != 0 || activations.size() / k != tokens) {
-    return quant::refuse(
+    return refuse(
         fmt::format("activations: {} values given; allowed: m {} x k {}", activations.size(), m, k));
   }
-  auto inputs = quant::allocate<double>(activations.size(), "activations");
+  auto inputs = allocate<double>(activations.size(), "activations");
   if (!inputs) return inputs;
   for (std::size_t i = 0; i < activations.size(); ++i) (*inputs)[i] = from_bits(activations[i], matrix.dtype);
-  auto result = quant::allocate<double>(tokens * n, "result");
+  auto result = allocate<double>(tokens * n, "result");
   if (!result) return result;
-  auto weights = quant::allocate<double>(k, "row of weights");
+  auto weights = allocate<double>(k, "row of weights");
   if (!weights) return weights;
 
   const Rows rows(matrix);

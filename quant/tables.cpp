@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "core/result.h"
 #include "quant/validation.h"
 
 namespace lutsmith {
@@ -75,9 +76,9 @@ Result<Table> table_by_method(std::string_view method, int bits) {
   if (method == "int") return integer_table(bits);
   if (method == "fp") {
     if (bits == 4) return fp4_table();
-    return quant::refuse(fmt::format("bits: {} is not allowed with method fp; allowed: 4", bits));
+    return refuse(fmt::format("bits: {} is not allowed with method fp; allowed: 4", bits));
   }
-  return quant::refuse(fmt::format("method: '{}' is not known; allowed: nf, int, fp", method));
+  return refuse(fmt::format("method: '{}' is not known; allowed: nf, int, fp", method));
 }
 
 }  // namespace lutsmith

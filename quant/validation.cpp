@@ -1,4 +1,5 @@
 #include "quant/validation.h"
+#include "core/result.h"
 
 #include <fmt/format.h>
 

@@ -2,34 +2,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "lutsmith/error.h"
 #include "lutsmith/quantization.h"
 
 namespace lutsmith::quant {
-
-inline std::unexpected<Error> refuse(std::string message) {
-  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
-}
-
-/// A vector of `count` zeros, or out_of_memory where others throw. `what` names it in the message.
-template <class T>
-Result<std::vector<T>> allocate(std::size_t count, std::string_view what) {
-  try {
-    return std::vector<T>(count);
-  } catch (const std::exception&) {  // bad_alloc or, past what a vector can count, length_error
-    return std::unexpected(Error{ErrorCode::out_of_memory,
-                                 std::string(what) + ": no memory for " + std::to_string(count) + " x " +
-                                     std::to_string(sizeof(T)) + " bytes",
-                                 {}});
-  }
-}
 
 /// The checks below name the field, the value given and what is allowed.
 Result<void> validate_bits(int bits, int lowest = 1);

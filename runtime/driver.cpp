@@ -7,9 +7,9 @@
 #include <atomic>
 #include <memory>
 
+#include "core/result.h"
+#include "core/shared_object.h"
 #include "runtime/driver_refusal.h"
-#include "runtime/result.h"
-#include "runtime/shared_object.h"
 
 namespace lutsmith::cuda {
 namespace {

@@ -8,10 +8,10 @@
 #include <ranges>
 #include <utility>
 
+#include "core/result.h"
 #include "runtime/compile_jobs.h"
 #include "runtime/cubin.h"
 #include "runtime/manifest.h"
-#include "runtime/result.h"
 
 namespace lutsmith {
 namespace {

@@ -13,7 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cache/store.h"
+#include "cache/stores/store.h"
 #include "lutsmith/service.h"
 #include "runtime/compiler.h"
 #include "runtime/read_mostly_map.h"

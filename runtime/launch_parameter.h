@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "templates/kernel_arguments.h"  // IWYU pragma: export
+#include "templates/abi/kernel_arguments.h"  // IWYU pragma: export
 
 namespace lutsmith {
 

@@ -8,22 +8,18 @@
 #include <optional>
 #include <string_view>
 
+#include "core/result.h"
 #include "runtime/launch_parameter.h"
-#include "runtime/result.h"
 
 namespace lutsmith {
 namespace {
 
 constexpr std::uintptr_t kVectorAlignment = 16;
 
-std::unexpected<Error> invalid(std::string message) {
-  return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), ""});
-}
-
 Result<void> check_pointer(std::string_view name, const void* pointer, std::uintptr_t alignment) {
-  if (pointer == nullptr) return invalid(fmt::format("{}: null; give a device pointer", name));
+  if (pointer == nullptr) return refuse(fmt::format("{}: null; give a device pointer", name));
   if (reinterpret_cast<std::uintptr_t>(pointer) % alignment != 0) {
-    return invalid(fmt::format("{}: {} is not a multiple of {} bytes", name, pointer, alignment));
+    return refuse(fmt::format("{}: {} is not a multiple of {} bytes", name, pointer, alignment));
   }
   return {};
 }
@@ -31,25 +27,25 @@ Result<void> check_pointer(std::string_view name, const void* pointer, std::uint
 Result<void> check_sizes(const KernelSpec& spec, const MatmulArguments& arguments) {
   constexpr std::int64_t kMostTokens = 1 << 30;  // the kernel counts them in 32 bits and rounds up
   if (arguments.m < 1 || arguments.m > kMostTokens) {
-    return invalid(fmt::format("m: {} tokens; 1..{} are allowed", arguments.m, kMostTokens));
+    return refuse(fmt::format("m: {} tokens; 1..{} are allowed", arguments.m, kMostTokens));
   }
   const std::int64_t input = arguments.activation_stride;
   if (input != 0 && (input < spec.k || input % 8 != 0)) {
-    return invalid(fmt::format(
+    return refuse(fmt::format(
         "activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input, spec.k));
   }
   const std::int64_t output = arguments.output_stride;
   if (output != 0 && output < spec.n) {
-    return invalid(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec.n));
+    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec.n));
   }
   if (arguments.partitions < 0) {
-    return invalid(
+    return refuse(
         fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", arguments.partitions));
   }
   const auto length = static_cast<std::size_t>(table_length(spec.bits, spec.table));
   if (arguments.table.size() != length || arguments.table.data() == nullptr) {
-    return invalid(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
-                               to_string(spec.table), spec.bits, length));
+    return refuse(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
+                              to_string(spec.table), spec.bits, length));
   }
   return {};
 }
@@ -113,14 +109,14 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
   if (auto ok = cuda::check_not_forked(); !ok) return ok;
   if (auto ok = check_arguments(spec_, arguments); !ok) return ok;
   if (workspace.context() != context_) {
-    return invalid("workspace: it belongs to another CUDA context than the kernel; create one per GPU");
+    return refuse("workspace: it belongs to another CUDA context than the kernel; create one per GPU");
   }
   Result<Partition> cut = partition(recipe_, arguments.m, multiprocessors_, arguments.partitions);
   if (!cut) return failure(cut);
   const int capacity = workspace.capacity(partial_bytes(recipe_));
   if (cut->partitions > capacity) {
-    return invalid(fmt::format("partitions: {} do not fit the workspace of {} bytes, which has room for {}",
-                               cut->partitions, workspace.bytes(), capacity));
+    return refuse(fmt::format("partitions: {} do not fit the workspace of {} bytes, which has room for {}",
+                              cut->partitions, workspace.bytes(), capacity));
   }
   LaunchParameter
       parameter;  // what is not written is not read: the driver knows how long the kernel's own is

@@ -8,11 +8,11 @@
 #include <filesystem>
 #include <optional>
 
+#include "core/result.h"
+#include "core/shared_object.h"
 #include "runtime/build_identity.h"
 #include "runtime/nvrtc_builtins.h"
 #include "runtime/ptxas_log.h"
-#include "runtime/result.h"
-#include "runtime/shared_object.h"
 
 namespace lutsmith {
 

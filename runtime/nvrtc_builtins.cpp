@@ -9,7 +9,7 @@
 #include <system_error>
 #include <vector>
 
-#include "runtime/shared_object.h"
+#include "core/shared_object.h"
 
 namespace lutsmith {
 namespace {

@@ -5,10 +5,10 @@
 #include <string>
 #include <utility>
 
-#include "cache/disk_store.h"
 #include "cache/places.h"
-#include "cache/remote_store.h"
-#include "cache/tiered_store.h"
+#include "cache/stores/disk_store.h"
+#include "cache/stores/remote_store.h"
+#include "cache/stores/tiered_store.h"
 
 namespace lutsmith {
 namespace {

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "cache/store.h"
+#include "cache/stores/store.h"
 #include "lutsmith/service.h"
 
 namespace lutsmith {

@@ -27,8 +27,8 @@ std::string line_of(const Request& request) {
 
 Result<std::unique_ptr<Recorder>> Recorder::open(const std::filesystem::path& path) {
   // O_NONBLOCK: opening a pipe must not wait for a reader. Reading one back would wait for ourselves.
-  cache::Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644));
-  if (!file.valid()) return std::unexpected(cache::system_error(errno, "record requests in", path));
+  core::Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644));
+  if (!file.valid()) return std::unexpected(core::system_error(errno, "record requests in", path));
   struct stat status{};
   if (fstat(file.number(), &status) != 0 || !S_ISREG(status.st_mode)) {
     return std::unexpected(Error{
@@ -57,7 +57,7 @@ Result<void> Recorder::record(const Request& request) {
     return {};
   }
   torn_ = torn_ || written > 0;
-  return std::unexpected(cache::system_error(written < 0 ? errno : ENOSPC, "record requests in", path_));
+  return std::unexpected(core::system_error(written < 0 ? errno : ENOSPC, "record requests in", path_));
 }
 
 }  // namespace lutsmith

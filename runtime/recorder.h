@@ -6,7 +6,7 @@
 #include <string>
 #include <unordered_set>
 
-#include "cache/files.h"
+#include "core/descriptor.h"
 #include "lutsmith/error.h"
 #include "runtime/request.h"
 
@@ -23,11 +23,11 @@ class Recorder {
   Result<void> record(const Request& request);
 
  private:
-  Recorder(std::filesystem::path path, cache::Descriptor file, std::unordered_set<std::string> known)
+  Recorder(std::filesystem::path path, core::Descriptor file, std::unordered_set<std::string> known)
       : path_(std::move(path)), file_(std::move(file)), known_(std::move(known)) {}
 
   std::filesystem::path path_;
-  cache::Descriptor file_;
+  core::Descriptor file_;
   std::mutex mutex_;
   std::unordered_set<std::string> known_;
   bool torn_ = false;  ///< the last line was cut off: the disk was full

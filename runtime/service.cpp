@@ -8,7 +8,8 @@
 #include <set>
 #include <utility>
 
-#include "cache/fork.h"
+#include "core/fork_mark.h"
+#include "core/result.h"
 #include "runtime/compile_policy.h"
 #include "runtime/driver.h"
 #include "runtime/kernel_provider.h"
@@ -17,7 +18,6 @@
 #include "runtime/open_store.h"
 #include "runtime/read_mostly_map.h"
 #include "runtime/recorder.h"
-#include "runtime/result.h"
 #include "runtime/striped.h"
 #include "runtime/workspace_memory.h"
 
@@ -158,7 +158,7 @@ struct Service::State {
   std::mutex made_anew_mutex;
   std::set<std::string> made_anew;  ///< keys of kernels that the driver refused
   ReadMostlyMap<LoadedKey, StripedPointer<const Kernel::State>, LoadedKeyHash> loaded;
-  cache::ForkMark mark;
+  core::ForkMark mark;
 };
 
 Result<std::shared_ptr<const Kernel::State>> Service::State::load(const cuda::Driver& driver,

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "runtime/result.h"
+#include "core/result.h"
 
 namespace lutsmith {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "templates/geometry.cuh"
+#include "templates/few_tokens/geometry.cuh"
 #include "templates/primitives/global_memory.cuh"
 #include "templates/primitives/shared_memory.cuh"
 #include "templates/primitives/threads.cuh"

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "templates/element.h"
+#include "templates/abi/element.h"
 
 // 16-bit floats and the tensor-core product.
 

@@ -1,4 +1,4 @@
-#include "cache/background.h"
+#include "cache/stores/background.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>

@@ -11,8 +11,8 @@
 #include <sstream>
 #include <string>
 
-#include "cache/bundle.h"
-#include "cache/memory_store.h"
+#include "cache/bundles/bundle.h"
+#include "cache/stores/memory_store.h"
 #include "key_files.h"
 #include "must.h"
 #include "temporary_directory.h"

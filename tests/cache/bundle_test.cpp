@@ -1,4 +1,4 @@
-#include "cache/bundle.h"
+#include "cache/bundles/bundle.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 #include <iterator>
 
 #include "bundle_fixture.h"
-#include "cache/disk_store.h"
+#include "cache/stores/disk_store.h"
 #include "core/scratch.h"
 
 namespace lutsmith::cache {

@@ -1,4 +1,4 @@
-#include "cache/circuit_breaker.h"
+#include "cache/stores/circuit_breaker.h"
 
 #include <gtest/gtest.h>
 

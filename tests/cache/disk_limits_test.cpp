@@ -6,8 +6,8 @@
 #include <chrono>
 #include <fstream>
 
-#include "cache/disk_pruning.h"
-#include "cache/disk_store.h"
+#include "cache/stores/disk_pruning.h"
+#include "cache/stores/disk_store.h"
 #include "entries.h"
 #include "temporary_directory.h"
 

@@ -1,4 +1,4 @@
-#include "cache/disk_store.h"
+#include "cache/stores/disk_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "bundle_fixture.h"
-#include "cache/bundle.h"
+#include "cache/bundles/bundle.h"
 
 namespace lutsmith::cache {
 namespace {

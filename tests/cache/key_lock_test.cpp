@@ -1,4 +1,4 @@
-#include "cache/key_lock.h"
+#include "cache/stores/key_lock.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "cache/disk_store.h"
+#include "cache/stores/disk_store.h"
 #include "processes.h"
 #include "temporary_directory.h"
 

@@ -1,4 +1,4 @@
-#include "cache/memory_store.h"
+#include "cache/stores/memory_store.h"
 
 #include <gtest/gtest.h>
 

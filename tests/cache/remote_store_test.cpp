@@ -1,4 +1,4 @@
-#include "cache/remote_store.h"
+#include "cache/stores/remote_store.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "cache/signing.h"
+#include "cache/bundles/signing.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,11 +1,11 @@
-#include "cache/tiered_store.h"
+#include "cache/stores/tiered_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <future>
 
-#include "cache/memory_store.h"
+#include "cache/stores/memory_store.h"
 #include "entries.h"
 
 namespace lutsmith::cache {

@@ -12,9 +12,10 @@
 #include <random>
 #include <thread>
 
-#include "cache/disk_pruning.h"
-#include "cache/disk_store.h"
 #include "cache/places.h"
+#include "cache/stores/atomic_file.h"
+#include "cache/stores/disk_pruning.h"
+#include "cache/stores/disk_store.h"
 #include "mounts.h"
 #include "processes.h"
 #include "stack.h"
@@ -167,7 +168,7 @@ TEST_F(FileSystemFaults, Case16TemporaryFilesOfTheDeadAreSweptAndThoseOfTheLivin
     const cache::Key key = cache::Key::of({.source = "a", .options = {}, .compiler = {}, .target = {}});
     const std::string shard = (*store)->path_of(key).parent_path();
     fs::create_directories(shard);
-    const cache::Descriptor folder(open(shard.c_str(), O_RDONLY | O_DIRECTORY));
+    const core::Descriptor folder(open(shard.c_str(), O_RDONLY | O_DIRECTORY));
     auto file = cache::AtomicFile::create(folder, (*store)->path_of(key).filename(), shard);
     static_cast<void>(file->write(std::as_bytes(std::span("half"))));
     raise(SIGKILL);

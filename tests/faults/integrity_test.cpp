@@ -13,7 +13,7 @@
 #include <random>
 #include <set>
 
-#include "cache/disk_store.h"
+#include "cache/stores/disk_store.h"
 #include "fake_driver.h"
 #include "processes.h"
 #include "stack.h"

@@ -11,7 +11,7 @@
 #include <set>
 #include <thread>
 
-#include "cache/disk_store.h"
+#include "cache/stores/disk_store.h"
 #include "processes.h"
 #include "runtime/compile_jobs.h"
 #include "stack.h"

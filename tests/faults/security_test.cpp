@@ -8,9 +8,9 @@
 
 #include <fstream>
 
-#include "cache/bundle.h"
-#include "cache/disk_store.h"
-#include "cache/memory_store.h"
+#include "cache/bundles/bundle.h"
+#include "cache/stores/disk_store.h"
+#include "cache/stores/memory_store.h"
 #include "processes.h"
 #include "servers.h"
 #include "stack.h"

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "cache/store.h"
+#include "cache/stores/store.h"
 #include "lutsmith/service.h"
 #include "runtime/kernel_provider.h"
 #include "temporary_directory.h"

@@ -1,4 +1,4 @@
-#include "cache/bundle_format.h"
+#include "cache/bundles/bundle_format.h"
 #include "must.h"
 #include "seeds.h"
 

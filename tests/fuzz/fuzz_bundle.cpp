@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cache/bundle_format.h"
+#include "cache/bundles/bundle_format.h"
 #include "harness.h"
 
 namespace lutsmith::fuzz {

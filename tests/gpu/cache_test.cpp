@@ -3,7 +3,7 @@
 #include <set>
 #include <thread>
 
-#include "cache/disk_store.h"
+#include "cache/stores/disk_store.h"
 #include "multiplication.h"
 #include "synthetic_cubin.h"
 #include "temporary_directory.h"

@@ -8,7 +8,7 @@
 #include <set>
 #include <thread>
 
-#include "cache/memory_store.h"
+#include "cache/stores/memory_store.h"
 #include "synthetic_cubin.h"
 
 namespace lutsmith {

@@ -1,7 +1,7 @@
-# Every LUTSMITH_ variable that the sources under ROOT read is one that doctor knows (tools/environment.cpp), and
+# Every LUTSMITH_ variable that the sources under ROOT read is one that doctor knows (cli/environment.cpp), and
 # one that README.md or docs/ tells of.
 
-file(READ ${ROOT}/tools/environment.cpp known)
+file(READ ${ROOT}/cli/environment.cpp known)
 set(described "")
 file(GLOB pages ${ROOT}/README.md ${ROOT}/docs/*.md)
 foreach(page IN LISTS pages)
@@ -11,9 +11,9 @@ endforeach()
 string(REPLACE "`_KEY`, `_CA`" "`LUTSMITH_REMOTE_CACHE_KEY` `LUTSMITH_REMOTE_CACHE_CA`" described "${described}")
 
 set(found "")
-foreach(folder cache codegen core emulator quant runtime tools)
-  file(GLOB sources ${ROOT}/${folder}/*.cpp)
-  list(REMOVE_ITEM sources ${ROOT}/tools/environment.cpp)
+foreach(folder cache checkpoint cli codegen core emulator quant runtime)
+  file(GLOB_RECURSE sources ${ROOT}/${folder}/*.cpp)
+  list(REMOVE_ITEM sources ${ROOT}/cli/environment.cpp)
   foreach(source IN LISTS sources)
     file(READ ${source} text)
     string(REGEX MATCHALL "\"LUTSMITH_[A-Z_]+\"" names "${text}")
@@ -28,7 +28,7 @@ endif()
 foreach(name IN LISTS found)
   string(FIND "${known}" "${name}" at)
   if(at EQUAL -1)
-    message(SEND_ERROR "doctor calls ${name} a mistake; add it to tools/environment.cpp")
+    message(SEND_ERROR "doctor calls ${name} a mistake; add it to cli/environment.cpp")
   endif()
   string(REPLACE "\"" "" plain "${name}")
   string(REGEX MATCH "${plain}[^A-Z_]" told "${described}")

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/options/models.h"
+#include "cli/options/schedule_override.h"
+#include "lutsmith/codegen.h"
+#include "lutsmith/error.h"
+#include "lutsmith/kernel_spec.h"
+
+namespace lutsmith::cli {
+
+/// What was asked for, still as text: one field per option of SPEC (and per field of a manifest's
+/// entry). All but n and k take several values, separated by commas.
+struct SpecText {
+  std::string bits = "4";
+  std::string group = "128";
+  std::string n;
+  std::string k;
+  std::string m = "1";
+  std::string dtype = "f16";
+  std::string table = "scalar";
+  std::string target = "native";
+  std::string model;  ///< one or several, instead of n and k
+  std::string tp = "1";
+};
+
+/// One kernel to be made.
+struct KernelRequest {
+  std::string model;  ///< empty unless the shape came from a model
+  int tp = 1;
+  LayerShape layer;  ///< its name is empty unless the shape came from a model
+  KernelSpec spec;
+  std::optional<Schedule> schedule;  ///< nothing: the first choice of the cost model
+};
+
+struct KernelRequests {
+  std::vector<KernelRequest> kernels;  ///< never empty
+  bool several = false;                ///< a list or a model was given, so the answer is an array too
+};
+
+/// Every combination of the values given, each validated. Any value that is not allowed is an
+/// invalid_argument error that names field, value and what is allowed.
+Result<KernelRequests> expand(const SpecText& text, const ScheduleOverride& schedule = {});
+
+/// The target of this machine's GPU; invalid_argument, saying to give --target, where there is none.
+Result<Target> native_target();
+
+/// Comma-separated names of targets; "native" is this machine's GPU.
+Result<std::vector<Target>> parse_targets(std::string_view list);
+
+/// The schedule of a request: its own, else the cost model's first choice.
+Result<Schedule> schedule_of(const KernelRequest& request);
+
+}  // namespace lutsmith::cli

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "lutsmith/error.h"
+#include "lutsmith/kernel_spec.h"
+#include "runtime/driver.h"
+
+namespace lutsmith::cli {
+
+/// cuBLAS, opened at run time: the dense product that a quantized one replaces.
+class Cublas {
+ public:
+  /// On the current context, with a workspace of its own so that its calls can be captured. Error where
+  /// the library is not installed.
+  static Result<Cublas> open(const cuda::Driver& driver);
+
+  Cublas(Cublas&& other) noexcept;
+  Cublas& operator=(Cublas&& other) noexcept;
+  ~Cublas();
+
+  /// 13.1.0.3 as 130100.
+  int version() const { return version_; }
+
+  /// Enqueues Y [m, n] = X [m, k] * W [n, k]^T, row-major, 16-bit with fp32 sums.
+  Result<void> multiply(const cuda::Stream& stream, DataType dtype, std::int64_t m, std::int64_t n,
+                        std::int64_t k, const void* activations, const void* weights, void* output) const;
+
+ private:
+  struct Api {
+    int (*create)(void** handle);
+    int (*destroy)(void* handle);
+    int (*version)(void* handle, int* version);
+    int (*set_stream)(void* handle, cuda::StreamHandle stream);
+    int (*set_workspace)(void* handle, void* workspace, std::size_t bytes);
+    int (*multiply)(void* handle, int transpose_a, int transpose_b, int rows, int columns, int depth,
+                    const void* alpha, const void* a, int a_type, int a_stride, const void* b, int b_type,
+                    int b_stride, const void* beta, void* c, int c_type, int c_stride, int compute_type,
+                    int algorithm);
+  };
+
+  Cublas(const Api& api, void* handle) : api_(api), handle_(handle) {}
+  static Result<Api> load();
+
+  Api api_;
+  void* handle_ = nullptr;
+  int version_ = 0;
+  cuda::Buffer workspace_;
+};
+
+}  // namespace lutsmith::cli

@@ -1,0 +1,143 @@
+#include "cli/verbs/bench/problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <set>
+
+#include "core/result.h"
+
+namespace lutsmith::cli {
+namespace {
+
+constexpr std::size_t kSampledRows = 512;
+
+/// SplitMix64: eight code bytes a step, since a layer of a large model has 10^9 of them.
+class Random {
+ public:
+  using result_type = std::uint64_t;
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+  static constexpr result_type min() { return 0; }
+  static constexpr result_type max() { return std::numeric_limits<result_type>::max(); }
+  result_type operator()() {
+    std::uint64_t value = state_ += 0x9e3779b97f4a7c15U;
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9U;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111ebU;
+    return value ^ (value >> 31);
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+std::vector<std::uint8_t> random_codes(std::size_t count, int bits, Random& random) {
+  std::vector<std::uint8_t> codes(count);
+  const auto mask = static_cast<std::uint8_t>((1 << bits) - 1);
+  std::uint64_t word = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    word = i % 8 == 0 ? random() : word >> 8;
+    codes[i] = static_cast<std::uint8_t>(word) & mask;
+  }
+  return codes;
+}
+
+std::vector<std::int64_t> sampled_rows(std::int64_t n, Random& random) {
+  std::set<std::int64_t> rows{0, n - 1};
+  const std::size_t wanted = std::min(kSampledRows, static_cast<std::size_t>(n));
+  if (wanted == static_cast<std::size_t>(n)) {
+    for (std::int64_t row = 0; row < n; ++row) rows.insert(row);
+  }
+  std::uniform_int_distribution<std::int64_t> any(0, n - 1);
+  while (rows.size() < wanted) rows.insert(any(random));
+  return {rows.begin(), rows.end()};
+}
+
+QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::int64_t>& rows) {
+  const std::int64_t k = matrix.format.k;
+  const std::int64_t groups = groups_per_row(matrix.format.group, k);
+  QuantizedMatrix sample{.format = matrix.format,
+                         .dtype = matrix.dtype,
+                         .table_kind = matrix.table_kind,
+                         .codes = {},
+                         .scales = {},
+                         .table = matrix.table};
+  sample.format.n = static_cast<std::int64_t>(rows.size());
+  for (const std::int64_t row : rows) {
+    const auto codes = matrix.codes.begin() + row * k;
+    sample.codes.insert(sample.codes.end(), codes, codes + k);
+    const auto scales = matrix.scales.begin() + row * groups;
+    sample.scales.insert(sample.scales.end(), scales, scales + groups);
+  }
+  return sample;
+}
+
+}  // namespace
+
+bool same_weights(const KernelSpec& left, const KernelSpec& right) {
+  KernelSpec other = right;
+  other.m = left.m;
+  other.target = left.target;
+  return left == other;
+}
+
+Result<BenchWeights> make_weights(const KernelSpec& spec) {
+  Random random(static_cast<std::uint64_t>(spec.n * 31 + spec.k * 7 + spec.bits));
+  QuantizedMatrix matrix;
+  matrix.format = {.bits = spec.bits, .group = spec.group, .n = spec.n, .k = spec.k};
+  matrix.dtype = spec.dtype;
+  matrix.table_kind = spec.table;
+  matrix.codes = random_codes(static_cast<std::size_t>(spec.n * spec.k), spec.bits, random);
+  matrix.scales.resize(static_cast<std::size_t>(spec.n * groups_per_row(spec.group, spec.k)));
+  std::uniform_real_distribution<float> scale(0.01F, 0.03F);
+  for (std::uint16_t& value : matrix.scales) value = to_bits(scale(random), spec.dtype);
+  matrix.table =
+      random_values(static_cast<std::size_t>(table_length(spec.bits, spec.table)), spec.dtype, random());
+
+  Result<std::vector<std::byte>> packed = pack(matrix);
+  if (!packed) return failure(packed);
+  const std::vector<std::int64_t> rows = sampled_rows(spec.n, random);
+  return BenchWeights{.spec = spec,
+                      .packed = std::move(*packed),
+                      .table = matrix.table,
+                      .rows = rows,
+                      .sample = rows_of(matrix, rows)};
+}
+
+std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed) {
+  Random random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<std::uint16_t> values(count);
+  for (std::uint16_t& value : values) value = to_bits(normal(random), dtype);
+  return values;
+}
+
+Result<BenchTokens> make_tokens(const BenchWeights& weights, std::int64_t m) {
+  const KernelSpec& spec = weights.spec;
+  BenchTokens tokens;
+  tokens.m = m;
+  tokens.activations =
+      random_values(static_cast<std::size_t>(m * spec.k), spec.dtype, static_cast<std::uint64_t>(m));
+  Result<std::vector<double>> reference = reference_matmul(weights.sample, tokens.activations, m);
+  if (!reference) return failure(reference);
+  tokens.reference = std::move(*reference);
+  return tokens;
+}
+
+double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
+                     std::span<const std::uint16_t> result) {
+  const DataType dtype = weights.spec.dtype;
+  const bool finite = std::ranges::all_of(
+      result, [dtype](std::uint16_t value) { return std::isfinite(from_bits(value, dtype)); });
+  if (!finite) return std::numeric_limits<double>::infinity();
+  std::vector<std::uint16_t> sample;
+  sample.reserve(tokens.reference.size());
+  for (std::int64_t token = 0; token < tokens.m; ++token) {
+    for (const std::int64_t row : weights.rows) {
+      sample.push_back(result[static_cast<std::size_t>(token * weights.spec.n + row)]);
+    }
+  }
+  return relative_error(sample, tokens.reference, dtype);
+}
+
+}  // namespace lutsmith::cli

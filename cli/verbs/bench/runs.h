@@ -1,0 +1,27 @@
+#pragma once
+
+#include <vector>
+
+#include "cli/verbs/bench/case.h"
+#include "cli/verbs/bench/report.h"
+#include "cli/verbs/bench/session.h"
+
+namespace lutsmith::cli {
+
+/// Measures one request under each variant, with what bounds it, in turns. One row per variant; a variant
+/// that cannot be compiled or gives a wrong result becomes a row with an error. An error here means that
+/// nothing could be measured at all.
+Result<std::vector<BenchRow>> run_variants(BenchSession& session, BenchCase& product,
+                                           const KernelRequest& request,
+                                           const std::vector<BenchVariant>& variants);
+
+/// Measures many variants: all of them briefly, then the fastest few and the default once more in turns
+/// with the bounds. Rows are sorted: first those measured twice, by time, then the others, then failures.
+Result<std::vector<BenchRow>> run_sweep(BenchSession& session, BenchCase& product,
+                                        const KernelRequest& request,
+                                        const std::vector<BenchVariant>& variants);
+
+/// All candidates of the cost model, each with each number of partitions.
+Result<std::vector<BenchVariant>> sweep_variants(const KernelSpec& spec, const std::vector<int>& partitions);
+
+}  // namespace lutsmith::cli

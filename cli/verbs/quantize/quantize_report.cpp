@@ -1,0 +1,290 @@
+#include "cli/verbs/quantize/quantize_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "cli/output/kernel_json.h"
+#include "cli/output/printable.h"
+
+namespace lutsmith::cli {
+namespace {
+
+using enum TextTable::Align;
+
+// With the heads, the totals and the notes this is a screen.
+constexpr std::size_t kShownKinds = 8;
+constexpr std::size_t kShownReasons = 7;
+constexpr std::size_t kNameColumn = 44;
+constexpr std::size_t kExampleColumn = 46;
+
+std::string bytes_text(std::uint64_t bytes) { return byte_count(static_cast<double>(bytes)); }
+
+std::string shape_text(const PackedFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
+
+// ---- Layers
+// ------------------------------------------------------------------------------------------------------
+
+/// What is the same for all layers stands below the table and not in a column.
+struct Varying {
+  bool bits = false;
+  bool group = false;
+  bool method = false;
+  bool dtype = false;
+
+  explicit Varying(const std::vector<LayerBytes>& layers) {
+    const PackedLayer& first = layers.front().layer;
+    for (const auto& [layer, before, after] : layers) {
+      bits = bits || layer.format.bits != first.format.bits;
+      group = group || layer.format.group != first.format.group;
+      method = method || layer.method != first.method;
+      dtype = dtype || layer.dtype != first.dtype;
+    }
+  }
+
+  std::vector<std::string> cells(const PackedLayer& layer) const {
+    return {bits ? fmt::to_string(layer.format.bits) : "", group ? group_name(layer.format.group) : "",
+            method ? layer.method : "", dtype ? std::string(to_string(layer.dtype)) : ""};
+  }
+
+  /// "nf, 4 bits, group 64, f16", without what varies.
+  std::string rest(const PackedLayer& layer) const {
+    std::string text;
+    const auto add = [&text](bool varies, const std::string& part) {
+      if (!varies) text += (text.empty() ? "" : ", ") + part;
+    };
+    add(method, layer.method);
+    add(bits, fmt::format("{} bits", layer.format.bits));
+    add(group, fmt::format("group {}", group_name(layer.format.group)));
+    add(dtype, std::string(to_string(layer.dtype)));
+    return text;
+  }
+};
+
+void add_row(TextTable& table, const std::string& name, std::size_t count, const PackedLayer& layer,
+             std::uint64_t before, std::uint64_t after, double error, const Varying& varying) {
+  std::vector<std::string> cells{name, count > 0 ? fmt::to_string(count) : "", shape_text(layer.format)};
+  std::ranges::move(varying.cells(layer), std::back_inserter(cells));
+  cells.push_back(bytes_text(before));
+  cells.push_back(bytes_text(after));
+  cells.push_back(fmt::format("{:.2e}", error));
+  table.add_row(std::move(cells));
+}
+
+TextTable layer_table(const char* name, const char* error) {
+  return TextTable({{name, left},
+                    {"layers"},
+                    {"shape"},
+                    {"bits"},
+                    {"group"},
+                    {"method", left},
+                    {"dtype", left},
+                    {"before"},
+                    {"after"},
+                    {error}});
+}
+
+void print_layers(const QuantizeResult& result) {
+  const Varying varying(result.layers);
+  TextTable table = layer_table("layer", "weight error");
+  for (const auto& [layer, before, after] : result.layers) {
+    add_row(table, printable(layer.name), 0, layer, before, after, layer.weight_error, varying);
+  }
+  table.print();
+}
+
+void print_kinds(const QuantizeResult& result) {
+  const Varying varying(result.layers);
+  std::vector<LayerGroup> groups = group_layers(result.layers);
+  const std::size_t all = groups.size();
+  if (all > kShownKinds) {
+    // Those that matter most, still in the order of their names.
+    std::vector<std::uint64_t> sizes;
+    for (const LayerGroup& group : groups) sizes.push_back(group.before);
+    std::ranges::sort(sizes, std::greater());
+    std::erase_if(groups, [&](const LayerGroup& group) { return group.before < sizes[kShownKinds - 1]; });
+    groups.resize(std::min(groups.size(), kShownKinds));
+  }
+  TextTable table = layer_table("kind of layer", "worst error");
+  for (const LayerGroup& group : groups) {
+    // A long name has a line of its own, so that the figures stay in sight.
+    const std::string name = printable(group.name, 2 * kNameColumn);
+    if (name.size() > kNameColumn) table.add_heading(name);
+    add_row(table, name.size() > kNameColumn ? "" : name, group.layers.size(),
+            result.layers[group.layers.front()].layer, group.before, group.after, group.weight_error,
+            varying);
+  }
+  table.print();
+  if (all > groups.size()) {
+    print_output(
+        fmt::format("... and {}; --all shows every layer\n", counted(all - groups.size(), "smaller kind")));
+  }
+}
+
+// ---- What was left alone
+// -----------------------------------------------------------------------------------------
+
+struct LeftGroup {
+  std::size_t tensors = 0;
+  std::uint64_t bytes = 0;
+  const TensorDecision* example = nullptr;  ///< the largest
+};
+using LeftGroups = std::map<std::pair<LeftAlone, std::string>, LeftGroup>;
+
+template <class Filter>
+LeftGroups left_groups(const std::vector<TensorDecision>& decisions, const Filter& filter) {
+  LeftGroups groups;
+  for (const TensorDecision& decision : decisions) {
+    if (!decision.left_alone || !filter(decision)) continue;
+    LeftGroup& group = groups[{*decision.left_alone, decision.format}];
+    ++group.tensors;
+    group.bytes += decision.tensor.bytes;
+    if (group.example == nullptr || decision.tensor.bytes > group.example->tensor.bytes)
+      group.example = &decision;
+  }
+  return groups;
+}
+
+std::string title(const std::pair<LeftAlone, std::string>& key) {
+  return fmt::format("{}{}", text_of(key.first).title, key.second.empty() ? "" : " (" + key.second + ")");
+}
+
+std::string type_text(const TensorInfo& tensor) {
+  return fmt::format("{} [{}]", printable(tensor.dtype, 20), fmt::join(tensor.shape, ", "));
+}
+
+void print_left_kinds(const LeftGroups& groups) {
+  TextTable table({{"left as they are", left}, {"tensors"}, {"bytes"}, {"such as", left}});
+  std::size_t shown = 0;
+  std::size_t others = 0;
+  std::uint64_t other_bytes = 0;
+  for (const auto& [key, group] : groups) {
+    if (shown++ < kShownReasons) {
+      table.add_row({title(key), fmt::to_string(group.tensors), bytes_text(group.bytes),
+                     fmt::format("{} {}", printable(name_of_kind(group.example->name), kExampleColumn),
+                                 type_text(group.example->tensor))});
+    } else {
+      others += group.tensors;
+      other_bytes += group.bytes;
+    }
+  }
+  if (others > 0) table.add_row({"others, see --all", fmt::to_string(others), bytes_text(other_bytes)});
+  table.print();
+}
+
+void print_left_tensors(const std::vector<TensorDecision>& decisions) {
+  TextTable table({{"left as they are", left}, {"type", left}, {"bytes"}, {"why", left}});
+  for (const TensorDecision& decision : decisions) {
+    if (!decision.left_alone) continue;
+    table.add_row({printable(decision.name), type_text(decision.tensor), bytes_text(decision.tensor.bytes),
+                   title({*decision.left_alone, decision.format})});
+  }
+  table.print();
+}
+
+/// What to do about what looks like a layer but was not taken.
+void print_advice(const QuantizeResult& result, const LeftGroups& groups) {
+  std::vector<std::pair<std::string, std::string>> said;  // each advice once: about what, and what
+  for (const auto& [key, group] : groups) {
+    const auto& [reason, format] = key;
+    const std::string advice(format.empty() ? text_of(reason).advice
+                                            : std::string_view(group.example->format_advice));
+    // Positions and masks are of other types everywhere; nobody needs to be told.
+    const bool usual = reason == LeftAlone::too_small || reason == LeftAlone::other_name ||
+                       (reason == LeftAlone::other_type && !group.example->name.ends_with(".weight"));
+    if (advice.empty() || usual) continue;
+    const std::string about = format.empty() ? title(key) : format;
+    const auto same = std::ranges::find(said, advice, &std::pair<std::string, std::string>::second);
+    if (same == said.end()) {
+      said.emplace_back(about, advice);
+    } else {
+      same->first += ", " + about;
+    }
+  }
+  for (const auto& [about, advice] : said) print_output(fmt::format("{}: {}\n", about, advice));
+  const auto in_vain = left_groups(result.decisions, [](const TensorDecision& decision) {
+    return decision.asked_for && decision.left_alone != LeftAlone::vector &&
+           decision.left_alone != LeftAlone::skipped;
+  });
+  for (const auto& [key, group] : in_vain) {
+    print_output(fmt::format("--layers matches {} that cannot be quantized: {}, such as {}\n",
+                             counted(group.tensors, "tensor"), title(key),
+                             printable(group.example->name, kExampleColumn)));
+  }
+}
+
+}  // namespace
+
+void print_result(const QuantizeResult& result, bool all) {
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  for (const LayerBytes& layer : result.layers) {
+    before += layer.before;
+    after += layer.after;
+  }
+  all ? print_layers(result) : print_kinds(result);
+  print_output(fmt::format("{}, {}: {} -> {}\n", counted(result.layers.size(), "layer"),
+                           Varying(result.layers).rest(result.layers.front().layer), bytes_text(before),
+                           bytes_text(after)));
+  const auto groups = left_groups(result.decisions, [](const TensorDecision&) { return true; });
+  if (!groups.empty()) print_output("\n");
+  all ? print_left_tensors(result.decisions) : print_left_kinds(groups);
+  print_advice(result, groups);
+  print_output(fmt::format("\nthe whole checkpoint: {} -> {}, written to {}\n",
+                           bytes_text(result.total_before), bytes_text(result.total_after),
+                           printable(result.output)));
+}
+
+Json result_json(const QuantizeResult& result) {
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  Json layers = Json::array();
+  for (const LayerBytes& written : result.layers) {
+    const PackedLayer& layer = written.layer;
+    before += written.before;
+    after += written.after;
+    Json json{{"name", layer.name},
+              {"n", layer.format.n},
+              {"k", layer.format.k},
+              {"bits", layer.format.bits},
+              {"group", group_json(layer.format.group)},
+              {"method", layer.method},
+              {"dtype", to_string(layer.dtype)},
+              {"bytes_before", written.before},
+              {"bytes_after", written.after},
+              {"weight_error", layer.weight_error}};
+    if (layer.expert >= 0) {
+      json["source"] = layer.source;
+      json["expert"] = layer.expert;
+    }
+    layers.push_back(std::move(json));
+  }
+  Json left = Json::array();
+  for (const TensorDecision& decision : result.decisions) {
+    if (!decision.left_alone) continue;
+    Json json{{"name", decision.name},
+              {"dtype", decision.tensor.dtype},
+              {"shape", decision.tensor.shape},
+              {"bytes", decision.tensor.bytes},
+              {"reason", text_of(*decision.left_alone).code},
+              {"asked_for", decision.asked_for}};
+    if (!decision.format.empty()) json["format"] = decision.format;
+    left.push_back(std::move(json));
+  }
+  Json json{{"input", result.input},
+            {"output", result.output},
+            {"method", result.settings.method},
+            {"bytes_before", before},
+            {"bytes_after", after},
+            {"total_bytes_before", result.total_before},
+            {"total_bytes_after", result.total_after},
+            {"copied_tensors", left.size()},
+            {"layers", std::move(layers)},
+            {"left_alone", std::move(left)}};
+  if (!result.files.empty()) json["files"] = result.files;
+  return json;
+}
+
+}  // namespace lutsmith::cli

@@ -1,0 +1,68 @@
+#include "cli/verbs/run/emulate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace lutsmith::cli {
+namespace {
+
+// Both 16-bit types read it as not-a-number, so an element that no one wrote cannot pass for a result.
+constexpr std::uint16_t kPoison = 0xffff;
+
+// Half as many partitions again as there are tiles, as far as a GPU holds their blocks at a time: then most
+// tiles are cut and their partial sums are added up, which the library's own choice does for long rows only.
+int cutting_partitions(const KernelSpec& spec, const LaunchRecipe& launch) {
+  const std::int64_t tiles = launch.row_tiles * ((spec.m + launch.tile_tokens - 1) / launch.tile_tokens);
+  const std::int64_t resident =
+      std::int64_t{spec.target.traits().multiprocessors} * launch.blocks_per_multiprocessor;
+  return static_cast<int>(std::min(resident, tiles + (tiles + 1) / 2));
+}
+
+}  // namespace
+
+Result<Emulation> Emulation::start() {
+  auto compiler = emulator::HostCompiler::find();
+  if (!compiler) return std::unexpected(compiler.error());
+  return Emulation(*std::move(compiler));
+}
+
+Result<Emulation::Compiled> Emulation::compiled(const KernelSpec& spec, const Source& source) {
+  const auto known = kernels_.find(source.text);
+  if (known != kernels_.end()) return Compiled{&known->second, false};
+  auto kernel = emulator::EmulatedKernel::compile(compiler_, spec, source);
+  if (!kernel) return std::unexpected(kernel.error());
+  return Compiled{&kernels_.emplace(source.text, *std::move(kernel)).first->second, true};
+}
+
+Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerWeights& weights,
+                                            std::span<const std::uint16_t> activations) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto candidates = schedules(spec);
+  if (!candidates) return std::unexpected(candidates.error());
+  EmulatedProduct product{.schedule = candidates->front(), .kernel_name = {}, .values = {}};
+  const auto source = render(spec, product.schedule);
+  if (!source) return std::unexpected(source.error());
+  product.kernel_name = source->kernel_name;
+  const auto kernel = compiled(spec, *source);
+  if (!kernel) return std::unexpected(kernel.error());
+  const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
+  product.compiled = kernel->now;
+  product.compile_milliseconds = elapsed.count();
+
+  const auto cut = partition(source->launch, spec.m, spec.target.traits().multiprocessors,
+                             cutting_partitions(spec, source->launch));
+  if (!cut) return std::unexpected(cut.error());
+  const std::vector<std::uint16_t> input(activations.begin(), activations.end());
+  product.values.assign(static_cast<std::size_t>(spec.m * spec.n), kPoison);
+  const auto ran = kernel->kernel->launch({.weights = weights.packed,
+                                           .activations = input,
+                                           .output = product.values,
+                                           .table = weights.table,
+                                           .m = spec.m,
+                                           .partition = *cut});
+  if (!ran) return std::unexpected(ran.error());
+  return product;
+}
+
+}  // namespace lutsmith::cli

@@ -1,0 +1,63 @@
+#include "cli/verbs/run/layer_groups.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lutsmith::cli {
+namespace {
+
+bool is_number(std::string_view part) {
+  return !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+bool same_kind(const PackedLayer& left, const PackedLayer& right) {
+  const PackedFormat& a = left.format;
+  const PackedFormat& b = right.format;
+  return a.bits == b.bits && a.group == b.group && a.n == b.n && a.k == b.k && left.method == right.method &&
+         left.dtype == right.dtype && left.table_kind == right.table_kind;
+}
+
+}  // namespace
+
+std::string name_of_kind(std::string_view name) {
+  std::string kind;
+  while (true) {
+    const std::size_t end = std::min(name.find_first_of("./"), name.size());
+    const std::string_view part = name.substr(0, end);
+    kind += is_number(part) ? "*" : part;
+    if (end == name.size()) return kind;
+    kind += name[end];
+    name.remove_prefix(end + 1);
+  }
+}
+
+double worse(double left, double right) {
+  if (std::isnan(left) || std::isnan(right)) return std::nan("");
+  return std::max(left, right);
+}
+
+std::vector<LayerGroup> group_layers(std::span<const LayerBytes> layers) {
+  std::vector<LayerGroup> groups;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const PackedLayer& layer = layers[i].layer;
+    const std::string kind = name_of_kind(layer.name);
+    auto group = std::ranges::find_if(groups, [&](const LayerGroup& known) {
+      return known.name == kind && same_kind(layers[known.layers.front()].layer, layer);
+    });
+    if (group == groups.end()) {
+      groups.push_back({.name = kind, .format = layer.format, .layers = {}});
+      group = std::prev(groups.end());
+    }
+    group->layers.push_back(i);
+    group->before += layers[i].before;
+    group->after += layers[i].after;
+    group->weight_error = worse(group->weight_error, layer.weight_error);
+  }
+  // The layers' own name where a kind has only one.
+  for (LayerGroup& group : groups) {
+    if (group.layers.size() == 1) group.name = layers[group.layers.front()].layer.name;
+  }
+  return groups;
+}
+
+}  // namespace lutsmith::cli

@@ -1,0 +1,146 @@
+#pragma once
+
+#include "templates/abi/kernel_arguments.h"
+#include "templates/abi/packed_layout.h"
+
+// How a kernel's constants cut the product into tiles, steps and units.
+//
+//             k: 0      128     256  ...                      K
+//                +-------+-------+-------+-------+-------+----
+//   tile_rows x  | warp 0| warp 1|  ...  |warp 0 | warp 1|  ...      a row tile: all of K
+//                +-------+-------+-------+-------+-------+----
+//                |<------ step 0 ------->|<------ step 1 ------
+//
+// A tile is tile_rows output channels by tile_tokens tokens. A step takes the block (warps x 128)
+// along K, a unit (tile_rows x 128) for each warp. Tiles are numbered row tile by row tile, the token
+// tiles of one row tile together, so that they find its weights in L2.
+
+namespace lutsmith::device {
+
+template <class Config>
+struct Geometry {
+  static constexpr int kRecords = Config::kTileRows / layout::kRecordRows;  // of one unit
+  static constexpr int kTokenGroups = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
+  static constexpr int kThreads = Config::kWarps * layout::kLanes;
+  static constexpr int kColumnBlocks = static_cast<int>(layout::column_blocks(Config::kK));
+  static constexpr int kStepsPerTile = (kColumnBlocks + Config::kWarps - 1) / Config::kWarps;
+  static constexpr bool kWholeSteps = kColumnBlocks % Config::kWarps == 0;
+  static constexpr bool kWholeColumns = Config::kK % layout::kRecordColumns == 0;
+  static constexpr bool kWholeRows = Config::kN % Config::kTileRows == 0;
+
+  static constexpr int kRecordBytes = layout::record_bytes(Config::kBits, Config::kGroup);
+  static constexpr int kBlockBytes = layout::block_bytes(Config::kBits, Config::kGroup);
+  static constexpr bool kScalesInRecord = layout::scales_in_record(Config::kGroup);
+  static constexpr bool kPerChannel = Config::kGroup == layout::kPerChannelGroup;
+  /// Scales each row needs in one unit; none where the channel's scale is applied at the end.
+  static constexpr int kUnitGroups = kPerChannel ? 0 : kScalesInRecord ? 128 / Config::kGroup : 1;
+  static constexpr long long kPlaneOffset =
+      layout::plane_offset(Config::kBits, Config::kGroup, Config::kN, Config::kK);
+  static constexpr int kPlaneGroups = static_cast<int>(layout::plane_groups(Config::kGroup, Config::kK));
+
+  /// Offset of the unit at (row tile, column block): one block, or one of its two records.
+  static __device__ __forceinline__ long long unit_offset(int row_tile, int column_block) {
+    if constexpr (kRecords == 2) {
+      return (static_cast<long long>(row_tile) * kColumnBlocks + column_block) * kBlockBytes;
+    } else {
+      return (static_cast<long long>(row_tile / 2) * kColumnBlocks + column_block) * kBlockBytes +
+             row_tile % 2 * kRecordBytes;
+    }
+  }
+
+  /// Offset of the scales of the unit's first record, where they stand in the plane.
+  static __device__ __forceinline__ long long plane_scales_offset(int row_tile, int group) {
+    const int row_block = kRecords == 2 ? row_tile : row_tile / 2;
+    const int half = kRecords == 2 ? 0 : row_tile % 2;
+    return kPlaneOffset +
+           ((static_cast<long long>(row_block) * kPlaneGroups + group) * 2 + half) * layout::kGroupScaleBytes;
+  }
+
+  /// The group of a column block whose scales stand in the plane.
+  static __device__ __forceinline__ int plane_group(int column_block) {
+    return column_block / (Config::kGroup / layout::kRecordColumns);
+  }
+};
+
+/// A position in the sequence of steps of one partition.
+template <class Config>
+struct Walk {
+  using G = Geometry<Config>;
+
+  int steps_left;  ///< of the partition, the one it stands at included
+  int step;        ///< within the tile
+  int row_tile;
+  int token_tile;
+  int token_tiles;
+
+  __device__ __forceinline__ Walk(int first_step, int count, int token_tiles_)
+      : steps_left(count), token_tile(0), token_tiles(token_tiles_) {
+    row_tile = first_step / G::kStepsPerTile;
+    step = first_step - row_tile * G::kStepsPerTile;
+    if (token_tiles > 1) {  // spares decoding a division on its way to the first load
+      token_tile = row_tile % token_tiles;
+      row_tile /= token_tiles;
+    }
+  }
+
+  __device__ __forceinline__ int tile() const { return row_tile * token_tiles + token_tile; }
+
+  /// Whether a warp has a unit here: the last step of a tile may be ragged.
+  __device__ __forceinline__ bool has_unit(int warp) const {
+    return steps_left > 0 && (G::kWholeSteps || step * Config::kWarps + warp < G::kColumnBlocks);
+  }
+
+  __device__ __forceinline__ void next_tile() {
+    step = 0;
+    if (++token_tile < token_tiles) return;
+    token_tile = 0;
+    ++row_tile;
+  }
+
+  /// Goes one step on; true when that begins another tile.
+  __device__ __forceinline__ bool advance() {
+    --steps_left;
+    if (++step < G::kStepsPerTile) return false;
+    next_tile();
+    return true;
+  }
+};
+
+/// The units of one warp, one after another.
+template <class Config>
+class UnitWalk {
+ public:
+  using G = Geometry<Config>;
+
+  __device__ __forceinline__ UnitWalk(const unsigned char* weights, const Walk<Config>& first, int warp)
+      : weights_(weights), walk_(first), warp_(warp) {
+    unit_ = weights_ + G::unit_offset(walk_.row_tile, column_block());
+  }
+
+  __device__ __forceinline__ bool at_end() const { return walk_.steps_left <= 0; }
+  __device__ __forceinline__ bool has_unit() const { return walk_.has_unit(warp_); }
+  __device__ __forceinline__ const unsigned char* unit() const { return unit_; }
+
+  /// The scales of the unit's first record, where they stand in the plane.
+  __device__ __forceinline__ const unsigned char* plane_scales() const {
+    return weights_ + G::plane_scales_offset(walk_.row_tile, G::plane_group(column_block()));
+  }
+
+  __device__ __forceinline__ void advance() {
+    if (walk_.advance()) {
+      unit_ = weights_ + G::unit_offset(walk_.row_tile, warp_);
+    } else {
+      unit_ += Config::kWarps * G::kBlockBytes;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int column_block() const { return walk_.step * Config::kWarps + warp_; }
+
+  const unsigned char* weights_;
+  const unsigned char* unit_;
+  Walk<Config> walk_;
+  int warp_;
+};
+
+}  // namespace lutsmith::device

@@ -1,0 +1,36 @@
+// The kernel. The generator sets the constants of Config, the include below it and the name; as it
+// stands here the file compiles too.
+
+#include "templates/abi/element.h"
+
+namespace lutsmith::device {
+
+struct Config {
+  // What is computed.
+  static constexpr int kBits = 4;
+  static constexpr int kGroup = 128;  // 0: one scale per output channel
+  static constexpr int kN = 4096;
+  static constexpr int kK = 4096;
+  static constexpr Element kElement = Element::f16;
+  static constexpr bool kPairTable = false;
+  // How.
+  static constexpr int kTileRows = 32;
+  static constexpr int kTileTokens = 8;
+  static constexpr int kWarps = 16;
+  static constexpr int kStages = 2;
+  static constexpr int kBlocksPerMultiprocessor = 1;
+  static constexpr bool kDependentLaunch = false;
+};
+
+}  // namespace lutsmith::device
+
+#include "templates/few_tokens/multiply.cuh"
+#include "templates/weights/registers.cuh"
+
+extern "C" __global__ void __launch_bounds__(lutsmith::device::Geometry<lutsmith::device::Config>::kThreads,
+                                             lutsmith::device::Config::kBlocksPerMultiprocessor)
+    lutsmith_kernel(
+        const __grid_constant__ lutsmith::device::PairTable<lutsmith::device::Config>::Parameter parameter) {
+  using namespace lutsmith::device;
+  Decode<Config, WeightStream<Config>>::run(parameter, dynamic_shared());
+}

@@ -1,0 +1,314 @@
+#pragma once
+
+#include "templates/few_tokens/activations.cuh"
+#include "templates/few_tokens/shared_memory.h"
+#include "templates/look_up/pair_table.cuh"
+#include "templates/primitives/arithmetic.cuh"
+#include "templates/primitives/dependent_launch.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
+#include "templates/stream_k.cuh"
+#include "templates/weights/unit.cuh"
+
+// Y = X * W^T for few tokens: the problem transposed, so that weights are the A operand of the tensor
+// cores (16 rows) and tokens its n. The warps of a block stand side by side along K and add their sums
+// in shared memory at the end of a tile.
+
+namespace lutsmith::device {
+
+template <class Config, class Weights>
+class Decode {
+ public:
+  using G = Geometry<Config>;
+  using K = StreamK<Config>;
+  using Table = PairTable<Config>;
+  using Parameter = typename Table::Parameter;
+
+  static __device__ __forceinline__ void run(const Parameter& parameter, unsigned char* shared) {
+    release_dependents<Config::kDependentLaunch>();
+    const LaunchArguments& launch = parameter.launch;
+    const int warp = thread_index() / layout::kLanes;
+    const int lane = thread_index() % layout::kLanes;
+    const int token_tiles = (launch.tokens + Config::kTileTokens - 1) / Config::kTileTokens;
+    const int first = K::first_step(launch, block_index());
+    const int end = K::first_step(launch, block_index() + 1);
+    const Walk<Config> start(first, end - first, token_tiles);
+
+    Weights weights(shared + kRingOffset, launch.weights, start, warp, lane);
+    weights.prime();
+    Table::fill(shared, parameter, thread_index(), G::kThreads);
+    wait_for_dependency<Config::kDependentLaunch>();
+
+    Decode(launch, shared, start, warp, lane).multiply(weights);
+  }
+
+ private:
+  static constexpr int kTableBytes = shared_memory::table_bytes(Config::kBits);
+  static constexpr int kReductionStride = shared_memory::reduction_stride(Config::kTileRows);
+  static constexpr int kReductionFloats =
+      shared_memory::reduction_bytes(Config::kTileRows, Config::kTileTokens, Config::kWarps) / 4;
+  static constexpr int kRingOffset =
+      shared_memory::ring_offset(Config::kBits, Config::kTileRows, Config::kTileTokens, Config::kWarps);
+
+  /// Activations of two steps are in registers: slot i has those of the i-th step from the start and
+  /// every second one after it. Where a tile has at most two steps they stay there for the whole
+  /// launch, unless there are several tiles of tokens.
+  static constexpr int kActivationSlots = G::kStepsPerTile == 1 ? 1 : 2;
+  static constexpr bool kResident = G::kStepsPerTile <= 2;
+
+  /// An mma waits for the sum it adds to, so few sums are doubled to have more of them under way.
+  /// (Groups below 128 begin new sums often enough.)
+  static constexpr int kChains = G::kRecords * G::kTokenGroups == 1 && G::kUnitGroups <= 1 ? 2 : 1;
+
+  using Sums = float[G::kRecords][G::kTokenGroups][4];
+
+  __device__ __forceinline__ Decode(const LaunchArguments& launch, unsigned char* shared,
+                                    const Walk<Config>& start, int warp, int lane)
+      : launch_(launch),
+        table_(shared_address(shared)),
+        reduction_(reinterpret_cast<float*>(shared + kTableBytes)),
+        at_(start),
+        loader_(launch, warp, lane),
+        ahead_(start),
+        warp_(warp),
+        lane_(lane) {
+    clear(sums_);
+  }
+
+  static __device__ __forceinline__ void clear(Sums& sums) {
+#pragma unroll
+    for (int record = 0; record < G::kRecords; ++record) {
+#pragma unroll
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sums[record][group][c] = 0;
+      }
+    }
+  }
+
+  /// Segment by segment: the part of a tile that lies in this partition.
+  __device__ __forceinline__ void multiply(Weights& weights) {
+    int slot = 0;
+    bool first = true;
+    if constexpr (!kResident) {
+      loader_.find_tokens(at_.token_tile);
+      load_next_activations(0);
+      load_next_activations(1);
+    }
+#pragma unroll 1
+    while (at_.steps_left > 0) {
+      if (kResident && (first || at_.token_tiles > 1)) load_all_activations(slot);
+      if (first) block_barrier();  // the table is filled
+      first = false;
+      lane_offset_ = readable_from_here(lane_);
+      const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
+      const bool reaches_end = at_.step + steps == G::kStepsPerTile;
+      multiply_steps(weights, steps, reaches_end, slot);
+      finish_segment(at_.step == 0 && reaches_end);
+      at_.steps_left -= steps;
+      at_.next_tile();
+    }
+  }
+
+  /// Resident: the activations of the tile's one or two steps; the step it stands at uses `slot`.
+  __device__ __forceinline__ void load_all_activations(int slot) {
+    loader_.find_tokens(at_.token_tile);
+#pragma unroll
+    for (int i = 0; i < kActivationSlots; ++i) {
+      loader_.load(activations_[i], kActivationSlots == 1 ? 0 : (at_.step ^ slot ^ i) & 1);
+    }
+  }
+
+  /// Not resident: the activations of the step two steps on.
+  __device__ __forceinline__ void load_next_activations(int slot) {
+    loader_.load(activations_[slot], ahead_.step);
+    if (ahead_.advance() && ahead_.token_tiles > 1) loader_.find_tokens(ahead_.token_tile);
+  }
+
+  /// Slots name registers, so the two steps of the loop are written out; it begins with the slot at
+  /// which the last segment ended.
+  __device__ __forceinline__ void multiply_steps(Weights& weights, int steps, bool reaches_end, int& slot) {
+    do {
+      if (slot == 0) {
+        step(weights, 0, steps == 1 && reaches_end);
+        slot = 1;
+        if (--steps == 0) return;
+      }
+      step(weights, 1, steps == 1 && reaches_end);
+      slot = 0;
+    } while (--steps > 0);
+  }
+
+  __device__ __forceinline__ void step(Weights& weights, int slot, bool last_of_tile) {
+    constexpr int kLastStepWarps = G::kColumnBlocks - (G::kStepsPerTile - 1) * Config::kWarps;
+    Activations<Config>& activations = activations_[slot % kActivationSlots];
+    const bool has_unit = G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps;
+    if constexpr (Weights::kRefillsEarly) {
+      const typename Weights::Unit unit = weights.take(slot);
+      weights.release(slot, 0);
+      if (has_unit) accumulate(unit, activations);
+    } else {
+      if (has_unit) accumulate(weights.take(slot), activations);
+      weights.release(slot, consumed());
+    }
+    if constexpr (!kResident) load_next_activations(slot);
+  }
+
+  /// A number that depends on every code of the unit just multiplied.
+  __device__ __forceinline__ float consumed() const {
+    float sum = sums_[0][0][0];
+#pragma unroll
+    for (int record = 1; record < G::kRecords; ++record) sum += sums_[record][0][0];
+    return sum;
+  }
+
+  template <class Unit>
+  __device__ __forceinline__ void accumulate(const Unit& unit, const Activations<Config>& activations) {
+    constexpr int kGroups = G::kPerChannel ? 1 : G::kUnitGroups;
+    constexpr int kGroupMma = layout::kMmaPerRecord / kGroups;
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      Sums products[kChains];
+#pragma unroll
+      for (int chain = 0; chain < kChains; ++chain) clear(products[chain]);
+#pragma unroll
+      for (int mma = group * kGroupMma; mma < (group + 1) * kGroupMma; ++mma) {
+        multiply_mma(products[mma % kChains], unit, activations, mma);
+      }
+      add_products(unit, products, group);
+    }
+  }
+
+  template <class Unit>
+  __device__ __forceinline__ void multiply_mma(Sums& products, const Unit& unit,
+                                               const Activations<Config>& activations, int mma) {
+#pragma unroll
+    for (int record = 0; record < G::kRecords; ++record) {
+      unsigned int a[4];
+      look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
+#pragma unroll
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+        multiply_accumulate<Config::kElement>(products[record][group], a, activations.b0(group, mma),
+                                              activations.b1(group, mma));
+      }
+    }
+  }
+
+  /// The scale once per group on the fp32 products, not once per weight; per channel not even here.
+  template <class Unit>
+  __device__ __forceinline__ void add_products(const Unit& unit, const Sums (&products)[kChains],
+                                               int scale_group) {
+#pragma unroll
+    for (int record = 0; record < G::kRecords; ++record) {
+      float scale[2] = {1, 1};  // of rows g and g + 8
+      if constexpr (!G::kPerChannel) {
+        scale[0] = low_to_float<Config::kElement>(unit.scales[record][scale_group]);
+        scale[1] = high_to_float<Config::kElement>(unit.scales[record][scale_group]);
+      }
+#pragma unroll
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          float product = products[0][record][group][c];
+          if constexpr (kChains == 2) product += products[1][record][group][c];
+          float& sum = sums_[record][group][c];
+          sum = multiply_add(scale[c / 2], product, sum);
+        }
+      }
+    }
+  }
+
+  /// The partition leaves the tile. Where the tile is whole, one pass over its elements adds the warps
+  /// and writes Y. Where it is cut, that pass writes this block's part instead, and the block that
+  /// arrives last makes a second pass, which adds the parts and writes Y.
+  __device__ __forceinline__ void finish_segment(bool whole) {
+    float* buffer = reduction_ + buffer_ * kReductionFloats;
+    int* flag = reinterpret_cast<int*>(reduction_ + 2 * kReductionFloats);
+    store_sums(buffer + warp_ * Config::kTileTokens * kReductionStride);
+    block_barrier();
+    typename K::Parts parts;
+    if (!whole) parts = K::parts_of(launch_, at_.tile(), block_index());
+    bool complete = whole;
+#pragma unroll 1
+    while (true) {
+      const bool from_parts = complete && !whole;
+      for_each_element([&](int element, int row, int token) {
+        const float sum = from_parts ? K::add_parts(parts, element) : add_warps(buffer, row, token);
+        if (complete) {
+          write(row, token, sum);
+        } else {
+          store_partial_sum(parts.own + element, sum);
+        }
+      });
+      if (complete || !K::last_to_arrive(launch_, parts, flag)) break;
+      complete = true;
+    }
+    buffer_ ^= 1;
+    clear(sums_);
+  }
+
+  __device__ __forceinline__ void store_sums(float* buffer) {
+#pragma unroll
+    for (int record = 0; record < G::kRecords; ++record) {
+#pragma unroll
+      for (int group = 0; group < G::kTokenGroups; ++group) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const int row = record * layout::kRecordRows + lane_ / 4 + c / 2 * 8;
+          const int token = group * 8 + lane_ % 4 * 2 + c % 2;
+          if (token < Config::kTileTokens)
+            store_shared(buffer + token * kReductionStride + row, sums_[record][group][c]);
+        }
+      }
+    }
+  }
+
+  /// Calls use(element, row, token) for this thread's elements of the tile.
+  template <class Use>
+  __device__ __forceinline__ void for_each_element(Use use) const {
+#pragma unroll 1
+    for (int element = thread_index(); element < K::kSlotFloats; element += G::kThreads) {
+      use(element, element % Config::kTileRows, element / Config::kTileRows);
+    }
+  }
+
+  __device__ __forceinline__ float add_warps(const float* buffer, int row, int token) const {
+    const float* first = buffer + token * kReductionStride + row;
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < Config::kWarps; ++warp) {
+      sum += load_shared(first + warp * Config::kTileTokens * kReductionStride);
+    }
+    return sum;
+  }
+
+  __device__ __forceinline__ void write(int tile_row, int tile_token, float sum) const {
+    const int row = at_.row_tile * Config::kTileRows + tile_row;
+    const int token = at_.token_tile * Config::kTileTokens + tile_token;
+    if (token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
+    if constexpr (G::kPerChannel) sum *= channel_scale(row);
+    store_output(launch_.output + token * launch_.output_stride + row, from_float<Config::kElement>(sum));
+  }
+
+  __device__ __forceinline__ float channel_scale(int row) const {
+    const int record = row / layout::kRecordRows;
+    const long long offset = G::kPlaneOffset + static_cast<long long>(record) * layout::kGroupScaleBytes +
+                             layout::scale_index(row % layout::kRecordRows) * layout::kScaleBytes;
+    return to_float<Config::kElement>(load_scale(launch_.weights + offset));
+  }
+
+  const LaunchArguments& launch_;
+  unsigned int table_;            ///< address in shared memory
+  unsigned int lane_offset_ = 0;  ///< of this lane's copy in a table entry
+  float* reduction_;
+  Walk<Config> at_;
+  ActivationLoader<Config> loader_;
+  Walk<Config> ahead_;  ///< the step whose activations are loaded next
+  Activations<Config> activations_[kActivationSlots];
+  Sums sums_;
+  int buffer_ = 0;
+  int warp_;
+  int lane_;
+};
+
+}  // namespace lutsmith::device

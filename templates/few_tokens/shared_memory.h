@@ -1,0 +1,44 @@
+#pragma once
+
+#include "templates/abi/packed_layout.h"
+
+// The dynamic shared memory of a block, for the host that requests it and the device that uses it:
+//
+//   | pair table | reduction buffer 0 | reduction buffer 1 | arrival flag | rings of the warps |
+
+namespace lutsmith::shared_memory {
+
+constexpr int kTableEntryStride = 256;
+constexpr int kFlagBytes = 128;  // one word; what follows it stays aligned to 16
+
+/// Entry i of the pair table stands at i * kTableEntryStride, i = even code + 16 * odd code.
+LUTSMITH_HOST_DEVICE constexpr int table_bytes(int bits) {
+  return (((1 << bits) - 1) * 17 + 1) * kTableEntryStride;
+}
+
+/// Floats from one token to the next in a reduction buffer. Four more than the rows: the lanes of a
+/// warp that write rows g of tokens 2t then fall on the banks 8t + g, all different.
+LUTSMITH_HOST_DEVICE constexpr int reduction_stride(int tile_rows) { return tile_rows + 4; }
+
+/// Bytes of one buffer: a partial tile of every warp. There are two, so that one barrier a tile is enough.
+LUTSMITH_HOST_DEVICE constexpr int reduction_bytes(int tile_rows, int tile_tokens, int warps) {
+  return warps * tile_tokens * reduction_stride(tile_rows) * 4;
+}
+
+LUTSMITH_HOST_DEVICE constexpr int ring_offset(int bits, int tile_rows, int tile_tokens, int warps) {
+  return table_bytes(bits) + 2 * reduction_bytes(tile_rows, tile_tokens, warps) + kFlagBytes;
+}
+
+/// Bytes of one stage: the unit, and its scales where they stand in a plane (groups above 128).
+LUTSMITH_HOST_DEVICE constexpr int stage_bytes(int bits, int group, int tile_rows) {
+  const bool plane = !layout::scales_in_record(group) && group != layout::kPerChannelGroup;
+  const int records = tile_rows / layout::kRecordRows;
+  return records * (layout::record_bytes(bits, group) + (plane ? layout::kGroupScaleBytes : 0));
+}
+
+/// Bytes of all rings, with an 8-byte barrier for every stage.
+LUTSMITH_HOST_DEVICE constexpr int ring_bytes(int bits, int group, int tile_rows, int warps, int stages) {
+  return warps * stages * (stage_bytes(bits, group, tile_rows) + 8);
+}
+
+}  // namespace lutsmith::shared_memory

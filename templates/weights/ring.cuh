@@ -1,0 +1,59 @@
+#pragma once
+
+#include "templates/few_tokens/shared_memory.h"
+#include "templates/primitives/arithmetic.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
+#include "templates/weights/unit.cuh"
+
+// What the two shared-memory rings have in common: the stage, and reading a unit out of it.
+//
+//   stage = | unit: records as they are packed | scales, where they stand in the plane |
+//
+// Every warp has a ring of its own, so no barrier but the warp's own stands in the main loop.
+
+namespace lutsmith::device {
+
+/// Reads of packed weights that were copied to shared memory.
+struct StagedWeights {
+  static __device__ __forceinline__ uint4 load_16(const unsigned char* address) {
+    return load_shared(reinterpret_cast<const uint4*>(address));
+  }
+
+  static __device__ __forceinline__ uint2 load_8(const unsigned char* address) {
+    return load_shared(reinterpret_cast<const uint2*>(address));
+  }
+
+  static __device__ __forceinline__ unsigned int load_scales(const unsigned char* address) {
+    return load_shared(reinterpret_cast<const unsigned int*>(address));
+  }
+};
+
+template <class Config>
+struct RingStage {
+  using G = Geometry<Config>;
+  using Unit = WeightUnit<Config>;
+
+  static constexpr int kUnitBytes = G::kRecords * G::kRecordBytes;
+  static constexpr bool kPlaneScales = !G::kScalesInRecord && !G::kPerChannel;
+  static constexpr int kBytes = shared_memory::stage_bytes(Config::kBits, Config::kGroup, Config::kTileRows);
+  static constexpr int kPlaneBytes = kBytes - kUnitBytes;
+  static_assert(kUnitBytes % 16 == 0 && kBytes % 16 == 0, "copies move multiples of 16 bytes");
+
+  static __device__ __forceinline__ void read(Unit& unit, const unsigned char* stage, int lane) {
+    const unsigned char* scales = stage + (kPlaneScales ? kUnitBytes : layout::code_bytes(Config::kBits));
+    unit.template read<StagedWeights>(stage, scales, lane);
+  }
+
+  /// Returns when every lane has the values that `sum` was computed from. A stage is refilled only after
+  /// its values were consumed: that its loads were issued is not enough, they may still be under way.
+  /// The vote depends on the sum, so it cannot go ahead of the values. Always true: no sum has that
+  /// payload (arithmetic makes 0x7fffffff its only NaN), which the compiler does not know.
+  static __device__ __forceinline__ bool all_consumed(float sum) {
+    const bool all = all_lanes(bits_of(sum) != 0x7fedcba9u);
+    warp_barrier();  // orders the reads before the copies that follow; a vote alone does not
+    return all;
+  }
+};
+
+}  // namespace lutsmith::device
