@@ -11,6 +11,9 @@ enum class Region { weights, activations, output, partial_sums, arrivals };
 
 class Machine {
  public:
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
   /// Line of the emitted source that the running thread is at; set before every call.
   int line = 0;
   /// What the host compiler fills variables with that the source leaves uninitialised, where that is nothing
@@ -72,8 +75,6 @@ class Machine {
  protected:
   Machine() = default;
   ~Machine() = default;
-  Machine(const Machine&) = delete;
-  Machine& operator=(const Machine&) = delete;
 };
 
 }  // namespace lutsmith::emulator
