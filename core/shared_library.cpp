@@ -4,13 +4,19 @@
 
 namespace lutsmith::core {
 
+Result<SharedLibrary> SharedLibrary::open(const std::string& name) {
+  if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return SharedLibrary(handle, name);
+  const char* reason = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
+  return std::unexpected(Error{ErrorCode::not_found, reason != nullptr ? reason : name, ""});
+}
+
 Result<SharedLibrary> SharedLibrary::open(std::initializer_list<const char*> names,
                                           const std::string& purpose, const std::string& package) {
   std::string reasons;
   for (const char* name : names) {
-    if (void* handle = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return SharedLibrary(handle, name);
-    if (const char* reason = dlerror())
-      reasons += fmt::format("{}\n", reason);  // NOLINT(concurrency-mt-unsafe)
+    Result<SharedLibrary> library = open(name);
+    if (library) return library;
+    reasons += library.error().message + "\n";
   }
   return std::unexpected(
       Error{ErrorCode::not_found,

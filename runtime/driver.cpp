@@ -1,13 +1,14 @@
 #include "runtime/driver.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <pthread.h>
 
 #include <atomic>
 #include <memory>
+#include <optional>
 
 #include "core/result.h"
+#include "core/shared_library.h"
 #include "core/shared_object.h"
 #include "runtime/driver_refusal.h"
 
@@ -76,7 +77,7 @@ Result<const Driver*> Driver::open() {
 }
 
 Result<Driver*> Driver::load(std::span<const std::string_view> libraries) {
-  void* library = nullptr;
+  std::optional<core::SharedLibrary> library;
   std::string reasons;
   std::string broken;
   for (const std::string_view name : libraries) {
@@ -85,24 +86,26 @@ Result<Driver*> Driver::load(std::span<const std::string_view> libraries) {
     if (!whole && !name.contains('/')) {  // else it is the loader's to say what is wrong with it
       reason = whole.error().message;
     } else {
-      library = dlopen(std::string(name).c_str(), RTLD_NOW | RTLD_LOCAL);
-      if (library != nullptr) break;
-      const char* text = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
-      reason = text != nullptr ? text : std::string(name);
+      Result<core::SharedLibrary> opened = core::SharedLibrary::open(std::string(name));
+      if (opened) {
+        library = *opened;
+        break;
+      }
+      reason = opened.error().message;
     }
     if (broken.empty() && !reason.contains("No such file or directory")) broken = reason;
     reasons += reason + "\n";
   }
-  if (library == nullptr) return std::unexpected(library_not_found(libraries, broken, std::move(reasons)));
+  if (!library) return std::unexpected(library_not_found(libraries, broken, std::move(reasons)));
 
   DriverApi api{};
-  const char* missing = load_driver_api(library, api);
-  if (missing != nullptr) {
+  load_driver_api(*library, api);
+  if (library->missing() != nullptr) {
     int version = 0;
     if (api.driver_version == nullptr || api.driver_version(&version) != kSuccess) version = 0;
-    return std::unexpected(driver_lacks(missing, version, file_of(library)));
+    return std::unexpected(driver_lacks(library->missing(), version, file_of(library->handle())));
   }
-  std::unique_ptr<Driver> driver(new Driver(api, file_of(library)));
+  std::unique_ptr<Driver> driver(new Driver(api, file_of(library->handle())));
   if (Result<void> ready = driver->initialise(); !ready) return failure(ready);
   watch_forks();
   return driver.release();
@@ -150,7 +153,7 @@ Result<DeviceFacts> Driver::device(int ordinal) const {
   if (Result<void> ok = check(api_.device_get(&handle, ordinal), "cuDeviceGet"); !ok) {
     return failure(ok);
   }
-  DeviceFacts facts{.ordinal = ordinal, .name = {}};
+  DeviceFacts facts;
   std::array<char, 256> name{};
   if (Result<void> ok = check(api_.device_name(name.data(), name.size() - 1, handle), "cuDeviceGetName");
       !ok) {
@@ -166,7 +169,6 @@ Result<DeviceFacts> Driver::device(int ordinal) const {
       {DeviceAttribute::compute_capability_minor, &facts.minor},
       {DeviceAttribute::multiprocessors, &facts.multiprocessors},
       {DeviceAttribute::l2_bytes, &facts.l2_bytes},
-      {DeviceAttribute::shared_bytes_per_block_optin, &facts.shared_bytes_per_block},
   };
   for (const auto& [which, value] : attributes) {
     Result<int> read = attribute(handle, which);
@@ -224,11 +226,6 @@ Result<void> Driver::set(DevicePointer to, unsigned char value, std::size_t byte
   return check(api_.memset_8(to, value, bytes), "cuMemsetD8");
 }
 
-Result<void> Driver::set_async(DevicePointer to, unsigned char value, std::size_t bytes,
-                               StreamHandle stream) const {
-  return check(api_.memset_8_async(to, value, bytes, stream), "cuMemsetD8Async");
-}
-
 Result<void> Driver::copy_to_device(DevicePointer to, std::span<const std::byte> from) const {
   return check(api_.copy_to_device(to, from.data(), from.size()), "cuMemcpyHtoD");
 }
@@ -237,33 +234,14 @@ Result<void> Driver::copy_to_host(std::span<std::byte> to, DevicePointer from) c
   return check(api_.copy_to_host(to.data(), from, to.size()), "cuMemcpyDtoH");
 }
 
-Result<void> Driver::copy_to_device_async(DevicePointer to, std::span<const std::byte> from,
-                                          StreamHandle stream) const {
-  return check(api_.copy_to_device_async(to, from.data(), from.size(), stream), "cuMemcpyHtoDAsync");
-}
-
 Result<void> Driver::copy_on_device_async(DevicePointer to, DevicePointer from, std::size_t bytes,
                                           StreamHandle stream) const {
   return check(api_.copy_on_device_async(to, from, bytes, stream), "cuMemcpyDtoDAsync");
 }
 
-Result<int> Driver::function_attribute(FunctionHandle function, FunctionAttribute attribute) const {
-  int value = 0;
-  return value_after(check(api_.function_attribute(&value, attribute, function), "cuFuncGetAttribute"),
-                     value);
-}
-
 Result<void> Driver::allow_dynamic_shared(FunctionHandle function, int bytes) const {
   return check(api_.function_set_attribute(function, FunctionAttribute::max_dynamic_shared_bytes, bytes),
                "cuFuncSetAttribute");
-}
-
-Result<int> Driver::resident_blocks(FunctionHandle function, int threads,
-                                    std::size_t dynamic_shared_bytes) const {
-  int blocks = 0;
-  return value_after(check(api_.occupancy(&blocks, function, threads, dynamic_shared_bytes),
-                           "cuOccupancyMaxActiveBlocksPerMultiprocessor"),
-                     blocks);
 }
 
 Result<void> Driver::launch(FunctionHandle function, const Launch& launch, void** parameters) const {
@@ -339,11 +317,6 @@ Result<void> Stream::synchronize() const {
   return driver.check(driver.api().stream_synchronize(stream_.get()), "cuStreamSynchronize");
 }
 
-Result<void> Stream::wait(EventHandle event) const {
-  const Driver& driver = stream_.driver();
-  return driver.check(driver.api().stream_wait_event(stream_.get(), event, 0), "cuStreamWaitEvent");
-}
-
 Result<void> Stream::begin_capture() const {
   const Driver& driver = stream_.driver();
   return driver.check(driver.api().stream_begin_capture(stream_.get(), CaptureMode::thread_local_only),
@@ -393,11 +366,6 @@ Result<Event> Event::create(const Driver& driver) {
 Result<void> Event::record(StreamHandle stream) const {
   const Driver& driver = event_.driver();
   return driver.check(driver.api().event_record(event_.get(), stream), "cuEventRecord");
-}
-
-Result<void> Event::synchronize() const {
-  const Driver& driver = event_.driver();
-  return driver.check(driver.api().event_synchronize(event_.get()), "cuEventSynchronize");
 }
 
 Result<float> elapsed_milliseconds(const Event& start, const Event& end) {

@@ -16,13 +16,11 @@ namespace lutsmith::cuda {
 
 /// What a GPU is, as the driver tells.
 struct DeviceFacts {
-  int ordinal = 0;
   std::string name;
   int major = 0;  ///< compute capability
   int minor = 0;
   int multiprocessors = 0;
   int l2_bytes = 0;
-  int shared_bytes_per_block = 0;  ///< largest a block can opt in to
   std::size_t memory_bytes = 0;
 };
 
@@ -78,19 +76,13 @@ class Driver {
   Result<void> synchronize() const;
 
   Result<void> set(DevicePointer to, unsigned char value, std::size_t bytes) const;
-  Result<void> set_async(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle stream) const;
   Result<void> copy_to_device(DevicePointer to, std::span<const std::byte> from) const;
   Result<void> copy_to_host(std::span<std::byte> to, DevicePointer from) const;
-  Result<void> copy_to_device_async(DevicePointer to, std::span<const std::byte> from,
-                                    StreamHandle stream) const;
   Result<void> copy_on_device_async(DevicePointer to, DevicePointer from, std::size_t bytes,
                                     StreamHandle stream) const;
 
-  Result<int> function_attribute(FunctionHandle function, FunctionAttribute attribute) const;
   /// Allows a kernel more dynamic shared memory than the default 48 KiB.
   Result<void> allow_dynamic_shared(FunctionHandle function, int bytes) const;
-  /// Blocks of a kernel that one multiprocessor holds at a time.
-  Result<int> resident_blocks(FunctionHandle function, int threads, std::size_t dynamic_shared_bytes) const;
 
   /// Enqueues a kernel. No allocation and no synchronisation.
   Result<void> launch(FunctionHandle function, const Launch& launch, void** parameters) const;
@@ -202,7 +194,6 @@ class Stream {
 
   StreamHandle get() const { return stream_.get(); }
   Result<void> synchronize() const;
-  Result<void> wait(EventHandle event) const;
 
   /// Records what this thread enqueues on the stream from here to `end_capture`, running none of it.
   Result<void> begin_capture() const;
@@ -231,7 +222,6 @@ class Event {
   EventHandle get() const { return event_.get(); }
   const Driver& driver() const { return event_.driver(); }
   Result<void> record(StreamHandle stream) const;
-  Result<void> synchronize() const;
 
  private:
   Owner<EventHandle, &DriverApi::event_destroy> event_;

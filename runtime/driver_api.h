@@ -6,6 +6,10 @@
 // exports it. Declared here since the library is opened at run time and no CUDA header is needed to
 // build. A versioned symbol (cuMemAlloc_v2) is the one a program compiled against cuda.h would link.
 
+namespace lutsmith::core {
+class SharedLibrary;
+}
+
 namespace lutsmith::cuda {
 
 using Status = int;        // CUresult
@@ -37,25 +41,18 @@ inline constexpr Status kErrorInvalidSource = 300;
 inline constexpr Status kErrorNotFound = 500;
 
 enum class DeviceAttribute : int {
-  max_threads_per_block = 1,
   multiprocessors = 16,
   l2_bytes = 38,
-  threads_per_multiprocessor = 39,
   compute_capability_major = 75,
   compute_capability_minor = 76,
-  shared_bytes_per_multiprocessor = 81,
   shared_bytes_per_block_optin = 97,
 };
 
 enum class FunctionAttribute : int {
-  max_threads_per_block = 0,
-  static_shared_bytes = 1,
-  local_bytes = 3,
-  registers = 4,
   max_dynamic_shared_bytes = 8,
 };
 
-enum class CaptureMode : int { global = 0, thread_local_only = 1, relaxed = 2 };
+enum class CaptureMode : int { thread_local_only = 1 };
 
 inline constexpr unsigned int kStreamNonBlocking = 1;
 inline constexpr unsigned int kEventDefault = 0;
@@ -111,28 +108,21 @@ struct DriverApi {
 
   Status (*memory_allocate)(DevicePointer* pointer, std::size_t bytes);
   Status (*memory_free)(DevicePointer pointer);
-  Status (*memory_info)(std::size_t* free, std::size_t* total);
   Status (*memset_8)(DevicePointer pointer, unsigned char value, std::size_t count);
-  Status (*memset_8_async)(DevicePointer pointer, unsigned char value, std::size_t count,
-                           StreamHandle stream);
   Status (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes);
   Status (*copy_to_host)(void* to, DevicePointer from, std::size_t bytes);
-  Status (*copy_to_device_async)(DevicePointer to, const void* from, std::size_t bytes, StreamHandle stream);
-  Status (*copy_to_host_async)(void* to, DevicePointer from, std::size_t bytes, StreamHandle stream);
   Status (*copy_on_device_async)(DevicePointer to, DevicePointer from, std::size_t bytes,
                                  StreamHandle stream);
 
   Status (*stream_create)(StreamHandle* stream, unsigned int flags);
   Status (*stream_destroy)(StreamHandle stream);
   Status (*stream_synchronize)(StreamHandle stream);
-  Status (*stream_wait_event)(StreamHandle stream, EventHandle event, unsigned int flags);
   Status (*stream_begin_capture)(StreamHandle stream, CaptureMode mode);
   Status (*stream_end_capture)(StreamHandle stream, GraphHandle* graph);
 
   Status (*event_create)(EventHandle* event, unsigned int flags);
   Status (*event_destroy)(EventHandle event);
   Status (*event_record)(EventHandle event, StreamHandle stream);
-  Status (*event_synchronize)(EventHandle event);
   Status (*event_elapsed)(float* milliseconds, EventHandle start, EventHandle end);
 
   Status (*graph_destroy)(GraphHandle graph);
@@ -145,14 +135,12 @@ struct DriverApi {
                         void** values);
   Status (*module_unload)(ModuleHandle module);
   Status (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name);
-  Status (*function_attribute)(int* value, FunctionAttribute attribute, FunctionHandle function);
   Status (*function_set_attribute)(FunctionHandle function, FunctionAttribute attribute, int value);
-  Status (*occupancy)(int* blocks, FunctionHandle function, int threads, std::size_t dynamic_shared_bytes);
   Status (*launch)(const LaunchConfiguration* configuration, FunctionHandle function, void** parameters,
                    void** extra);
 };
 
-/// Fills `api` from an open library. Returns the first symbol that is missing, or null.
-const char* load_driver_api(void* library, DriverApi& api);
+/// Fills `api` from an open library, which then knows of a symbol that is missing.
+void load_driver_api(core::SharedLibrary& library, DriverApi& api);
 
 }  // namespace lutsmith::cuda

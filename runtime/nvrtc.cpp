@@ -1,6 +1,5 @@
 #include "runtime/nvrtc.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <optional>
 
 #include "core/result.h"
+#include "core/shared_library.h"
 #include "core/shared_object.h"
 #include "runtime/build_identity.h"
 #include "runtime/nvrtc_builtins.h"
@@ -44,23 +44,18 @@ constexpr NvrtcApi::Status kErrorBuiltins = 7;
 
 std::string version_name(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
-template <class Function>
-bool load(void* library, const char* symbol, Function*& entry) {
-  entry = reinterpret_cast<Function*>(dlsym(library, symbol));
-  return entry != nullptr;
-}
-
-bool load_api(void* library, NvrtcApi& api) {
-  load(library, "nvrtcGetNumSupportedArchs", api.architecture_count);
-  load(library, "nvrtcGetSupportedArchs", api.architectures);
-  return load(library, "nvrtcVersion", api.version) &&
-         load(library, "nvrtcGetErrorString", api.error_string) &&
-         load(library, "nvrtcCreateProgram", api.create) &&
-         load(library, "nvrtcCompileProgram", api.compile) &&
-         load(library, "nvrtcDestroyProgram", api.destroy) &&
-         load(library, "nvrtcGetProgramLogSize", api.log_size) &&
-         load(library, "nvrtcGetProgramLog", api.log) && load(library, "nvrtcGetCUBINSize", api.cubin_size) &&
-         load(library, "nvrtcGetCUBIN", api.cubin);
+void load_api(core::SharedLibrary& library, NvrtcApi& api) {
+  library.load("nvrtcVersion", api.version);
+  library.load("nvrtcGetErrorString", api.error_string);
+  library.load("nvrtcCreateProgram", api.create);
+  library.load("nvrtcCompileProgram", api.compile);
+  library.load("nvrtcDestroyProgram", api.destroy);
+  library.load("nvrtcGetProgramLogSize", api.log_size);
+  library.load("nvrtcGetProgramLog", api.log);
+  library.load("nvrtcGetCUBINSize", api.cubin_size);
+  library.load("nvrtcGetCUBIN", api.cubin);
+  library.load_optional("nvrtcGetNumSupportedArchs", api.architecture_count);
+  library.load_optional("nvrtcGetSupportedArchs", api.architectures);
 }
 
 /// One program of NVRTC, destroyed at the end of its scope.
@@ -152,12 +147,10 @@ class Search {
   std::vector<Named> named_;
 };
 
-/// The loader's last complaint about a library, without the name that it puts before.
-std::string loader_reason(const std::string& name) {
-  const char* text = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
-  std::string reason = text != nullptr ? text : "the loader refuses it";
-  if (reason.starts_with(name + ": ")) reason.erase(0, name.size() + 2);
-  return reason;
+/// The loader's complaint about a library, without the name that it puts before.
+Error loader_reason(const std::string& name, Error error) {
+  if (error.message.starts_with(name + ": ")) error.message.erase(0, name.size() + 2);
+  return error;
 }
 
 }  // namespace
@@ -195,10 +188,11 @@ Nvrtc::~Nvrtc() = default;
 
 Result<std::unique_ptr<Nvrtc>> Nvrtc::open_library(const std::string& name) {
   if (Result<void> whole = check_library(name); !whole) return failure(whole);
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return std::unexpected(Error{ErrorCode::not_found, loader_reason(name), ""});
+  Result<core::SharedLibrary> library = core::SharedLibrary::open(name);
+  if (!library) return std::unexpected(loader_reason(name, std::move(library.error())));
   auto api = std::make_unique<NvrtcApi>();
-  if (!load_api(library, *api)) {
+  load_api(*library, *api);
+  if (library->missing() != nullptr) {
     return std::unexpected(Error{ErrorCode::unsupported, "it is not NVRTC, or too old", ""});
   }
   int major = 0;

@@ -1,6 +1,5 @@
 #include "runtime/nvrtc_builtins.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -9,6 +8,7 @@
 #include <system_error>
 #include <vector>
 
+#include "core/shared_library.h"
 #include "core/shared_object.h"
 
 namespace lutsmith {
@@ -43,9 +43,10 @@ Result<void> open_nvrtc_builtins(const std::string& named, const std::string& lo
     const Result<void> whole = check_shared_object(path);
     if (!whole && whole.error().code == ErrorCode::not_found) continue;
     if (!whole) return std::unexpected(Error{whole.error().code, path + ": " + whole.error().message, ""});
-    if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) return {};
-    const char* reason = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps one for each thread
-    return std::unexpected(Error{ErrorCode::corrupt_data, reason != nullptr ? reason : path, ""});
+    if (const auto opened = core::SharedLibrary::open(path); !opened) {
+      return std::unexpected(Error{ErrorCode::corrupt_data, opened.error().message, ""});
+    }
+    return {};
   }
   std::vector<std::string> searched;
   for (const fs::path& folder : folders) searched.push_back(folder);
