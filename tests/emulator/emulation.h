@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -10,6 +11,11 @@
 namespace lutsmith::emulator_test {
 
 using namespace test;
+
+/// Whether a suite is to run the kernel that has this number in it. Builds with the address sanitizer run
+/// every fifth: the emulator checks accesses of its own accord, the release build runs all kernels, and both
+/// take minutes.
+bool has_turn(std::size_t number);
 
 /// The machine's compiler; every test of emitted sources needs one.
 const emulator::HostCompiler& host_compiler();

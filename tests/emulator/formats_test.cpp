@@ -50,6 +50,10 @@ TEST_P(EmulatedFormats, AreRightForEveryNumberOfPartitionsInEveryOrder) {
   const std::vector<int> tokens = tile_tokens == 1   ? std::vector<int>{1, 2, 1}
                                   : tile_tokens == 8 ? std::vector<int>{3, 8, 9}
                                                      : std::vector<int>{11, 16, 19};
+  // Another beginning for each structure, so that together they run every format wherever not all are run.
+  const std::size_t structure = static_cast<std::size_t>(path) * 6 +
+                                static_cast<std::size_t>(tile_rows / 32) * 3 +
+                                static_cast<std::size_t>(tile_tokens / 8);
   std::size_t turn = 0;
   for (const KernelSpec& spec : formats(path == WeightPath::async_copy ? "sm_80" : "sm_90a")) {
     const Schedule schedule{.tile_rows = tile_rows,
@@ -58,7 +62,7 @@ TEST_P(EmulatedFormats, AreRightForEveryNumberOfPartitionsInEveryOrder) {
                             .weights = path,
                             .stages = turn % 11 % 2 == 0 ? 2 : 3,
                             .dependent_launch = path != WeightPath::async_copy && turn % 13 % 2 == 0};
-    expect_right(spec, schedule, tokens[turn / 2 % tokens.size()]);
+    if (has_turn(structure + turn)) expect_right(spec, schedule, tokens[turn / 2 % tokens.size()]);
     ++turn;
   }
 }

@@ -114,7 +114,7 @@ TEST_P(EmulatedCandidates, OfEveryTargetAreRight) {
       schedule.blocks_per_multiprocessor = 1;  // changes nothing but the launch bounds
       if (std::ranges::find(seen, schedule) != seen.end()) continue;
       seen.push_back(schedule);
-      expect_right_at(spec, schedule, GetParam(), {1, 5});
+      if (has_turn(seen.size())) expect_right_at(spec, schedule, GetParam(), {1, 5});
     }
   }
   EXPECT_GE(seen.size(), 20U) << "the model offers fewer schedules than it should";
