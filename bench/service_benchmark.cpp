@@ -37,9 +37,9 @@ std::vector<KernelSpec> specs_for(const char* target) {
   std::vector<KernelSpec> specs;
   for (const int bits : {2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
-      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+      for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         for (const std::int64_t m : {1, 16}) {
-          specs.push_back({bits, group, 4096, 4096, m, dtype, TableKind::scalar, *Target::parse(target)});
+          specs.push_back({{bits, group, 4096, 4096, dtype}, m, *Target::parse(target)});
         }
       }
     }

@@ -24,8 +24,8 @@ json to_json(const PackedLayer& layer) {
               {"group", group},
               {"n", layer.format.n},
               {"k", layer.format.k},
-              {"dtype", to_string(layer.dtype)},
-              {"table", to_string(layer.table_kind)},
+              {"dtype", to_string(layer.format.dtype)},
+              {"table", to_string(layer.format.table)},
               {"method", layer.method},
               {"source_dtype", layer.source_dtype},
               {"weight_error", layer.weight_error}};
@@ -100,11 +100,9 @@ Result<PackedLayer> read_description(const std::string& name, const json& object
   if (!dtype) return corrupt(name, dtype.error().message);
   if (!table) return corrupt(name, table.error().message);
   layer.format.bits = static_cast<int>(bits);
-  layer.dtype = *dtype;
-  layer.table_kind = *table;
-  const KernelSpec spec{layer.format.bits, layer.format.group, layer.format.n, layer.format.k, 1,
-                        layer.dtype,       layer.table_kind,   Target()};
-  if (const auto valid = validate(spec); !valid) return corrupt(name, valid.error().message);
+  layer.format.dtype = *dtype;
+  layer.format.table = *table;
+  if (const auto valid = validate(layer.format); !valid) return corrupt(name, valid.error().message);
   return layer;
 }
 
@@ -119,8 +117,8 @@ Result<StoredLayer> attach_tensors(PackedLayer layer, const SafetensorsFile& fil
   }
   const auto table = file.tensors().find(table_tensor_name(layer.name));
   if (table == file.tensors().end()) return corrupt(layer.name, "its .table tensor is missing");
-  const auto length = static_cast<std::size_t>(table_length(layer.format.bits, layer.table_kind));
-  const std::string dtype = safetensors_dtype(layer.dtype);
+  const auto length = static_cast<std::size_t>(table_length(layer.format.bits, layer.format.table));
+  const std::string dtype = safetensors_dtype(layer.format.dtype);
   if (table->second.dtype != dtype || table->second.bytes != length * sizeof(std::uint16_t)) {
     return corrupt(layer.name, fmt::format("its .table tensor is not {} values of type {}", length, dtype));
   }
@@ -195,7 +193,7 @@ Result<LayerWeights> StoredLayer::read() const {
   auto packed = file.read(packed_tensor_name(layer.name));
   if (!packed) return std::unexpected(packed.error());
   weights.packed = *std::move(packed);
-  weights.table.resize(static_cast<std::size_t>(table_length(layer.format.bits, layer.table_kind)));
+  weights.table.resize(static_cast<std::size_t>(table_length(layer.format.bits, layer.format.table)));
   const auto table =
       file.read(table_tensor_name(layer.name), 0, std::as_writable_bytes(std::span(weights.table)));
   if (!table) return std::unexpected(table.error());
@@ -220,7 +218,7 @@ Result<std::vector<StoredLayer>> stored_layers(const Checkpoint& checkpoint) {
   return layers;
 }
 
-std::string safetensors_dtype(DataType type) { return type == DataType::fp16 ? "F16" : "BF16"; }
+std::string safetensors_dtype(DataType type) { return type == DataType::f16 ? "F16" : "BF16"; }
 
 std::int64_t floating_bytes(std::string_view safetensors_dtype) {
   if (safetensors_dtype == "F64") return 8;

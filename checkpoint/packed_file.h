@@ -32,9 +32,7 @@ inline constexpr const char* kPackedMetadataPrefix = "lutsmith.packed.v";
 /// One quantized matrix of a packed checkpoint.
 struct PackedLayer {
   std::string name;  ///< of the tensor it replaces
-  PackedFormat format;
-  DataType dtype = DataType::fp16;
-  TableKind table_kind = TableKind::scalar;
+  WeightFormat format;
   std::string method;        ///< "nf", "int", "fp"
   std::string source_dtype;  ///< of the tensor it replaces, as in safetensors
   double weight_error = 0;   ///< ||packed - original|| / ||original||

@@ -22,7 +22,7 @@ std::vector<RowSlab> row_slabs(std::int64_t n, std::int64_t k) {
   return slabs;
 }
 
-std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const PackedFormat& matrix,
+std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
                                          std::span<const std::byte> packed_slab) {
   const std::int64_t first_block = slab.first / layout::kBlockRows;
   const long long row_block_bytes =

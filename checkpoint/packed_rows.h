@@ -28,7 +28,7 @@ struct PackedPiece {
 
 /// A slab packed as a matrix of its own, taken apart: its blocks, and its scales where these stand in a plane
 /// of their own (else that piece is empty).
-std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const PackedFormat& matrix,
+std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
                                          std::span<const std::byte> packed_slab);
 
 }  // namespace lutsmith

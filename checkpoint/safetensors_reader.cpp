@@ -16,7 +16,7 @@
 #include "checkpoint/safetensors_header.h"
 #include "core/allocate.h"
 #include "core/result.h"
-#include "lutsmith/quantization.h"
+#include "lutsmith/float16.h"
 #include "lutsmith/safetensors.h"
 
 namespace lutsmith {
@@ -280,7 +280,7 @@ Result<std::vector<float>> to_floats(std::string_view dtype, std::span<const std
     }
     return values;
   }
-  const DataType type = dtype == "F16" ? DataType::fp16 : DataType::bf16;
+  const DataType type = dtype == "F16" ? DataType::f16 : DataType::bf16;
   for (std::size_t i = 0; i < values->size(); ++i) {
     (*values)[i] = from_bits(llvm::support::endian::read16le(bytes.data() + i * element), type);
   }

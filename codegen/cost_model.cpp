@@ -34,7 +34,8 @@ int registers_for_steps(const KernelSpec& spec, const Schedule& schedule, int co
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
   const int tile = records(schedule) * token_groups(schedule);
   const bool ring = schedule.weights != WeightPath::registers;
-  const int groups = spec.group == kPerChannel ? 1 : std::max(1, layout::groups_per_record(spec.group));
+  const int groups =
+      spec.format.group == kPerChannel ? 1 : std::max(1, layout::groups_per_record(spec.format.group));
   // The products of the next group are begun while those of the last are scaled; in the smallest tile, where
   // a group is over soonest, of the next two. Two steps leave room for that but in the largest tile, and so
   // does a stream in registers but with the shortest groups.
@@ -49,11 +50,11 @@ int registers_for_steps(const KernelSpec& spec, const Schedule& schedule, int co
   // sm_103a, only where scales stand in a plane.
   const int major = spec.target.traits().major;
   const bool keeps_addresses = ring && (major == 8 || major == 12);
-  const bool plane = spec.group > layout::kRecordColumns;
+  const bool plane = spec.format.group > layout::kRecordColumns;
   const int loading = (!ring ? 2 : keeps_addresses || plane ? 5 : 0) * token_groups(schedule);
   int joining = 0;  // codes that wait for their other slices, or for the group before
-  if (spec.bits == 3 && keeps_addresses) joining = 4 * records(schedule);
-  if (spec.bits == 4 && groups > 1) joining = 4 * records(schedule);
+  if (spec.format.bits == 3 && keeps_addresses) joining = 4 * records(schedule);
+  if (spec.format.bits == 4 && groups > 1) joining = 4 * records(schedule);
   return overlapping + loading + joining;
 }
 
@@ -80,7 +81,8 @@ double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule) 
   const double warps = schedule.warps * blocks;  // of one multiprocessor
   const double units = steps * warps;            // a ragged last step takes as long as a whole one
 
-  const double unit_bytes = shared_memory::stage_bytes(spec.bits, spec.group, schedule.tile_rows);
+  const double unit_bytes =
+      shared_memory::stage_bytes(spec.format.bits, spec.format.group, schedule.tile_rows);
   const double memory = units * unit_bytes / (traits.bytes_per_second / traits.multiprocessors) * 1e6;
   constexpr double kSchedulers = 4;
   constexpr double kCyclesPerMicrosecond = 1800;
@@ -103,7 +105,7 @@ std::vector<Schedule> all_candidates(const KernelSpec& spec) {
   const WeightPath ring = traits.bulk_copy ? WeightPath::bulk_copy : WeightPath::async_copy;
   const std::pair<WeightPath, int> paths[] = {
       {WeightPath::registers, 2}, {WeightPath::registers, 3}, {ring, 2}, {ring, 3}, {ring, 4}, {ring, 6}};
-  const std::int64_t columns = layout::column_blocks(spec.k);
+  const std::int64_t columns = layout::column_blocks(spec.format.k);
   std::vector<Schedule> candidates;
   for (int warps = 1; warps <= 16; ++warps) {
     // A number of warps is worth trying where it is usual, or leaves none idle in the last step.
@@ -129,16 +131,16 @@ std::vector<Schedule> all_candidates(const KernelSpec& spec) {
 }  // namespace
 
 int estimated_registers(const KernelSpec& spec, const Schedule& schedule) {
-  const int columns = static_cast<int>(layout::column_blocks(spec.k));
+  const int columns = static_cast<int>(layout::column_blocks(spec.format.k));
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
-  const bool per_channel = spec.group == kPerChannel;
-  const int groups = per_channel ? 0 : std::max(1, layout::groups_per_record(spec.group));
-  const int unit = records(schedule) * (2 * spec.bits + groups);  // scales take a word a group
+  const bool per_channel = spec.format.group == kPerChannel;
+  const int groups = per_channel ? 0 : std::max(1, layout::groups_per_record(spec.format.group));
+  const int unit = records(schedule) * (2 * spec.format.bits + groups);  // scales take a word a group
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
   const int activations = token_groups(schedule) * 16 * std::min(2, steps);
   const int sums = records(schedule) * token_groups(schedule) * 4 * 2;
   // Joining slices and scaling keep more values alive at once.
-  const int joining = spec.bits < 4 ? 4 : 0;
+  const int joining = spec.format.bits < 4 ? 4 : 0;
   const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;
   return unit * units + activations + sums + joining + scaling +
          registers_for_steps(spec, schedule, columns) + kOtherRegisters;

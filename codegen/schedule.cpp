@@ -95,19 +95,20 @@ Result<void> validate(const KernelSpec& spec, const Schedule& schedule) {
 int shared_bytes(const KernelSpec& spec, const Schedule& schedule) {
   const int rings = schedule.weights == WeightPath::registers
                         ? 0
-                        : shared_memory::ring_bytes(spec.bits, spec.group, schedule.tile_rows, schedule.warps,
-                                                    schedule.stages);
-  return shared_memory::ring_offset(spec.bits, schedule.tile_rows, schedule.tile_tokens, schedule.warps) +
+                        : shared_memory::ring_bytes(spec.format.bits, spec.format.group, schedule.tile_rows,
+                                                    schedule.warps, schedule.stages);
+  return shared_memory::ring_offset(spec.format.bits, schedule.tile_rows, schedule.tile_tokens,
+                                    schedule.warps) +
          rings;
 }
 
 LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule) {
-  const std::int64_t columns = layout::column_blocks(spec.k);
+  const std::int64_t columns = layout::column_blocks(spec.format.k);
   return LaunchRecipe{.threads = schedule.warps * layout::kLanes,
                       .shared_bytes = shared_bytes(spec, schedule),
                       .tile_rows = schedule.tile_rows,
                       .tile_tokens = schedule.tile_tokens,
-                      .row_tiles = (spec.n + schedule.tile_rows - 1) / schedule.tile_rows,
+                      .row_tiles = (spec.format.n + schedule.tile_rows - 1) / schedule.tile_rows,
                       .steps_per_tile = static_cast<int>((columns + schedule.warps - 1) / schedule.warps),
                       .blocks_per_multiprocessor = schedule.blocks_per_multiprocessor,
                       .dependent_launch = schedule.dependent_launch};

@@ -118,28 +118,28 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
   if (launch.m < 1 || launch.m > kMostTokens) {
     return refuse(fmt::format("m: {} tokens; 1..{} are allowed", launch.m, kMostTokens));
   }
-  const auto packed =
-      static_cast<std::size_t>(layout::packed_bytes(spec_.bits, spec_.group, spec_.n, spec_.k));
+  const auto packed = static_cast<std::size_t>(
+      layout::packed_bytes(spec_.format.bits, spec_.format.group, spec_.format.n, spec_.format.k));
   if (launch.weights.size() != packed) {
     return refuse(
         fmt::format("weights: {} bytes; {} has {}", launch.weights.size(), describe(spec_), packed));
   }
-  const auto length = static_cast<std::size_t>(table_length(spec_.bits, spec_.table));
+  const auto length = static_cast<std::size_t>(table_length(spec_.format.bits, spec_.format.table));
   if (launch.table.size() != length) {
     return refuse(fmt::format("table: {} values; {} has {}", launch.table.size(), describe(spec_), length));
   }
   const Strides strides = strides_of(launch);
-  if (strides.activations < spec_.k || strides.activations % 8 != 0) {
+  if (strides.activations < spec_.format.k || strides.activations % 8 != 0) {
     return refuse(
         fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed",
-                    launch.activation_stride, spec_.k));
+                    launch.activation_stride, spec_.format.k));
   }
-  if (strides.output < spec_.n) {
-    return refuse(
-        fmt::format("output_stride: {}; 0 or at least n = {} is allowed", launch.output_stride, spec_.n));
+  if (strides.output < spec_.format.n) {
+    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", launch.output_stride,
+                              spec_.format.n));
   }
-  const auto input = static_cast<std::size_t>((launch.m - 1) * strides.activations + spec_.k);
-  const auto output = static_cast<std::size_t>((launch.m - 1) * strides.output + spec_.n);
+  const auto input = static_cast<std::size_t>((launch.m - 1) * strides.activations + spec_.format.k);
+  const auto output = static_cast<std::size_t>((launch.m - 1) * strides.output + spec_.format.n);
   if (launch.activations.size() < input) {
     return refuse(
         fmt::format("activations: {} values; {} tokens need {}", launch.activations.size(), launch.m, input));
@@ -167,8 +167,8 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
 }
 
 EmulatedKernel::Strides EmulatedKernel::strides_of(const EmulatedLaunch& launch) const {
-  return {launch.activation_stride != 0 ? launch.activation_stride : spec_.k,
-          launch.output_stride != 0 ? launch.output_stride : spec_.n};
+  return {launch.activation_stride != 0 ? launch.activation_stride : spec_.format.k,
+          launch.output_stride != 0 ? launch.output_stride : spec_.format.n};
 }
 
 Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {

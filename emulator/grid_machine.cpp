@@ -9,14 +9,14 @@
 
 #include "emulator/fault.h"
 #include "emulator/tensor_core.h"
-#include "lutsmith/quantization.h"
+#include "lutsmith/float16.h"
 
 namespace lutsmith::emulator {
 namespace {
 
 constexpr const char* kUnwritten = "uses a register that nothing was written to";
 
-DataType type_of(bool bf16) { return bf16 ? DataType::bf16 : DataType::fp16; }
+DataType type_of(bool bf16) { return bf16 ? DataType::bf16 : DataType::f16; }
 
 }  // namespace
 

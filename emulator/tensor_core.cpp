@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "lutsmith/quantization.h"
+#include "lutsmith/float16.h"
 
 namespace lutsmith::emulator {
 namespace {

@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdint>
 
-#include "lutsmith/kernel_spec.h"
+#include "lutsmith/weight_format.h"
 
 namespace lutsmith::emulator {
 

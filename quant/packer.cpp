@@ -87,7 +87,7 @@ struct Record {
   std::size_t offset;
 };
 
-std::int64_t record_offset(const PackedFormat& format, std::int64_t row, std::int64_t column) {
+std::int64_t record_offset(const WeightFormat& format, std::int64_t row, std::int64_t column) {
   const std::int64_t block =
       row / layout::kBlockRows * layout::column_blocks(format.k) + column / layout::kRecordColumns;
   const std::int64_t record = block * kRecordsPerBlock + row % layout::kBlockRows / layout::kRecordRows;
@@ -95,7 +95,7 @@ std::int64_t record_offset(const PackedFormat& format, std::int64_t row, std::in
 }
 
 /// Byte of the scales of 16 rows in a group.
-std::int64_t group_scales_offset(const PackedFormat& format, std::int64_t row, std::int64_t group) {
+std::int64_t group_scales_offset(const WeightFormat& format, std::int64_t row, std::int64_t group) {
   if (layout::scales_in_record(format.group)) {
     const int per_record = layout::groups_per_record(format.group);
     return record_offset(format, row, group * format.group) + layout::code_bytes(format.bits) +
@@ -109,7 +109,7 @@ std::int64_t group_scales_offset(const PackedFormat& format, std::int64_t row, s
 }
 
 template <class Visit>
-void for_each_record(const PackedFormat& format, const Visit& visit) {
+void for_each_record(const WeightFormat& format, const Visit& visit) {
   for (std::int64_t row = 0; row < format.n; row += layout::kRecordRows) {
     const auto rows = static_cast<int>(std::min<std::int64_t>(layout::kRecordRows, format.n - row));
     for (std::int64_t column = 0; column < format.k; column += layout::kRecordColumns) {
@@ -122,7 +122,7 @@ void for_each_record(const PackedFormat& format, const Visit& visit) {
 
 /// visit(index in row-major [n, groups], byte offset in the packed matrix)
 template <class Visit>
-void for_each_scale(const PackedFormat& format, const Visit& visit) {
+void for_each_scale(const WeightFormat& format, const Visit& visit) {
   const std::int64_t groups = groups_per_row(format.group, format.k);
   for (std::int64_t row = 0; row < format.n; ++row) {
     const std::int64_t in_group =
@@ -134,7 +134,7 @@ void for_each_scale(const PackedFormat& format, const Visit& visit) {
   }
 }
 
-std::size_t row_start(const PackedFormat& format, const Record& record, int row) {
+std::size_t row_start(const WeightFormat& format, const Record& record, int row) {
   return static_cast<std::size_t>((record.row + row) * format.k + record.column);
 }
 
@@ -144,14 +144,14 @@ std::int64_t groups_per_row(int group, std::int64_t k) {
   return group == kPerChannel ? 1 : (k + group - 1) / group;
 }
 
-Result<std::size_t> packed_bytes(const PackedFormat& format) {
-  if (auto checked = quant::validate(format); !checked) return std::unexpected(checked.error());
+Result<std::size_t> packed_bytes(const WeightFormat& format) {
+  if (auto checked = validate(format); !checked) return std::unexpected(checked.error());
   return static_cast<std::size_t>(layout::packed_bytes(format.bits, format.group, format.n, format.k));
 }
 
 Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
   if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
-  const PackedFormat& format = matrix.format;
+  const WeightFormat& format = matrix.format;
   // Padding is what stays zero.
   auto packed = allocate<std::byte>(*packed_bytes(format), "packed weights");
   if (!packed) return packed;
@@ -171,11 +171,9 @@ Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
   return packed;
 }
 
-Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const PackedFormat& format,
-                               DataType dtype) {
+Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFormat& format) {
   const Result<std::size_t> expected = packed_bytes(format);
   if (!expected) return std::unexpected(expected.error());
-  if (auto checked = quant::validate(dtype); !checked) return std::unexpected(checked.error());
   if (packed.size() != *expected) {
     return refuse(fmt::format("packed weights: {} bytes given; {} bits, group {}, n {} and k {} take {}",
                               packed.size(), format.bits, group_name(format.group), format.n, format.k,
@@ -198,7 +196,7 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const PackedFo
   for_each_scale(format, [&](std::size_t index, std::size_t offset) {
     std::memcpy(&(*scales)[index], packed.data() + offset, layout::kScaleBytes);
   });
-  return QuantizedMatrix{format, dtype, TableKind::scalar, std::move(*codes), std::move(*scales), {}};
+  return QuantizedMatrix{format, std::move(*codes), std::move(*scales), {}};
 }
 
 }  // namespace lutsmith

@@ -51,12 +51,12 @@ std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t ro
                             bad - row.begin()));
 }
 
-float smallest_normal(DataType dtype) { return dtype == DataType::fp16 ? 0x1p-14F : 0x1p-126F; }
+float smallest_normal(DataType dtype) { return dtype == DataType::f16 ? 0x1p-14F : 0x1p-126F; }
 
 /// The table as it is stored, for looking up and for measuring.
 struct Entries {
-  explicit Entries(const QuantizedMatrix& matrix) : bits(matrix.format.bits), kind(matrix.table_kind) {
-    for (const std::uint16_t value : matrix.table) values.push_back(from_bits(value, matrix.dtype));
+  explicit Entries(const QuantizedMatrix& matrix) : bits(matrix.format.bits), kind(matrix.format.table) {
+    for (const std::uint16_t value : matrix.table) values.push_back(from_bits(value, matrix.format.dtype));
   }
 
   /// Sum of (scale * entry - w)^2; an even number of weights.
@@ -119,8 +119,8 @@ class Quantizer {
       return refuse_weight(weights_.subspan(row_start, static_cast<std::size_t>(k)), loss_.rows);
     }
     const double exact = exact_scale(reach, reach_);
-    const std::uint16_t rounded = round_scale(exact, matrix_.dtype);
-    const float scale = from_bits(rounded, matrix_.dtype);
+    const std::uint16_t rounded = round_scale(exact, matrix_.format.dtype);
+    const float scale = from_bits(rounded, matrix_.format.dtype);
     if (!std::isfinite(scale)) return refuse_scale(reach, column, columns);
     // A scale of 0 (weights all zero, or too small for the type) makes every code right: the one nearest to
     // zero is taken.
@@ -131,7 +131,7 @@ class Quantizer {
     const double error = entries_.squared_error(members, codes, scale);
     loss_.error += error;
     for (const float weight : members) loss_.weights += double{weight} * weight;
-    if (exact != 0 && std::fabs(scale) < smallest_normal(matrix_.dtype)) {
+    if (exact != 0 && std::fabs(scale) < smallest_normal(matrix_.format.dtype)) {
       note_rounding({loss_.rows, column, column + columns - 1, exact, scale, error}, members);
     }
     return {};
@@ -152,9 +152,9 @@ class Quantizer {
         "weights: the scale {:.6g} (max |w| {:.6g} / max |table| {:.6g}) is beyond the range of {}; {} (row "
         "{}, columns {} to {})",
         double{reach.largest()} / reach_.largest(), reach.largest(), reach_.largest(),
-        to_string(matrix_.dtype),
-        matrix_.dtype == DataType::fp16 ? "use dtype bf16, or divide the weights by a constant first"
-                                        : "divide the weights by a constant first",
+        to_string(matrix_.format.dtype),
+        matrix_.format.dtype == DataType::f16 ? "use dtype bf16, or divide the weights by a constant first"
+                                              : "divide the weights by a constant first",
         loss_.rows, column, column + columns - 1));
   }
 
@@ -168,16 +168,15 @@ class Quantizer {
   std::vector<std::uint8_t> exact_codes_;
 };
 
-Result<QuantizedMatrix> empty_matrix(std::int64_t n, std::int64_t k, const Table& table, int group,
-                                     DataType dtype) {
-  QuantizedMatrix matrix{{table.bits, group, n, k}, dtype, table.kind, {}, {}, {}};
+Result<QuantizedMatrix> empty_matrix(const WeightFormat& format, const std::vector<float>& table) {
+  QuantizedMatrix matrix{format, {}, {}, {}};
   auto codes = allocate<std::uint8_t>(quant::weight_count(matrix.format), "codes");
   if (!codes) return std::unexpected(codes.error());
   auto scales = allocate<std::uint16_t>(quant::scale_count(matrix.format), "scales");
   if (!scales) return std::unexpected(scales.error());
   matrix.codes = std::move(*codes);
   matrix.scales = std::move(*scales);
-  for (const float value : table.values) matrix.table.push_back(to_bits(value, dtype));
+  for (const float value : table) matrix.table.push_back(to_bits(value, format.dtype));
   return matrix;
 }
 
@@ -206,15 +205,15 @@ Result<void> check_loss(const QuantizationLoss& loss, DataType dtype) {
       "weights: too small for {}: the rounding of their scales raises the error from {:.1f} % of the weights "
       "to {:.1f} %; {} (most in row {}, columns {} to {}, where the scale {:.3g} becomes {:.3g})",
       to_string(dtype), 100 * std::sqrt(unrounded / loss.weights), 100 * loss.relative_error(),
-      dtype == DataType::fp16 ? "use dtype bf16, or multiply the weights by a constant first"
-                              : "multiply the weights by a constant first",
+      dtype == DataType::f16 ? "use dtype bf16, or multiply the weights by a constant first"
+                             : "multiply the weights by a constant first",
       worst.row, worst.first_column, worst.last_column, worst.exact_scale, worst.stored_scale));
 }
 
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
                                  const Table& table, int group, DataType dtype, QuantizationLoss& loss) {
-  const PackedFormat format{table.bits, group, n, k};
-  if (auto checked = quant::validate(format); !checked) return std::unexpected(checked.error());
+  const WeightFormat format{table.bits, group, n, k, dtype, table.kind};
+  if (auto checked = validate(format); !checked) return std::unexpected(checked.error());
   if (auto checked = quant::validate_table(table.bits, table.kind, table.values, dtype); !checked) {
     return std::unexpected(checked.error());
   }
@@ -222,7 +221,7 @@ Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n,
     return refuse(fmt::format("weights: {} values given; allowed: {} (n {} x k {})", weights.size(),
                               quant::weight_count(format), n, k));
   }
-  Result<QuantizedMatrix> matrix = empty_matrix(n, k, table, group, dtype);
+  Result<QuantizedMatrix> matrix = empty_matrix(format, table.values);
   if (!matrix) return matrix;
   const Entries entries(*matrix);
   if (reach_of(entries.values).largest() == 0) {

@@ -20,7 +20,7 @@ class Rows {
       : matrix_(matrix),
         group_(static_cast<std::size_t>(quant::group_columns(matrix.format))),
         groups_(static_cast<std::size_t>(groups_per_row(matrix.format.group, matrix.format.k))) {
-    for (const std::uint16_t bits : matrix.table) table_.push_back(from_bits(bits, matrix.dtype));
+    for (const std::uint16_t bits : matrix.table) table_.push_back(from_bits(bits, matrix.format.dtype));
   }
 
   void write(std::size_t row, std::span<double> weights) const {
@@ -28,7 +28,7 @@ class Rows {
     const std::uint8_t* codes = matrix_.codes.data() + row * k;
     const std::uint16_t* scales = matrix_.scales.data() + row * groups_;
     for (std::size_t group = 0; group < groups_; ++group) {
-      const double scale = from_bits(scales[group], matrix_.dtype);
+      const double scale = from_bits(scales[group], matrix_.format.dtype);
       const std::size_t end = std::min(k, (group + 1) * group_);
       for (std::size_t column = group * group_; column < end; column += 2) {
         const auto [even, odd] = entries(codes[column], codes[column + 1]);
@@ -40,7 +40,7 @@ class Rows {
 
  private:
   [[nodiscard]] std::pair<double, double> entries(std::size_t even, std::size_t odd) const {
-    if (matrix_.table_kind == TableKind::scalar) return {table_[even], table_[odd]};
+    if (matrix_.format.table == TableKind::scalar) return {table_[even], table_[odd]};
     const std::size_t code = even + (odd << matrix_.format.bits);
     return {table_[2 * code], table_[2 * code + 1]};
   }
@@ -64,10 +64,10 @@ double dot(std::span<const double> left, std::span<const double> right) {
 /// Where a 16-bit type rounds, and how finely.
 struct Rounding {
   explicit Rounding(DataType dtype)
-      : fraction_bits(dtype == DataType::fp16 ? 10 : 7),
-        smallest_normal(dtype == DataType::fp16 ? 0x1p-14 : 0x1p-126),
+      : fraction_bits(dtype == DataType::f16 ? 10 : 7),
+        smallest_normal(dtype == DataType::f16 ? 0x1p-14 : 0x1p-126),
         smallest(std::ldexp(smallest_normal, -fraction_bits)),
-        overflow(std::ldexp(2.0 - std::ldexp(0.5, -fraction_bits), dtype == DataType::fp16 ? 15 : 127)) {}
+        overflow(std::ldexp(2.0 - std::ldexp(0.5, -fraction_bits), dtype == DataType::f16 ? 15 : 127)) {}
 
   /// Distance of neighbours at a magnitude, which is finite.
   [[nodiscard]] double unit(double magnitude) const {
@@ -108,7 +108,8 @@ Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
   }
   auto inputs = allocate<double>(activations.size(), "activations");
   if (!inputs) return inputs;
-  for (std::size_t i = 0; i < activations.size(); ++i) (*inputs)[i] = from_bits(activations[i], matrix.dtype);
+  for (std::size_t i = 0; i < activations.size(); ++i)
+    (*inputs)[i] = from_bits(activations[i], matrix.format.dtype);
   auto result = allocate<double>(tokens * n, "result");
   if (!result) return result;
   auto weights = allocate<double>(k, "row of weights");
@@ -140,7 +141,7 @@ double relative_error(std::span<const std::uint16_t> result, std::span<const dou
   return std::sqrt(difference / norm);
 }
 
-double allowed_relative_error(DataType dtype) { return dtype == DataType::fp16 ? 2.0e-3 : 1.1e-2; }
+double allowed_relative_error(DataType dtype) { return dtype == DataType::f16 ? 2.0e-3 : 1.1e-2; }
 
 bool ProductError::right() const {
   return wrong_overflow == 0 && not_a_number == 0 && relative_error <= allowed_error;

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "core/format_fields.h"
 #include "core/result.h"
 #include "quant/validation.h"
 
@@ -30,7 +31,7 @@ double normal_quantile(double p) {
 }  // namespace
 
 Result<Table> normal_float_table(int bits) {
-  if (auto checked = quant::validate_bits(bits, 2); !checked) return std::unexpected(checked.error());
+  if (auto checked = validate_bits(bits, 2); !checked) return std::unexpected(checked.error());
   // The outermost quantiles: halfway between what 15 and 16 levels would ask for, at every width.
   constexpr double kTail = (1.0 / 32 + 1.0 / 30) / 2;
   const double largest = normal_quantile(1 - kTail);
@@ -50,7 +51,7 @@ Result<Table> normal_float_table(int bits) {
 }
 
 Result<Table> integer_table(int bits) {
-  if (auto checked = quant::validate_bits(bits); !checked) return std::unexpected(checked.error());
+  if (auto checked = validate_bits(bits); !checked) return std::unexpected(checked.error());
   Table table{fmt::format("int{}", bits), bits, TableKind::scalar, {}};
   const int half = 1 << (bits - 1);
   for (int value = -half; value < half; ++value) table.values.push_back(static_cast<float>(value));

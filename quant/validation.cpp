@@ -1,4 +1,5 @@
 #include "quant/validation.h"
+#include "core/format_fields.h"
 #include "core/result.h"
 
 #include <fmt/format.h>
@@ -8,9 +9,6 @@
 
 namespace lutsmith::quant {
 namespace {
-
-// Products of two sizes, and the bytes of what they count, stay far inside 64 bits.
-constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;
 
 std::int64_t first_code_above(std::span<const std::uint8_t> codes, unsigned highest) {
   unsigned all = 0;
@@ -37,43 +35,10 @@ Result<void> validate_size(std::size_t given, std::size_t expected, std::string_
 
 }  // namespace
 
-Result<void> validate_bits(int bits, int lowest) {
-  if (bits >= lowest && bits <= 8) return {};
-  return refuse(fmt::format("bits: {} is not allowed; allowed: {} to 8", bits, lowest));
-}
-
-Result<void> validate(DataType dtype) {
-  if (dtype == DataType::fp16 || dtype == DataType::bf16) return {};
-  return refuse(fmt::format("dtype: {} is not allowed; allowed: fp16, bf16", static_cast<int>(dtype)));
-}
-
-Result<void> validate(TableKind kind) {
-  if (kind == TableKind::scalar || kind == TableKind::pair) return {};
-  return refuse(fmt::format("table kind: {} is not allowed; allowed: scalar, pair", static_cast<int>(kind)));
-}
-
-Result<void> validate(const PackedFormat& format) {
-  if (auto bits = validate_bits(format.bits); !bits) return bits;
-  if (format.group != kPerChannel && format.group != 32 && format.group != 64 && format.group != 128 &&
-      format.group != 256) {
-    return refuse(fmt::format("group: {} is not allowed; allowed: 32, 64, 128, 256, channel", format.group));
-  }
-  if (format.n < 1 || format.n > kMaxSize) {
-    return refuse(fmt::format("n: {} is not allowed; allowed: 1 to {}", format.n, kMaxSize));
-  }
-  if (format.k < 8 || format.k > kMaxSize || format.k % 8 != 0) {
-    return refuse(
-        fmt::format("k: {} is not allowed; allowed: multiples of 8 from 8 to {}; pad the activations and "
-                    "weights with zeros",
-                    format.k, kMaxSize));
-  }
-  return {};
-}
-
 Result<void> validate_table(int bits, TableKind kind, std::span<const float> values, DataType dtype) {
   if (auto checked = validate_bits(bits); !checked) return checked;
-  if (auto checked = validate(kind); !checked) return checked;
-  if (auto checked = validate(dtype); !checked) return checked;
+  if (auto checked = lutsmith::validate(kind); !checked) return checked;
+  if (auto checked = lutsmith::validate(dtype); !checked) return checked;
   if (auto checked = validate_size(values.size(), static_cast<std::size_t>(table_length(bits, kind)), "table",
                                    fmt::format("{} bits, {}", bits, to_string(kind)));
       !checked) {
@@ -92,10 +57,8 @@ Result<void> validate_table(int bits, TableKind kind, std::span<const float> val
 }
 
 Result<void> validate(const QuantizedMatrix& matrix) {
-  const PackedFormat& format = matrix.format;
-  if (auto checked = validate(format); !checked) return checked;
-  if (auto checked = validate(matrix.dtype); !checked) return checked;
-  if (auto checked = validate(matrix.table_kind); !checked) return checked;
+  const WeightFormat& format = matrix.format;
+  if (auto checked = lutsmith::validate(format); !checked) return checked;
   if (auto checked = validate_size(matrix.codes.size(), weight_count(format), "codes", "n x k"); !checked) {
     return checked;
   }
@@ -104,9 +67,9 @@ Result<void> validate(const QuantizedMatrix& matrix) {
       !checked) {
     return checked;
   }
-  if (auto checked = validate_size(
-          matrix.table.size(), static_cast<std::size_t>(table_length(format.bits, matrix.table_kind)),
-          "table", fmt::format("{} bits, {}", format.bits, to_string(matrix.table_kind)));
+  if (auto checked = validate_size(matrix.table.size(),
+                                   static_cast<std::size_t>(table_length(format.bits, format.table)), "table",
+                                   fmt::format("{} bits, {}", format.bits, to_string(format.table)));
       !checked) {
     return checked;
   }
@@ -116,8 +79,8 @@ Result<void> validate(const QuantizedMatrix& matrix) {
                               matrix.codes[static_cast<std::size_t>(index)], index / format.k,
                               index % format.k, format.bits, highest));
   }
-  if (auto checked = validate_finite(matrix.scales, matrix.dtype, "scales"); !checked) return checked;
-  return validate_finite(matrix.table, matrix.dtype, "table");
+  if (auto checked = validate_finite(matrix.scales, format.dtype, "scales"); !checked) return checked;
+  return validate_finite(matrix.table, format.dtype, "table");
 }
 
 }  // namespace lutsmith::quant

@@ -13,25 +13,22 @@
 namespace lutsmith::quant {
 
 /// The checks below name the field, the value given and what is allowed.
-Result<void> validate_bits(int bits, int lowest = 1);
-Result<void> validate(DataType dtype);
-Result<void> validate(TableKind kind);
-Result<void> validate(const PackedFormat& format);
-/// Length, and that every value is finite as a float and in `dtype`.
+
+/// Of a table: length, and that every value is finite as a float and in `dtype`.
 Result<void> validate_table(int bits, TableKind kind, std::span<const float> values, DataType dtype);
 /// Sizes of codes, scales and table, codes below 2^bits, scales and table finite.
 Result<void> validate(const QuantizedMatrix& matrix);
 
 /// Of a validated format.
-inline std::size_t weight_count(const PackedFormat& format) {
+inline std::size_t weight_count(const WeightFormat& format) {
   return static_cast<std::size_t>(format.n) * static_cast<std::size_t>(format.k);
 }
-inline std::size_t scale_count(const PackedFormat& format) {
+inline std::size_t scale_count(const WeightFormat& format) {
   return static_cast<std::size_t>(format.n) *
          static_cast<std::size_t>(groups_per_row(format.group, format.k));
 }
 /// Weights along k that share a scale.
-inline std::int64_t group_columns(const PackedFormat& format) {
+inline std::int64_t group_columns(const WeightFormat& format) {
   return format.group == kPerChannel ? format.k : format.group;
 }
 

@@ -37,8 +37,8 @@ Error not_warmed(const KernelSpec& spec) {
           fmt::format(
               "{} is not in the cache, and compiling is off; warm it: lutsmith compile --bits {} --group {} "
               "--n {} --k {} --m {} --dtype {} --table {} --target {}",
-              describe(spec), spec.bits, group_name(spec.group), spec.n, spec.k, spec.m,
-              to_string(spec.dtype), to_string(spec.table), spec.target.name()),
+              describe(spec), spec.format.bits, group_name(spec.format.group), spec.format.n, spec.format.k,
+              spec.m, to_string(spec.format.dtype), to_string(spec.format.table), spec.target.name()),
           {}};
 }
 

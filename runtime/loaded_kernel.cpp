@@ -30,22 +30,23 @@ Result<void> check_sizes(const KernelSpec& spec, const MatmulArguments& argument
     return refuse(fmt::format("m: {} tokens; 1..{} are allowed", arguments.m, kMostTokens));
   }
   const std::int64_t input = arguments.activation_stride;
-  if (input != 0 && (input < spec.k || input % 8 != 0)) {
-    return refuse(fmt::format(
-        "activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input, spec.k));
+  if (input != 0 && (input < spec.format.k || input % 8 != 0)) {
+    return refuse(
+        fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input,
+                    spec.format.k));
   }
   const std::int64_t output = arguments.output_stride;
-  if (output != 0 && output < spec.n) {
-    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec.n));
+  if (output != 0 && output < spec.format.n) {
+    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec.format.n));
   }
   if (arguments.partitions < 0) {
     return refuse(
         fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", arguments.partitions));
   }
-  const auto length = static_cast<std::size_t>(table_length(spec.bits, spec.table));
+  const auto length = static_cast<std::size_t>(table_length(spec.format.bits, spec.format.table));
   if (arguments.table.size() != length || arguments.table.data() == nullptr) {
     return refuse(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
-                              to_string(spec.table), spec.bits, length));
+                              to_string(spec.format.table), spec.format.bits, length));
   }
   return {};
 }
@@ -126,8 +127,8 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
       .output = static_cast<unsigned short*>(arguments.output),
       .partial_sums = workspace.partial_sums(),
       .arrivals = workspace.arrivals(),
-      .activation_stride = arguments.activation_stride != 0 ? arguments.activation_stride : spec_.k,
-      .output_stride = arguments.output_stride != 0 ? arguments.output_stride : spec_.n,
+      .activation_stride = arguments.activation_stride != 0 ? arguments.activation_stride : spec_.format.k,
+      .output_stride = arguments.output_stride != 0 ? arguments.output_stride : spec_.format.n,
       .tokens = static_cast<int>(arguments.m),
       .steps_per_grain = cut->steps_per_grain,
       .grains_per_partition = cut->grains_per_partition,

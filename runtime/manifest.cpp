@@ -59,12 +59,12 @@ bool is_plain(std::string_view text, std::string_view also = "") {
 
 bool read_spec(const Json& object, KernelSpec& spec) {
   if (!object.is_object()) return false;
-  const bool grouped =
-      read_count(object, "group", spec.group) || read_name<int>(object, "group", parse_group, spec.group);
-  return grouped && read_count(object, "bits", spec.bits) && read_number(object, "n", spec.n) &&
-         read_number(object, "k", spec.k) && read_number(object, "m", spec.m) &&
-         read_name(object, "dtype", parse_data_type, spec.dtype) &&
-         read_name(object, "table", parse_table_kind, spec.table) &&
+  const bool grouped = read_count(object, "group", spec.format.group) ||
+                       read_name<int>(object, "group", parse_group, spec.format.group);
+  return grouped && read_count(object, "bits", spec.format.bits) && read_number(object, "n", spec.format.n) &&
+         read_number(object, "k", spec.format.k) && read_number(object, "m", spec.m) &&
+         read_name(object, "dtype", parse_data_type, spec.format.dtype) &&
+         read_name(object, "table", parse_table_kind, spec.format.table) &&
          read_name(object, "target", Target::parse, spec.target);
 }
 

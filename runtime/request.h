@@ -34,11 +34,11 @@ struct RequestHash {
       hash ^= hash >> 32U;
     };
     const KernelSpec& spec = request.spec;
-    mix(static_cast<std::uint64_t>(spec.n));
-    mix(static_cast<std::uint64_t>(spec.k));
+    mix(static_cast<std::uint64_t>(spec.format.n));
+    mix(static_cast<std::uint64_t>(spec.format.k));
     mix(static_cast<std::uint64_t>(spec.m));
-    mix(static_cast<std::uint64_t>(spec.bits) << 32U | static_cast<std::uint32_t>(spec.group));
-    mix(static_cast<std::uint64_t>(spec.dtype) << 8U | static_cast<std::uint64_t>(spec.table));
+    mix(static_cast<std::uint64_t>(spec.format.bits) << 32U | static_cast<std::uint32_t>(spec.format.group));
+    mix(static_cast<std::uint64_t>(spec.format.dtype) << 8U | static_cast<std::uint64_t>(spec.format.table));
     mix(std::hash<const void*>()(spec.target.name().data()));  // one row of one table per target
     if (request.schedule) {
       const Schedule& schedule = *request.schedule;

@@ -16,13 +16,13 @@ Json group_json(int group) {
 
 template <class Json>
 Json spec_json(const KernelSpec& spec) {
-  return {{"bits", spec.bits},
-          {"group", group_json<Json>(spec.group)},
-          {"n", spec.n},
-          {"k", spec.k},
+  return {{"bits", spec.format.bits},
+          {"group", group_json<Json>(spec.format.group)},
+          {"n", spec.format.n},
+          {"k", spec.format.k},
           {"m", spec.m},
-          {"dtype", to_string(spec.dtype)},
-          {"table", to_string(spec.table)},
+          {"dtype", to_string(spec.format.dtype)},
+          {"table", to_string(spec.format.table)},
           {"target", spec.target.name()}};
 }
 

@@ -7,6 +7,7 @@
 
 #include "cli/output/printable.h"
 #include "core/result.h"
+#include "lutsmith/kernel_spec.h"
 
 namespace lutsmith::cli {
 namespace {
@@ -51,12 +52,9 @@ Result<void> set(LayerRule& rule, std::string_view key, std::string_view value) 
 
 Result<Table> table_for(const LayerSettings& settings) {
   // Bits and group have to be what kernels exist for; any shape that is allowed will do to ask.
-  const KernelSpec spec{.bits = settings.bits,
-                        .group = settings.group,
-                        .n = 64,
-                        .k = 64,
-                        .dtype = settings.dtype,
-                        .target = {}};
+  const KernelSpec spec{
+      .format = {.bits = settings.bits, .group = settings.group, .n = 64, .k = 64, .dtype = settings.dtype},
+      .target = {}};
   if (const auto valid = validate(spec); !valid) return std::unexpected(valid.error());
   return table_by_method(settings.method, settings.bits);
 }

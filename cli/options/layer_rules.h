@@ -16,7 +16,7 @@ struct LayerSettings {
   std::string method = "nf";
   int bits = 4;
   int group = 64;  ///< or kPerChannel
-  DataType dtype = DataType::fp16;
+  DataType dtype = DataType::f16;
 
   friend bool operator==(const LayerSettings&, const LayerSettings&) = default;
 };

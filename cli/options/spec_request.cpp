@@ -103,22 +103,22 @@ Result<std::vector<KernelSpec>> spec_variants(const SpecText& text) {
   if (!targets) return std::unexpected(targets.error());
 
   std::vector<KernelSpec> specs(1);
-  const auto multiply = [&specs](const auto& values, auto member) {
+  const auto multiply = [&specs](const auto& values, const auto& field) {
     std::vector<KernelSpec> product;
     for (const KernelSpec& spec : specs) {
       for (const auto& value : values) {
         product.push_back(spec);
-        product.back().*member = value;
+        field(product.back()) = value;
       }
     }
     specs = std::move(product);
   };
-  multiply(*targets, &KernelSpec::target);
-  multiply(*types, &KernelSpec::dtype);
-  multiply(*tables, &KernelSpec::table);
-  multiply(*bits, &KernelSpec::bits);
-  multiply(*groups, &KernelSpec::group);
-  multiply(*tokens, &KernelSpec::m);
+  multiply(*targets, [](KernelSpec& spec) -> Target& { return spec.target; });
+  multiply(*types, [](KernelSpec& spec) -> DataType& { return spec.format.dtype; });
+  multiply(*tables, [](KernelSpec& spec) -> TableKind& { return spec.format.table; });
+  multiply(*bits, [](KernelSpec& spec) -> int& { return spec.format.bits; });
+  multiply(*groups, [](KernelSpec& spec) -> int& { return spec.format.group; });
+  multiply(*tokens, [](KernelSpec& spec) -> std::int64_t& { return spec.m; });
   return specs;
 }
 
@@ -134,8 +134,8 @@ Result<KernelRequests> expand(const SpecText& text, const ScheduleOverride& sche
   for (const KernelSpec& variant : *variants) {
     for (const Shape& shape : *all_shapes) {
       KernelRequest request{shape.model, shape.tp, shape.layer, variant, std::nullopt};
-      request.spec.n = shape.layer.n;
-      request.spec.k = shape.layer.k;
+      request.spec.format.n = shape.layer.n;
+      request.spec.format.k = shape.layer.k;
       if (const auto valid = validate(request.spec); !valid) return std::unexpected(valid.error());
       auto chosen = apply(schedule, request.spec);
       if (!chosen) return std::unexpected(chosen.error());

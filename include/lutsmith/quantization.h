@@ -9,13 +9,10 @@
 
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
-#include "lutsmith/kernel_spec.h"
+#include "lutsmith/float16.h"
+#include "lutsmith/weight_format.h"
 
 namespace lutsmith {
-
-/// One number in a 16-bit type, rounded to nearest even; and back (exact).
-LUTSMITH_API std::uint16_t to_bits(float value, DataType type);
-LUTSMITH_API float from_bits(std::uint16_t bits, DataType type);
 
 /// The values behind the codes. Scalar: 2^bits values, value of code c at [c]. Pair: 2 * 2^(2 bits)
 /// values; the pair of code c at [2c], [2c + 1], where c = code of the even k + 2^bits * code of the
@@ -36,31 +33,21 @@ LUTSMITH_API Result<Table> integer_table(int bits);
 LUTSMITH_API Table fp4_table();
 /// Any values; checks length and finiteness (both as given and in `dtype`).
 LUTSMITH_API Result<Table> given_table(int bits, TableKind kind, std::vector<float> values,
-                                       DataType dtype = DataType::fp16);
+                                       DataType dtype = DataType::f16);
 /// By method name as on the command line: "nf", "int", "fp".
 LUTSMITH_API Result<Table> table_by_method(std::string_view method, int bits);
 
-/// Where the packed bytes of a matrix go; independent of any schedule, batch or GPU.
-struct PackedFormat {
-  int bits = 4;
-  int group = 128;  ///< or kPerChannel
-  std::int64_t n = 0;
-  std::int64_t k = 0;
-};
-
 /// Bytes of a packed matrix, padding included (rows to 32, k to 128).
-LUTSMITH_API Result<std::size_t> packed_bytes(const PackedFormat& format);
+LUTSMITH_API Result<std::size_t> packed_bytes(const WeightFormat& format);
 /// Groups of one row: ceil(k / group), 1 for kPerChannel.
 LUTSMITH_API std::int64_t groups_per_row(int group, std::int64_t k);
 
 /// A quantized matrix in plain row-major form: what the packer reads and the reference multiplies.
 struct QuantizedMatrix {
-  PackedFormat format;
-  DataType dtype = DataType::fp16;
-  TableKind table_kind = TableKind::scalar;
+  WeightFormat format;
   std::vector<std::uint8_t> codes;    ///< [n, k], each below 2^bits
-  std::vector<std::uint16_t> scales;  ///< [n, groups_per_row] in dtype
-  std::vector<std::uint16_t> table;   ///< table_length(bits, table_kind) values in dtype
+  std::vector<std::uint16_t> scales;  ///< [n, groups_per_row] in format.dtype
+  std::vector<std::uint16_t> table;   ///< table_length(bits, kind) values in format.dtype
 };
 
 /// What quantizing cost, added up over the rows given so far. Energies are sums of squares.
@@ -108,26 +95,25 @@ LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, st
                                               QuantizationLoss& loss);
 
 /// Refuses a matrix that lost its values below the range of `dtype`, naming the group that lost most. Scales
-/// below the smallest normal number (2^-14 in fp16) have fewer digits the smaller they are, and in the end
+/// below the smallest normal number (2^-14 in f16) have fewer digits the smaller they are, and in the end
 /// are 0. The criterion is the whole matrix, and what its quantization costs anyway: refused is what has more
 /// than 9/8 of the error (relative, Frobenius) that scales without rounding would give, and 1/32 of the norm
 /// more in quadrature. So rows of 1e-9 in a matrix of usual weights (padding, dead channels) become 0 and are
-/// no reason to refuse it, while a layer of nothing else is. Normal weights in groups of 64 pass in fp16 from
+/// no reason to refuse it, while a layer of nothing else is. Normal weights in groups of 64 pass in f16 from
 /// a standard deviation of 5e-8 on with nf4, of 4e-7 with int4.
 LUTSMITH_API Result<void> check_loss(const QuantizationLoss& loss, DataType dtype);
 
 /// The bytes a kernel reads. Refuses codes, scales or tables of the wrong size or range.
 LUTSMITH_API Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix);
 
-/// Inverse of `pack` for codes and scales, exact; `table` and kinds are the caller's.
-LUTSMITH_API Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const PackedFormat& format,
-                                            DataType dtype);
+/// Inverse of `pack` for codes and scales, exact; the values of `table` are the caller's to fill in.
+LUTSMITH_API Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFormat& format);
 
 /// scale * table[code] of every weight, [n, k] row-major, in double (exact: the product of two
 /// 16-bit floats fits).
 LUTSMITH_API Result<std::vector<double>> dequantize(const QuantizedMatrix& matrix);
 
-/// Y = X * dequantize(W)^T in float64. `activations` is [m, k] row-major in matrix.dtype, the result
+/// Y = X * dequantize(W)^T in float64. `activations` is [m, k] row-major in format.dtype, the result
 /// [m, n] row-major.
 LUTSMITH_API Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
                                                           std::span<const std::uint16_t> activations,
@@ -138,7 +124,7 @@ LUTSMITH_API double relative_error(std::span<const std::uint16_t> result, std::s
                                    DataType dtype);
 
 /// Largest relative error of a product that is right, where no result is below the normal range of `dtype`:
-/// 2.0e-3 for fp16, 1.1e-2 for bf16. Products are summed in fp32, and the result is rounded.
+/// 2.0e-3 for f16, 1.1e-2 for bf16. Products are summed in fp32, and the result is rounded.
 LUTSMITH_API double allowed_relative_error(DataType dtype);
 
 /// How far a product is from float64, in units of the rounding of its type too.

@@ -191,7 +191,7 @@ TEST_F(CheckpointFiles, AFolderWithoutACheckpointSaysWhatItHolds) {
 }
 
 TEST_F(CheckpointFiles, PackedLayersOfAllShardsAreFound) {
-  const PackedFormat format{4, 64, 64, 64};
+  const WeightFormat format{4, 64, 64, 64};
   const std::vector<std::byte> packed(*packed_bytes(format));
   const std::vector<std::byte> table(32);
   for (const auto& [file, name] : {std::pair{kFirst, "b.weight"}, std::pair{kSecond, "a.weight"}}) {

@@ -26,8 +26,7 @@ struct Parts {
 };
 
 const PackedLayer& valid_layer() {
-  static const PackedLayer layer{"a.weight", {4, 64, 40, 72}, DataType::fp16, TableKind::scalar,
-                                 "nf",       "F32",           0.125};
+  static const PackedLayer layer{"a.weight", {4, 64, 40, 72}, "nf", "F32", 0.125};
   return layer;
 }
 
@@ -86,7 +85,7 @@ TEST_F(PackedFile, DescriptionSurvivesWritingAndReading) {
   EXPECT_EQ(stored.layer.format.group, 64);
   EXPECT_EQ(stored.layer.format.n, 40);
   EXPECT_EQ(stored.layer.format.k, 72);
-  EXPECT_EQ(stored.layer.dtype, DataType::fp16);
+  EXPECT_EQ(stored.layer.format.dtype, DataType::f16);
   EXPECT_EQ(stored.layer.source_dtype, "F32");
   EXPECT_EQ(stored.layer.weight_error, 0.125);
   EXPECT_EQ(stored.packed_size, parts.packed.size());

@@ -44,7 +44,7 @@ TEST(PackedPieces, SlabsPutTogetherAreTheMatrixPackedWhole) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
       const auto table = normal_float_table(bits);
       ASSERT_TRUE(table);
-      const auto whole = quantize(weights, kN, kK, *table, group, DataType::fp16);
+      const auto whole = quantize(weights, kN, kK, *table, group, DataType::f16);
       ASSERT_TRUE(whole);
       const auto expected = pack(*whole);
       ASSERT_TRUE(expected);
@@ -52,7 +52,7 @@ TEST(PackedPieces, SlabsPutTogetherAreTheMatrixPackedWhole) {
       for (const RowSlab& slab : slabs) {
         const auto rows = std::span(weights).subspan(static_cast<std::size_t>(slab.first * kK),
                                                      static_cast<std::size_t>(slab.rows * kK));
-        const auto matrix = quantize(rows, slab.rows, kK, *table, group, DataType::fp16);
+        const auto matrix = quantize(rows, slab.rows, kK, *table, group, DataType::f16);
         ASSERT_TRUE(matrix);
         const auto packed = pack(*matrix);
         ASSERT_TRUE(packed);

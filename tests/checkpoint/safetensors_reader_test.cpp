@@ -10,7 +10,7 @@
 
 #include "checkpoint/safetensors_header.h"
 #include "expect_error.h"
-#include "lutsmith/quantization.h"
+#include "lutsmith/float16.h"
 #include "lutsmith/safetensors.h"
 #include "temporary_directory.h"
 
@@ -341,7 +341,7 @@ TEST(ToFloats, ReadsAllFloatingTypesAtAnyAddress) {
     std::vector<std::byte> bytes(1);  // one byte off every alignment
     for (const float value : values) {
       const double wide = value;
-      const std::uint16_t bits = to_bits(value, dtype == "F16" ? DataType::fp16 : DataType::bf16);
+      const std::uint16_t bits = to_bits(value, dtype == "F16" ? DataType::f16 : DataType::bf16);
       auto raw = std::as_bytes(std::span(&bits, 1));
       if (dtype == "F64") raw = std::as_bytes(std::span(&wide, 1));
       if (dtype == "F32") raw = std::as_bytes(std::span(&value, 1));

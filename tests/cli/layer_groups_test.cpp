@@ -57,8 +57,8 @@ TEST(LayerGroups, LayersOfOneNameAndTwoShapesAreTwoKinds) {
 TEST(LayerGroups, LayersOfOneNameQuantizedInTwoWaysAreTwoKinds) {
   for (const auto& change :
        std::vector<void (*)(PackedLayer&)>{[](PackedLayer& layer) { layer.method = "fp"; },
-                                           [](PackedLayer& layer) { layer.dtype = DataType::bf16; },
-                                           [](PackedLayer& layer) { layer.table_kind = TableKind::pair; },
+                                           [](PackedLayer& layer) { layer.format.dtype = DataType::bf16; },
+                                           [](PackedLayer& layer) { layer.format.table = TableKind::pair; },
                                            [](PackedLayer& layer) { layer.format.bits = 3; },
                                            [](PackedLayer& layer) { layer.format.group = 32; }}) {
     std::vector<LayerBytes> layers{layer("l.0.q", 64, 64), layer("l.1.q", 64, 64), layer("l.2.q", 64, 64)};

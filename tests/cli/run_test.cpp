@@ -100,7 +100,7 @@ TEST_F(Run, CompiledAndFoundKernelsAreCounted) {
 }
 
 TEST_F(Run, RoundingOfSubnormalProductsIsNoFault) {
-  // Products of about 1e-6: below 6.1e-5 fp16 has fewer digits.
+  // Products of about 1e-6: below 6.1e-5 f16 has fewer digits.
   quantize({{"embed.weight", {8, 64}, wavy_values(8 * 64, 1e-2F)},
             {"a.weight", {64, 64}, wavy_values(64 * 64, 1e-4F)}});
   const Outcome outcome = run();
@@ -193,7 +193,7 @@ TEST_F(Run, ActivationsAskedForThatTestNothingAreRefused) {
 }
 
 TEST_F(Run, ProductsThatAllRoundToZeroTestNothing) {
-  // 1e-6 times 1e-4: below what fp16 can hold.
+  // 1e-6 times 1e-4: below what f16 can hold.
   const std::vector<float> tiny = wavy_values(4 * 64, 1e-6F);
   quantize({{"embed.weight", {4, 64}, tiny}, {"a.weight", {64, 64}, wavy_values(64 * 64, 1e-4F)}});
   EXPECT_EQ(layers()[0]["activations"], "gaussian");

@@ -20,10 +20,10 @@ TEST(SpecRequest, DefaultsMakeOneKernel) {
   ASSERT_EQ(requests->kernels.size(), 1U);
   EXPECT_FALSE(requests->several);
   const KernelSpec& spec = requests->kernels.front().spec;
-  EXPECT_EQ(spec.n, 1000);
-  EXPECT_EQ(spec.k, 1032);
-  EXPECT_EQ(spec.bits, 4);
-  EXPECT_EQ(spec.group, 128);
+  EXPECT_EQ(spec.format.n, 1000);
+  EXPECT_EQ(spec.format.k, 1032);
+  EXPECT_EQ(spec.format.bits, 4);
+  EXPECT_EQ(spec.format.group, 128);
   EXPECT_EQ(spec.target.name(), "sm_90a");
   EXPECT_FALSE(requests->kernels.front().schedule.has_value());
 }
@@ -55,10 +55,10 @@ TEST(SpecRequest, ModelGivesItsLayersForEveryShare) {
   ASSERT_EQ(requests->kernels.size(), 8U);
   EXPECT_EQ(requests->kernels[0].layer.name, "qkv");
   EXPECT_EQ(requests->kernels[0].tp, 4);
-  EXPECT_EQ(requests->kernels[0].spec.n, 2560);
+  EXPECT_EQ(requests->kernels[0].spec.format.n, 2560);
   EXPECT_EQ(requests->kernels[7].layer.name, "down");
   EXPECT_EQ(requests->kernels[7].tp, 8);
-  EXPECT_EQ(requests->kernels[7].spec.k, 3584);
+  EXPECT_EQ(requests->kernels[7].spec.format.k, 3584);
 }
 
 TEST(SpecRequest, OverrideReplacesOnlyTheFieldsGiven) {

@@ -160,7 +160,7 @@ TEST(TensorPlan, OfSeveralRulesTheLaterOneCountsForEachKey) {
       .rules = {rule("weight=bits:3,group:128"), rule("a=b=bits:2,method:int,dtype:bf16")},
       .settings = {}};
   EXPECT_EQ(settings(tensors, options, "a=b.weight"), (LayerSettings{"int", 2, 128, DataType::bf16}));
-  EXPECT_EQ(settings(tensors, options, "c.weight"), (LayerSettings{"nf", 3, 128, DataType::fp16}));
+  EXPECT_EQ(settings(tensors, options, "c.weight"), (LayerSettings{"nf", 3, 128, DataType::f16}));
 }
 
 TEST(TensorPlan, RuleThatChangesNothingOrHasNoKernelIsRefused) {

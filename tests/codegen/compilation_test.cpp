@@ -51,9 +51,9 @@ TEST_P(TargetCompilationTest, EveryFormatCompilesWithoutSpills) {
   std::vector<KernelSpec> specs;
   for (const int bits : {2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
-      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+      for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         for (const std::int64_t m : {1, 16}) {
-          specs.push_back({bits, group, 4096, 4096, m, dtype, TableKind::scalar, *Target::parse(GetParam())});
+          specs.push_back({{bits, group, 4096, 4096, dtype}, m, *Target::parse(GetParam())});
         }
       }
     }
@@ -69,7 +69,7 @@ TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
         const int group = shape.n == 1000 ? 32 : shape.n == 2752 ? 64 : shape.n == 4096 ? 256 : kPerChannel;
         const TableKind table = m == 1 ? TableKind::scalar : TableKind::pair;
         specs.push_back(
-            {bits, group, shape.n, shape.k, m, DataType::fp16, table, *Target::parse(GetParam())});
+            {{bits, group, shape.n, shape.k, DataType::f16, table}, m, *Target::parse(GetParam())});
       }
     }
   }
@@ -81,12 +81,12 @@ TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
 TEST(FirstCandidateTest, DoesNotSpillWhereAllOnceDid) {
   const auto spec = [](const char* target, int bits, int group, std::int64_t n, std::int64_t k,
                        std::int64_t m, DataType dtype) {
-    return KernelSpec{bits, group, n, k, m, dtype, TableKind::scalar, *Target::parse(target)};
+    return KernelSpec{{bits, group, n, k, dtype}, m, *Target::parse(target)};
   };
   const KernelSpec specs[] = {spec("sm_80", 3, 64, 2304, 9216, 16, DataType::bf16),
                               spec("sm_80", 3, 128, 2304, 9216, 16, DataType::bf16),
                               spec("sm_80", 4, 32, 4096, 14336, 16, DataType::bf16),
-                              spec("sm_89", 2, kPerChannel, 4096, 11008, 32, DataType::fp16),
+                              spec("sm_89", 2, kPerChannel, 4096, 11008, 32, DataType::f16),
                               spec("sm_90a", 4, 256, 896, 4864, 16, DataType::bf16),
                               spec("sm_100a", 2, 64, 5120, 3456, 256, DataType::bf16),
                               spec("sm_120a", 2, 128, 8192, 8192, 16, DataType::bf16)};

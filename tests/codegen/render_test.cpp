@@ -14,7 +14,9 @@ using testing::Not;
 
 // No value here is the one that stands in the template, so that a constant left alone is noticed.
 const KernelSpec kSpec{
-    .bits = 3, .group = 64, .n = 1000, .k = 1032, .m = 9, .dtype = DataType::bf16, .table = TableKind::pair};
+    .format =
+        {.bits = 3, .group = 64, .n = 1000, .k = 1032, .dtype = DataType::bf16, .table = TableKind::pair},
+    .m = 9};
 const Schedule kSchedule{.tile_rows = 16,
                          .tile_tokens = 16,
                          .warps = 9,
@@ -101,7 +103,7 @@ TEST(RenderTest, TheRecipeCoversTheRaggedShape) {
 
 TEST(RenderTest, WhatIsInvalidIsNotRendered) {
   KernelSpec spec = kSpec;
-  spec.bits = 9;
+  spec.format.bits = 9;
   EXPECT_EQ(render(spec, kSchedule).error().code, ErrorCode::invalid_argument);
   Schedule schedule = kSchedule;
   schedule.warps = 40;

@@ -14,7 +14,9 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-KernelSpec spec_on(const char* target) { return {.n = 4096, .k = 4096, .target = *Target::parse(target)}; }
+KernelSpec spec_on(const char* target) {
+  return {.format = {.n = 4096, .k = 4096}, .target = *Target::parse(target)};
+}
 
 struct BadSchedule {
   std::string name;
@@ -77,10 +79,10 @@ TEST(ScheduleTest, EverySpecHasCandidatesThatAreValidAndFitTheRegisters) {
         for (const std::int64_t m : {1, 8, 16, 300}) {
           for (const std::int64_t k : {8, 1376, 4096, 14336}) {
             KernelSpec spec = spec_on(std::string(traits.name).c_str());
-            spec.bits = bits;
-            spec.group = group;
+            spec.format.bits = bits;
+            spec.format.group = group;
             spec.m = m;
-            spec.k = k;
+            spec.format.k = k;
             const Result<std::vector<Schedule>> candidates = schedules(spec);
             ASSERT_TRUE(candidates.has_value());
             ASSERT_FALSE(candidates->empty()) << describe(spec);
@@ -136,12 +138,10 @@ TEST(ScheduleTest, KernelsKnownToSpillAreNotOffered) {
       {"sm_80", 4, 32, 16, 4096, 14336, {32, 16, 8, registers, 2, 1}},
   };
   for (const SpillingKernel& kernel : kKernels) {
-    const KernelSpec spec{.bits = kernel.bits,
-                          .group = kernel.group,
-                          .n = kernel.n,
-                          .k = kernel.k,
-                          .m = kernel.m,
-                          .target = *Target::parse(kernel.target)};
+    const KernelSpec spec{
+        .format = {.bits = kernel.bits, .group = kernel.group, .n = kernel.n, .k = kernel.k},
+        .m = kernel.m,
+        .target = *Target::parse(kernel.target)};
     Schedule schedule = kernel.schedule;
     schedule.dependent_launch = spec.target.traits().dependent_launch;
     ASSERT_TRUE(validate(spec, schedule).has_value()) << describe(spec);
@@ -161,8 +161,8 @@ TEST(ScheduleTest, NumbersOfTokensInOneBucketHaveTheSameSchedules) {
     for (const std::int64_t k : {1376, 8192, 13696}) {
       for (const std::int64_t m : {2, 3, 9, 17, 33, 65, 100, 129, 300, 5000}) {
         KernelSpec spec = spec_on(std::string(traits.name).c_str());
-        spec.n = 2560;
-        spec.k = k;
+        spec.format.n = 2560;
+        spec.format.k = k;
         spec.m = m;
         KernelSpec bucket = spec;
         bucket.m = token_bucket(m);

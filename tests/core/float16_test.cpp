@@ -6,7 +6,7 @@
 #include <limits>
 #include <random>
 
-#include "lutsmith/quantization.h"
+#include "lutsmith/float16.h"
 
 namespace lutsmith {
 namespace {
@@ -15,7 +15,7 @@ __extension__ using CompilerHalf = _Float16;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::uint16_t largest_finite(DataType type) { return type == DataType::fp16 ? 0x7bff : 0x7f7f; }
+std::uint16_t largest_finite(DataType type) { return type == DataType::f16 ? 0x7bff : 0x7f7f; }
 
 class Float16Type : public testing::TestWithParam<DataType> {};
 
@@ -23,7 +23,7 @@ TEST(Float16, EveryFp16ValueReadsAsTheCompilersHalf) {
   for (unsigned bits = 0; bits < 0x10000; ++bits) {
     const auto half = static_cast<std::uint16_t>(bits);
     const auto expected = static_cast<float>(std::bit_cast<CompilerHalf>(half));
-    const float value = from_bits(half, DataType::fp16);
+    const float value = from_bits(half, DataType::f16);
     if (std::isnan(expected)) {
       ASSERT_TRUE(std::isnan(value)) << bits;
     } else {
@@ -38,7 +38,7 @@ TEST(Float16, RandomFloatsRoundAsTheCompilersHalf) {
   for (int i = 0; i < 2'000'000; ++i) {
     const auto word = static_cast<std::uint32_t>(random());
     const auto value = std::bit_cast<float>((word & 0x807fffffU) | exponent(random) << 23);
-    ASSERT_EQ(to_bits(value, DataType::fp16), std::bit_cast<std::uint16_t>(static_cast<CompilerHalf>(value)))
+    ASSERT_EQ(to_bits(value, DataType::f16), std::bit_cast<std::uint16_t>(static_cast<CompilerHalf>(value)))
         << value;
   }
 }
@@ -94,7 +94,7 @@ TEST_P(Float16Type, ZeroKeepsItsSign) {
   EXPECT_TRUE(std::signbit(from_bits(0x8000, GetParam())));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Float16Type, testing::Values(DataType::fp16, DataType::bf16),
+INSTANTIATE_TEST_SUITE_P(Types, Float16Type, testing::Values(DataType::f16, DataType::bf16),
                          [](const auto& test) { return std::string(to_string(test.param)); });
 
 }  // namespace

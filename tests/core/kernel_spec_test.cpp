@@ -13,7 +13,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-KernelSpec valid_spec() { return {.n = 4096, .k = 4096}; }
+KernelSpec valid_spec() { return {.format = {.n = 4096, .k = 4096}}; }
 
 struct BadSpec {
   std::string name;
@@ -39,30 +39,31 @@ TEST_P(BadSpecTest, IsRefusedNamingFieldValueAndWhatIsAllowed) {
 
 INSTANTIATE_TEST_SUITE_P(
     Fields, BadSpecTest,
-    testing::Values(BadSpec{"bits_0", [](KernelSpec& s) { s.bits = 0; }, "bits", "0", "2, 3, 4"},
-                    BadSpec{"bits_9", [](KernelSpec& s) { s.bits = 9; }, "bits", "9", "2, 3, 4"},
-                    BadSpec{"bits_negative", [](KernelSpec& s) { s.bits = -4; }, "bits", "-4", "2, 3, 4"},
-                    BadSpec{"group_48", [](KernelSpec& s) { s.group = 48; }, "group", "48",
-                            "32, 64, 128, 256, channel"},
-                    BadSpec{"group_negative", [](KernelSpec& s) { s.group = -1; }, "group", "-1", "channel"},
-                    BadSpec{"k_100", [](KernelSpec& s) { s.k = 100; }, "k", "100", "multiples of 8"},
-                    BadSpec{"k_0", [](KernelSpec& s) { s.k = 0; }, "k", "0", "multiples of 8"},
-                    BadSpec{"k_huge", [](KernelSpec& s) { s.k = std::int64_t{1} << 40; }, "k",
-                            "1099511627776", "16777216"},
-                    BadSpec{"n_0", [](KernelSpec& s) { s.n = 0; }, "n", "0", "1 to 16777216"},
-                    BadSpec{"n_negative", [](KernelSpec& s) { s.n = -32; }, "n", "-32", "1 to 16777216"},
-                    BadSpec{"m_0", [](KernelSpec& s) { s.m = 0; }, "m", "0", "1 to 16777216"},
-                    BadSpec{"dtype", [](KernelSpec& s) { s.dtype = static_cast<DataType>(7); }, "dtype", "7",
-                            "fp16, bf16"},
-                    BadSpec{"table", [](KernelSpec& s) { s.table = static_cast<TableKind>(5); }, "table", "5",
-                            "scalar, pair"}),
+    testing::Values(
+        BadSpec{"bits_0", [](KernelSpec& s) { s.format.bits = 0; }, "bits", "0", "2, 3, 4"},
+        BadSpec{"bits_9", [](KernelSpec& s) { s.format.bits = 9; }, "bits", "9", "2, 3, 4"},
+        BadSpec{"bits_negative", [](KernelSpec& s) { s.format.bits = -4; }, "bits", "-4", "2, 3, 4"},
+        BadSpec{"group_48", [](KernelSpec& s) { s.format.group = 48; }, "group", "48",
+                "32, 64, 128, 256, channel"},
+        BadSpec{"group_negative", [](KernelSpec& s) { s.format.group = -1; }, "group", "-1", "channel"},
+        BadSpec{"k_100", [](KernelSpec& s) { s.format.k = 100; }, "k", "100", "multiples of 8"},
+        BadSpec{"k_0", [](KernelSpec& s) { s.format.k = 0; }, "k", "0", "multiples of 8"},
+        BadSpec{"k_huge", [](KernelSpec& s) { s.format.k = std::int64_t{1} << 40; }, "k", "1099511627776",
+                "16777216"},
+        BadSpec{"n_0", [](KernelSpec& s) { s.format.n = 0; }, "n", "0", "1 to 16777216"},
+        BadSpec{"n_negative", [](KernelSpec& s) { s.format.n = -32; }, "n", "-32", "1 to 16777216"},
+        BadSpec{"m_0", [](KernelSpec& s) { s.m = 0; }, "m", "0", "1 to 16777216"},
+        BadSpec{"dtype", [](KernelSpec& s) { s.format.dtype = static_cast<DataType>(7); }, "dtype", "7",
+                "f16, bf16"},
+        BadSpec{"table", [](KernelSpec& s) { s.format.table = static_cast<TableKind>(5); }, "table", "5",
+                "scalar, pair"}),
     [](const testing::TestParamInfo<BadSpec>& bad) { return bad.param.name; });
 
 TEST(SpecTest, EveryAllowedCombinationIsAccepted) {
   for (const int bits : {2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
       for (const std::int64_t k : {8, 40, 1032, 4096}) {
-        KernelSpec spec{.bits = bits, .group = group, .n = 1, .k = k, .m = 1000};
+        KernelSpec spec{.format = {.bits = bits, .group = group, .n = 1, .k = k}, .m = 1000};
         EXPECT_TRUE(validate(spec).has_value()) << describe(spec);
       }
     }
@@ -70,7 +71,7 @@ TEST(SpecTest, EveryAllowedCombinationIsAccepted) {
 }
 
 TEST(SpecTest, NamesAndValuesAreInversesOfEachOther) {
-  for (const DataType type : {DataType::fp16, DataType::bf16}) {
+  for (const DataType type : {DataType::f16, DataType::bf16}) {
     EXPECT_EQ(parse_data_type(to_string(type)), type);
   }
   for (const TableKind kind : {TableKind::scalar, TableKind::pair}) {

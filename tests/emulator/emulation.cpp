@@ -88,7 +88,7 @@ void expect_right_at(const KernelSpec& spec, const Schedule& schedule, std::int6
     SCOPED_TRACE(std::to_string(count) + " partitions");
     const auto ascending = emulate(kernel, source, problem, {count, BlockOrder::ascending});
     ASSERT_TRUE(ascending) << ascending.error().message << "\n" << ascending.error().context;
-    EXPECT_LE(error_of(problem, *ascending), tolerance(spec.dtype));
+    EXPECT_LE(error_of(problem, *ascending), tolerance(spec.format.dtype));
     const BlockOrder other = count % 2 == 0 ? BlockOrder::descending : BlockOrder::interleaved;
     const auto again = emulate(kernel, source, problem, {count, other});
     ASSERT_TRUE(again) << again.error().message << "\n" << again.error().context;

@@ -21,15 +21,12 @@ std::vector<KernelSpec> formats(const char* target) {
   std::vector<KernelSpec> specs;
   for (const int bits : {2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
-      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+      for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         for (const TableKind table : {TableKind::scalar, TableKind::pair}) {
-          specs.push_back({.bits = bits,
-                           .group = group,
-                           .n = kRows,
-                           .k = kColumns,
-                           .dtype = dtype,
-                           .table = table,
-                           .target = must(Target::parse(target))});
+          specs.push_back(
+              {.format =
+                   {.bits = bits, .group = group, .n = kRows, .k = kColumns, .dtype = dtype, .table = table},
+               .target = must(Target::parse(target))});
         }
       }
     }
@@ -84,12 +81,12 @@ TEST(EmulatedIntegers, WithNegativeScalesAreRight) {
   for (const int group : {64, kPerChannel}) {
     for (const int bits : {2, 3, 4}) {
       SCOPED_TRACE("bits " + std::to_string(bits) + ", group " + group_name(group));
-      const KernelSpec spec{
-          .bits = bits, .group = group, .n = kRows, .k = kColumns, .target = must(Target::parse("sm_80"))};
+      const KernelSpec spec{.format = {.bits = bits, .group = group, .n = kRows, .k = kColumns},
+                            .target = must(Target::parse("sm_80"))};
       const Problem problem = make_integer_problem(spec, 3);
       const Source source = must(render(spec, must(schedules(spec)).front()));
       const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
-      EXPECT_LE(error_of(problem, must(emulate(kernel, source, problem))), tolerance(spec.dtype));
+      EXPECT_LE(error_of(problem, must(emulate(kernel, source, problem))), tolerance(spec.format.dtype));
     }
   }
 }

@@ -23,7 +23,7 @@ constexpr std::int64_t kTokens = 3;
 constexpr int kMultiprocessors = 4;
 constexpr std::uint16_t kPoison = 0xffff;
 
-KernelSpec launched_spec() { return {.n = 40, .k = 264, .target = must(Target::parse("sm_80"))}; }
+KernelSpec launched_spec() { return {.format = {.n = 40, .k = 264}, .target = must(Target::parse("sm_80"))}; }
 
 const Source& launched_source() {
   static const Source source = must(render(launched_spec(), {.tile_rows = 16, .tile_tokens = 8, .warps = 2}));
@@ -68,7 +68,7 @@ TEST(EmulatedLaunchStrides, OfZeroAreThoseOfRowsWithoutPadding) {
   Memory memory;
   must(launched_kernel().launch(memory.launch()));
   const std::vector<std::uint16_t> result = memory.output;
-  EXPECT_LE(error_of(memory.problem, result), tolerance(launched_spec().dtype));
+  EXPECT_LE(error_of(memory.problem, result), tolerance(launched_spec().format.dtype));
   std::ranges::fill(memory.output, kPoison);
   EmulatedLaunch launch = memory.launch();
   launch.activation_stride = memory.problem.k();

@@ -43,10 +43,7 @@ struct Example {
 };
 
 KernelSpec spec_of(const Example& example) {
-  return {.bits = example.bits,
-          .group = example.group,
-          .n = 40,
-          .k = example.k,
+  return {.format = {.bits = example.bits, .group = example.group, .n = 40, .k = example.k},
           .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a"))};
 }
 
@@ -71,7 +68,8 @@ void cancel(Problem& problem) {
     const auto at = static_cast<std::size_t>(column < 128 || column >= 256 ? i : i - 128);
     const float factor = column < 128 ? 0x1p8F : column < 256 ? -1.0F : 0x1p-8F;
     problem.activations[static_cast<std::size_t>(i)] =
-        to_bits(from_bits(problem.activations[at], problem.matrix.dtype) * factor, problem.matrix.dtype);
+        to_bits(from_bits(problem.activations[at], problem.matrix.format.dtype) * factor,
+                problem.matrix.format.dtype);
   }
   repack(problem);
 }
@@ -95,7 +93,7 @@ std::string outcome(const Example& example, const Source& source) {
     results.push_back(*std::move(result));
   }
   if (results[1] != results[0] || results[2] != results[0]) return std::string(kOrder);
-  const bool right = error_of(problem, results[0]) <= tolerance(DataType::fp16);
+  const bool right = error_of(problem, results[0]) <= tolerance(DataType::f16);
   return std::string(right ? kNothing : kWrong);
 }
 

@@ -16,7 +16,9 @@ namespace {
 
 KernelSpec spec_of(int bits, int group, std::int64_t n, std::int64_t k, std::int64_t m = 1,
                    std::string_view target = "sm_90a") {
-  return {.bits = bits, .group = group, .n = n, .k = k, .m = m, .target = must(Target::parse(target))};
+  return {.format = {.bits = bits, .group = group, .n = n, .k = k},
+          .m = m,
+          .target = must(Target::parse(target))};
 }
 
 class EmulatedPaths : public testing::TestWithParam<WeightPath> {};
@@ -74,7 +76,7 @@ TEST_P(EmulatedPaths, TablesWithZerosDuplicatesAndExtremesAreRight) {
   for (const TableStyle style :
        {TableStyle::zeros, TableStyle::duplicates, TableStyle::extremes, TableStyle::subnormal}) {
     const Problem problem = make_problem(spec, 5, {.table = style, .seed = 7});
-    EXPECT_LE(error_of(problem, must(emulate(kernel, source, problem))), tolerance(spec.dtype));
+    EXPECT_LE(error_of(problem, must(emulate(kernel, source, problem))), tolerance(spec.format.dtype));
   }
 }
 
@@ -85,11 +87,12 @@ TEST_P(EmulatedPaths, IdentityGivesEveryDequantizedWeightBitExactly) {
         must(render(spec, {.tile_rows = 32, .tile_tokens = 16, .warps = 2, .weights = GetParam()}));
     const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
     Problem problem = make_problem(spec, 1);
-    set_identity_rows(problem, 0, spec.k);
+    set_identity_rows(problem, 0, spec.format.k);
     const std::vector<std::uint16_t> result = must(emulate(kernel, source, problem));
-    const std::vector<double> weights = must(reference_matmul(problem.matrix, problem.activations, spec.k));
+    const std::vector<double> weights =
+        must(reference_matmul(problem.matrix, problem.activations, spec.format.k));
     for (std::size_t i = 0; i < result.size(); ++i) {
-      ASSERT_EQ(result[i], to_bits(static_cast<float>(weights[i]), spec.dtype)) << "element " << i;
+      ASSERT_EQ(result[i], to_bits(static_cast<float>(weights[i]), spec.format.dtype)) << "element " << i;
     }
   }
 }

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "lutsmith/quantization.h"
+#include "lutsmith/float16.h"
 
 namespace lutsmith::emulator_test {
 namespace {
@@ -33,9 +33,9 @@ struct Matrices {
 };
 
 void put(std::uint32_t& word, std::size_t half, float value) {
-  const std::uint16_t bits = to_bits(value, DataType::fp16);
-  const float read_back = from_bits(bits, DataType::fp16);
-  EXPECT_TRUE(read_back == value || std::isnan(value)) << value << " is no fp16";
+  const std::uint16_t bits = to_bits(value, DataType::f16);
+  const float read_back = from_bits(bits, DataType::f16);
+  EXPECT_TRUE(read_back == value || std::isnan(value)) << value << " is no f16";
   word |= std::uint32_t{bits} << 16 * half;
 }
 
@@ -58,7 +58,7 @@ Matrices multiplied(const Matrices& matrices) {
   for (std::size_t row = 0; row < kRows; ++row) {
     for (std::size_t token = 0; token < kTokens; ++token) sum(row, token) = matrices.d[row][token];
   }
-  emulator::multiply_accumulate(fragments, DataType::fp16);
+  emulator::multiply_accumulate(fragments, DataType::f16);
   Matrices result = matrices;
   for (std::size_t row = 0; row < kRows; ++row) {
     for (std::size_t token = 0; token < kTokens; ++token) result.d[row][token] = sum(row, token);

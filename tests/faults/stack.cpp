@@ -42,7 +42,8 @@ SourceGenerator sources() {
   return {
       .schedules = [](const KernelSpec&) -> Result<std::vector<Schedule>> { return std::vector{Schedule{}}; },
       .render = [](const KernelSpec& spec, const Schedule&) -> Result<Source> {
-        return Source{.text = describe(spec), .kernel_name = "kern_" + std::to_string(spec.n), .launch = {}};
+        return Source{
+            .text = describe(spec), .kernel_name = "kern_" + std::to_string(spec.format.n), .launch = {}};
       }};
 }
 
@@ -67,7 +68,7 @@ std::unique_ptr<KernelProvider> FaultTest::provider(StackOptions options) {
 
 bool FaultTest::is_right(KernelProvider& provider, int number) {
   const Request wanted = request(number);
-  const std::string name = "kern_" + std::to_string(wanted.spec.n);
+  const std::string name = "kern_" + std::to_string(wanted.spec.format.n);
   const auto compiled = provider.compile(wanted);
   return compiled && compiled->artifact->kernel_name == name &&
          compiled->artifact->cubin == synthetic_cubin(wanted.spec.target, name);

@@ -41,7 +41,7 @@ class FaultTest : public testing::Test {
   std::unique_ptr<KernelProvider> provider(StackOptions options = {});
 
   static Request request(int number) {
-    return {.spec = {.n = 32 * (number + 1), .k = 4096, .target = Target()}, .schedule = {}};
+    return {.spec = {.format = {.n = 32 * (number + 1), .k = 4096}, .target = Target()}, .schedule = {}};
   }
   /// The kernel of request(number), where `provider` gives one and it is the right one.
   static bool is_right(KernelProvider& provider, int number);

@@ -38,24 +38,24 @@ std::string manifest_of(const KernelSpec& spec, const Schedule& schedule) {
   return write_manifest(spec, schedule, artifact, provenance);
 }
 
-std::string scalar_manifest() { return manifest_of({.n = 4096, .k = 4096}, {}); }
+std::string scalar_manifest() { return manifest_of({.format = {.n = 4096, .k = 4096}}, {}); }
 
 std::string bulk_manifest() {
   return manifest_of(
-      {.bits = 2, .group = 64, .n = 64, .k = 64},
+      {.format = {.bits = 2, .group = 64, .n = 64, .k = 64}},
       {.tile_tokens = 16, .warps = 4, .weights = WeightPath::bulk_copy, .dependent_launch = true});
 }
 
 Target other_target() { return must(Target::parse("sm_80")); }
 
 std::string pair_manifest() {
-  return manifest_of({.bits = 3,
-                      .group = kPerChannel,
-                      .n = 1000,
-                      .k = 1032,
+  return manifest_of({.format = {.bits = 3,
+                                 .group = kPerChannel,
+                                 .n = 1000,
+                                 .k = 1032,
+                                 .dtype = DataType::bf16,
+                                 .table = TableKind::pair},
                       .m = 9,
-                      .dtype = DataType::bf16,
-                      .table = TableKind::pair,
                       .target = other_target()},
                      {.tile_rows = 16, .weights = WeightPath::async_copy, .stages = 4});
 }

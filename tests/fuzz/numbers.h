@@ -32,13 +32,13 @@ static_assert(std::has_unique_object_representations_v<Numbers>, "every byte of 
 
 inline KernelSpec spec_of(const Numbers& numbers) {
   const std::span<const TargetTraits> targets = Target::all();
-  return {.bits = numbers.bits,
-          .group = numbers.group,
-          .n = numbers.n,
-          .k = numbers.k,
+  return {.format = {.bits = numbers.bits,
+                     .group = numbers.group,
+                     .n = numbers.n,
+                     .k = numbers.k,
+                     .dtype = (numbers.format & 1U) != 0 ? DataType::bf16 : DataType::f16,
+                     .table = (numbers.format & 2U) != 0 ? TableKind::pair : TableKind::scalar},
           .m = numbers.m,
-          .dtype = (numbers.format & 1U) != 0 ? DataType::bf16 : DataType::fp16,
-          .table = (numbers.format & 2U) != 0 ? TableKind::pair : TableKind::scalar,
           .target = Target::parse(targets[numbers.target % targets.size()].name).value()};
 }
 

@@ -14,7 +14,7 @@ namespace {
 /// Expects the float64 product, and gives what came out.
 std::vector<std::uint16_t> run_right(const Kernel& kernel, const Problem& problem) {
   std::vector<std::uint16_t> result = Multiplication(problem).run(kernel);
-  EXPECT_LE(error_of(problem, result), tolerance(kernel.spec().dtype)) << describe(kernel.spec());
+  EXPECT_LE(error_of(problem, result), tolerance(kernel.spec().format.dtype)) << describe(kernel.spec());
   return result;
 }
 

@@ -102,7 +102,7 @@ void multiply_on_gpu(std::vector<emulator::MmaFragments>& cases, DataType type) 
 
 TEST_F(EmulatorOnGpu, TensorCoreAddsAsTheEmulatorDoes) {
   std::mt19937 random(5);
-  for (const DataType type : {DataType::fp16, DataType::bf16}) {
+  for (const DataType type : {DataType::f16, DataType::bf16}) {
     std::vector<emulator::MmaFragments> cases;
     for (int i = 0; i < 300; ++i) cases.push_back(random_fragments(type, i % 3 * 8, random));
     std::vector<emulator::MmaFragments> expected = cases;
@@ -147,7 +147,7 @@ TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (const int bits : {2, 3, 4}) {
       for (const int group : {32, 128, 256, kPerChannel}) {
-        for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+        for (const DataType dtype : {DataType::f16, DataType::bf16}) {
           const TableKind table = group == 128 ? TableKind::pair : TableKind::scalar;
           const int turn = static_cast<int>(requests.size());
           requests.push_back(

@@ -52,13 +52,8 @@ std::string describe(const KernelRequest& request) {
 
 KernelSpec spec_of(int bits, int group, std::int64_t n, std::int64_t k, std::int64_t m, DataType dtype,
                    TableKind table) {
-  return {.bits = bits,
-          .group = group,
-          .n = n,
-          .k = k,
+  return {.format = {.bits = bits, .group = group, .n = n, .k = k, .dtype = dtype, .table = table},
           .m = m,
-          .dtype = dtype,
-          .table = table,
           .target = machine()->target};
 }
 

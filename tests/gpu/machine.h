@@ -42,7 +42,7 @@ std::string describe(const KernelRequest& request);
 
 /// A spec for this GPU.
 KernelSpec spec_of(int bits, int group, std::int64_t n, std::int64_t k, std::int64_t m = 1,
-                   DataType dtype = DataType::fp16, TableKind table = TableKind::scalar);
+                   DataType dtype = DataType::f16, TableKind table = TableKind::scalar);
 
 /// Of the schedules given, those that are allowed for a spec on this GPU.
 std::vector<Schedule> allowed(const KernelSpec& spec, const std::vector<Schedule>& schedules);

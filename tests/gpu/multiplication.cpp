@@ -82,7 +82,7 @@ void expect_right(const KernelRequest& request, const Problem& problem, const La
   SCOPED_TRACE(describe(request));
   Multiplication multiplication(problem, options);
   const std::vector<std::uint16_t> result = multiplication.run(get_kernel(request));
-  EXPECT_LE(error_of(problem, result), tolerance(request.spec.dtype))
+  EXPECT_LE(error_of(problem, result), tolerance(request.spec.format.dtype))
       << "m " << problem.m << ", partitions " << options.partitions;
 }
 

@@ -11,7 +11,7 @@
 namespace lutsmith::gpu_test {
 namespace {
 
-constexpr std::array kTypes{DataType::fp16, DataType::bf16};
+constexpr std::array kTypes{DataType::f16, DataType::bf16};
 constexpr std::array kTables{TableKind::scalar, TableKind::pair};
 constexpr std::array kGroups{32, 64, 128, 256, kPerChannel};
 
@@ -39,18 +39,19 @@ void expect_exact_on_identity(const KernelRequest& request, const ProblemOptions
   Problem problem = make_problem(spec, spec.m, options);
   const std::vector<double> weights = must(dequantize(problem.matrix));
   std::int64_t wrong = 0;
-  for (std::int64_t first = 0; first < spec.k; first += spec.m) {
+  for (std::int64_t first = 0; first < spec.format.k; first += spec.m) {
     set_identity_rows(problem, first, spec.m);
     const std::vector<std::uint16_t> result = Multiplication(problem).run(kernel);
-    for (std::int64_t row = 0; row < std::min(spec.m, spec.k - first); ++row) {
-      for (std::int64_t n = 0; n < spec.n; ++n) {
-        const double weight = weights[static_cast<std::size_t>(n * spec.k + first + row)];
-        const std::uint16_t expected = to_bits(static_cast<float>(weight), spec.dtype);
-        if (!same(result[static_cast<std::size_t>(row * spec.n + n)], expected)) ++wrong;
+    for (std::int64_t row = 0; row < std::min(spec.m, spec.format.k - first); ++row) {
+      for (std::int64_t n = 0; n < spec.format.n; ++n) {
+        const double weight = weights[static_cast<std::size_t>(n * spec.format.k + first + row)];
+        const std::uint16_t expected = to_bits(static_cast<float>(weight), spec.format.dtype);
+        if (!same(result[static_cast<std::size_t>(row * spec.format.n + n)], expected)) ++wrong;
       }
     }
   }
-  EXPECT_EQ(wrong, 0) << "of " << spec.n * spec.k << " weights did not come through the identity exactly";
+  EXPECT_EQ(wrong, 0) << "of " << spec.format.n * spec.format.k
+                      << " weights did not come through the identity exactly";
 }
 
 TEST_F(NumbersOnGpu, IdentityGivesEveryDequantizedWeightBitExactly) {
@@ -78,7 +79,7 @@ TEST_F(NumbersOnGpu, IdentityIsExactForTablesWithExtremes) {
 void expect_formats_right(WeightPath path) {
   std::vector<KernelRequest> requests;
   for (const KernelSpec& spec : all_number_formats(72, 648, 5)) {
-    const Schedule schedule{.tile_rows = spec.group == 64 ? 16 : 32,
+    const Schedule schedule{.tile_rows = spec.format.group == 64 ? 16 : 32,
                             .tile_tokens = 8,
                             .warps = 3,
                             .weights = path,
@@ -115,7 +116,7 @@ TEST_F(NumbersOnGpu, TablesWithZerosDuplicatesAndExtremesAreRight) {
     for (const TableStyle style : {TableStyle::zeros, TableStyle::duplicates, TableStyle::extremes}) {
       expect_right(request, 8, {}, {.table = style, .seed = 7});
     }
-    if (request.spec.dtype == DataType::fp16) {
+    if (request.spec.format.dtype == DataType::f16) {
       expect_right(request, 8, {}, {.table = TableStyle::subnormal, .seed = 7});
     }
   }
@@ -137,7 +138,7 @@ TEST_F(NumbersOnGpu, EveryPairOfCodesIsLookedUpInItsOrder) {
   for (const int bits : {2, 3, 4}) {
     // Row n holds the pair n everywhere: an error in the pair's index or order moves whole rows.
     const int pairs = 1 << (2 * bits);
-    const KernelRequest request{spec_of(bits, kPerChannel, pairs, 136, 2, DataType::fp16, TableKind::pair),
+    const KernelRequest request{spec_of(bits, kPerChannel, pairs, 136, 2, DataType::f16, TableKind::pair),
                                 std::nullopt};
     Problem problem = make_problem(request.spec, 2);
     for (std::size_t i = 0; i < problem.matrix.codes.size(); ++i) {

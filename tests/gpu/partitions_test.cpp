@@ -79,7 +79,7 @@ TEST_F(PartitionsOnGpu, OneWorkspaceServesLaunchesOfDifferentKernelsInTurn) {
       for (const int partitions : {5, 3, 11}) {
         Multiplication multiplication(problem, {.partitions = partitions});
         must(get_kernel(request).launch(multiplication.arguments(), workspace, stream.get()));
-        EXPECT_LE(error_of(problem, multiplication.result()), tolerance(DataType::fp16));
+        EXPECT_LE(error_of(problem, multiplication.result()), tolerance(DataType::f16));
       }
     }
   }

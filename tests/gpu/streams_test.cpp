@@ -36,7 +36,7 @@ TEST_F(StreamsOnGpu, TwoStreamsWithTwoWorkspacesDoNotDisturbEachOther) {
     }
   }
   for (const Lane& lane : lanes) {
-    EXPECT_LE(error_of(lane.problem, lane.multiplication.result()), tolerance(DataType::fp16));
+    EXPECT_LE(error_of(lane.problem, lane.multiplication.result()), tolerance(DataType::f16));
   }
 }
 
@@ -64,7 +64,7 @@ void expect_replays_alike(const KernelRequest& request) {
     if (replay == 0) first = result;
     EXPECT_EQ(result, first);
   }
-  EXPECT_LE(error_of(problem, first), tolerance(request.spec.dtype));
+  EXPECT_LE(error_of(problem, first), tolerance(request.spec.format.dtype));
 }
 
 TEST_F(StreamsOnGpu, CapturedGraphReplaysBitForBit) {
@@ -131,7 +131,7 @@ TEST_F(StreamsOnGpu, OutputThatIsOverwrittenInTurnHoldsTheLastLaunch) {
     must(kernel.launch(first.arguments(), workspace, stream.get()));
     must(kernel.launch(into_last, workspace, stream.get()));
     must(kernel.launch(last.arguments(), workspace, stream.get()));
-    EXPECT_LE(error_of(quick, last.result()), tolerance(DataType::fp16));
+    EXPECT_LE(error_of(quick, last.result()), tolerance(DataType::f16));
   }
 }
 
@@ -161,7 +161,7 @@ TEST_F(StreamsOnGpu, DefaultStreamIsAllowed) {
   Multiplication multiplication(problem);
   Workspace workspace = must(machine()->service.create_workspace());
   must(get_kernel(request).launch(multiplication.arguments(), workspace, nullptr));
-  EXPECT_LE(error_of(problem, multiplication.result()), tolerance(DataType::fp16));
+  EXPECT_LE(error_of(problem, multiplication.result()), tolerance(DataType::f16));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ struct Shape {
 constexpr std::array kShapes = {Shape{1, 8},   Shape{16, 128}, Shape{17, 136},  Shape{32, 256},
                                 Shape{33, 40}, Shape{70, 392}, Shape{100, 1032}};
 
-std::string name(const PackedFormat& format) {
+std::string name(const WeightFormat& format) {
   return std::to_string(format.bits) + " bits, group " + group_name(format.group) + ", " +
          std::to_string(format.n) + " x " + std::to_string(format.k);
 }
@@ -29,7 +29,7 @@ void for_every_format(const Check& check) {
   for (int bits = 1; bits <= 8; ++bits) {
     for (const int group : kAllGroups) {
       for (const Shape& shape : kShapes) {
-        const PackedFormat format{bits, group, shape.n, shape.k};
+        const WeightFormat format{bits, group, shape.n, shape.k};
         SCOPED_TRACE(name(format));
         check(format);
         if (testing::Test::HasFatalFailure()) return;
@@ -57,11 +57,11 @@ unsigned read_bits(std::span<const std::byte> bytes, int byte, int bit, int coun
 }
 
 TEST(Packer, UnpackingGivesBackEveryCodeAndScale) {
-  for_every_format([](const PackedFormat& format) {
+  for_every_format([](const WeightFormat& format) {
     const QuantizedMatrix matrix = random_matrix(format);
     const auto packed = pack(matrix);
     ASSERT_TRUE(packed) << packed.error().message;
-    const auto unpacked = unpack(*packed, format, matrix.dtype);
+    const auto unpacked = unpack(*packed, format);
     ASSERT_TRUE(unpacked) << unpacked.error().message;
     EXPECT_EQ(unpacked->codes, matrix.codes);
     EXPECT_EQ(unpacked->scales, matrix.scales);
@@ -77,13 +77,15 @@ TEST(Packer, NegativeScalesAndNegativeZeroKeepTheirSigns) {
     }
     const auto packed = pack(matrix);
     ASSERT_TRUE(packed) << packed.error().message;
-    EXPECT_EQ(unpack(*packed, matrix.format, matrix.dtype)->scales, matrix.scales);
+    EXPECT_EQ(unpack(*packed, matrix.format)->scales, matrix.scales);
   }
 }
 
 TEST(Packer, PaddingIsZeroAndNothingIsStoredTwice) {
-  for_every_format([](const PackedFormat& format) {
-    const QuantizedMatrix matrix = random_matrix(format, DataType::bf16, TableKind::scalar, 3);
+  for_every_format([](const WeightFormat& format) {
+    WeightFormat brain = format;
+    brain.dtype = DataType::bf16;
+    const QuantizedMatrix matrix = random_matrix(brain, 3);
     const auto packed = pack(matrix);
     ASSERT_TRUE(packed);
     const std::span bytes(reinterpret_cast<const std::uint8_t*>(packed->data()), packed->size());
@@ -94,7 +96,7 @@ TEST(Packer, PaddingIsZeroAndNothingIsStoredTwice) {
 TEST(Packer, WithoutPaddingEveryCodeTakesItsBitsAndEveryScaleTwoBytes) {
   for (int bits = 1; bits <= 8; ++bits) {
     for (const int group : kAllGroups) {
-      const PackedFormat format{bits, group, 96, 768};
+      const WeightFormat format{bits, group, 96, 768};
       const std::int64_t groups = group == kPerChannel ? 1 : 768 / group;
       EXPECT_EQ(*packed_bytes(format), static_cast<std::size_t>(96 * 768 * bits / 8 + 96 * groups * 2))
           << name(format);
@@ -121,9 +123,9 @@ TEST(Packer, EveryLaneFindsItsFragmentWhereTheLayoutSays) {
   constexpr int kColumns = 384;
   for (int bits = 1; bits <= 8; ++bits) {
     for (const int group : kAllGroups) {
-      const PackedFormat format{bits, group, kRows, kColumns};
+      const WeightFormat format{bits, group, kRows, kColumns};
       SCOPED_TRACE(name(format));
-      const QuantizedMatrix matrix = random_matrix(format, DataType::fp16, TableKind::scalar, 5);
+      const QuantizedMatrix matrix = random_matrix(format, 5);
       const std::vector<std::byte> packed = *pack(matrix);
       const int scale_bytes = group != kPerChannel && group <= 128 ? 128 / group * 16 * 2 : 0;
       const int record_bytes = 16 * 128 * bits / 8 + scale_bytes;
@@ -165,9 +167,9 @@ TEST(Packer, ScalesStandWhereTheLayoutSays) {
   constexpr int kColumns = 512;
   for (int bits = 1; bits <= 8; ++bits) {
     for (const int group : kAllGroups) {
-      const PackedFormat format{bits, group, kRows, kColumns};
+      const WeightFormat format{bits, group, kRows, kColumns};
       SCOPED_TRACE(name(format));
-      const QuantizedMatrix matrix = random_matrix(format, DataType::fp16, TableKind::scalar, 6);
+      const QuantizedMatrix matrix = random_matrix(format, 6);
       const std::vector<std::byte> packed = *pack(matrix);
       const int columns = group == kPerChannel ? kColumns : group;
       const int groups = kColumns / columns;
@@ -195,9 +197,8 @@ TEST(Packer, ScalesStandWhereTheLayoutSays) {
 }
 
 TEST(Packer, PairTablesPackTheSameCodes) {
-  const PackedFormat format{3, 64, 40, 200};
-  const QuantizedMatrix pairs = random_matrix(format, DataType::bf16, TableKind::pair);
-  QuantizedMatrix scalars = random_matrix(format, DataType::bf16);
+  const QuantizedMatrix pairs = random_matrix({3, 64, 40, 200, DataType::bf16, TableKind::pair});
+  QuantizedMatrix scalars = random_matrix({3, 64, 40, 200, DataType::bf16, TableKind::scalar});
   scalars.codes = pairs.codes;
   scalars.scales = pairs.scales;
   EXPECT_EQ(*pack(pairs), *pack(scalars));
@@ -242,20 +243,18 @@ TEST(Packer, MatricesThatContradictThemselvesAreRefused) {
                ErrorCode::invalid_argument, "table", "nan", "index 1");
   expect_error(spoiled([](QuantizedMatrix& matrix) { matrix.format.bits = 9; }), ErrorCode::invalid_argument,
                "bits", "9");
-  expect_error(spoiled([](QuantizedMatrix& matrix) { matrix.dtype = static_cast<DataType>(3); }),
+  expect_error(spoiled([](QuantizedMatrix& matrix) { matrix.format.dtype = static_cast<DataType>(3); }),
                ErrorCode::invalid_argument, "dtype", "3");
-  expect_error(spoiled([](QuantizedMatrix& matrix) { matrix.table_kind = static_cast<TableKind>(3); }),
-               ErrorCode::invalid_argument, "table kind", "3");
+  expect_error(spoiled([](QuantizedMatrix& matrix) { matrix.format.table = static_cast<TableKind>(3); }),
+               ErrorCode::invalid_argument, "table", "3");
 }
 
 TEST(Packer, UnpackingBytesOfAnotherSizeIsRefused) {
-  const PackedFormat format{4, 128, 32, 128};
+  const WeightFormat format{4, 128, 32, 128};
   std::vector<std::byte> packed = *pack(random_matrix(format));
   packed.pop_back();
-  expect_error(unpack(packed, format, DataType::fp16), ErrorCode::invalid_argument, "packed weights", "2111",
-               "2112");
-  expect_error(unpack(packed, {4, 100, 32, 128}, DataType::fp16), ErrorCode::invalid_argument, "group",
-               "100");
+  expect_error(unpack(packed, format), ErrorCode::invalid_argument, "packed weights", "2111", "2112");
+  expect_error(unpack(packed, {4, 100, 32, 128}), ErrorCode::invalid_argument, "group", "100");
 }
 
 }  // namespace

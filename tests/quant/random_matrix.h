@@ -20,18 +20,17 @@ inline std::vector<float> random_weights(std::int64_t n, std::int64_t k, unsigne
 }
 
 /// Every code value is drawn; scales and table are random finite numbers of the type.
-inline QuantizedMatrix random_matrix(const PackedFormat& format, DataType dtype = DataType::fp16,
-                                     TableKind kind = TableKind::scalar, unsigned seed = 1) {
+inline QuantizedMatrix random_matrix(const WeightFormat& format, unsigned seed = 1) {
   std::mt19937 random(seed);
   std::uniform_int_distribution<int> code(0, (1 << format.bits) - 1);
   std::uniform_real_distribution<float> number(-2, 2);
-  QuantizedMatrix matrix{format, dtype, kind, {}, {}, {}};
+  QuantizedMatrix matrix{format, {}, {}, {}};
   matrix.codes.resize(static_cast<std::size_t>(format.n * format.k));
   matrix.scales.resize(static_cast<std::size_t>(format.n * groups_per_row(format.group, format.k)));
-  matrix.table.resize(static_cast<std::size_t>(table_length(format.bits, kind)));
+  matrix.table.resize(static_cast<std::size_t>(table_length(format.bits, format.table)));
   for (std::uint8_t& value : matrix.codes) value = static_cast<std::uint8_t>(code(random));
-  for (std::uint16_t& value : matrix.scales) value = to_bits(number(random), dtype);
-  for (std::uint16_t& value : matrix.table) value = to_bits(number(random), dtype);
+  for (std::uint16_t& value : matrix.scales) value = to_bits(number(random), format.dtype);
+  for (std::uint16_t& value : matrix.table) value = to_bits(number(random), format.dtype);
   return matrix;
 }
 

@@ -18,29 +18,29 @@ namespace {
 
 /// scale * table[code], straight from the definition.
 double weight_at(const QuantizedMatrix& matrix, std::int64_t row, std::int64_t column) {
-  const PackedFormat& format = matrix.format;
+  const WeightFormat& format = matrix.format;
   const auto code_at = [&](std::int64_t c) {
     return std::size_t{matrix.codes[static_cast<std::size_t>(row * format.k + c)]};
   };
   std::size_t index = code_at(column);
-  if (matrix.table_kind == TableKind::pair) {
+  if (matrix.format.table == TableKind::pair) {
     const std::int64_t even = column / 2 * 2;
     index = 2 * (code_at(even) + code_at(even + 1) * (std::size_t{1} << format.bits)) +
             static_cast<std::size_t>(column % 2);
   }
   const std::int64_t group = format.group == kPerChannel ? 0 : column / format.group;
   const std::int64_t scale = row * groups_per_row(format.group, format.k) + group;
-  return double{from_bits(matrix.scales[static_cast<std::size_t>(scale)], matrix.dtype)} *
-         double{from_bits(matrix.table[index], matrix.dtype)};
+  return double{from_bits(matrix.scales[static_cast<std::size_t>(scale)], matrix.format.dtype)} *
+         double{from_bits(matrix.table[index], matrix.format.dtype)};
 }
 
 template <class Check>
 void for_kinds_and_groups(const Check& check) {
   for (const TableKind kind : {TableKind::scalar, TableKind::pair}) {
     for (const int group : kAllGroups) {
-      for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
+      for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         SCOPED_TRACE(std::string(to_string(kind)) + ", group " + group_name(group));
-        check(random_matrix({3, group, 5, 328}, dtype, kind));
+        check(random_matrix({3, group, 5, 328, dtype, kind}));
       }
     }
   }
@@ -63,7 +63,7 @@ TEST(Reference, ProductIsTheSumOverColumns) {
     constexpr std::int64_t kTokens = 3;
     std::vector<std::uint16_t> activations;
     for (const float value : random_weights(kTokens, 328, 4))
-      activations.push_back(to_bits(value, matrix.dtype));
+      activations.push_back(to_bits(value, matrix.format.dtype));
     const auto result = reference_matmul(matrix, activations, kTokens);
     ASSERT_TRUE(result) << result.error().message;
     ASSERT_EQ(result->size(), 3U * 5);
@@ -71,7 +71,7 @@ TEST(Reference, ProductIsTheSumOverColumns) {
       for (std::int64_t row = 0; row < 5; ++row) {
         double sum = 0;
         for (std::int64_t column = 0; column < 328; ++column) {
-          sum += from_bits(activations[static_cast<std::size_t>(token * 328 + column)], matrix.dtype) *
+          sum += from_bits(activations[static_cast<std::size_t>(token * 328 + column)], matrix.format.dtype) *
                  weight_at(matrix, row, column);
         }
         EXPECT_NEAR((*result)[static_cast<std::size_t>(token * 5 + row)], sum, 1e-12);
@@ -83,7 +83,7 @@ TEST(Reference, ProductIsTheSumOverColumns) {
 TEST(Reference, IdentityActivationsGiveTheWeights) {
   const QuantizedMatrix matrix = random_matrix({4, 32, 7, 40});
   std::vector<std::uint16_t> identity(std::size_t{40} * 40);
-  for (std::size_t i = 0; i < 40; ++i) identity[i * 41] = to_bits(1, DataType::fp16);
+  for (std::size_t i = 0; i < 40; ++i) identity[i * 41] = to_bits(1, DataType::f16);
   const auto result = reference_matmul(matrix, identity, 40);
   ASSERT_TRUE(result);
   for (std::int64_t column = 0; column < 40; ++column) {
@@ -95,13 +95,13 @@ TEST(Reference, IdentityActivationsGiveTheWeights) {
 
 TEST(Reference, ANegativeScaleMirrorsTheWeightsAndNegativeZeroIsZero) {
   QuantizedMatrix matrix = random_matrix({4, 32, 2, 32});
-  matrix.scales = {to_bits(0.5F, DataType::fp16), to_bits(-0.5F, DataType::fp16)};
+  matrix.scales = {to_bits(0.5F, DataType::f16), to_bits(-0.5F, DataType::f16)};
   std::ranges::copy(std::vector(matrix.codes.begin(), matrix.codes.begin() + 32), matrix.codes.begin() + 32);
   const std::vector<double> weights = *dequantize(matrix);
   for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(weights[32 + i], -weights[i]);
   matrix.scales = {0x8000, 0x8000};
   EXPECT_THAT(*dequantize(matrix), testing::Each(0.0));
-  const std::vector<std::uint16_t> ones(32, to_bits(1, DataType::fp16));
+  const std::vector<std::uint16_t> ones(32, to_bits(1, DataType::f16));
   EXPECT_THAT(*reference_matmul(matrix, ones, 1), testing::Each(0.0));
 }
 
@@ -120,9 +120,9 @@ TEST(Reference, WrongSizesAreRefusedByName) {
 }
 
 TEST(RelativeError, IsTheNormOfTheDifferenceOverTheNorm) {
-  const std::vector<std::uint16_t> result{to_bits(3, DataType::fp16), to_bits(5, DataType::fp16)};
-  EXPECT_DOUBLE_EQ(relative_error(result, std::vector<double>{3, 4}, DataType::fp16), 0.2);
-  EXPECT_EQ(relative_error(result, std::vector<double>{3, 5}, DataType::fp16), 0);
+  const std::vector<std::uint16_t> result{to_bits(3, DataType::f16), to_bits(5, DataType::f16)};
+  EXPECT_DOUBLE_EQ(relative_error(result, std::vector<double>{3, 4}, DataType::f16), 0.2);
+  EXPECT_EQ(relative_error(result, std::vector<double>{3, 5}, DataType::f16), 0);
 }
 
 TEST(RelativeError, AnythingThatIsNotANumberIsInfinitelyWrong) {
@@ -156,8 +156,8 @@ std::vector<double> normal_product(double deviation, std::size_t count = 4096) {
 }
 
 TEST(ProductError, CorrectRoundingIsRightFromTheSmallestToTheLargestNumbers) {
-  for (const DataType dtype : {DataType::fp16, DataType::bf16}) {
-    const std::vector<double> deviations = dtype == DataType::fp16
+  for (const DataType dtype : {DataType::f16, DataType::bf16}) {
+    const std::vector<double> deviations = dtype == DataType::f16
                                                ? std::vector{1e-12, 2e-8, 1e-7, 8e-6, 1e-3, 1.0, 3e4, 1e6}
                                                : std::vector{1e-45, 1e-40, 1e-38, 8e-6, 1.0, 1e30, 2e38};
     for (const double deviation : deviations) {
@@ -172,21 +172,20 @@ TEST(ProductError, CorrectRoundingIsRightFromTheSmallestToTheLargestNumbers) {
 
 TEST(ProductError, ProductsInTheSubnormalRangeAreJudgedByTheirSpacing) {
   const std::vector<double> product = normal_product(8e-6);  // 134 units of 2^-24
-  std::vector<std::uint16_t> result = rounded(product, DataType::fp16);
-  EXPECT_GT(relative_error(result, product, DataType::fp16), allowed_relative_error(DataType::fp16));
-  EXPECT_TRUE(product_error(result, product, DataType::fp16).right());
+  std::vector<std::uint16_t> result = rounded(product, DataType::f16);
+  EXPECT_GT(relative_error(result, product, DataType::f16), allowed_relative_error(DataType::f16));
+  EXPECT_TRUE(product_error(result, product, DataType::f16).right());
   // A fault still shows: every 16th element of the wrong row.
   for (std::size_t i = 0; i + 16 < result.size(); i += 16) result[i] = result[i + 16];
-  EXPECT_FALSE(product_error(result, product, DataType::fp16).right());
+  EXPECT_FALSE(product_error(result, product, DataType::f16).right());
 }
 
 TEST(ProductError, NothingIsForgivenWhereNoResultIsSubnormal) {
   const std::vector<double> product{1, 2, 3, 4};
-  const ProductError error =
-      product_error(rounded({1, 2, 3, 4.012}, DataType::fp16), product, DataType::fp16);
-  EXPECT_EQ(error.allowed_error, allowed_relative_error(DataType::fp16));
+  const ProductError error = product_error(rounded({1, 2, 3, 4.012}, DataType::f16), product, DataType::f16);
+  EXPECT_EQ(error.allowed_error, allowed_relative_error(DataType::f16));
   EXPECT_EQ(error.relative_error,
-            relative_error(rounded({1, 2, 3, 4.012}, DataType::fp16), product, DataType::fp16));
+            relative_error(rounded({1, 2, 3, 4.012}, DataType::f16), product, DataType::f16));
   EXPECT_FALSE(error.right());
   EXPECT_DOUBLE_EQ(error.largest_ulps, 3);
 }
@@ -195,20 +194,20 @@ TEST(ProductError, UlpsAreCountedWhereTheReferenceStands) {
   const auto ulps = [](float result, double reference, DataType dtype) {
     return product_error(std::vector{to_bits(result, dtype)}, std::vector{reference}, dtype).largest_ulps;
   };
-  EXPECT_EQ(ulps(1, 1, DataType::fp16), 0);
-  EXPECT_EQ(ulps(1 + 0x1p-9F, 1, DataType::fp16), 2);
-  EXPECT_EQ(ulps(1, 1 - 0x1p-12, DataType::fp16), 0.5);  // below 1 neighbours are half as far apart
+  EXPECT_EQ(ulps(1, 1, DataType::f16), 0);
+  EXPECT_EQ(ulps(1 + 0x1p-9F, 1, DataType::f16), 2);
+  EXPECT_EQ(ulps(1, 1 - 0x1p-12, DataType::f16), 0.5);  // below 1 neighbours are half as far apart
   EXPECT_EQ(ulps(1, 1.00390625, DataType::bf16), 0.5);
-  EXPECT_EQ(ulps(0x1p-24F, 0, DataType::fp16), 1);
-  EXPECT_EQ(ulps(0, 0x1p-26, DataType::fp16), 0.25);
-  EXPECT_EQ(ulps(0x1p-14F, 0x1p-14 - 0x1p-25, DataType::fp16), 0.5);
+  EXPECT_EQ(ulps(0x1p-24F, 0, DataType::f16), 1);
+  EXPECT_EQ(ulps(0, 0x1p-26, DataType::f16), 0.25);
+  EXPECT_EQ(ulps(0x1p-14F, 0x1p-14 - 0x1p-25, DataType::f16), 0.5);
   EXPECT_EQ(ulps(0, 0x1p-134, DataType::bf16), 0.5);
 }
 
 TEST(ProductError, OverflowIsRightWhereTheReferenceOverflowsAndWrongElsewhere) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const auto of = [](std::vector<float> result, const std::vector<double>& reference) {
-    return product_error(rounded({result.begin(), result.end()}, DataType::fp16), reference, DataType::fp16);
+    return product_error(rounded({result.begin(), result.end()}, DataType::f16), reference, DataType::f16);
   };
   ProductError error = of({kInfinity, -kInfinity, 1}, {70000, -1e9, 1});
   EXPECT_TRUE(error.right());
@@ -238,15 +237,14 @@ TEST(ProductError, NotANumberIsWrongOnEitherSide) {
 }
 
 TEST(ProductError, SizesThatDifferAndResultsWhereAllIsZeroAreWrong) {
-  EXPECT_FALSE(product_error(rounded({1}, DataType::fp16), std::vector{1.0, 1.0}, DataType::fp16).right());
-  EXPECT_FALSE(product_error(rounded({1, 0}, DataType::fp16), std::vector{0.0, 0.0}, DataType::fp16).right());
-  EXPECT_TRUE(
-      product_error(rounded({-0.0, 0}, DataType::fp16), std::vector{0.0, 0.0}, DataType::fp16).right());
+  EXPECT_FALSE(product_error(rounded({1}, DataType::f16), std::vector{1.0, 1.0}, DataType::f16).right());
+  EXPECT_FALSE(product_error(rounded({1, 0}, DataType::f16), std::vector{0.0, 0.0}, DataType::f16).right());
+  EXPECT_TRUE(product_error(rounded({-0.0, 0}, DataType::f16), std::vector{0.0, 0.0}, DataType::f16).right());
 }
 
 TEST(ProductError, CountsWhatDoesNotRoundToZero) {
   const std::vector<double> reference{0, 0x1p-25, 0x1.1p-25, -1, 1e9};
-  EXPECT_EQ(product_error(rounded(reference, DataType::fp16), reference, DataType::fp16).nonzero, 3);
+  EXPECT_EQ(product_error(rounded(reference, DataType::f16), reference, DataType::f16).nonzero, 3);
 }
 
 }  // namespace

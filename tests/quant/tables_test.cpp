@@ -115,9 +115,9 @@ TEST(GivenTable, ValuesThatAreNotFiniteAreRefusedWithTheirIndex) {
 }
 
 TEST(GivenTable, ValuesBeyondTheTypeAreRefusedOnlyForThatType) {
-  expect_error(given_table(2, TableKind::scalar, {0, 1, 2, 65520}, DataType::fp16),
+  expect_error(given_table(2, TableKind::scalar, {0, 1, 2, 65520}, DataType::f16),
                ErrorCode::invalid_argument, "table", "65520", "index 3", "f16");
-  EXPECT_TRUE(given_table(2, TableKind::scalar, {0, 1, 2, 65519}, DataType::fp16));
+  EXPECT_TRUE(given_table(2, TableKind::scalar, {0, 1, 2, 65519}, DataType::f16));
   EXPECT_TRUE(given_table(2, TableKind::scalar, {0, 1, 2, 65520}, DataType::bf16));
   expect_error(
       given_table(2, TableKind::scalar, {0, 1, 2, std::numeric_limits<float>::max()}, DataType::bf16),

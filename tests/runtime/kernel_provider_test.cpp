@@ -110,7 +110,7 @@ class KernelProviderTest : public testing::Test {
   }
 
   static Request request(std::int64_t n = 4096) {
-    return {.spec = {.n = n, .k = 4096, .target = Target()}, .schedule = {}};
+    return {.spec = {.format = {.n = n, .k = 4096}, .target = Target()}, .schedule = {}};
   }
 
   int stored() {
@@ -333,7 +333,7 @@ TEST_F(KernelProviderTest, ForgottenKernelIsMadeAnew) {
 
 TEST_F(KernelProviderTest, BadSpecIsRefusedBeforeAnythingIsRendered) {
   Request bad = request();
-  bad.spec.bits = 9;
+  bad.spec.format.bits = 9;
   const Result<CompileResult> result = provider()->compile(bad);
   ASSERT_FALSE(result.has_value());
   EXPECT_EQ(result.error().code, ErrorCode::invalid_argument);
@@ -367,15 +367,15 @@ TEST_F(KernelProviderTest, WithoutCompilingAColdRequestFailsAtOnceAndNamesTheCom
 }
 
 TEST(RequestHash, EveryFieldCounts) {
-  const Request base{.spec = {.n = 4096, .k = 4096, .target = Target()}, .schedule = Schedule{}};
+  const Request base{.spec = {.format = {.n = 4096, .k = 4096}, .target = Target()}, .schedule = Schedule{}};
   std::vector<Request> changed(15, base);
-  changed[0].spec.bits = 3;
-  changed[1].spec.group = 64;
-  changed[2].spec.n = 4097;
-  changed[3].spec.k = 4104;
+  changed[0].spec.format.bits = 3;
+  changed[1].spec.format.group = 64;
+  changed[2].spec.format.n = 4097;
+  changed[3].spec.format.k = 4104;
   changed[4].spec.m = 2;
-  changed[5].spec.dtype = DataType::bf16;
-  changed[6].spec.table = TableKind::pair;
+  changed[5].spec.format.dtype = DataType::bf16;
+  changed[6].spec.format.table = TableKind::pair;
   changed[7].spec.target = Target::parse("sm_80").value();
   changed[8].schedule->tile_rows = 16;
   changed[9].schedule->tile_tokens = 16;

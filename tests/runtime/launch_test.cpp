@@ -59,7 +59,7 @@ class LaunchTest : public testing::Test {
     EXPECT_EQ(StandIn::state().launches, 0);
   }
 
-  KernelSpec spec_{.n = 4096, .k = 4096, .target = Target()};
+  KernelSpec spec_{.format = {.n = 4096, .k = 4096}, .target = Target()};
   std::vector<std::uint16_t> table_ = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
   Artifact artifact_;
   MatmulArguments arguments_;

@@ -61,8 +61,8 @@ TEST_P(NvrtcReleaseTest, CompilesEmittedKernelsOfEveryTargetItKnows) {
     }
     ++targets;
     const KernelSpec specs[] = {
-        {4, 64, 1000, 1032, 1, DataType::fp16, TableKind::scalar, target},
-        {3, kPerChannel, 4096, 4096, 16, DataType::bf16, TableKind::pair, target},
+        {{4, 64, 1000, 1032, DataType::f16, TableKind::scalar}, 1, target},
+        {{3, kPerChannel, 4096, 4096, DataType::bf16, TableKind::pair}, 16, target},
     };
     for (const KernelSpec& spec : specs) {
       const Source source = must(render(spec, must(schedules(spec)).front()));

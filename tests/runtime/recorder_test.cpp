@@ -16,7 +16,9 @@
 namespace lutsmith {
 namespace {
 
-Request request(std::int64_t n) { return {.spec = {.n = n, .k = 4096, .target = Target()}, .schedule = {}}; }
+Request request(std::int64_t n) {
+  return {.spec = {.format = {.n = n, .k = 4096}, .target = Target()}, .schedule = {}};
+}
 
 class RecorderTest : public testing::Test {
  protected:

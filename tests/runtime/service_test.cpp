@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 KernelSpec small_spec(std::string_view target = "sm_90a") {
-  return {.n = 1000, .k = 1032, .target = Target::parse(target).value()};
+  return {.format = {.n = 1000, .k = 1032}, .target = Target::parse(target).value()};
 }
 
 std::vector<fs::path> entries_under(const fs::path& root) {

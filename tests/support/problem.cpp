@@ -18,8 +18,8 @@ struct Extremes {
 
 // bf16's range is fp32's; its largest values would overflow the fp32 sums that every kernel keeps.
 Extremes extremes(DataType dtype) {
-  return dtype == DataType::fp16 ? Extremes{65504.0F, 0x1p-14F, 0x1p-24F}
-                                 : Extremes{0x1p100F, 0x1p-100F, 0x1p-133F};
+  return dtype == DataType::f16 ? Extremes{65504.0F, 0x1p-14F, 0x1p-24F}
+                                : Extremes{0x1p100F, 0x1p-100F, 0x1p-133F};
 }
 
 float table_value(TableStyle style, DataType dtype, int index, Random& random) {
@@ -56,43 +56,43 @@ float scale_unit(TableStyle style, DataType dtype) {
 }  // namespace
 
 Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOptions& options) {
+  const WeightFormat& format = spec.format;
   Random random(options.seed);
   std::uniform_real_distribution<float> spread(0.5F, 2.0F);
   std::normal_distribution<float> normal;
   Problem problem;
   problem.m = m;
   QuantizedMatrix& matrix = problem.matrix;
-  matrix.format = {.bits = spec.bits, .group = spec.group, .n = spec.n, .k = spec.k};
-  matrix.dtype = spec.dtype;
-  matrix.table_kind = spec.table;
-  matrix.table.resize(static_cast<std::size_t>(table_length(spec.bits, spec.table)));
+  matrix.format = format;
+  matrix.table.resize(static_cast<std::size_t>(table_length(format.bits, format.table)));
   for (std::size_t i = 0; i < matrix.table.size(); ++i) {
     matrix.table[i] =
-        to_bits(table_value(options.table, spec.dtype, static_cast<int>(i), random), spec.dtype);
+        to_bits(table_value(options.table, format.dtype, static_cast<int>(i), random), format.dtype);
   }
-  matrix.codes.resize(static_cast<std::size_t>(spec.n * spec.k));
-  const std::uint64_t mask = (std::uint64_t{1} << spec.bits) - 1;
+  matrix.codes.resize(static_cast<std::size_t>(format.n * format.k));
+  const std::uint64_t mask = (std::uint64_t{1} << format.bits) - 1;
   for (std::uint8_t& code : matrix.codes) code = static_cast<std::uint8_t>(random() >> 32 & mask);
-  matrix.scales.resize(static_cast<std::size_t>(spec.n * groups_per_row(spec.group, spec.k)));
-  const float unit = scale_unit(options.table, spec.dtype);
+  matrix.scales.resize(static_cast<std::size_t>(format.n * groups_per_row(format.group, format.k)));
+  const float unit = scale_unit(options.table, format.dtype);
   for (std::uint16_t& scale : matrix.scales) {
     const float sign = random() % 2 == 0 ? 1.0F : -1.0F;
-    scale = to_bits(sign * unit * spread(random), spec.dtype);
+    scale = to_bits(sign * unit * spread(random), format.dtype);
   }
-  problem.activations.resize(static_cast<std::size_t>(m * spec.k));
-  for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), spec.dtype);
+  problem.activations.resize(static_cast<std::size_t>(m * format.k));
+  for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), format.dtype);
   repack(problem);
   return problem;
 }
 
 Problem make_integer_problem(const KernelSpec& spec, std::int64_t m, std::uint64_t seed) {
+  const WeightFormat& format = spec.format;
   Problem problem = make_problem(spec, m, {.seed = seed});
   Random random(seed);
   std::normal_distribution<float> normal(0, 0.02F);
-  std::vector<float> weights(static_cast<std::size_t>(spec.n * spec.k));
+  std::vector<float> weights(static_cast<std::size_t>(format.n * format.k));
   for (float& weight : weights) weight = normal(random);
-  problem.matrix =
-      must(quantize(weights, spec.n, spec.k, must(integer_table(spec.bits)), spec.group, spec.dtype));
+  problem.matrix = must(
+      quantize(weights, format.n, format.k, must(integer_table(format.bits)), format.group, format.dtype));
   repack(problem);
   return problem;
 }
@@ -102,18 +102,18 @@ void set_identity_rows(Problem& problem, std::int64_t first, std::int64_t m) {
   problem.activations.assign(static_cast<std::size_t>(m * problem.k()), 0);
   for (std::int64_t row = 0; row < m && first + row < problem.k(); ++row) {
     problem.activations[static_cast<std::size_t>(row * problem.k() + first + row)] =
-        to_bits(1.0F, problem.matrix.dtype);
+        to_bits(1.0F, problem.matrix.format.dtype);
   }
 }
 
 void repack(Problem& problem) { problem.packed = must(pack(problem.matrix)); }
 
-double tolerance(DataType dtype) { return dtype == DataType::fp16 ? 2.0e-3 : 1.1e-2; }
+double tolerance(DataType dtype) { return dtype == DataType::f16 ? 2.0e-3 : 1.1e-2; }
 
 double error_of(const Problem& problem, const std::vector<std::uint16_t>& result) {
   const std::vector<double> reference =
       must(reference_matmul(problem.matrix, problem.activations, problem.m));
-  return relative_error(result, reference, problem.matrix.dtype);
+  return relative_error(result, reference, problem.matrix.format.dtype);
 }
 
 }  // namespace lutsmith::test

@@ -35,8 +35,8 @@ struct Problem {
 
 Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOptions& options = {});
 
-/// Normal weights, quantized to symmetric integers: about half of the scales are negative. `spec.table` is
-/// scalar.
+/// Normal weights, quantized to symmetric integers: about half of the scales are negative.
+/// `spec.format.table` is scalar.
 Problem make_integer_problem(const KernelSpec& spec, std::int64_t m, std::uint64_t seed = 1);
 
 /// The same weights for rows `first` .. `first + m` of a k x k identity matrix.

@@ -35,7 +35,7 @@ Result<void> BenchCase::set_tokens(std::int64_t m) {
   Result<BenchTokens> tokens = make_tokens(*weights_, m);
   if (!tokens) return failure(tokens);
   tokens_ = std::move(*tokens);
-  return session_->load_tokens(tokens_.activations, m, weights_->spec.n);
+  return session_->load_tokens(tokens_.activations, m, weights_->spec.format.n);
 }
 
 MatmulArguments BenchCase::arguments(int launch, int partitions) const {
@@ -59,7 +59,7 @@ Result<double> BenchCase::check(const Kernel& kernel, int partitions) {
   Result<std::vector<std::uint16_t>> result = session_->read_output();
   if (!result) return failure(result);
   const double error = sampled_error(*weights_, tokens_, *result);
-  const double allowed = allowed_relative_error(weights_->spec.dtype);
+  const double allowed = allowed_relative_error(weights_->spec.format.dtype);
   if (!(error <= allowed)) return std::unexpected(wrong_result("the kernel", error, allowed));
   return error;
 }
@@ -77,22 +77,22 @@ Result<void> BenchCase::check_dense() const {
   const std::vector<std::uint16_t>& pattern = session_->dense_pattern();
   std::vector<double> reference;
   std::vector<std::uint16_t> sample;
-  const std::int64_t step = std::max<std::int64_t>(1, spec.n / kDenseRowsChecked);
+  const std::int64_t step = std::max<std::int64_t>(1, spec.format.n / kDenseRowsChecked);
   for (std::int64_t token = 0; token < tokens_.m; ++token) {
-    for (std::int64_t row = 0; row < spec.n; row += step) {
+    for (std::int64_t row = 0; row < spec.format.n; row += step) {
       double sum = 0;
-      for (std::int64_t k = 0; k < spec.k; ++k) {
-        const auto weight = static_cast<std::size_t>(row * spec.k + k) % pattern.size();
-        const auto activation = static_cast<std::size_t>(token * spec.k + k);
-        sum += static_cast<double>(from_bits(pattern[weight], spec.dtype)) *
-               static_cast<double>(from_bits(tokens_.activations[activation], spec.dtype));
+      for (std::int64_t k = 0; k < spec.format.k; ++k) {
+        const auto weight = static_cast<std::size_t>(row * spec.format.k + k) % pattern.size();
+        const auto activation = static_cast<std::size_t>(token * spec.format.k + k);
+        sum += static_cast<double>(from_bits(pattern[weight], spec.format.dtype)) *
+               static_cast<double>(from_bits(tokens_.activations[activation], spec.format.dtype));
       }
       reference.push_back(sum);
-      sample.push_back((*result)[static_cast<std::size_t>(token * spec.n + row)]);
+      sample.push_back((*result)[static_cast<std::size_t>(token * spec.format.n + row)]);
     }
   }
-  const double error = relative_error(sample, reference, spec.dtype);
-  const double allowed = allowed_relative_error(spec.dtype);
+  const double error = relative_error(sample, reference, spec.format.dtype);
+  const double allowed = allowed_relative_error(spec.format.dtype);
   if (!(error <= allowed)) return std::unexpected(wrong_result("cuBLAS", error, allowed));
   return {};
 }
@@ -102,10 +102,10 @@ Result<void> BenchCase::prepare_cublas() {
   const Cublas* cublas = session_->cublas();
   if (cublas == nullptr) return {};
   const KernelSpec& spec = weights_->spec;
-  Result<Rotation> rotation = session_->load_dense(spec.dtype, spec.n, spec.k);
+  Result<Rotation> rotation = session_->load_dense(spec.format.dtype, spec.format.n, spec.format.k);
   if (!rotation) return failure(rotation);
   const auto multiply = [&](int launch) {
-    return cublas->multiply(session_->stream(), spec.dtype, tokens_.m, spec.n, spec.k,
+    return cublas->multiply(session_->stream(), spec.format.dtype, tokens_.m, spec.format.n, spec.format.k,
                             session_->activations(), session_->dense(rotation->offset(launch)),
                             session_->output());
   };

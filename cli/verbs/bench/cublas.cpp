@@ -125,7 +125,7 @@ Result<void> Cublas::multiply(const cuda::Stream& stream, DataType dtype, std::i
   if (!ready) return ready;
   const float one = 1;
   const float zero = 0;
-  const int type = dtype == DataType::fp16 ? kFp16 : kBf16;
+  const int type = dtype == DataType::f16 ? kFp16 : kBf16;
   // Column-major by cuBLAS's convention: Y^T [n, m] = (W^T [k, n])^T * X^T [k, m].
   return check(
       api_.multiply(handle_, kTranspose, kAsIs, static_cast<int>(n), static_cast<int>(m), static_cast<int>(k),

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "lutsmith/error.h"
-#include "lutsmith/kernel_spec.h"
+#include "lutsmith/weight_format.h"
 #include "runtime/driver.h"
 
 namespace lutsmith::cli {

@@ -56,12 +56,7 @@ std::vector<std::int64_t> sampled_rows(std::int64_t n, Random& random) {
 QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::int64_t>& rows) {
   const std::int64_t k = matrix.format.k;
   const std::int64_t groups = groups_per_row(matrix.format.group, k);
-  QuantizedMatrix sample{.format = matrix.format,
-                         .dtype = matrix.dtype,
-                         .table_kind = matrix.table_kind,
-                         .codes = {},
-                         .scales = {},
-                         .table = matrix.table};
+  QuantizedMatrix sample{.format = matrix.format, .codes = {}, .scales = {}, .table = matrix.table};
   sample.format.n = static_cast<std::int64_t>(rows.size());
   for (const std::int64_t row : rows) {
     const auto codes = matrix.codes.begin() + row * k;
@@ -74,29 +69,23 @@ QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::in
 
 }  // namespace
 
-bool same_weights(const KernelSpec& left, const KernelSpec& right) {
-  KernelSpec other = right;
-  other.m = left.m;
-  other.target = left.target;
-  return left == other;
-}
+bool same_weights(const KernelSpec& left, const KernelSpec& right) { return left.format == right.format; }
 
 Result<BenchWeights> make_weights(const KernelSpec& spec) {
-  Random random(static_cast<std::uint64_t>(spec.n * 31 + spec.k * 7 + spec.bits));
+  const WeightFormat& format = spec.format;
+  Random random(static_cast<std::uint64_t>(format.n * 31 + format.k * 7 + format.bits));
   QuantizedMatrix matrix;
-  matrix.format = {.bits = spec.bits, .group = spec.group, .n = spec.n, .k = spec.k};
-  matrix.dtype = spec.dtype;
-  matrix.table_kind = spec.table;
-  matrix.codes = random_codes(static_cast<std::size_t>(spec.n * spec.k), spec.bits, random);
-  matrix.scales.resize(static_cast<std::size_t>(spec.n * groups_per_row(spec.group, spec.k)));
+  matrix.format = format;
+  matrix.codes = random_codes(static_cast<std::size_t>(format.n * format.k), format.bits, random);
+  matrix.scales.resize(static_cast<std::size_t>(format.n * groups_per_row(format.group, format.k)));
   std::uniform_real_distribution<float> scale(0.01F, 0.03F);
-  for (std::uint16_t& value : matrix.scales) value = to_bits(scale(random), spec.dtype);
-  matrix.table =
-      random_values(static_cast<std::size_t>(table_length(spec.bits, spec.table)), spec.dtype, random());
+  for (std::uint16_t& value : matrix.scales) value = to_bits(scale(random), format.dtype);
+  matrix.table = random_values(static_cast<std::size_t>(table_length(format.bits, format.table)),
+                               format.dtype, random());
 
   Result<std::vector<std::byte>> packed = pack(matrix);
   if (!packed) return failure(packed);
-  const std::vector<std::int64_t> rows = sampled_rows(spec.n, random);
+  const std::vector<std::int64_t> rows = sampled_rows(format.n, random);
   return BenchWeights{.spec = spec,
                       .packed = std::move(*packed),
                       .table = matrix.table,
@@ -116,8 +105,8 @@ Result<BenchTokens> make_tokens(const BenchWeights& weights, std::int64_t m) {
   const KernelSpec& spec = weights.spec;
   BenchTokens tokens;
   tokens.m = m;
-  tokens.activations =
-      random_values(static_cast<std::size_t>(m * spec.k), spec.dtype, static_cast<std::uint64_t>(m));
+  tokens.activations = random_values(static_cast<std::size_t>(m * spec.format.k), spec.format.dtype,
+                                     static_cast<std::uint64_t>(m));
   Result<std::vector<double>> reference = reference_matmul(weights.sample, tokens.activations, m);
   if (!reference) return failure(reference);
   tokens.reference = std::move(*reference);
@@ -126,7 +115,7 @@ Result<BenchTokens> make_tokens(const BenchWeights& weights, std::int64_t m) {
 
 double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
                      std::span<const std::uint16_t> result) {
-  const DataType dtype = weights.spec.dtype;
+  const DataType dtype = weights.spec.format.dtype;
   const bool finite = std::ranges::all_of(
       result, [dtype](std::uint16_t value) { return std::isfinite(from_bits(value, dtype)); });
   if (!finite) return std::numeric_limits<double>::infinity();
@@ -134,7 +123,7 @@ double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
   sample.reserve(tokens.reference.size());
   for (std::int64_t token = 0; token < tokens.m; ++token) {
     for (const std::int64_t row : weights.rows) {
-      sample.push_back(result[static_cast<std::size_t>(token * weights.spec.n + row)]);
+      sample.push_back(result[static_cast<std::size_t>(token * weights.spec.format.n + row)]);
     }
   }
   return relative_error(sample, tokens.reference, dtype);

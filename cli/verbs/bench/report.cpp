@@ -98,11 +98,11 @@ void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, 
     if (row.failure) continue;
     const KernelSpec& spec = row.request.spec;
     const std::optional<double> speedup = row.cublas_speedup();
-    std::vector<std::string> cells{fmt::to_string(spec.n),
-                                   fmt::to_string(spec.k),
+    std::vector<std::string> cells{fmt::to_string(spec.format.n),
+                                   fmt::to_string(spec.format.k),
                                    fmt::to_string(spec.m),
-                                   fmt::to_string(spec.bits),
-                                   group_name(spec.group),
+                                   fmt::to_string(spec.format.bits),
+                                   group_name(spec.format.group),
                                    time_cell(row.microseconds),
                                    fmt::format("{:.0f}", row.gigabytes_per_second()),
                                    time_cell(row.bounds.cublas),

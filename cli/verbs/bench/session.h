@@ -69,7 +69,7 @@ class BenchSession {
   cuda::Buffer weights_;
   cuda::Buffer dense_;
   std::size_t dense_filled_ = 0;
-  DataType dense_type_ = DataType::fp16;
+  DataType dense_type_ = DataType::f16;
   std::vector<std::uint16_t> dense_pattern_;
   cuda::Buffer activations_;
   cuda::Buffer output_;

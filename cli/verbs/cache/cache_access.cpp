@@ -25,8 +25,8 @@ bool listed_before(const CachedKernel& one, const CachedKernel& other) {
   if (one.last_used != other.last_used) return one.last_used > other.last_used;
   const auto order = [](const CachedKernel& kernel) {
     const KernelSpec& spec = kernel.description.spec;
-    return std::tuple(spec.target.name(), spec.n, spec.k, spec.bits, spec.group, spec.m,
-                      std::string_view(kernel.key.hex()));
+    return std::tuple(spec.target.name(), spec.format.n, spec.format.k, spec.format.bits, spec.format.group,
+                      spec.m, std::string_view(kernel.key.hex()));
   };
   return order(one) < order(other);
 }

@@ -40,7 +40,7 @@ Result<CacheContents> contents_of(cache::DiskStore& store) {
   for (const CachedKernel& kernel : listing->kernels) {
     contents.entries.add(kernel.bytes);
     contents.by_target[std::string(kernel.description.spec.target.name())].add(kernel.bytes);
-    contents.by_bits[kernel.description.spec.bits].add(kernel.bytes);
+    contents.by_bits[kernel.description.spec.format.bits].add(kernel.bytes);
     contents.by_compiler[kernel.description.provenance.compiler].add(kernel.bytes);
   }
   for (const cache::StoredEntry& entry : listing->damaged) contents.damaged.add(entry.bytes);

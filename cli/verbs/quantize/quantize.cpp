@@ -135,8 +135,9 @@ std::uint64_t bytes_after(const TensorDecision& decision) {
   if (decision.left_alone) return decision.tensor.bytes;
   std::uint64_t bytes = 0;
   for (const PackedLayer& layer : packed_layers(decision)) {
-    bytes += *packed_bytes(layer.format) + sizeof(std::uint16_t) * static_cast<std::uint64_t>(table_length(
-                                                                       layer.format.bits, layer.table_kind));
+    bytes += *packed_bytes(layer.format) +
+             sizeof(std::uint16_t) *
+                 static_cast<std::uint64_t>(table_length(layer.format.bits, layer.format.table));
   }
   return bytes;
 }

@@ -22,7 +22,7 @@ constexpr std::size_t kExampleColumn = 46;
 
 std::string bytes_text(std::uint64_t bytes) { return byte_count(static_cast<double>(bytes)); }
 
-std::string shape_text(const PackedFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
+std::string shape_text(const WeightFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
 
 // ---- Layers
 // ------------------------------------------------------------------------------------------------------
@@ -40,13 +40,13 @@ struct Varying {
       bits = bits || layer.format.bits != first.format.bits;
       group = group || layer.format.group != first.format.group;
       method = method || layer.method != first.method;
-      dtype = dtype || layer.dtype != first.dtype;
+      dtype = dtype || layer.format.dtype != first.format.dtype;
     }
   }
 
   std::vector<std::string> cells(const PackedLayer& layer) const {
     return {bits ? fmt::to_string(layer.format.bits) : "", group ? group_name(layer.format.group) : "",
-            method ? layer.method : "", dtype ? std::string(to_string(layer.dtype)) : ""};
+            method ? layer.method : "", dtype ? std::string(to_string(layer.format.dtype)) : ""};
   }
 
   /// "nf, 4 bits, group 64, f16", without what varies.
@@ -58,7 +58,7 @@ struct Varying {
     add(method, layer.method);
     add(bits, fmt::format("{} bits", layer.format.bits));
     add(group, fmt::format("group {}", group_name(layer.format.group)));
-    add(dtype, std::string(to_string(layer.dtype)));
+    add(dtype, std::string(to_string(layer.format.dtype)));
     return text;
   }
 };
@@ -251,7 +251,7 @@ Json result_json(const QuantizeResult& result) {
               {"bits", layer.format.bits},
               {"group", group_json(layer.format.group)},
               {"method", layer.method},
-              {"dtype", to_string(layer.dtype)},
+              {"dtype", to_string(layer.format.dtype)},
               {"bytes_before", written.before},
               {"bytes_after", written.after},
               {"weight_error", layer.weight_error}};

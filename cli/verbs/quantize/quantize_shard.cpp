@@ -89,7 +89,7 @@ class ShardWork {
   std::vector<LayerBytes> layers() const {
     std::vector<LayerBytes> result;
     for (const auto& matrix : matrices_) {
-      const PackedFormat& format = matrix->layer.format;
+      const WeightFormat& format = matrix->layer.format;
       const std::int64_t before = format.n * format.k * floating_bytes(matrix->layer.source_dtype);
       result.push_back({matrix->layer, static_cast<std::uint64_t>(before), *packed_bytes(format)});
     }
@@ -133,13 +133,13 @@ class ShardWork {
 
   Result<void> quantize_rows(const QuantizeRows& task) {
     Matrix& matrix = *task.matrix;
-    const PackedFormat& format = matrix.layer.format;
+    const WeightFormat& format = matrix.layer.format;
     const auto weights = read_rows(task);
     if (!weights) return std::unexpected(weights.error());
     QuantizationLoss& loss = matrix.losses[task.slab];
     loss.rows = task.rows.first;
     const auto quantized = quantize(*weights, task.rows.rows, format.k, matrix.tensor->table, format.group,
-                                    matrix.layer.dtype, loss);
+                                    matrix.layer.format.dtype, loss);
     if (!quantized) return std::unexpected(quantized.error());
     const auto packed = pack(*quantized);
     if (!packed) return std::unexpected(packed.error());
@@ -164,7 +164,7 @@ class ShardWork {
   Result<void> finish(Matrix& matrix) {
     QuantizationLoss loss;
     for (const QuantizationLoss& slab : matrix.losses) loss.add(slab);
-    if (auto kept = check_loss(loss, matrix.layer.dtype); !kept) return kept;
+    if (auto kept = check_loss(loss, matrix.layer.format.dtype); !kept) return kept;
     matrix.layer.weight_error = loss.relative_error();
     if (--matrix.tensor->matrices_left == 0)
       progress_.advance(printable(matrix.tensor->decision->name, kShownName));
@@ -211,8 +211,7 @@ std::size_t metadata_room(const SafetensorsFile& input, std::span<const TensorDe
 std::vector<PackedLayer> packed_layers(const TensorDecision& decision) {
   const LayerSettings& settings = decision.settings;
   PackedLayer layer{.name = decision.name,
-                    .format = {settings.bits, settings.group, decision.n, decision.k},
-                    .dtype = settings.dtype,
+                    .format = {settings.bits, settings.group, decision.n, decision.k, settings.dtype},
                     .method = settings.method,
                     .source_dtype = decision.tensor.dtype};
   if (decision.experts == 0) return {layer};
@@ -237,8 +236,8 @@ Result<std::vector<TensorToWrite>> written_tensors(const TensorDecision& decisio
     if (!bytes) return std::unexpected(in_layer(layer, bytes.error()));
     tensors.push_back({packed_tensor_name(layer.name), "U8", {static_cast<std::int64_t>(*bytes)}});
     tensors.push_back({table_tensor_name(layer.name),
-                       safetensors_dtype(layer.dtype),
-                       {table_length(layer.format.bits, layer.table_kind)}});
+                       safetensors_dtype(layer.format.dtype),
+                       {table_length(layer.format.bits, layer.format.table)}});
   }
   return tensors;
 }

@@ -91,8 +91,8 @@ std::optional<LeftAlone> impossible(const TensorDecision& decision) {
   if (tensor.shape.size() > 2 && decision.experts == 0) return LeftAlone::many_dimensions;
   if (decision.k % kColumnMultiple != 0) return LeftAlone::odd_k;
   // Of what is left only the size can be wrong, whatever the settings.
-  const KernelSpec spec{.n = decision.n, .k = decision.k, .target = {}};
-  if (!validate(spec)) return LeftAlone::too_large;
+  const WeightFormat format{.n = decision.n, .k = decision.k};
+  if (!validate(format)) return LeftAlone::too_large;
   return std::nullopt;
 }
 

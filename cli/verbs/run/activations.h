@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
-#include "lutsmith/kernel_spec.h"
 #include "lutsmith/safetensors.h"
+#include "lutsmith/weight_format.h"
 
 namespace lutsmith::cli {
 

@@ -54,7 +54,7 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerW
                              cutting_partitions(spec, source->launch));
   if (!cut) return std::unexpected(cut.error());
   const std::vector<std::uint16_t> input(activations.begin(), activations.end());
-  product.values.assign(static_cast<std::size_t>(spec.m * spec.n), kPoison);
+  product.values.assign(static_cast<std::size_t>(spec.m * spec.format.n), kPoison);
   const auto ran = kernel->kernel->launch({.weights = weights.packed,
                                            .activations = input,
                                            .output = product.values,

@@ -11,10 +11,7 @@ bool is_number(std::string_view part) {
 }
 
 bool same_kind(const PackedLayer& left, const PackedLayer& right) {
-  const PackedFormat& a = left.format;
-  const PackedFormat& b = right.format;
-  return a.bits == b.bits && a.group == b.group && a.n == b.n && a.k == b.k && left.method == right.method &&
-         left.dtype == right.dtype && left.table_kind == right.table_kind;
+  return left.format == right.format && left.method == right.method;
 }
 
 }  // namespace

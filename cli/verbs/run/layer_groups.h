@@ -21,7 +21,7 @@ struct LayerBytes {
 /// Layers that differ in their numbers only, such as those of one name in all blocks of a model.
 struct LayerGroup {
   std::string name;  ///< with '*' where the layers have numbers: "model.layers.*.mlp.up_proj.weight"
-  PackedFormat format;
+  WeightFormat format;
   std::vector<std::size_t> layers;  ///< indices into what was grouped, ascending
   std::uint64_t before = 0;         ///< bytes of all layers together
   std::uint64_t after = 0;

@@ -15,7 +15,7 @@ Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kerne
                                                    std::span<const std::uint16_t> activations) {
   const auto driver = cuda::Driver::open();
   if (!driver) return std::unexpected(driver.error());
-  std::vector<std::uint16_t> result(static_cast<std::size_t>(spec.m * spec.n));
+  std::vector<std::uint16_t> result(static_cast<std::size_t>(spec.m * spec.format.n));
   const std::span<std::byte> result_bytes = std::as_writable_bytes(std::span(result));
   auto workspace = service.create_workspace();
   if (!workspace) return std::unexpected(workspace.error());

@@ -32,9 +32,8 @@ Result<Engine> open_engine(const RunPlan& plan) {
 }
 
 Result<QuantizedMatrix> unpack_layer(const PackedLayer& layer, const LayerWeights& weights) {
-  auto matrix = unpack(weights.packed, layer.format, layer.dtype);
+  auto matrix = unpack(weights.packed, layer.format);
   if (!matrix) return matrix;
-  matrix->table_kind = layer.table_kind;
   matrix->table = weights.table;
   return matrix;
 }
@@ -63,7 +62,7 @@ Result<Multiplication> multiply(Service& service, const Task& task, const RunPla
                               .cache = cache_outcome(compiled->origin)});
   }
   if (plan.device == Device::cpu_reference) {
-    result.values = round_product(task.reference, task.spec.dtype);
+    result.values = round_product(task.reference, task.spec.format.dtype);
     return result;
   }
   const auto kernel = service.get(task.spec);
@@ -102,24 +101,25 @@ bool tests_nothing(const Problem& problem, DataType dtype) {
 
 Result<Problem> make_problem(const QuantizedMatrix& matrix, ActivationSource& source) {
   const std::int64_t k = matrix.format.k;
-  auto activations = source.make(k, matrix.dtype);
+  auto activations = source.make(k, matrix.format.dtype);
   if (!activations) return std::unexpected(activations.error());
   auto reference = reference_matmul(matrix, activations->values, source.m());
   if (!reference) return std::unexpected(reference.error());
   Problem problem{*std::move(activations), *std::move(reference)};
-  if (problem.activations.source == "gaussian" || !tests_nothing(problem, matrix.dtype)) return problem;
+  if (problem.activations.source == "gaussian" || !tests_nothing(problem, matrix.format.dtype))
+    return problem;
   const std::string name = problem.activations.source;
-  problem.activations = gaussian_activations(source.m(), k, matrix.dtype,
+  problem.activations = gaussian_activations(source.m(), k, matrix.format.dtype,
                                              fmt::format("with the rows of '{}' every product is 0", name));
   reference = reference_matmul(matrix, problem.activations.values, source.m());
   if (!reference) return std::unexpected(reference.error());
   problem.reference = *std::move(reference);
-  if (source.asked() && !tests_nothing(problem, matrix.dtype)) {
+  if (source.asked() && !tests_nothing(problem, matrix.format.dtype)) {
     return std::unexpected(
         Error{ErrorCode::invalid_argument,
               fmt::format("activations: with the rows of '{}' every product is 0 in {}, which tests nothing; "
                           "name another tensor",
-                          name, to_string(matrix.dtype)),
+                          name, to_string(matrix.format.dtype)),
               {}});
   }
   return problem;
@@ -135,8 +135,7 @@ Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const R
   const auto problem = make_problem(*matrix, source);
   if (!problem) return std::unexpected(problem.error());
   const Task task{*weights,
-                  {layer.format.bits, layer.format.group, layer.format.n, layer.format.k, source.m(),
-                   layer.dtype, layer.table_kind, plan.targets.front()},
+                  {layer.format, source.m(), plan.targets.front()},
                   problem->activations.values,
                   problem->reference};
   auto product = std::visit([&](auto& with) { return multiply(with, task, plan); }, engine);
@@ -147,7 +146,7 @@ Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const R
                      .bytes_after = stored.packed_size,
                      .activations = problem->activations.source,
                      .note = problem->activations.note,
-                     .error = product_error(product->values, problem->reference, layer.dtype),
+                     .error = product_error(product->values, problem->reference, layer.format.dtype),
                      .kernels = std::move(product->kernels)};
 }
 
@@ -173,14 +172,14 @@ std::string LayerResult::fault() const {
   if (error.wrong_overflow > 0) {
     return fmt::format("{} infinite though {} can hold the right one, or finite though it cannot",
                        counted(static_cast<std::uint64_t>(error.wrong_overflow), "product"),
-                       to_string(layer.dtype));
+                       to_string(layer.format.dtype));
   }
   if (!error.right()) {
     return fmt::format("relative error {:.2e}, allowed {:.2e}", error.relative_error, error.allowed_error);
   }
   if (error.nonzero == 0 && layer.weight_error > 0) {
-    return fmt::format("every product is 0 in {}: quantizing or {} lost the values", to_string(layer.dtype),
-                       to_string(layer.dtype));
+    return fmt::format("every product is 0 in {}: quantizing or {} lost the values",
+                       to_string(layer.format.dtype), to_string(layer.format.dtype));
   }
   return {};
 }

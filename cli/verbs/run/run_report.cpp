@@ -102,7 +102,7 @@ std::string device_text(const RunPlan& plan) {
   return {};
 }
 
-std::string shape(const PackedFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
+std::string shape(const WeightFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
 
 std::string bytes_text(std::uint64_t bytes) { return byte_count(static_cast<double>(bytes)); }
 
@@ -247,7 +247,7 @@ void print_special_layers(const std::vector<LayerResult>& results, bool all) {
       overflow.add(
           fmt::format("overflow: {} of '{}' beyond {} and infinite, as rounding makes them; use bf16",
                       counted(static_cast<std::uint64_t>(result.error.overflowed), "product"),
-                      result.layer.name, to_string(result.layer.dtype)));
+                      result.layer.name, to_string(result.layer.format.dtype)));
     }
     if (!result.right()) {
       wrong.add(fmt::format("WRONG: '{}': {}", result.layer.name, result.fault()));

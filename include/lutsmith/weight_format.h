@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "lutsmith/error.h"
+#include "lutsmith/export.h"
+
+namespace lutsmith {
+
+/// Type of activations, output, scales and table entries. Sums are always fp32.
+enum class DataType {
+  f16,   ///< IEEE binary16
+  bf16,  ///< bfloat16
+};
+
+/// How a code becomes a weight.
+enum class TableKind {
+  scalar,  ///< 2^bits values, one weight per code
+  pair,    ///< 2^(2 * bits) pairs of values, two weights that are neighbours along K per code
+};
+
+LUTSMITH_API std::string_view to_string(DataType type);                ///< "f16", "bf16"
+LUTSMITH_API std::string_view to_string(TableKind kind);               ///< "scalar", "pair"
+LUTSMITH_API Result<DataType> parse_data_type(std::string_view name);  ///< "fp16" is another name of "f16"
+LUTSMITH_API Result<TableKind> parse_table_kind(std::string_view name);
+
+/// `WeightFormat::group` of a matrix with one scale per output channel (row).
+inline constexpr int kPerChannel = 0;
+
+/// "channel" for kPerChannel, else the number; and back.
+LUTSMITH_API std::string group_name(int group);
+LUTSMITH_API Result<int> parse_group(std::string_view name);
+
+/// A matrix of quantized weights, [n, k]: `weight[n, k] = scale[n, k / group] * table[code[n, k]]`. Where the
+/// packed bytes go and how many there are follows from it alone, whatever the schedule, batch or GPU.
+struct WeightFormat {
+  int bits = 4;        ///< bits per code: 1 to 8
+  int group = 128;     ///< weights per scale along K: 32, 64, 128, 256 or kPerChannel
+  std::int64_t n = 0;  ///< output channels (rows), any positive number
+  std::int64_t k = 0;  ///< input channels (columns), a positive multiple of 8
+  DataType dtype = DataType::f16;
+  TableKind table = TableKind::scalar;
+
+  friend bool operator==(const WeightFormat&, const WeightFormat&) = default;
+};
+
+/// Checks every field of what can be packed, unpacked and multiplied by the reference. The error names the
+/// field, the value given and the values allowed. What kernels multiply is less: see validate(KernelSpec).
+LUTSMITH_API Result<void> validate(const WeightFormat& format);
+
+/// Values in the table of such a matrix: 2^bits, or 2 * 2^(2 * bits) for pairs.
+LUTSMITH_API int table_length(int bits, TableKind kind);
+
+}  // namespace lutsmith
