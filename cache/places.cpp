@@ -6,19 +6,16 @@
 
 #include <array>
 #include <charconv>
-#include <cstdlib>
 #include <optional>
 #include <system_error>
+
+#include "core/environment.h"
 
 namespace lutsmith::cache {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string environment_variable(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): read only
-  return value != nullptr ? value : "";
-}
+using core::environment_variable;
 
 std::string home_in_user_database() {
   std::array<char, 4096> buffer{};

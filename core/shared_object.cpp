@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "core/descriptor.h"
+#include "core/environment.h"
 #include "core/result.h"
 
 namespace lutsmith {
@@ -289,8 +290,7 @@ Result<void> check_library(const std::string& name, std::string_view search_path
 }
 
 Result<void> check_library(const std::string& name) {
-  const char* search_path = std::getenv("LD_LIBRARY_PATH");  // NOLINT(concurrency-mt-unsafe): read only
-  return check_library(name, search_path != nullptr ? search_path : "");
+  return check_library(name, core::environment_variable("LD_LIBRARY_PATH"));
 }
 
 }  // namespace lutsmith

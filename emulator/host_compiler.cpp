@@ -4,10 +4,11 @@
 #include <llvm/Support/FileSystem.h>
 #include <llvm/Support/Program.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <string>
 
+#include "core/environment.h"
 #include "emulator/child_process.h"
 
 namespace lutsmith::emulator {
@@ -23,8 +24,8 @@ std::string text_of(const std::filesystem::path& file) {
 }  // namespace
 
 Result<HostCompiler> HostCompiler::find() {
-  const char* const wanted = std::getenv(kVariable);
-  if (wanted != nullptr && *wanted != '\0') {
+  const std::string wanted = core::environment_variable(kVariable);
+  if (!wanted.empty()) {
     const auto path = llvm::sys::findProgramByName(wanted);
     if (path && llvm::sys::fs::can_execute(*path)) return HostCompiler(*path);
     return std::unexpected(

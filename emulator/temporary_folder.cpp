@@ -4,14 +4,17 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <string>
 #include <system_error>
+
+#include "core/environment.h"
 
 namespace lutsmith::emulator {
 
 Result<TemporaryFolder> TemporaryFolder::make(std::string_view name) {
-  const char* const wanted = std::getenv("TMPDIR");
-  const bool named = wanted != nullptr && *wanted != '\0';
-  const std::filesystem::path place = named ? wanted : "/tmp";
+  const std::string wanted = core::environment_variable("TMPDIR");
+  const bool named = !wanted.empty();
+  const std::filesystem::path place = named ? wanted : std::string("/tmp");
   std::string path = (place / fmt::format("{}-XXXXXX", name)).string();
   const core::ScratchLock lock;
   if (mkdtemp(path.data()) == nullptr) {

@@ -10,16 +10,15 @@
 #include <system_error>
 #include <utility>
 
+#include "core/environment.h"
+
 namespace lutsmith {
 namespace {
 
+using core::environment_variable;
+
 constexpr std::string_view kFileName = "libnvrtc.so";
 constexpr std::string_view kAnyVersion = "libnvrtc.so*";
-
-std::string environment_variable(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): read only
-  return value != nullptr ? value : "";
-}
 
 /// A path that stands for itself in a pattern.
 std::string literal(std::string_view path) {
