@@ -34,6 +34,21 @@ struct Lookup {
   Tier tier = Tier::local;  ///< of what was found, good or damaged
 };
 
+/// What whoever asks for an entry says of an intact one.
+enum class Verdict {
+  usable,
+  unusable,  ///< it does not hold what it should; to be made anew
+  newer,     ///< written by a newer version: as good as none, but others may need it
+};
+using Judge = std::function<Verdict(const Entry&)>;
+
+/// How far a look-up goes.
+enum class Reach {
+  everywhere,
+  local,  ///< no further than memory or the user's own directory, where another process of this host would
+          ///< have put it
+};
+
 /// One entry as `scan` meets it.
 struct StoredEntry {
   Key key;
@@ -77,17 +92,15 @@ class Store {
   virtual ~Store() = default;
 
   virtual Result<Lookup> get(const Key& key) = 0;
+  /// The same, where an intact entry counts only if `judge` finds it usable: one that it does not is not
+  /// found again (what others may use is not deleted; on a server the next `put` replaces it), and further
+  /// tiers are asked. `judge` is called for each that is met, by this thread; what it took last is the one
+  /// returned.
+  virtual Result<Lookup> get_usable(const Key& key, Reach reach, const Judge& judge);
   /// Replaces what is there. On error nothing of the new entry is left, and the old one is intact.
   virtual Result<void> put(const Key& key, const Entry& entry) = 0;
   /// Whether there was something to remove.
   virtual Result<bool> remove(const Key& key) = 0;
-  /// Told that the entry `get` found in a tier is no good, though it is intact: it is not found there again.
-  /// What others may use is not deleted; on a server the next `put` replaces it.
-  virtual Result<void> reject(const Key& key, Tier /*tier*/) {
-    const Result<bool> removed = remove(key);
-    if (!removed) return std::unexpected(removed.error());
-    return {};
-  }
   /// Visits entries in no order until `visit` returns false; does not open them. What is no entry is
   /// passed over.
   virtual Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) = 0;

@@ -28,36 +28,68 @@ TieredStore::~TieredStore() {
 }
 
 Result<Lookup> TieredStore::get(const Key& key) {
-  Lookup answer;
-  if (tiers_.local != nullptr) answer = ask(*tiers_.local, warned_local_, key);
-  if (answer.state == LookupState::damaged) ++damaged_;
-  const bool may_keep = answer.state != LookupState::newer;
-  // The answer of a further tier counts only where it is better. What a newer version wrote there is none: it
-  // does not keep this version from using its own directory.
-  const auto consider = [&](Lookup found) {
-    if (found.state == LookupState::damaged) {
-      ++damaged_;
-      if (found.tier == Tier::remote) bar(key, Tier::remote);  // it would only be sent again
-    }
-    const bool better = found.state == LookupState::hit ||
-                        (found.state == LookupState::damaged && answer.state == LookupState::miss);
-    if (better) answer = std::move(found);
-  };
-  if (!is_barred(key, Tier::system)) {
-    for (const std::unique_ptr<Store>& tier : tiers_.system) {
-      if (answer.state != LookupState::hit) consider(ask(*tier, warned_system_, key));
-    }
-  }
-  if (answer.state != LookupState::hit && tiers_.remote != nullptr && !is_barred(key, Tier::remote)) {
-    consider(ask(*tiers_.remote, warned_remote_, key));
-    if (answer.state == LookupState::hit && may_keep) keep(key, answer.entry);
-  }
+  return get_usable(key, Reach::everywhere, [](const Entry&) { return Verdict::usable; });
+}
+
+Result<Lookup> TieredStore::get_usable(const Key& key, Reach reach, const Judge& judge) {
+  Lookup answer = look_up(key, reach, judge);
   if (answer.state == LookupState::hit) {
     ++hits_[static_cast<std::size_t>(answer.tier)];
-  } else {
+  } else if (reach == Reach::everywhere) {
     ++misses_;
   }
   return answer;
+}
+
+/// A further tier is asked only where the nearer ones have no entry that can be used.
+Lookup TieredStore::look_up(const Key& key, Reach reach, const Judge& judge) {
+  Lookup answer = ask_local(key, judge);
+  if (answer.state == LookupState::hit || reach == Reach::local) return answer;
+  const bool may_keep = answer.state != LookupState::newer;
+  // What is no hit counts only as news of damage. That a newer version wrote there does not keep this version
+  // from using its own directory.
+  const auto is_hit = [&answer](Lookup found) {
+    if (found.state == LookupState::hit ||
+        (found.state == LookupState::damaged && answer.state == LookupState::miss)) {
+      answer = std::move(found);
+    }
+    return answer.state == LookupState::hit;
+  };
+  if (!is_barred(key, Tier::system)) {
+    for (const std::unique_ptr<Store>& tier : tiers_.system) {
+      if (is_hit(ask_further(*tier, warned_system_, Tier::system, key, judge))) return answer;
+    }
+  }
+  if (tiers_.remote != nullptr && !is_barred(key, Tier::remote) &&
+      is_hit(ask_further(*tiers_.remote, warned_remote_, Tier::remote, key, judge)) && may_keep) {
+    keep(key, answer.entry);
+  }
+  return answer;
+}
+
+Lookup TieredStore::ask_local(const Key& key, const Judge& judge) {
+  if (tiers_.local == nullptr) return {};
+  Result<Lookup> judged = tiers_.local->get_usable(key, Reach::everywhere, judge);
+  if (!judged) {
+    warn_once(warned_local_, judged.error().message, "kernels are looked for elsewhere");
+    return {};
+  }
+  if (judged->state == LookupState::damaged) ++damaged_;
+  return *std::move(judged);
+}
+
+Lookup TieredStore::ask_further(Store& tier, std::atomic<bool>& warned, Tier kind, const Key& key,
+                                const Judge& judge) {
+  Lookup found = ask(tier, warned, key);
+  if (found.state == LookupState::damaged) {
+    ++damaged_;
+    if (kind == Tier::remote) bar(key, kind);  // it would only be sent again
+  }
+  if (found.state == LookupState::hit && judge(found.entry) != Verdict::usable) {
+    bar(key, kind);
+    return {};
+  }
+  return found;
 }
 
 Lookup TieredStore::ask(Store& tier, std::atomic<bool>& warned, const Key& key) {
@@ -101,13 +133,6 @@ Result<bool> TieredStore::remove(const Key& key) {
   bar(key, Tier::system);
   bar(key, Tier::remote);
   return tiers_.local != nullptr ? tiers_.local->remove(key) : false;
-}
-
-Result<void> TieredStore::reject(const Key& key, Tier tier) {
-  bar(key, tier);
-  // What the server gave has been kept here too.
-  if (tier == Tier::system || tiers_.local == nullptr) return {};
-  return tiers_.local->reject(key, Tier::local);
 }
 
 Result<void> TieredStore::scan(const std::function<bool(const StoredEntry&)>& visit) {

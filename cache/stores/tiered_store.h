@@ -39,11 +39,11 @@ class TieredStore final : public Store {
 
   /// A hit; else damaged or newer where a tier says so; else a miss.
   Result<Lookup> get(const Key& key) override;
+  Result<Lookup> get_usable(const Key& key, Reach reach, const Judge& judge) override;
   Result<void> put(const Key& key, const Entry& entry) override;
   /// Removes it from the user's directory. Lower tiers are others' too and keep what they have; from now on
   /// it is not taken from them.
   Result<bool> remove(const Key& key) override;
-  Result<void> reject(const Key& key, Tier tier) override;
   /// Entries of the user's directory.
   Result<void> scan(const std::function<bool(const StoredEntry&)>& visit) override;
   bool flush(std::chrono::milliseconds longest) override;
@@ -52,6 +52,9 @@ class TieredStore final : public Store {
 
  private:
   Lookup ask(Store& tier, std::atomic<bool>& warned, const Key& key);
+  Lookup ask_local(const Key& key, const Judge& judge);
+  Lookup ask_further(Store& tier, std::atomic<bool>& warned, Tier kind, const Key& key, const Judge& judge);
+  Lookup look_up(const Key& key, Reach reach, const Judge& judge);
   void keep(const Key& key, const Entry& entry);
   void upload(const Key& key, const Entry& entry);
   void warn_once(std::atomic<bool>& warned, std::string_view message, std::string_view consequence);

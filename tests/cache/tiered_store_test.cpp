@@ -141,14 +141,47 @@ TEST_F(TieredStoreTest, NewerEntryElsewhereDoesNotKeepThisVersionFromItsOwnDirec
   EXPECT_EQ(open()->get(key_)->state, LookupState::miss);
 }
 
-TEST_F(TieredStoreTest, RejectedEntryOfTheServerIsNotTakenAgainAndOthersAreStillAsked) {
+/// Finds entries whose manifest is "good" usable.
+Verdict good_alone(const Entry& entry) {
+  return entry == entry_of("good") ? Verdict::usable : Verdict::unusable;
+}
+
+TEST_F(TieredStoreTest, UnusableEntryOfTheServerIsNeitherKeptNorTakenAgainAndOthersAreStillAsked) {
   ASSERT_TRUE(remote_.entries.put(key_, entry_of("wrong")).has_value());
   const auto store = open();
-  ASSERT_EQ(store->get(key_)->tier, Tier::remote);  // kept nearer by this
-  ASSERT_TRUE(store->reject(key_, Tier::remote).has_value());
+  EXPECT_EQ(store->get_usable(key_, Reach::everywhere, good_alone)->state, LookupState::miss);
+  EXPECT_EQ(local_.puts, 0) << "what cannot be used is not kept";
   EXPECT_EQ(store->get(key_)->state, LookupState::miss);
   ASSERT_TRUE(system_[0].entries.put(key_, entry_of("good")).has_value());
   EXPECT_EQ(store->get(key_)->entry, entry_of("good"));
+}
+
+TEST_F(TieredStoreTest, OneCallGoesOnFromTierToTierUntilAnEntryIsUsable) {
+  ASSERT_TRUE(local_.entries.put(key_, entry_of("wrong")).has_value());
+  ASSERT_TRUE(system_[0].entries.put(key_, entry_of("wrong too")).has_value());
+  ASSERT_TRUE(system_[1].entries.put(key_, entry_of("good")).has_value());
+  const auto store = open();
+  const Result<Lookup> found = store->get_usable(key_, Reach::everywhere, good_alone);
+  EXPECT_EQ(found->entry, entry_of("good"));
+  EXPECT_EQ(found->tier, Tier::system);
+  EXPECT_EQ(local_.entries.get(key_)->state, LookupState::miss) << "its own directory is cleaned";
+  EXPECT_EQ(system_[0].entries.get(key_)->state, LookupState::hit) << "others may need it";
+  EXPECT_EQ(local_.gets + system_[0].gets + system_[1].gets, 3);
+  EXPECT_EQ(remote_.gets, 0);
+}
+
+TEST_F(TieredStoreTest, EntryThatANewerVersionFilledIsLeftAloneInTheUsersDirectory) {
+  ASSERT_TRUE(local_.entries.put(key_, entry_of("of the future")).has_value());
+  const auto store = open();
+  const auto newer = [](const Entry&) { return Verdict::newer; };
+  EXPECT_EQ(store->get_usable(key_, Reach::everywhere, newer)->state, LookupState::newer);
+  EXPECT_EQ(local_.entries.get(key_)->entry, entry_of("of the future"));
+}
+
+TEST_F(TieredStoreTest, LocalReachAsksNeitherSystemDirectoriesNorTheServer) {
+  EXPECT_EQ(open()->get_usable(key_, Reach::local, good_alone)->state, LookupState::miss);
+  EXPECT_EQ(local_.gets, 1);
+  EXPECT_EQ(system_[0].gets + system_[1].gets + remote_.gets, 0);
 }
 
 TEST_F(TieredStoreTest, DamagedEntryIsMadeGoodFromAFartherTier) {
