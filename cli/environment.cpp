@@ -13,7 +13,7 @@
 #include <optional>
 #include <system_error>
 
-#include "runtime/compile_policy.h"
+#include "runtime/service_environment.h"
 
 namespace lutsmith::cli {
 namespace {

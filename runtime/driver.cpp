@@ -379,6 +379,10 @@ Result<float> elapsed_milliseconds(const Event& start, const Event& end) {
 Result<Module> Module::load(const Driver& driver, std::span<const std::byte> cubin) {
   Result<ContextHandle> context = driver.ensure_context();
   if (!context) return failure(context);
+  return load(driver, *context, cubin);
+}
+
+Result<Module> Module::load(const Driver& driver, ContextHandle current, std::span<const std::byte> cubin) {
   ModuleHandle handle = nullptr;
   if (Result<void> ok = driver.check(driver.api().module_load(&handle, cubin.data(), 0, nullptr, nullptr),
                                      "cuModuleLoadDataEx");
@@ -386,7 +390,7 @@ Result<Module> Module::load(const Driver& driver, std::span<const std::byte> cub
     return failure(ok);
   }
   Module module;
-  module.module_ = {&driver, *context, handle};
+  module.module_ = {&driver, current, handle};
   return module;
 }
 

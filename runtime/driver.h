@@ -235,6 +235,8 @@ class Module {
  public:
   Module() = default;
   static Result<Module> load(const Driver& driver, std::span<const std::byte> cubin);
+  /// The same for who knows which context is current.
+  static Result<Module> load(const Driver& driver, ContextHandle current, std::span<const std::byte> cubin);
   Result<FunctionHandle> function(const std::string& name) const;
 
  private:

@@ -78,29 +78,34 @@ KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Co
       slots_(std::min(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources()), kMostJobs)),
       longest_wait_(options.longest_wait) {}
 
-Result<CompileResult> KernelProvider::compile(const Request& request) {
-  if (const Known* known = requests_.find(request)) {
+Result<KernelProvider::Answer> KernelProvider::answer(const Request& request) {
+  if (const KnownKernel* kernel = known(request); kernel != nullptr && kernel->final()) {
     counters_.memory_hits.add();
-    return CompileResult{.artifact = known->artifact.get(), .schedule = known->schedule};
+    return Answer{.kernel = kernel};
   }
   const Clock::time_point start = Clock::now();
   Result<Chosen> chosen = choose(request);
   if (!chosen) return failure(chosen);
-  if (chosen->final) {
-    requests_.insert_or_assign(request, Known{StripedPointer(chosen->artifact), chosen->schedule});
-  }
-  return CompileResult{.artifact = std::move(chosen->artifact),
-                       .schedule = chosen->schedule,
-                       .origin = chosen->origin,
-                       .milliseconds = milliseconds_since(start)};
+  const KnownKernel* kernel =
+      requests_.insert_or_assign(request, KnownKernel(chosen->artifact, chosen->schedule, chosen->final));
+  return Answer{.kernel = kernel, .origin = chosen->origin, .milliseconds = milliseconds_since(start)};
+}
+
+Result<CompileResult> KernelProvider::compile(const Request& request) {
+  Result<Answer> answered = answer(request);
+  if (!answered) return failure(answered);
+  return CompileResult{.artifact = answered->kernel->artifact(),
+                       .schedule = answered->kernel->schedule(),
+                       .origin = answered->origin,
+                       .milliseconds = answered->milliseconds};
 }
 
 void KernelProvider::forget(const Request& request, const std::string& key) {
-  requests_.erase_if([&](const Request& other, const Known& known) {
-    return other == request || known.artifact.get()->key == key;
+  requests_.erase_if([&](const Request& other, const KnownKernel& kernel) {
+    return other == request || kernel.artifact()->key == key;
   });
   {
-    const std::lock_guard lock(keys_mutex_);
+    const std::lock_guard lock(artifacts_mutex_);
     artifacts_.erase(key);
   }
   const std::optional<cache::Key> stored = cache::Key::parse(key);
@@ -193,30 +198,27 @@ Result<KernelProvider::Found> KernelProvider::find_or_make(const KernelSpec& spe
   const std::string& key = rendered.key.hex();
   std::promise<Result<SharedArtifact>> promise;
   {
-    std::unique_lock lock(keys_mutex_);
-    if (const auto known = artifacts_.find(key); known != artifacts_.end()) {
-      return Found{known->second, Origin::memory};
-    }
-    if (const auto other = under_way_.find(key); other != under_way_.end()) {
-      const std::shared_future<Result<SharedArtifact>> future = other->second;
+    std::unique_lock lock(artifacts_mutex_);
+    const auto [place, mine] = artifacts_.try_emplace(key);
+    if (!mine) {
+      const std::shared_future<Result<SharedArtifact>> others = place->second;
       lock.unlock();
-      const Result<SharedArtifact>& artifact = future.get();
+      const Result<SharedArtifact>& artifact = others.get();
       if (!artifact) return std::unexpected(artifact.error());
       return Found{*artifact, Origin::memory};
     }
-    under_way_.emplace(key, promise.get_future().share());
+    place->second = promise.get_future().share();
   }
   Result<Found> made = make(spec, rendered);
-  {
-    const std::lock_guard lock(keys_mutex_);
-    under_way_.erase(key);  // first, so that nobody waits for ever should the next line run out of memory
-    if (made) artifacts_.insert_or_assign(key, made->artifact);
-  }
   if (made) {
     promise.set_value(made->artifact);
-  } else {
-    promise.set_value(std::unexpected(made.error()));
+    return made;
   }
+  {
+    const std::lock_guard lock(artifacts_mutex_);
+    artifacts_.erase(key);  // first, so that whoever is told of the failure can try again
+  }
+  promise.set_value(std::unexpected(made.error()));
   return made;
 }
 
@@ -225,7 +227,9 @@ Result<KernelProvider::Found> KernelProvider::make(const KernelSpec& spec, const
   try {
     Artifact artifact = expected_artifact(rendered.source, rendered.key);
     bool may_store = true;
-    if (std::optional<Found> stored = look_up(spec, artifact, rendered.key, may_store)) return *stored;
+    if (std::optional<Found> stored =
+            look_up(spec, artifact, rendered.key, cache::Reach::everywhere, may_store))
+      return *stored;
     if (policy_ == CompilePolicy::never) {
       ++counters_.refusals;
       return std::unexpected(not_warmed(spec));
@@ -245,8 +249,8 @@ Result<KernelProvider::Found> KernelProvider::compile_or_wait(const KernelSpec& 
   std::unique_ptr<cache::Claim> claimed;
   if (may_store) claimed = claim(rendered.key);
   if (claimed != nullptr) {
-    // Another process may have made it while this one waited.
-    if (std::optional<Found> stored = look_up(spec, artifact, rendered.key, may_store)) return *stored;
+    // Another process of this host may have made it while this one waited.
+    if (auto stored = look_up(spec, artifact, rendered.key, cache::Reach::local, may_store)) return *stored;
   }
   const Clock::time_point start = Clock::now();
   Result<CompiledKernel> compiled =
@@ -279,62 +283,47 @@ std::unique_ptr<cache::Claim> KernelProvider::claim(const cache::Key& key) {
   return claimed;
 }
 
-/// The stored artifact. `may_store` becomes false where the entry is not to be overwritten.
+/// The stored artifact, where an entry holds the one that was rendered. `may_store` becomes false where the
+/// entry is not to be overwritten.
 std::optional<KernelProvider::Found> KernelProvider::look_up(const KernelSpec& spec, const Artifact& expected,
-                                                             const cache::Key& key, bool& may_store) {
+                                                             const cache::Key& key, cache::Reach reach,
+                                                             bool& may_store) {
   if (store_ == nullptr) return std::nullopt;
-  // What is no good in one tier may be good in the next; a tier whose entry was rejected is not asked again.
-  constexpr int kMostTiers = 8;
-  for (int tier = 0; tier < kMostTiers; ++tier) {
-    Result<cache::Lookup> lookup = store_->get(key);
-    if (!lookup) {
-      warn_once(lookup.error());
+  Artifact artifact;
+  const auto judge = [&](const cache::Entry& entry) {
+    Result<Artifact> read = read_manifest(entry.manifest, expected);
+    const Result<void> good =
+        read ? check_cubin(entry.payload, spec.target, read->kernel_name) : Result<void>(failure(read));
+    if (good) {
+      artifact = *std::move(read);
+      return cache::Verdict::usable;
+    }
+    if (good.error().code == ErrorCode::unsupported) return cache::Verdict::newer;
+    ++counters_.repairs;
+    warn(fmt::format("the cache entry {}: {}; it is compiled anew", key.hex(), good.error().message));
+    return cache::Verdict::unusable;
+  };
+  Result<cache::Lookup> lookup = store_->get_usable(key, reach, judge);
+  if (!lookup) {
+    warn_once(lookup.error());
+    return std::nullopt;
+  }
+  switch (lookup->state) {
+    case cache::LookupState::miss:
       return std::nullopt;
-    }
-    switch (lookup->state) {
-      case cache::LookupState::miss:
-        return std::nullopt;
-      case cache::LookupState::newer:
-        may_store = false;
-        return std::nullopt;
-      case cache::LookupState::damaged:
-        ++counters_.repairs;
-        warn(lookup->note + "; it is compiled anew");
-        return std::nullopt;
-      case cache::LookupState::hit:
-        break;
-    }
-    Result<Artifact> artifact = usable(spec, expected, lookup->entry);
-    if (artifact) {
-      return Found{std::make_shared<const Artifact>(std::move(*artifact)),
-                   lookup->tier == cache::Tier::remote ? Origin::remote : Origin::disk};
-    }
-    if (artifact.error().code == ErrorCode::unsupported && lookup->tier == cache::Tier::local) {
+    case cache::LookupState::newer:
       may_store = false;
       return std::nullopt;
-    }
-    if (artifact.error().code != ErrorCode::unsupported) {
+    case cache::LookupState::damaged:
       ++counters_.repairs;
-      warn(fmt::format("the cache entry {}: {}; it is compiled anew", key.hex(), artifact.error().message));
-    }
-    if (Result<void> rejected = store_->reject(key, lookup->tier); !rejected) {
-      warn_once(rejected.error());
+      warn(lookup->note + "; it is compiled anew");
       return std::nullopt;
-    }
+    case cache::LookupState::hit:
+      break;
   }
-  return std::nullopt;
-}
-
-/// The artifact an intact entry holds, where it is the one that was rendered. Errors: corrupt_data;
-/// unsupported where a newer version wrote it.
-Result<Artifact> KernelProvider::usable(const KernelSpec& spec, const Artifact& expected,
-                                        cache::Entry& entry) {
-  Result<Artifact> artifact = read_manifest(entry.manifest, expected);
-  if (!artifact) return artifact;
-  artifact->cubin = std::move(entry.payload);
-  Result<void> good = check_cubin(artifact->cubin, spec.target, artifact->kernel_name);
-  if (!good) return failure(good);
-  return artifact;
+  artifact.cubin = std::move(lookup->entry.payload);
+  return Found{std::make_shared<const Artifact>(std::move(artifact)),
+               lookup->tier == cache::Tier::remote ? Origin::remote : Origin::disk};
 }
 
 void KernelProvider::keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact) {

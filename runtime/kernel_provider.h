@@ -16,6 +16,7 @@
 #include "cache/stores/store.h"
 #include "lutsmith/service.h"
 #include "runtime/compiler.h"
+#include "runtime/known_kernel.h"
 #include "runtime/read_mostly_map.h"
 #include "runtime/recorder.h"
 #include "runtime/request.h"
@@ -36,8 +37,11 @@ inline constexpr std::size_t kMostCandidatesTried = 6;
 /// Finds or makes compiled kernels. The way of a request, each step only where the one before has
 /// nothing:
 ///
-///   request -> known requests -> render -> key -> known keys -> another thread's compile -> store
-///           -> claim the key, waiting for another process that has it -> store -> compile
+///   request -> known requests -> render -> key -> artifacts, made or being made -> store
+///           -> claim the key, waiting for another process that has it -> its nearest tier -> compile
+///
+/// So memory has two layers: requests with their answers, and keys with their artifacts, which different
+/// requests may share.
 ///
 /// Without a schedule of its own a request gets the first of the model's best candidates that does not
 /// spill registers; where all of them do, the first.
@@ -62,7 +66,16 @@ class KernelProvider {
   KernelProvider(SourceGenerator sources, std::unique_ptr<const Compiler> compiler,
                  std::unique_ptr<cache::Store> store, Options options);
 
+  /// What a request got, and how.
+  struct Answer {
+    const KnownKernel* kernel = nullptr;  ///< lives as long as the provider
+    Origin origin = Origin::memory;
+    double milliseconds = 0;
+  };
+  Result<Answer> answer(const Request& request);
   Result<CompileResult> compile(const Request& request);
+  /// What the request was answered with before; null: nothing yet.
+  const KnownKernel* known(const Request& request) const { return requests_.find(request); }
   CompilePolicy policy() const { return policy_; }
 
   /// Forgets a kernel everywhere, the store included: the driver refused it, so it must be made anew.
@@ -87,11 +100,6 @@ class KernelProvider {
     cache::Key key;
   };
 
-  /// An answer that is given again.
-  struct Known {
-    StripedPointer<const Artifact> artifact;
-    Schedule schedule;
-  };
   /// A request's answer.
   struct Chosen {
     SharedArtifact artifact;
@@ -109,8 +117,7 @@ class KernelProvider {
                                 bool may_store);
   std::unique_ptr<cache::Claim> claim(const cache::Key& key);
   std::optional<Found> look_up(const KernelSpec& spec, const Artifact& expected, const cache::Key& key,
-                               bool& may_store);
-  static Result<Artifact> usable(const KernelSpec& spec, const Artifact& expected, cache::Entry& entry);
+                               cache::Reach reach, bool& may_store);
   void keep(const KernelSpec& spec, const Rendered& rendered, const Artifact& artifact);
   void record(const Request& request);
   void warn(std::string_view message) const;
@@ -127,7 +134,7 @@ class KernelProvider {
   std::atomic<bool> warned_{false};
   std::atomic<bool> warned_of_record_{false};
 
-  ReadMostlyMap<Request, Known, RequestHash> requests_;
+  ReadMostlyMap<Request, KnownKernel, RequestHash> requests_;
 
   struct Counters {
     StripedCounter memory_hits;
@@ -140,9 +147,9 @@ class KernelProvider {
     std::atomic<std::int64_t> wait_nanoseconds{0};
   } counters_;
 
-  std::mutex keys_mutex_;
-  std::unordered_map<std::string, SharedArtifact> artifacts_;
-  std::unordered_map<std::string, std::shared_future<Result<SharedArtifact>>> under_way_;
+  std::mutex artifacts_mutex_;
+  /// By key: made, or being made by another thread. Failures are forgotten.
+  std::unordered_map<std::string, std::shared_future<Result<SharedArtifact>>> artifacts_;
 };
 
 }  // namespace lutsmith

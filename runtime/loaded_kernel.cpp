@@ -4,17 +4,17 @@
 
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <optional>
 #include <string_view>
 
 #include "core/result.h"
-#include "runtime/launch_parameter.h"
+#include "templates/abi/kernel_arguments.h"
 
 namespace lutsmith {
 namespace {
 
 constexpr std::uintptr_t kVectorAlignment = 16;
+constexpr unsigned int kLongestTable = 512;  // values: pairs of 4-bit codes
 
 Result<void> check_pointer(std::string_view name, const void* pointer, std::uintptr_t alignment) {
   if (pointer == nullptr) return refuse(fmt::format("{}: null; give a device pointer", name));
@@ -66,38 +66,30 @@ Result<void> check_arguments(const KernelSpec& spec, const MatmulArguments& argu
   return check_sizes(spec, arguments);
 }
 
-Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const cuda::Driver& driver,
+Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevice& device,
                                                                const KernelSpec& spec,
-                                                               const Artifact& artifact) {
-  Result<cuda::ContextHandle> context = driver.ensure_context();
-  if (!context) return failure(context);
-  Result<cuda::DeviceHandle> device = driver.current_device();
-  if (!device) return failure(device);
-  Result<int> multiprocessors = driver.attribute(*device, cuda::DeviceAttribute::multiprocessors);
-  if (!multiprocessors) return failure(multiprocessors);
-  Result<int> shared = driver.attribute(*device, cuda::DeviceAttribute::shared_bytes_per_block_optin);
-  if (!shared) return failure(shared);
-  const int needed = artifact.launch.shared_bytes + artifact.static_shared_bytes;
-  if (needed > *shared) {
+                                                               const Schedule& schedule,
+                                                               std::shared_ptr<const Artifact> artifact) {
+  const cuda::Driver& driver = *device.context.driver;
+  const int needed = artifact->launch.shared_bytes + artifact->static_shared_bytes;
+  if (needed > device.shared_bytes_per_block) {
     return std::unexpected(
         Error{ErrorCode::unsupported,
               fmt::format("the kernel for {} needs {} bytes of shared memory, the GPU has {} "
                           "per block; choose a schedule with fewer stages or warps",
-                          describe(spec), needed, *shared),
+                          describe(spec), needed, device.shared_bytes_per_block),
               ""});
   }
-  Result<cuda::Module> module = cuda::Module::load(driver, artifact.cubin);
+  Result<cuda::Module> module = cuda::Module::load(driver, device.context.handle, artifact->cubin);
   if (!module) return failure(module);
-  Result<cuda::FunctionHandle> function = module->function(artifact.kernel_name);
+  Result<cuda::FunctionHandle> function = module->function(artifact->kernel_name);
   if (!function) return failure(function);
-  if (auto allowed = driver.allow_dynamic_shared(*function, artifact.launch.shared_bytes); !allowed) {
+  if (auto allowed = driver.allow_dynamic_shared(*function, artifact->launch.shared_bytes); !allowed) {
     return failure(allowed);
   }
-  std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(driver, spec, artifact.launch));
+  std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(device, spec, schedule, std::move(artifact)));
   kernel->module_ = std::move(*module);
   kernel->function_ = *function;
-  kernel->context_ = *context;
-  kernel->multiprocessors_ = *multiprocessors;
   return kernel;
 }
 
@@ -119,8 +111,8 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
     return refuse(fmt::format("partitions: {} do not fit the workspace of {} bytes, which has room for {}",
                               cut->partitions, workspace.bytes(), capacity));
   }
-  LaunchParameter
-      parameter;  // what is not written is not read: the driver knows how long the kernel's own is
+  // What is not written is not read: the driver knows how long the kernel's own is.
+  KernelParameter<kLongestTable> parameter;
   parameter.launch = {
       .weights = static_cast<const unsigned char*>(arguments.weights),
       .activations = static_cast<const unsigned short*>(arguments.activations),
@@ -134,7 +126,7 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
       .grains_per_partition = cut->grains_per_partition,
       .extra_grains = cut->extra_grains,
   };
-  std::memcpy(parameter.table.data(), arguments.table.data(), arguments.table.size_bytes());
+  std::memcpy(parameter.table, arguments.table.data(), arguments.table.size_bytes());
   void* parameters[] = {&parameter};
 
   // A thread that never used CUDA, or uses another GPU, has another context current, or none.

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "lutsmith/service.h"
+#include "runtime/current_device.h"
 #include "runtime/driver.h"
 #include "runtime/workspace_memory.h"
 
@@ -16,9 +18,13 @@ Result<void> check_arguments(const KernelSpec& spec, const MatmulArguments& argu
 class LoadedKernel {
  public:
   /// Loads into the current context. Errors: the cubin is refused; more shared memory than the GPU has.
-  static Result<std::shared_ptr<const LoadedKernel>> load(const cuda::Driver& driver, const KernelSpec& spec,
-                                                          const Artifact& artifact);
+  static Result<std::shared_ptr<const LoadedKernel>> load(const CurrentDevice& device, const KernelSpec& spec,
+                                                          const Schedule& schedule,
+                                                          std::shared_ptr<const Artifact> artifact);
 
+  const KernelSpec& spec() const { return spec_; }
+  const Schedule& schedule() const { return schedule_; }
+  const Artifact& artifact() const { return *artifact_; }
   /// Partitions of a launch with `m` tokens; 0 where `m` cannot be launched.
   int default_partitions(std::int64_t m) const;
   /// Does no allocation, no synchronisation and no file access.
@@ -26,16 +32,25 @@ class LoadedKernel {
                       cuda::StreamHandle stream) const;
 
  private:
-  LoadedKernel(const cuda::Driver& driver, const KernelSpec& spec, const LaunchRecipe& recipe)
-      : driver_(driver), spec_(spec), recipe_(recipe) {}
+  LoadedKernel(const CurrentDevice& device, const KernelSpec& spec, const Schedule& schedule,
+               std::shared_ptr<const Artifact> artifact)
+      : driver_(*device.context.driver),
+        spec_(spec),
+        schedule_(schedule),
+        artifact_(std::move(artifact)),
+        recipe_(artifact_->launch),
+        context_(device.context.handle),
+        multiprocessors_(device.multiprocessors) {}
 
   const cuda::Driver& driver_;
   KernelSpec spec_;
-  LaunchRecipe recipe_;
+  Schedule schedule_;
+  std::shared_ptr<const Artifact> artifact_;
+  const LaunchRecipe& recipe_;
   cuda::Module module_;
   cuda::FunctionHandle function_ = nullptr;
-  cuda::ContextHandle context_ = nullptr;
-  int multiprocessors_ = 0;
+  cuda::ContextHandle context_;
+  int multiprocessors_;
 };
 
 }  // namespace lutsmith

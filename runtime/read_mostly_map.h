@@ -27,7 +27,8 @@ class ReadMostlyMap {
     return node != nullptr ? node->value.load(std::memory_order_acquire) : nullptr;
   }
 
-  void insert_or_assign(const Key& key, Value value) {
+  /// What is in the map now.
+  const Value* insert_or_assign(const Key& key, Value value) {
     const std::lock_guard lock(mutex_);
     const Value* kept = values_.emplace_back(std::make_unique<const Value>(std::move(value))).get();
     std::atomic<Node*>& head = bucket(key);
@@ -35,11 +36,12 @@ class ReadMostlyMap {
     for (Node* node = first; node != nullptr; node = node->next) {
       if (node->key == key) {
         node->value.store(kept, std::memory_order_release);
-        return;
+        return kept;
       }
     }
     Node* node = nodes_.emplace_back(std::make_unique<Node>(key, first, kept)).get();
     head.store(node, std::memory_order_release);
+    return kept;
   }
 
   /// Erases what `matches(key, value)` says.

@@ -35,7 +35,7 @@ struct Artifact {
   int spill_bytes = 0;  ///< stores plus loads, as ptxas reports
 };
 
-/// What one request did.
+/// What a request for a compiled kernel got, and how.
 struct CompileResult {
   std::shared_ptr<const Artifact> artifact;
   Schedule schedule;
@@ -118,12 +118,16 @@ struct MatmulArguments {
   int partitions = 0;                         ///< Stream-K partitions; 0: the library's choice
 };
 
-/// A kernel loaded on the GPU. Cheap to copy; launches are safe from many threads.
+class LoadedKernel;
+
+/// A kernel loaded on the GPU. How it was obtained is told by `Service::compile` and counted by
+/// `Service::statistics`. Cheap to copy; launches are safe from many threads.
 class LUTSMITH_API Kernel {
  public:
   /// What it was asked for; with the m of its token bucket.
   const KernelSpec& spec() const;
-  const CompileResult& compile_result() const;
+  const Schedule& schedule() const;
+  const Artifact& artifact() const;
   /// Partitions a launch with `m` tokens and no number of its own uses.
   int default_partitions(std::int64_t m) const;
 
@@ -134,9 +138,8 @@ class LUTSMITH_API Kernel {
 
  private:
   friend class Service;
-  struct State;
-  explicit Kernel(std::shared_ptr<const State> state);
-  std::shared_ptr<const State> state_;
+  explicit Kernel(std::shared_ptr<const LoadedKernel> loaded);
+  std::shared_ptr<const LoadedKernel> loaded_;
 };
 
 /// Hands out kernels: memory, then disk, then the server, then NVRTC; one compile per key however many

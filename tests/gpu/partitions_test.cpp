@@ -27,7 +27,7 @@ TEST_F(PartitionsOnGpu, EveryNumberOfPartitionsIsRightAndBeyondTheUnitsToo) {
   for (const KernelRequest& request : requests) {
     SCOPED_TRACE(describe(request));
     const Kernel kernel = get_kernel(request);
-    const LaunchRecipe& recipe = kernel.compile_result().artifact->launch;
+    const LaunchRecipe& recipe = kernel.artifact().launch;
     const int units = static_cast<int>(recipe.row_tiles) * recipe.steps_per_tile;
     for (const std::int64_t m : {1, 9}) {
       const Problem problem = make_problem(request.spec, m);

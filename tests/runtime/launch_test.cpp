@@ -6,11 +6,11 @@
 #include <cstring>
 #include <thread>
 
-#include "runtime/launch_parameter.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/workspace_memory.h"
 #include "stand_in.h"
 #include "synthetic_cubin.h"
+#include "templates/abi/kernel_arguments.h"
 
 namespace lutsmith {
 namespace {
@@ -43,9 +43,15 @@ class LaunchTest : public testing::Test {
   }
 
   void load() {
-    auto loaded = LoadedKernel::load(StandIn::driver(), spec_, artifact_);
+    auto loaded = try_to_load();
     ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
     kernel_ = *loaded;
+  }
+
+  Result<std::shared_ptr<const LoadedKernel>> try_to_load() const {
+    const CurrentContext context = CurrentContext::ask(StandIn::driver()).value();
+    const CurrentDevice device = CurrentDevice::ask(context).value();
+    return LoadedKernel::load(device, spec_, Schedule{}, std::make_shared<const Artifact>(artifact_));
   }
 
   Result<void> launch() const { return kernel_->launch(arguments_, workspace_, nullptr); }
@@ -71,7 +77,7 @@ TEST_F(LaunchTest, KernelGetsItsArgumentsAndTable) {
   arguments_.activation_stride = 4104;
   arguments_.partitions = 40;
   ASSERT_TRUE(launch().has_value());
-  LaunchParameter parameter{};
+  KernelParameter<512> parameter{};
   std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
   EXPECT_EQ(parameter.launch.weights, arguments_.weights);
   EXPECT_EQ(parameter.launch.activations, arguments_.activations);
@@ -85,7 +91,7 @@ TEST_F(LaunchTest, KernelGetsItsArgumentsAndTable) {
   EXPECT_EQ(parameter.launch.steps_per_grain, cut.steps_per_grain);
   EXPECT_EQ(parameter.launch.grains_per_partition, cut.grains_per_partition);
   EXPECT_EQ(parameter.launch.extra_grains, cut.extra_grains);
-  EXPECT_TRUE(std::equal(table_.begin(), table_.end(), parameter.table.begin()));
+  EXPECT_TRUE(std::equal(table_.begin(), table_.end(), parameter.table));
 }
 
 TEST_F(LaunchTest, GridBlockAndAttributesFollowTheRecipe) {
@@ -209,7 +215,7 @@ TEST_F(LaunchTest, DriversRefusalIsReported) {
 
 TEST_F(LaunchTest, MoreSharedMemoryThanTheGpuHasIsRefusedAtLoad) {
   artifact_.launch.shared_bytes = 300000;
-  const auto loaded = LoadedKernel::load(StandIn::driver(), spec_, artifact_);
+  const auto loaded = try_to_load();
   ASSERT_FALSE(loaded.has_value());
   EXPECT_EQ(loaded.error().code, ErrorCode::unsupported);
   EXPECT_THAT(loaded.error().message, HasSubstr("300000"));

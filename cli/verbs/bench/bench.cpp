@@ -8,6 +8,8 @@
 #include "cli/command.h"
 #include "cli/options/spec_options.h"
 #include "cli/output/output.h"
+#include "cli/verbs/bench/case.h"
+#include "cli/verbs/bench/problem.h"
 #include "cli/verbs/bench/report.h"
 #include "cli/verbs/bench/runs.h"
 #include "cli/verbs/bench/session.h"
@@ -56,7 +58,7 @@ Result<KernelRequests> requests_on(const Target& gpu, const BenchOptions& option
   return requests;
 }
 
-Result<std::vector<BenchRow>> run_request(BenchSession& session, measure::Product& product,
+Result<std::vector<BenchRow>> run_request(BenchSession& session, BenchCase& product,
                                           const KernelRequest& request, const BenchOptions& options) {
   if (Result<void> ready = product.set_tokens(request.spec.m); !ready) return failure(ready);
   const std::vector<int> partitions = options.partitions.empty() ? std::vector{0} : options.partitions;
@@ -75,7 +77,7 @@ Result<std::vector<BenchRow>> run_request(BenchSession& session, measure::Produc
 Result<std::vector<std::vector<BenchRow>>> run_requests(BenchSession& session,
                                                         const std::vector<KernelRequest>& requests,
                                                         const BenchOptions& options) {
-  std::vector<KernelChoice> kernels;
+  std::vector<std::pair<KernelSpec, std::optional<Schedule>>> kernels;
   for (const KernelRequest& request : requests) kernels.emplace_back(request.spec, request.schedule);
   if (!options.sweep) compile_all(session.service(), kernels);
 
@@ -83,13 +85,12 @@ Result<std::vector<std::vector<BenchRow>>> run_requests(BenchSession& session,
   std::vector<bool> done(requests.size(), false);
   for (std::size_t first = 0; first < requests.size(); ++first) {
     if (done[first]) continue;
-    const WeightFormat& format = requests[first].spec.format;
-    Result<measure::RandomWeights> weights = measure::make_random_weights(format);
+    Result<BenchWeights> weights = make_weights(requests[first].spec);
     if (!weights) return failure(weights);
-    Result<measure::Product> product = measure::Product::create(session.device(), *weights);
+    Result<BenchCase> product = BenchCase::create(session, *weights);
     if (!product) return failure(product);
     for (std::size_t i = first; i < requests.size(); ++i) {
-      if (done[i] || requests[i].spec.format != format) continue;
+      if (done[i] || !same_weights(requests[first].spec, requests[i].spec)) continue;
       print_to_stderr(fmt::format("measuring {}\n", describe(requests[i].spec)));
       Result<std::vector<BenchRow>> measured = run_request(session, *product, requests[i], options);
       if (!measured) return failure(measured);

@@ -1,0 +1,58 @@
+#include "runtime/kernel_loader.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/result.h"
+
+namespace lutsmith {
+
+Result<std::shared_ptr<const LoadedKernel>> KernelLoader::get(const CurrentContext& context,
+                                                              const Request& request) {
+  if (const KnownKernel* known = provider_.known(request)) {
+    if (std::shared_ptr<const LoadedKernel> loaded = known->loaded_in(context.id)) {
+      provider_.count_memory_hit();
+      return loaded;
+    }
+  }
+  Result<const CurrentDevice*> gpu = device(context);
+  if (!gpu) return failure(gpu);
+  if (request.spec.target != (*gpu)->target) {
+    return refuse(fmt::format("target: {} cannot run on the current GPU, which is {}; ask for that",
+                              request.spec.target.name(), (*gpu)->target.name()));
+  }
+  return load(**gpu, request);
+}
+
+Result<const CurrentDevice*> KernelLoader::device(const CurrentContext& context) {
+  if (const CurrentDevice* known = devices_.find(context.id)) return known;
+  Result<CurrentDevice> asked = CurrentDevice::ask(context);
+  if (!asked) return failure(asked);
+  return devices_.insert_or_assign(context.id, *asked);
+}
+
+Result<std::shared_ptr<const LoadedKernel>> KernelLoader::load(const CurrentDevice& device,
+                                                               const Request& request) {
+  Result<KernelProvider::Answer> answer = provider_.answer(request);
+  if (!answer) return failure(answer);
+  Result<std::shared_ptr<const LoadedKernel>> loaded =
+      LoadedKernel::load(device, request.spec, answer->kernel->schedule(), answer->kernel->artifact());
+  if (!loaded && loaded.error().code == ErrorCode::corrupt_data && answer->origin != Origin::compiled &&
+      may_make_anew(answer->kernel->artifact()->key)) {
+    provider_.forget(request, answer->kernel->artifact()->key);
+    answer = provider_.answer(request);
+    if (!answer) return failure(answer);
+    loaded = LoadedKernel::load(device, request.spec, answer->kernel->schedule(), answer->kernel->artifact());
+  }
+  if (loaded) answer->kernel->keep_loaded(device.context.id, *loaded);
+  return loaded;
+}
+
+bool KernelLoader::may_make_anew(const std::string& key) {
+  if (provider_.policy() == CompilePolicy::never) return false;
+  const std::lock_guard lock(made_anew_mutex_);
+  return made_anew_.insert(key).second;
+}
+
+}  // namespace lutsmith

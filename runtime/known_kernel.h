@@ -1,0 +1,66 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "lutsmith/service.h"
+#include "runtime/striped.h"
+
+namespace lutsmith {
+
+class LoadedKernel;
+
+/// What a request was answered with and is answered with again: the compiled kernel, and the same loaded in
+/// every CUDA context that asked for it. Those are few, so they stand in a list; reading it takes no lock.
+class KnownKernel {
+ public:
+  /// `final`: the same request will always get it.
+  KnownKernel(const std::shared_ptr<const Artifact>& artifact, const Schedule& schedule, bool final)
+      : artifact_(artifact), schedule_(schedule), final_(final) {}
+  KnownKernel(KnownKernel&& other) noexcept
+      : artifact_(std::move(other.artifact_)),
+        schedule_(other.schedule_),
+        final_(other.final_),
+        loaded_(other.loaded_.exchange(nullptr)) {}
+  KnownKernel& operator=(KnownKernel&&) = delete;
+  ~KnownKernel() {
+    for (const Loaded* each = loaded_; each != nullptr;) {
+      const std::unique_ptr<const Loaded> owned(each);
+      each = each->next;
+    }
+  }
+
+  std::shared_ptr<const Artifact> artifact() const { return artifact_.get(); }
+  const Schedule& schedule() const { return schedule_; }
+  bool final() const { return final_; }
+
+  /// Null where it was not loaded in the context with that id.
+  std::shared_ptr<const LoadedKernel> loaded_in(std::uint64_t context) const {
+    const Loaded* each = loaded_.load(std::memory_order_acquire);
+    while (each != nullptr && each->context != context) each = each->next;
+    return each != nullptr ? each->kernel.get() : nullptr;
+  }
+
+  void keep_loaded(std::uint64_t context, const std::shared_ptr<const LoadedKernel>& kernel) const {
+    auto added =
+        std::make_unique<Loaded>(context, StripedPointer<const LoadedKernel>(kernel), loaded_.load());
+    while (!loaded_.compare_exchange_weak(added->next, added.get(), std::memory_order_acq_rel)) {
+    }
+    static_cast<void>(added.release());
+  }
+
+ private:
+  struct Loaded {
+    std::uint64_t context;
+    StripedPointer<const LoadedKernel> kernel;
+    const Loaded* next;
+  };
+
+  StripedPointer<const Artifact> artifact_;
+  Schedule schedule_;
+  bool final_;
+  mutable std::atomic<const Loaded*> loaded_{nullptr};
+};
+
+}  // namespace lutsmith

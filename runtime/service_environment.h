@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "lutsmith/error.h"
+#include "lutsmith/service.h"
+#include "runtime/recorder.h"
+
+namespace lutsmith {
+
+/// LUTSMITH_COMPILE as a policy; nothing is when_needed. Error: invalid_argument, a sentence that names the
+/// variable, the value and what is allowed.
+Result<CompilePolicy> parse_compile_policy(std::string_view value);
+
+/// The options' policy, else the environment's. `options.log` is told of a value that is not known, which
+/// means when_needed.
+CompilePolicy chosen_compile_policy(const ServiceOptions& options);
+
+/// The recorder that options or environment (LUTSMITH_RECORD) ask for; null where neither does, or where the
+/// file cannot be used: `options.log` is told.
+std::unique_ptr<Recorder> open_recorder(const ServiceOptions& options);
+
+}  // namespace lutsmith
