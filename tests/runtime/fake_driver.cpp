@@ -147,23 +147,61 @@ FAKE Status cuLaunchKernelEx(const LaunchConfiguration* configuration, FunctionH
   return state.launch_status;
 }
 
-// The rest of the interface must be there, and is not used.
-#define UNUSED_CALL(name) \
-  FAKE Status name() { return 801; }
-UNUSED_CALL(cuMemcpyHtoD_v2)
-UNUSED_CALL(cuMemcpyDtoH_v2)
-UNUSED_CALL(cuMemcpyDtoDAsync_v2)
-UNUSED_CALL(cuStreamCreate)
-UNUSED_CALL(cuStreamDestroy_v2)
-UNUSED_CALL(cuStreamSynchronize)
-UNUSED_CALL(cuStreamBeginCapture_v2)
-UNUSED_CALL(cuStreamEndCapture)
-UNUSED_CALL(cuEventCreate)
-UNUSED_CALL(cuEventDestroy_v2)
-UNUSED_CALL(cuEventRecord)
-UNUSED_CALL(cuEventElapsedTime)
-UNUSED_CALL(cuGraphDestroy)
-UNUSED_CALL(cuGraphGetNodes)
-UNUSED_CALL(cuGraphInstantiateWithFlags)
-UNUSED_CALL(cuGraphLaunch)
-UNUSED_CALL(cuGraphExecDestroy)
+// Streams, events and graphs are only counted. One of the calls fails where the test wants it.
+namespace {
+
+Status counted() { return state.calls_to_failure-- == 0 ? kErrorOutOfMemory : kSuccess; }
+
+Status created() {
+  const Status status = counted();
+  if (status == kSuccess) ++state.living;
+  return status;
+}
+
+Status destroyed() {
+  --state.living;
+  return kSuccess;
+}
+
+}  // namespace
+
+FAKE Status cuMemcpyHtoD_v2(DevicePointer, const void*, std::size_t) { return counted(); }
+FAKE Status cuMemcpyDtoH_v2(void*, DevicePointer, std::size_t) { return counted(); }
+FAKE Status cuMemcpyDtoDAsync_v2(DevicePointer, DevicePointer, std::size_t, StreamHandle) {
+  return counted();
+}
+FAKE Status cuStreamCreate(StreamHandle* stream, unsigned int) {
+  *stream = handle<StreamHandle>(3);
+  return created();
+}
+FAKE Status cuStreamDestroy_v2(StreamHandle) { return destroyed(); }
+FAKE Status cuStreamSynchronize(StreamHandle) { return counted(); }
+FAKE Status cuStreamBeginCapture_v2(StreamHandle, CaptureMode) { return counted(); }
+FAKE Status cuStreamEndCapture(StreamHandle, GraphHandle* graph) {
+  *graph = handle<GraphHandle>(4);
+  return created();
+}
+FAKE Status cuEventCreate(EventHandle* event, unsigned int) {
+  *event = handle<EventHandle>(5);
+  return created();
+}
+FAKE Status cuEventDestroy_v2(EventHandle) { return destroyed(); }
+FAKE Status cuEventRecord(EventHandle, StreamHandle) { return counted(); }
+FAKE Status cuEventElapsedTime(float* milliseconds, EventHandle, EventHandle) {
+  *milliseconds = 1.5F;
+  return counted();
+}
+FAKE Status cuGraphDestroy(GraphHandle) { return destroyed(); }
+FAKE Status cuGraphGetNodes(GraphHandle, GraphNodeHandle*, std::size_t* count) {
+  *count = 1;
+  return counted();
+}
+FAKE Status cuGraphInstantiateWithFlags(ExecutableGraphHandle* executable, GraphHandle, unsigned long long) {
+  *executable = handle<ExecutableGraphHandle>(6);
+  return created();
+}
+FAKE Status cuGraphLaunch(ExecutableGraphHandle, StreamHandle) {
+  ++state.replays;
+  return counted();
+}
+FAKE Status cuGraphExecDestroy(ExecutableGraphHandle) { return destroyed(); }

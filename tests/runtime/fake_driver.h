@@ -18,6 +18,7 @@ struct FakeDriverState {
   cuda::Status module_load_status = 0;
   int module_loads_to_refuse = 0;  ///< the first so many fail with 209, CUDA_ERROR_NO_BINARY_FOR_GPU
   cuda::Status launch_status = 0;
+  int calls_to_failure = -1;  ///< of those for copies, streams, events and graphs; -1: none fails
 
   std::atomic<int> context_queries = 0;
   std::atomic<int> device_queries = 0;  ///< which device, and what it is
@@ -25,6 +26,8 @@ struct FakeDriverState {
   int frees = 0;
   int module_loads = 0;
   int launches = 0;
+  int living = 0;  ///< streams, events and graphs
+  int replays = 0;
   int max_dynamic_shared = 0;
   std::size_t allocated_bytes = 0;
   std::size_t zeroed_bytes = 0;

@@ -8,8 +8,6 @@
 #include "cli/command.h"
 #include "cli/options/spec_options.h"
 #include "cli/output/output.h"
-#include "cli/verbs/bench/case.h"
-#include "cli/verbs/bench/problem.h"
 #include "cli/verbs/bench/report.h"
 #include "cli/verbs/bench/runs.h"
 #include "cli/verbs/bench/session.h"
@@ -58,7 +56,7 @@ Result<KernelRequests> requests_on(const Target& gpu, const BenchOptions& option
   return requests;
 }
 
-Result<std::vector<BenchRow>> run_request(BenchSession& session, BenchCase& product,
+Result<std::vector<BenchRow>> run_request(BenchSession& session, measure::Product& product,
                                           const KernelRequest& request, const BenchOptions& options) {
   if (Result<void> ready = product.set_tokens(request.spec.m); !ready) return failure(ready);
   const std::vector<int> partitions = options.partitions.empty() ? std::vector{0} : options.partitions;
@@ -77,7 +75,7 @@ Result<std::vector<BenchRow>> run_request(BenchSession& session, BenchCase& prod
 Result<std::vector<std::vector<BenchRow>>> run_requests(BenchSession& session,
                                                         const std::vector<KernelRequest>& requests,
                                                         const BenchOptions& options) {
-  std::vector<std::pair<KernelSpec, std::optional<Schedule>>> kernels;
+  std::vector<KernelChoice> kernels;
   for (const KernelRequest& request : requests) kernels.emplace_back(request.spec, request.schedule);
   if (!options.sweep) compile_all(session.service(), kernels);
 
@@ -85,12 +83,13 @@ Result<std::vector<std::vector<BenchRow>>> run_requests(BenchSession& session,
   std::vector<bool> done(requests.size(), false);
   for (std::size_t first = 0; first < requests.size(); ++first) {
     if (done[first]) continue;
-    Result<BenchWeights> weights = make_weights(requests[first].spec);
+    const WeightFormat& format = requests[first].spec.format;
+    Result<measure::RandomWeights> weights = measure::make_random_weights(format);
     if (!weights) return failure(weights);
-    Result<BenchCase> product = BenchCase::create(session, *weights);
+    Result<measure::Product> product = measure::Product::create(session.device(), *weights);
     if (!product) return failure(product);
     for (std::size_t i = first; i < requests.size(); ++i) {
-      if (done[i] || !same_weights(requests[first].spec, requests[i].spec)) continue;
+      if (done[i] || requests[i].spec.format != format) continue;
       print_to_stderr(fmt::format("measuring {}\n", describe(requests[i].spec)));
       Result<std::vector<BenchRow>> measured = run_request(session, *product, requests[i], options);
       if (!measured) return failure(measured);

@@ -16,6 +16,11 @@ Json time_json(const std::optional<double>& microseconds) {
   return microseconds ? Json(std::round(*microseconds * 1000) / 1000) : Json(nullptr);
 }
 
+std::optional<double> dependent_microseconds(const measure::FloorTimes& floor) {
+  if (!floor.dependent) return std::nullopt;
+  return floor.dependent->microseconds;
+}
+
 std::vector<TextTable::Column> columns(bool sweep) {
   using enum TextTable::Align;
   std::vector<TextTable::Column> result{{"N"},       {"K"},        {"m"},         {"bits"},     {"group"},
@@ -42,8 +47,9 @@ void print_failures(const std::vector<BenchRow>& rows) {
 double BenchRow::gigabytes_per_second() const { return static_cast<double>(bytes) / microseconds * 1e-3; }
 
 double BenchRow::floor_ratio() const {
-  const bool dependent = schedule.dependent_launch && bounds.floor_dependent;
-  return microseconds / (dependent ? *bounds.floor_dependent : bounds.floor);
+  const measure::FloorTimes& floor = bounds.floor;
+  const bool dependent = schedule.dependent_launch && floor.dependent;
+  return microseconds / (dependent ? *floor.dependent : floor.plain).microseconds;
 }
 
 std::optional<double> BenchRow::cublas_speedup() const {
@@ -79,10 +85,11 @@ Json to_json(const BenchRow& row) {
   json["gigabytes_per_second"] = std::round(row.gigabytes_per_second() * 10) / 10;
   json["cublas_microseconds"] = time_json(row.bounds.cublas);
   json["cublas_speedup"] = time_json(row.cublas_speedup());
-  json["floor_microseconds"] = time_json(row.bounds.floor);
-  json["floor_variant"] = row.bounds.floor_variant;
-  json["floor_dependent_microseconds"] = time_json(row.bounds.floor_dependent);
-  json["floor_dependent_variant"] = row.bounds.floor_dependent_variant;
+  const measure::FloorTimes& floor = row.bounds.floor;
+  json["floor_microseconds"] = time_json(floor.plain.microseconds);
+  json["floor_variant"] = floor.plain.variant;
+  json["floor_dependent_microseconds"] = time_json(dependent_microseconds(floor));
+  json["floor_dependent_variant"] = floor.dependent ? floor.dependent->variant : "";
   json["floor_ratio"] = time_json(row.floor_ratio());
   json["relative_error"] = row.error;
   return json;
@@ -107,8 +114,8 @@ void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, 
                                    fmt::format("{:.0f}", row.gigabytes_per_second()),
                                    time_cell(row.bounds.cublas),
                                    speedup ? fmt::format("{:.2f}", *speedup) : "-",
-                                   time_cell(row.bounds.floor),
-                                   time_cell(row.bounds.floor_dependent),
+                                   time_cell(row.bounds.floor.plain.microseconds),
+                                   time_cell(dependent_microseconds(row.bounds.floor)),
                                    fmt::format("{:.2f}", row.floor_ratio()),
                                    fmt::format("{:.1e}", row.error),
                                    fmt::to_string(row.partitions),

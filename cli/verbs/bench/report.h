@@ -7,10 +7,16 @@
 #include "cli/options/spec_request.h"
 #include "cli/output/kernel_json.h"
 #include "cli/output/output.h"
-#include "cli/verbs/bench/case.h"
 #include "cli/verbs/bench/session.h"
 
 namespace lutsmith::cli {
+
+/// A kernel under test: a schedule (nothing: the model's first choice) and a number of partitions (0: the
+/// library's choice).
+struct BenchVariant {
+  std::optional<Schedule> schedule;
+  int partitions = 0;
+};
 
 /// One kernel's measurement. Where `failure` is set nothing else but the request and variant is.
 struct BenchRow {
@@ -23,7 +29,7 @@ struct BenchRow {
   std::size_t bytes = 0;   ///< packed
   double error = 0;        ///< relative, against float64
   double microseconds = 0;
-  BenchBounds bounds;
+  measure::Bounds bounds;
 
   double gigabytes_per_second() const;
   /// Time in units of the floor that the schedule can reach: the dependent one's where it uses that.

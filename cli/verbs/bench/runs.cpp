@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "cli/parallel.h"
 #include "core/result.h"
 
 namespace lutsmith::cli {
@@ -11,7 +12,7 @@ namespace {
 
 // How many of a sweep's candidates are measured a second time, with care.
 constexpr std::size_t kFinalists = 10;
-constexpr TimingOptions kBrief{.min_replays = 9, .max_replays = 15, .milliseconds_each = 15};
+constexpr measure::TimingOptions kBrief{.min_rounds = 9, .max_rounds = 15, .milliseconds_each = 15};
 
 // A variant that compiled and gave the right result.
 struct Entrant {
@@ -24,17 +25,18 @@ bool is_default(const KernelSpec& spec, const Schedule& schedule, int partitions
   return partitions == 0 && candidates && !candidates->empty() && candidates->front() == schedule;
 }
 
-Result<Entrant> admit(BenchSession& session, BenchCase& product, const KernelRequest& request,
+Result<Entrant> admit(BenchSession& session, measure::Product& product, const KernelRequest& request,
                       const BenchVariant& variant) {
   Result<Kernel> kernel = session.service().get(request.spec, variant.schedule);
   if (!kernel) return failure(kernel);
-  Result<double> error = product.check(*kernel, variant.partitions);
+  Result<double> error = product.check(session.launcher(*kernel, variant.partitions));
   if (!error) return failure(error);
   BenchRow row;
   row.request = request;
   row.variant = variant;
   row.schedule = kernel->schedule();
-  row.partitions = variant.partitions > 0 ? variant.partitions : kernel->default_partitions(product.tokens());
+  row.partitions =
+      variant.partitions > 0 ? variant.partitions : kernel->default_partitions(product.tokens().m);
   row.is_default = is_default(request.spec, row.schedule, variant.partitions);
   row.bytes = product.packed_bytes();
   row.error = *error;
@@ -46,11 +48,11 @@ struct Field {
   std::vector<BenchRow> failures;
 };
 
-Field admit_all(BenchSession& session, BenchCase& product, const KernelRequest& request,
+Field admit_all(BenchSession& session, measure::Product& product, const KernelRequest& request,
                 const std::vector<BenchVariant>& variants) {
-  std::vector<std::pair<KernelSpec, std::optional<Schedule>>> kernels;
+  std::vector<KernelChoice> kernels;
   for (const BenchVariant& variant : variants) {
-    const std::pair kernel{request.spec, variant.schedule};
+    const KernelChoice kernel{request.spec, variant.schedule};
     if (std::ranges::find(kernels, kernel) == kernels.end()) kernels.push_back(kernel);
   }
   compile_all(session.service(), kernels);
@@ -70,33 +72,38 @@ Field admit_all(BenchSession& session, BenchCase& product, const KernelRequest& 
   return field;
 }
 
+Result<measure::Contender> contender_of(BenchSession& session, measure::Product& product,
+                                        const Entrant& entrant) {
+  return product.contender("kernel", session.launcher(entrant.kernel, entrant.row.variant.partitions));
+}
+
 // Times of the entrants, in turns with the bounds, into their rows.
-Result<void> measure_with_bounds(BenchCase& product, std::span<Entrant> entrants) {
-  if (Result<void> ready = product.prepare_bounds(); !ready) return ready;
-  std::vector<Contender> contenders;
+Result<void> measure_with_bounds(BenchSession& session, measure::Product& product,
+                                 std::span<Entrant> entrants) {
+  std::vector<measure::Contender> contenders;
   contenders.reserve(entrants.size());
   for (const Entrant& entrant : entrants) {
-    Result<Contender> contender = product.kernel_contender(entrant.kernel, entrant.row.variant.partitions);
+    Result<measure::Contender> contender = contender_of(session, product, entrant);
     if (!contender) return failure(contender);
     contenders.push_back(std::move(*contender));
   }
-  BenchBounds bounds;
-  Result<std::vector<double>> times = product.measure_all(std::move(contenders), bounds);
-  if (!times) return failure(times);
+  Result<measure::Comparison> compared =
+      measure::compare(product, std::move(contenders), session.dense(), session.floor());
+  if (!compared) return failure(compared);
   for (std::size_t i = 0; i < entrants.size(); ++i) {
-    entrants[i].row.microseconds = (*times)[i];
-    entrants[i].row.bounds = bounds;
+    entrants[i].row.microseconds = compared->kernels[i].median;
+    entrants[i].row.bounds = compared->bounds;
   }
   return {};
 }
 
-Result<void> measure_briefly(BenchSession& session, BenchCase& product, Entrant& entrant) {
-  Result<Contender> contender = product.kernel_contender(entrant.kernel, entrant.row.variant.partitions);
+Result<void> measure_briefly(BenchSession& session, measure::Product& product, Entrant& entrant) {
+  Result<measure::Contender> contender = contender_of(session, product, entrant);
   if (!contender) return failure(contender);
-  Result<std::vector<double>> times =
-      measure(session.driver(), session.stream(), std::span(&*contender, 1), kBrief);
+  Result<std::vector<measure::Statistics>> times =
+      measure::measure(session.device(), std::span(&*contender, 1), kBrief);
   if (!times) return failure(times);
-  entrant.row.microseconds = times->front();
+  entrant.row.microseconds = times->front().median;
   return {};
 }
 
@@ -113,17 +120,24 @@ bool faster(const Entrant& left, const Entrant& right) {
 
 }  // namespace
 
-Result<std::vector<BenchRow>> run_variants(BenchSession& session, BenchCase& product,
+void compile_all(Service& service, std::span<const KernelChoice> kernels) {
+  parallel_for(kernels.size(), job_count(0), [&](std::size_t i) {
+    [[maybe_unused]] const auto compiled = service.compile(kernels[i].first, kernels[i].second);
+  });
+}
+
+Result<std::vector<BenchRow>> run_variants(BenchSession& session, measure::Product& product,
                                            const KernelRequest& request,
                                            const std::vector<BenchVariant>& variants) {
   Field field = admit_all(session, product, request, variants);
   if (!field.entrants.empty()) {
-    if (Result<void> done = measure_with_bounds(product, field.entrants); !done) return failure(done);
+    if (Result<void> done = measure_with_bounds(session, product, field.entrants); !done)
+      return failure(done);
   }
   return rows_of(std::move(field));
 }
 
-Result<std::vector<BenchRow>> run_sweep(BenchSession& session, BenchCase& product,
+Result<std::vector<BenchRow>> run_sweep(BenchSession& session, measure::Product& product,
                                         const KernelRequest& request,
                                         const std::vector<BenchVariant>& variants) {
   Field field = admit_all(session, product, request, variants);
@@ -141,7 +155,7 @@ Result<std::vector<BenchRow>> run_sweep(BenchSession& session, BenchCase& produc
   }
   if (finalists > 0) {
     const std::span best = std::span(entrants).first(finalists);
-    if (Result<void> done = measure_with_bounds(product, best); !done) return failure(done);
+    if (Result<void> done = measure_with_bounds(session, product, best); !done) return failure(done);
     std::ranges::sort(best, faster);
     for (Entrant& entrant : std::span(entrants).subspan(finalists)) entrant.row.bounds = best[0].row.bounds;
   }

@@ -1,4 +1,4 @@
-#include "cli/verbs/bench/problem.h"
+#include "measure/random_weights.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 
 #include "core/result.h"
 
-namespace lutsmith::cli {
+namespace lutsmith::measure {
 namespace {
 
 constexpr std::size_t kSampledRows = 512;
@@ -69,10 +69,8 @@ QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::in
 
 }  // namespace
 
-bool same_weights(const KernelSpec& left, const KernelSpec& right) { return left.format == right.format; }
-
-Result<BenchWeights> make_weights(const KernelSpec& spec) {
-  const WeightFormat& format = spec.format;
+Result<RandomWeights> make_random_weights(const WeightFormat& format) {
+  if (Result<void> valid = validate(format); !valid) return failure(valid);
   Random random(static_cast<std::uint64_t>(format.n * 31 + format.k * 7 + format.bits));
   QuantizedMatrix matrix;
   matrix.format = format;
@@ -86,11 +84,11 @@ Result<BenchWeights> make_weights(const KernelSpec& spec) {
   Result<std::vector<std::byte>> packed = pack(matrix);
   if (!packed) return failure(packed);
   const std::vector<std::int64_t> rows = sampled_rows(format.n, random);
-  return BenchWeights{.spec = spec,
-                      .packed = std::move(*packed),
-                      .table = matrix.table,
-                      .rows = rows,
-                      .sample = rows_of(matrix, rows)};
+  return RandomWeights{.format = format,
+                       .packed = std::move(*packed),
+                       .table = matrix.table,
+                       .rows = rows,
+                       .sample = rows_of(matrix, rows)};
 }
 
 std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed) {
@@ -101,21 +99,21 @@ std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std:
   return values;
 }
 
-Result<BenchTokens> make_tokens(const BenchWeights& weights, std::int64_t m) {
-  const KernelSpec& spec = weights.spec;
-  BenchTokens tokens;
+Result<RandomTokens> make_random_tokens(const RandomWeights& weights, std::int64_t m) {
+  const WeightFormat& format = weights.format;
+  RandomTokens tokens;
   tokens.m = m;
-  tokens.activations = random_values(static_cast<std::size_t>(m * spec.format.k), spec.format.dtype,
-                                     static_cast<std::uint64_t>(m));
+  tokens.activations =
+      random_values(static_cast<std::size_t>(m * format.k), format.dtype, static_cast<std::uint64_t>(m));
   Result<std::vector<double>> reference = reference_matmul(weights.sample, tokens.activations, m);
   if (!reference) return failure(reference);
   tokens.reference = std::move(*reference);
   return tokens;
 }
 
-double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
+double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
                      std::span<const std::uint16_t> result) {
-  const DataType dtype = weights.spec.format.dtype;
+  const DataType dtype = weights.format.dtype;
   const bool finite = std::ranges::all_of(
       result, [dtype](std::uint16_t value) { return std::isfinite(from_bits(value, dtype)); });
   if (!finite) return std::numeric_limits<double>::infinity();
@@ -123,10 +121,10 @@ double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
   sample.reserve(tokens.reference.size());
   for (std::int64_t token = 0; token < tokens.m; ++token) {
     for (const std::int64_t row : weights.rows) {
-      sample.push_back(result[static_cast<std::size_t>(token * weights.spec.format.n + row)]);
+      sample.push_back(result[static_cast<std::size_t>(token * weights.format.n + row)]);
     }
   }
   return relative_error(sample, tokens.reference, dtype);
 }
 
-}  // namespace lutsmith::cli
+}  // namespace lutsmith::measure

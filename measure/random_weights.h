@@ -5,14 +5,15 @@
 #include <span>
 #include <vector>
 
-#include "lutsmith/kernel_spec.h"
 #include "lutsmith/quantization.h"
+#include "lutsmith/weight_format.h"
 
-namespace lutsmith::cli {
+namespace lutsmith::measure {
 
-/// Random weights of a spec's shape: codes over the full range, positive scales, an unsorted table.
-struct BenchWeights {
-  KernelSpec spec;
+/// Random weights of a format: codes over the full range, positive scales, an unsorted table. They cost
+/// memory and ALUs what real ones cost; weights of zeros would draw less power and so run at higher clocks.
+struct RandomWeights {
+  WeightFormat format;
   std::vector<std::byte> packed;
   std::vector<std::uint16_t> table;
   /// The rows whose results are compared with float64: all of a small matrix; of a large one the first,
@@ -21,13 +22,11 @@ struct BenchWeights {
   QuantizedMatrix sample;  ///< those rows
 };
 
-/// Whether two specs have the same weights (they may differ in m, schedule and target).
-bool same_weights(const KernelSpec& left, const KernelSpec& right);
-
-Result<BenchWeights> make_weights(const KernelSpec& spec);
+/// The same for the same format. Error: a format that cannot be packed.
+Result<RandomWeights> make_random_weights(const WeightFormat& format);
 
 /// Random activations and what the sampled rows should give.
-struct BenchTokens {
+struct RandomTokens {
   std::int64_t m = 1;
   std::vector<std::uint16_t> activations;  ///< [m, k]
   std::vector<double> reference;           ///< [m, rows]
@@ -36,11 +35,11 @@ struct BenchTokens {
 /// Gaussian values.
 std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed);
 
-Result<BenchTokens> make_tokens(const BenchWeights& weights, std::int64_t m);
+Result<RandomTokens> make_random_tokens(const RandomWeights& weights, std::int64_t m);
 
 /// Relative error of a whole result [m, n] over the sampled rows; infinity where any of the result, the
 /// other rows included, is not a number.
-double sampled_error(const BenchWeights& weights, const BenchTokens& tokens,
+double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
                      std::span<const std::uint16_t> result);
 
-}  // namespace lutsmith::cli
+}  // namespace lutsmith::measure

@@ -1,20 +1,31 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
-#include "lutsmith/error.h"
 #include "lutsmith/weight_format.h"
-#include "runtime/driver.h"
+#include "measure/device.h"
 
-namespace lutsmith::cli {
+namespace lutsmith::measure {
+
+/// Where a cuBLAS may be. It needs cuBLASLt, which the loader does not look for beside it by itself.
+struct CublasPlace {
+  std::string cublas_lt;
+  std::string cublas;
+};
+
+/// cuBLAS 13 and 12 by the loader's own search, then in the usual folders of a toolkit.
+std::vector<CublasPlace> usual_cublas_places();
 
 /// cuBLAS, opened at run time: the dense product that a quantized one replaces.
 class Cublas {
  public:
-  /// On the current context, with a workspace of its own so that its calls can be captured. Error where
-  /// the library is not installed.
-  static Result<Cublas> open(const cuda::Driver& driver);
+  /// The first that opens, with a workspace of its own so that its calls can be recorded. `device` must
+  /// outlive it. Error where the library is not installed.
+  static Result<Cublas> open(Device& device, std::span<const CublasPlace> places);
 
   Cublas(Cublas&& other) noexcept;
   Cublas& operator=(Cublas&& other) noexcept;
@@ -24,8 +35,8 @@ class Cublas {
   int version() const { return version_; }
 
   /// Enqueues Y [m, n] = X [m, k] * W [n, k]^T, row-major, 16-bit with fp32 sums.
-  Result<void> multiply(const cuda::Stream& stream, DataType dtype, std::int64_t m, std::int64_t n,
-                        std::int64_t k, const void* activations, const void* weights, void* output) const;
+  Result<void> multiply(DataType dtype, std::int64_t m, std::int64_t n, std::int64_t k,
+                        const void* activations, const void* weights, void* output) const;
 
  private:
   struct Api {
@@ -40,13 +51,14 @@ class Cublas {
                     int algorithm);
   };
 
-  Cublas(const Api& api, void* handle) : api_(api), handle_(handle) {}
-  static Result<Api> load();
+  Cublas(const Api& api, Device& device, void* handle) : api_(api), device_(&device), handle_(handle) {}
+  static Result<Api> load(std::span<const CublasPlace> places);
 
   Api api_;
+  Device* device_;
   void* handle_ = nullptr;
   int version_ = 0;
-  cuda::Buffer workspace_;
+  std::unique_ptr<Memory> workspace_;
 };
 
-}  // namespace lutsmith::cli
+}  // namespace lutsmith::measure

@@ -1,0 +1,169 @@
+#include "measure/product.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "core/result.h"
+#include "lutsmith/float16.h"
+
+namespace lutsmith::measure {
+namespace {
+
+constexpr std::int64_t kDenseRowsChecked = 64;
+
+// Both 16-bit types read it as not-a-number, so an element that no one wrote cannot pass for a result.
+constexpr unsigned char kPoison = 0xff;
+
+// Odd, so that rows of a matrix do not repeat.
+constexpr std::size_t kPatternValues = (std::size_t{1} << 20) + 7;
+constexpr float kDenseScale = 0x1p-5F;
+
+Result<double> accept(std::string_view what, double error, DataType dtype) {
+  const double allowed = allowed_relative_error(dtype);
+  if (error <= allowed) return error;
+  return std::unexpected(
+      Error{ErrorCode::driver_error,
+            fmt::format("{} gave a wrong result: relative error {:.3g} against float64, at most {:.1e} is "
+                        "rounding; no time is given",
+                        what, error, allowed),
+            ""});
+}
+
+}  // namespace
+
+Result<Product> Product::create(Device& device, const RandomWeights& weights) {
+  Product product(device, weights);
+  if (Result<void> loaded = product.packed_.load(weights.packed); !loaded) return failure(loaded);
+  return product;
+}
+
+Result<void> Product::set_tokens(std::int64_t m) {
+  Result<RandomTokens> tokens = make_random_tokens(*weights_, m);
+  if (!tokens) return failure(tokens);
+  tokens_ = std::move(*tokens);
+  const std::span values = std::as_bytes(std::span(tokens_.activations));
+  Result<void> loaded = reserve(*device_, activations_, values.size());
+  if (loaded) loaded = reserve(*device_, output_, output_bytes());
+  if (loaded) loaded = device_->write(activations_->address(), values);
+  return loaded;
+}
+
+std::size_t Product::output_bytes() const {
+  return static_cast<std::size_t>(tokens_.m * format().n) * sizeof(std::uint16_t);
+}
+
+Operands Product::operands(int launch) const {
+  return {.weights = packed_.copy_for(launch),
+          .weight_bytes = packed_bytes(),
+          .activations = activations(),
+          .output = output(),
+          .table = weights_->table,
+          .m = tokens_.m};
+}
+
+Result<void> Product::poison_output() { return device_->fill(output_->address(), kPoison, output_bytes()); }
+
+Result<std::vector<std::uint16_t>> Product::read_output() {
+  std::vector<std::uint16_t> result(output_bytes() / sizeof(std::uint16_t));
+  Result<void> read = device_->read(std::as_writable_bytes(std::span(result)), output_->address());
+  if (!read) return failure(read);
+  return result;
+}
+
+Result<double> Product::check(const Multiply& kernel) {
+  Result<void> done = poison_output();
+  // The last copy of the weights, so that the copies are checked as well.
+  if (done) done = kernel(operands(packed_.rotation().sets - 1));
+  if (done) done = device_->synchronize();
+  if (!done) return failure(done);
+  Result<std::vector<std::uint16_t>> result = read_output();
+  if (!result) return failure(result);
+  return accept("the kernel", sampled_error(*weights_, tokens_, *result), format().dtype);
+}
+
+Result<Contender> Product::contender(std::string name, const Multiply& kernel) {
+  return make_contender(*device_, std::move(name), packed_.rotation().launches,
+                        [&](int launch) { return kernel(operands(launch)); });
+}
+
+void DenseProduct::make_pattern(DataType dtype) {
+  if (dtype_ == dtype) return;
+  dtype_ = dtype;
+  pattern_ = random_values(kPatternValues, dtype, 1);
+  for (std::uint16_t& value : pattern_) value = to_bits(from_bits(value, dtype) * kDenseScale, dtype);
+}
+
+Result<Contender> DenseProduct::contender(Product& product) {
+  const WeightFormat& format = product.format();
+  make_pattern(format.dtype);
+  const std::size_t bytes = static_cast<std::size_t>(format.n * format.k) * sizeof(std::uint16_t);
+  Result<void> done = weights_.load_repeated(std::as_bytes(std::span(pattern_)), bytes);
+  const auto multiply = [&](int launch) {
+    return cublas_.multiply(format.dtype, product.tokens().m, format.n, format.k, product.activations(),
+                            weights_.copy_for(launch), product.output());
+  };
+  if (done) done = product.poison_output();
+  if (done) done = multiply(0);
+  if (done) done = product.device().synchronize();
+  if (done) done = check(product);
+  if (!done) return failure(done);
+  return make_contender(product.device(), "cuBLAS", weights_.rotation().launches, multiply);
+}
+
+Result<void> DenseProduct::check(Product& product) const {
+  Result<std::vector<std::uint16_t>> result = product.read_output();
+  if (!result) return failure(result);
+  const std::int64_t n = product.format().n;
+  const std::int64_t k = product.format().k;
+  const DataType dtype = product.format().dtype;
+  std::vector<double> reference;
+  std::vector<std::uint16_t> sample;
+  const std::int64_t step = std::max<std::int64_t>(1, n / kDenseRowsChecked);
+  for (std::int64_t token = 0; token < product.tokens().m; ++token) {
+    for (std::int64_t row = 0; row < n; row += step) {
+      double sum = 0;
+      for (std::int64_t column = 0; column < k; ++column) {
+        const auto weight = static_cast<std::size_t>(row * k + column) % pattern_.size();
+        const auto activation = static_cast<std::size_t>(token * k + column);
+        sum += static_cast<double>(from_bits(pattern_[weight], dtype)) *
+               static_cast<double>(from_bits(product.tokens().activations[activation], dtype));
+      }
+      reference.push_back(sum);
+      sample.push_back((*result)[static_cast<std::size_t>(token * n + row)]);
+    }
+  }
+  Result<double> error = accept("cuBLAS", relative_error(sample, reference, dtype), dtype);
+  if (!error) return failure(error);
+  return {};
+}
+
+Result<Comparison> compare(Product& product, std::vector<Contender> kernels, DenseProduct* dense,
+                           const StreamingFloor& floor, const TimingOptions& options) {
+  const std::size_t count = kernels.size();
+  std::vector<Contender> all = std::move(kernels);
+  if (dense != nullptr) {
+    Result<Contender> cublas = dense->contender(product);
+    if (!cublas) return failure(cublas);
+    all.push_back(std::move(*cublas));
+  }
+  Result<std::vector<Contender>> floors =
+      floor_contenders(product.device(), floor, product.packed(), product.packed_bytes());
+  if (!floors) return failure(floors);
+  std::ranges::move(*floors, std::back_inserter(all));
+
+  Result<std::vector<Statistics>> times = measure(product.device(), all, options);
+  if (!times) return failure(times);
+  std::vector<double> medians;
+  for (const Statistics& statistics : *times) medians.push_back(statistics.median);
+  Comparison result;
+  result.kernels.assign(times->begin(), times->begin() + static_cast<std::ptrdiff_t>(count));
+  if (dense != nullptr) result.bounds.cublas = medians[count];
+  result.bounds.floor =
+      fastest(floor.variants(), std::span(medians).subspan(count + (dense != nullptr ? 1 : 0)));
+  return result;
+}
+
+}  // namespace lutsmith::measure

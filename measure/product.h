@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "measure/cublas.h"
+#include "measure/device.h"
+#include "measure/random_weights.h"
+#include "measure/rotation.h"
+#include "measure/streaming_floor.h"
+#include "measure/timing.h"
+
+namespace lutsmith::measure {
+
+/// What one launch of a kernel under test is given; pointers are to the device's memory.
+struct Operands {
+  const std::byte* weights = nullptr;  ///< packed
+  std::size_t weight_bytes = 0;
+  const void* activations = nullptr;          ///< X [m, k]
+  void* output = nullptr;                     ///< Y [m, n]
+  std::span<const std::uint16_t> table = {};  ///< host memory
+  std::int64_t m = 1;
+};
+
+/// Enqueues Y = X * W^T on the device's stream.
+using Multiply = std::function<Result<void>(const Operands& operands)>;
+
+/// Weights and tokens of one product, on the device and as the reference knows them.
+class Product {
+ public:
+  /// Uploads the weights, in as many copies as a rotation has. `device` and `weights` must outlive the
+  /// product.
+  static Result<Product> create(Device& device, const RandomWeights& weights);
+  /// Uploads activations for m tokens and computes what they should give. Before anything else; contenders
+  /// made for other tokens are not to be replayed any more.
+  Result<void> set_tokens(std::int64_t m);
+
+  /// Right before fast: launches once, on the last copy of the weights, into an output full of not-a-numbers.
+  /// The relative error against float64, or an error where the result is wrong.
+  Result<double> check(const Multiply& kernel);
+  /// Launches, each on its own copy of the weights.
+  Result<Contender> contender(std::string name, const Multiply& kernel);
+
+  Device& device() const { return *device_; }
+  const WeightFormat& format() const { return weights_->format; }
+  const RandomTokens& tokens() const { return tokens_; }
+  std::size_t packed_bytes() const { return weights_->packed.size(); }
+  const RotatingPool& packed() const { return packed_; }
+  const void* activations() const { return activations_->data(); }
+  void* output() const { return output_->data(); }
+
+  /// Makes every value of Y a not-a-number.
+  Result<void> poison_output();
+  /// Waits, then reads Y [m, n].
+  Result<std::vector<std::uint16_t>> read_output();
+
+ private:
+  Product(Device& device, const RandomWeights& weights)
+      : device_(&device), weights_(&weights), packed_(device) {}
+  Operands operands(int launch) const;
+  std::size_t output_bytes() const;
+
+  Device* device_;
+  const RandomWeights* weights_;
+  RotatingPool packed_;
+  RandomTokens tokens_;
+  std::unique_ptr<Memory> activations_;
+  std::unique_ptr<Memory> output_;
+};
+
+/// The dense product of the same n, k and m by cuBLAS. Its weights stay on the device from one product to the
+/// next, where they are large enough.
+class DenseProduct {
+ public:
+  /// `device` must outlive it.
+  DenseProduct(Device& device, Cublas cublas) : cublas_(std::move(cublas)), weights_(device) {}
+
+  const Cublas& cublas() const { return cublas_; }
+
+  /// cuBLAS with the tokens of `product`, whose output it overwrites. Its result is checked too. The
+  /// contender of the product before is not to be replayed any more: its weights may have moved.
+  Result<Contender> contender(Product& product);
+
+ private:
+  void make_pattern(DataType dtype);
+  Result<void> check(Product& product) const;
+
+  Cublas cublas_;
+  RotatingPool weights_;
+  std::optional<DataType> dtype_;
+  std::vector<std::uint16_t> pattern_;  ///< element i of the pool is element i % size of this
+};
+
+/// What the kernels of a product are compared with, in microseconds per launch.
+struct Bounds {
+  std::optional<double> cublas;
+  FloorTimes floor;
+};
+
+struct Comparison {
+  std::vector<Statistics> kernels;  ///< in the order that they were given in
+  Bounds bounds;
+};
+
+/// Times kernels of a product in turns with cuBLAS (none where `dense` is null) and the streaming floor.
+Result<Comparison> compare(Product& product, std::vector<Contender> kernels, DenseProduct* dense,
+                           const StreamingFloor& floor, const TimingOptions& options = {});
+
+}  // namespace lutsmith::measure

@@ -1,0 +1,135 @@
+#include "measure/product.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <vector>
+
+#include "expect_error.h"
+#include "host_kernel.h"
+#include "must.h"
+#include "simulated_device.h"
+#include "stand_in_cublas.h"
+
+namespace lutsmith::measure {
+namespace {
+
+using test::host_kernel;
+using test::must;
+using test::SimulatedDevice;
+using test::StandInCublas;
+
+constexpr WeightFormat kFormat{.bits = 3, .group = 64, .n = 48, .k = 128};
+
+const std::vector<std::byte> kCubin(64);
+
+/// A product of four tokens on a simulated device.
+class ProductTest : public testing::Test {
+ protected:
+  ProductTest() { must(product_.set_tokens(4)); }
+
+  SimulatedDevice device_{{.fixed_microseconds = 4, .memory_bytes_per_microsecond = 1000}};
+  RandomWeights weights_ = must(make_random_weights(kFormat));
+  Product product_ = must(Product::create(device_, weights_));
+};
+
+TEST_F(ProductTest, RightKernelPassesWithTheErrorOfRounding) {
+  const double error = must(product_.check(host_kernel(device_, kFormat)));
+  EXPECT_GT(error, 0);
+  EXPECT_LT(error, allowed_relative_error(kFormat.dtype));
+}
+
+TEST_F(ProductTest, WrongKernelGetsAnErrorAndNoTime) {
+  expect_error(product_.check(host_kernel(device_, kFormat, 1.01)), ErrorCode::driver_error,
+               "the kernel gave a wrong result", "no time is given");
+}
+
+TEST_F(ProductTest, ValueThatNoOneWroteIsSeenThoughTheOutputWasRightBefore) {
+  must(product_.check(host_kernel(device_, kFormat)));
+  expect_error(product_.check(host_kernel(device_, kFormat, 1, 1)), ErrorCode::driver_error,
+               "relative error inf");
+}
+
+TEST_F(ProductTest, FailedLaunchIsTheError) {
+  const Multiply refuses = [](const Operands&) -> Result<void> {
+    return std::unexpected(Error{ErrorCode::unsupported, "not this one", ""});
+  };
+  expect_error(product_.check(refuses), ErrorCode::unsupported, "not this one");
+  expect_error(product_.contender("kernel", refuses), ErrorCode::unsupported, "not this one");
+}
+
+TEST_F(ProductTest, OtherTokensMayFollow) {
+  for (const std::int64_t m : {1, 17, 2}) {
+    must(product_.set_tokens(m));
+    must(product_.check(host_kernel(device_, kFormat)));
+  }
+}
+
+TEST_F(ProductTest, LaunchesOfAContenderReadEachCopyInTurn) {
+  std::vector<const std::byte*> read;
+  const Contender contender = must(product_.contender("kernel", [&](const Operands& operands) {
+    read.push_back(operands.weights);
+    return device_.enqueue(1);
+  }));
+  const int sets = product_.packed().rotation().sets;
+  EXPECT_EQ(std::set(read.begin(), read.end()).size(), static_cast<std::size_t>(sets));
+  EXPECT_EQ(read.size(), static_cast<std::size_t>(contender.launches));
+}
+
+TEST_F(ProductTest, ComparisonHasTheKernelsInTheirOrderAndTheFloor) {
+  const StreamingFloor floor = must(StreamingFloor::create(device_, kCubin, /*dependent_launch=*/true));
+  std::vector<Contender> kernels;
+  for (const double microseconds : {20.0, 10.0}) {
+    kernels.push_back(
+        must(product_.contender("kernel", [&](const Operands&) { return device_.enqueue(microseconds); })));
+  }
+  const Comparison compared = must(compare(product_, std::move(kernels), nullptr, floor));
+  ASSERT_EQ(compared.kernels.size(), 2U);
+  EXPECT_NEAR(compared.kernels[0].median, 20, 1e-9);
+  EXPECT_NEAR(compared.kernels[1].median, 10, 1e-9);
+  EXPECT_FALSE(compared.bounds.cublas.has_value());
+  const double reading = 4 + static_cast<double>(product_.packed_bytes() / 16 * 16) / 1000;
+  EXPECT_NEAR(compared.bounds.floor.plain.microseconds, reading, 1e-9);
+  EXPECT_NEAR(compared.bounds.floor.dependent.value_or(FloorTime{}).microseconds, reading, 1e-9);
+}
+
+TEST_F(ProductTest, CublasTakesItsTurnOverColdWeightsAfterItsResultWasChecked) {
+  const StandInCublas stand_in;
+  StandInCublas::multiply_on(device_, kFormat.dtype);
+  const StreamingFloor floor = must(StreamingFloor::create(device_, kCubin, /*dependent_launch=*/false));
+  DenseProduct dense(device_, must(Cublas::open(device_, StandInCublas::places())));
+  const Comparison compared = must(compare(product_, {}, &dense, floor, {.min_rounds = 1, .max_rounds = 1}));
+  EXPECT_NEAR(compared.bounds.cublas.value_or(0), 4, 1e-9);
+  EXPECT_FALSE(compared.bounds.floor.dependent.has_value());
+}
+
+TEST_F(ProductTest, CublasThatIsWrongIsAnError) {
+  const StandInCublas stand_in;
+  StandInCublas::multiply_on(device_, kFormat.dtype, 1.1F);
+  DenseProduct dense(device_, must(Cublas::open(device_, StandInCublas::places())));
+  expect_error(dense.contender(product_), ErrorCode::driver_error, "cuBLAS gave a wrong result");
+}
+
+TEST(RandomWeights, AreTheSameForTheSameFormat) {
+  const RandomWeights first = must(make_random_weights(kFormat));
+  const RandomWeights second = must(make_random_weights(kFormat));
+  EXPECT_EQ(first.packed, second.packed);
+  EXPECT_EQ(first.table, second.table);
+}
+
+TEST(RandomWeights, OfALargeMatrixTheFirstAndLastRowAndSomeBetweenAreChecked) {
+  const RandomWeights weights = must(make_random_weights({.bits = 2, .group = 32, .n = 3000, .k = 32}));
+  EXPECT_EQ(weights.rows.size(), 512U);
+  EXPECT_EQ(weights.rows.front(), 0);
+  EXPECT_EQ(weights.rows.back(), 2999);
+  EXPECT_EQ(weights.sample.format.n, 512);
+}
+
+TEST(RandomWeights, FormatThatCannotBePackedIsAnError) {
+  EXPECT_FALSE(make_random_weights({.bits = 4, .group = 48, .n = 32, .k = 128}).has_value());
+  EXPECT_FALSE(make_random_weights({.bits = 4, .group = 128, .n = -1, .k = 128}).has_value());
+}
+
+}  // namespace
+}  // namespace lutsmith::measure
