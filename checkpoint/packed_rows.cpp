@@ -24,15 +24,12 @@ std::vector<RowSlab> row_slabs(std::int64_t n, std::int64_t k) {
 
 std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
                                          std::span<const std::byte> packed_slab) {
+  const PackedLayout whole = packed_layout(matrix);
   const std::int64_t first_block = slab.first / layout::kBlockRows;
-  const long long row_block_bytes =
-      layout::column_blocks(matrix.k) * layout::block_bytes(matrix.bits, matrix.group);
-  const long long row_block_scales = layout::plane_groups(matrix.group, matrix.k) *
-                                     (layout::kBlockRows / layout::kRecordRows) * layout::kGroupScaleBytes;
-  const std::uint64_t blocks = unsigned_of(layout::row_blocks(slab.rows) * row_block_bytes);
-  return {{{unsigned_of(first_block * row_block_bytes), packed_slab.first(blocks)},
-           {unsigned_of(layout::plane_offset(matrix.bits, matrix.group, matrix.n, matrix.k) +
-                        first_block * row_block_scales),
+  const PackedLayout of_slab{whole.bits, whole.group, slab.rows, whole.k};
+  const std::uint64_t blocks = unsigned_of(of_slab.plane_offset());
+  return {{{unsigned_of(first_block * whole.row_block_bytes()), packed_slab.first(blocks)},
+           {unsigned_of(whole.plane_offset() + first_block * whole.row_block_plane_bytes()),
             packed_slab.subspan(blocks)}}};
 }
 

@@ -35,7 +35,7 @@ int registers_for_steps(const KernelSpec& spec, const Schedule& schedule, int co
   const int tile = records(schedule) * token_groups(schedule);
   const bool ring = schedule.weights != WeightPath::registers;
   const int groups =
-      spec.format.group == kPerChannel ? 1 : std::max(1, layout::groups_per_record(spec.format.group));
+      spec.format.group == kPerChannel ? 1 : std::max(1, packed_layout(spec.format).groups_per_record());
   // The products of the next group are begun while those of the last are scaled; in the smallest tile, where
   // a group is over soonest, of the next two. Two steps leave room for that but in the largest tile, and so
   // does a stream in registers but with the shortest groups.
@@ -81,8 +81,7 @@ double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule) 
   const double warps = schedule.warps * blocks;  // of one multiprocessor
   const double units = steps * warps;            // a ragged last step takes as long as a whole one
 
-  const double unit_bytes =
-      shared_memory::stage_bytes(spec.format.bits, spec.format.group, schedule.tile_rows);
+  const double unit_bytes = shared_memory::stage_bytes(packed_layout(spec.format), schedule.tile_rows);
   const double memory = units * unit_bytes / (traits.bytes_per_second / traits.multiprocessors) * 1e6;
   constexpr double kSchedulers = 4;
   constexpr double kCyclesPerMicrosecond = 1800;
@@ -105,7 +104,7 @@ std::vector<Schedule> all_candidates(const KernelSpec& spec) {
   const WeightPath ring = traits.bulk_copy ? WeightPath::bulk_copy : WeightPath::async_copy;
   const std::pair<WeightPath, int> paths[] = {
       {WeightPath::registers, 2}, {WeightPath::registers, 3}, {ring, 2}, {ring, 3}, {ring, 4}, {ring, 6}};
-  const std::int64_t columns = layout::column_blocks(spec.format.k);
+  const std::int64_t columns = packed_layout(spec.format).column_blocks();
   std::vector<Schedule> candidates;
   for (int warps = 1; warps <= 16; ++warps) {
     // A number of warps is worth trying where it is usual, or leaves none idle in the last step.
@@ -131,10 +130,10 @@ std::vector<Schedule> all_candidates(const KernelSpec& spec) {
 }  // namespace
 
 int estimated_registers(const KernelSpec& spec, const Schedule& schedule) {
-  const int columns = static_cast<int>(layout::column_blocks(spec.format.k));
+  const int columns = static_cast<int>(packed_layout(spec.format).column_blocks());
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
   const bool per_channel = spec.format.group == kPerChannel;
-  const int groups = per_channel ? 0 : std::max(1, layout::groups_per_record(spec.format.group));
+  const int groups = per_channel ? 0 : std::max(1, packed_layout(spec.format).groups_per_record());
   const int unit = records(schedule) * (2 * spec.format.bits + groups);  // scales take a word a group
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
   const int activations = token_groups(schedule) * 16 * std::min(2, steps);

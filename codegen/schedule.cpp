@@ -95,7 +95,7 @@ Result<void> validate(const KernelSpec& spec, const Schedule& schedule) {
 int shared_bytes(const KernelSpec& spec, const Schedule& schedule) {
   const int rings = schedule.weights == WeightPath::registers
                         ? 0
-                        : shared_memory::ring_bytes(spec.format.bits, spec.format.group, schedule.tile_rows,
+                        : shared_memory::ring_bytes(packed_layout(spec.format), schedule.tile_rows,
                                                     schedule.warps, schedule.stages);
   return shared_memory::ring_offset(spec.format.bits, schedule.tile_rows, schedule.tile_tokens,
                                     schedule.warps) +
@@ -103,7 +103,7 @@ int shared_bytes(const KernelSpec& spec, const Schedule& schedule) {
 }
 
 LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule) {
-  const std::int64_t columns = layout::column_blocks(spec.format.k);
+  const std::int64_t columns = packed_layout(spec.format).column_blocks();
   return LaunchRecipe{.threads = schedule.warps * layout::kLanes,
                       .shared_bytes = shared_bytes(spec, schedule),
                       .tile_rows = schedule.tile_rows,

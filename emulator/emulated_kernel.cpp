@@ -118,8 +118,7 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
   if (launch.m < 1 || launch.m > kMostTokens) {
     return refuse(fmt::format("m: {} tokens; 1..{} are allowed", launch.m, kMostTokens));
   }
-  const auto packed = static_cast<std::size_t>(
-      layout::packed_bytes(spec_.format.bits, spec_.format.group, spec_.format.n, spec_.format.k));
+  const auto packed = static_cast<std::size_t>(packed_layout(spec_.format).packed_bytes());
   if (launch.weights.size() != packed) {
     return refuse(
         fmt::format("weights: {} bytes; {} has {}", launch.weights.size(), describe(spec_), packed));

@@ -17,10 +17,9 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "the packed words are little-endian");
 static_assert(layout::kPerChannelGroup == kPerChannel);
 
-constexpr int kRecordsPerBlock = layout::kBlockRows / layout::kRecordRows;
 constexpr int kRecordCodes = layout::kRecordRows * layout::kRecordColumns;
 constexpr int kWordBytes = static_cast<int>(sizeof(std::uint32_t));
-constexpr int kMaxCodeWords = layout::code_bytes(8) / kWordBytes;
+constexpr int kMaxCodeWords = layout::slice_bytes(8) / kWordBytes;
 using RecordWords = std::array<std::uint32_t, kMaxCodeWords>;
 
 /// Where every code of a record stands, looked up instead of computed code by code.
@@ -88,24 +87,8 @@ struct Record {
 };
 
 std::int64_t record_offset(const WeightFormat& format, std::int64_t row, std::int64_t column) {
-  const std::int64_t block =
-      row / layout::kBlockRows * layout::column_blocks(format.k) + column / layout::kRecordColumns;
-  const std::int64_t record = block * kRecordsPerBlock + row % layout::kBlockRows / layout::kRecordRows;
-  return record * layout::record_bytes(format.bits, format.group);
-}
-
-/// Byte of the scales of 16 rows in a group.
-std::int64_t group_scales_offset(const WeightFormat& format, std::int64_t row, std::int64_t group) {
-  if (layout::scales_in_record(format.group)) {
-    const int per_record = layout::groups_per_record(format.group);
-    return record_offset(format, row, group * format.group) + layout::code_bytes(format.bits) +
-           group % per_record * layout::kGroupScaleBytes;
-  }
-  const std::int64_t plane_group =
-      row / layout::kBlockRows * layout::plane_groups(format.group, format.k) + group;
-  const std::int64_t half = row % layout::kBlockRows / layout::kRecordRows;
-  return layout::plane_offset(format.bits, format.group, format.n, format.k) +
-         (plane_group * kRecordsPerBlock + half) * layout::kGroupScaleBytes;
+  return packed_layout(format).record_offset(static_cast<int>(row / layout::kRecordRows),
+                                             static_cast<int>(column / layout::kRecordColumns));
 }
 
 template <class Visit>
@@ -123,13 +106,12 @@ void for_each_record(const WeightFormat& format, const Visit& visit) {
 /// visit(index in row-major [n, groups], byte offset in the packed matrix)
 template <class Visit>
 void for_each_scale(const WeightFormat& format, const Visit& visit) {
+  const PackedLayout packed = packed_layout(format);
   const std::int64_t groups = groups_per_row(format.group, format.k);
   for (std::int64_t row = 0; row < format.n; ++row) {
-    const std::int64_t in_group =
-        std::int64_t{layout::scale_index(static_cast<int>(row % layout::kRecordRows))} * layout::kScaleBytes;
     for (std::int64_t group = 0; group < groups; ++group) {
-      const std::int64_t offset = group_scales_offset(format, row, group) + in_group;
-      visit(static_cast<std::size_t>(row * groups + group), static_cast<std::size_t>(offset));
+      visit(static_cast<std::size_t>(row * groups + group),
+            static_cast<std::size_t>(packed.scale_offset(static_cast<int>(row), static_cast<int>(group))));
     }
   }
 }
@@ -146,7 +128,7 @@ std::int64_t groups_per_row(int group, std::int64_t k) {
 
 Result<std::size_t> packed_bytes(const WeightFormat& format) {
   if (auto checked = validate(format); !checked) return std::unexpected(checked.error());
-  return static_cast<std::size_t>(layout::packed_bytes(format.bits, format.group, format.n, format.k));
+  return static_cast<std::size_t>(packed_layout(format).packed_bytes());
 }
 
 Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
@@ -157,7 +139,7 @@ Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
   if (!packed) return packed;
 
   const CodePlaces places(format.bits);
-  const auto bytes = static_cast<std::size_t>(layout::code_bytes(format.bits));
+  const auto bytes = static_cast<std::size_t>(packed_layout(format).code_bytes());
   for_each_record(format, [&](const Record& record) {
     RecordWords words{};
     for (int row = 0; row < record.rows; ++row) {
@@ -185,7 +167,7 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFo
   if (!scales) return std::unexpected(scales.error());
 
   const CodePlaces places(format.bits);
-  const auto bytes = static_cast<std::size_t>(layout::code_bytes(format.bits));
+  const auto bytes = static_cast<std::size_t>(packed_layout(format).code_bytes());
   for_each_record(format, [&](const Record& record) {
     RecordWords words;
     std::memcpy(words.data(), packed.data() + record.offset, bytes);

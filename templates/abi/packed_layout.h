@@ -35,9 +35,11 @@
 // Scales: with group <= 128 the record ends with them, [128 / group][g][row g, row g + 8]. A larger
 // group spans records, so its scales stand in a plane of their own after the last block:
 // [row block][group][half][g][row g, row g + 8]. Per channel is one group.
+//
+// Below, a record is named by its record row (16 rows) and its column block (128 k).
 
 #if defined(__CUDACC__)
-#define LUTSMITH_HOST_DEVICE __host__ __device__
+#define LUTSMITH_HOST_DEVICE __host__ __device__ __forceinline__
 #else
 #define LUTSMITH_HOST_DEVICE
 #endif
@@ -49,8 +51,13 @@ constexpr int kRecordRows = 16;
 constexpr int kRecordColumns = 128;
 constexpr int kLanes = 32;
 constexpr int kMmaPerRecord = 8;
-constexpr int kScaleBytes = 2;
+constexpr int kRecordsPerBlock = kBlockRows / kRecordRows;
 constexpr int kPerChannelGroup = 0;
+
+constexpr int kScaleBytes = 2;
+/// All that a row has in one group: its scale. More (an offset) would stand behind the scales of the 16 rows;
+/// every size and address below follows from this number.
+constexpr int kGroupValueBytes = kScaleBytes;
 
 /// The slices of a code of `bits`: how many there are, the bits of each, and the code bit each
 /// starts at. Low bits first, widest first.
@@ -79,48 +86,6 @@ LUTSMITH_HOST_DEVICE constexpr int slice_bytes(int slice_bits) {
   return kRecordRows * kRecordColumns * slice_bits / 8;
 }
 
-/// Bytes of all codes in a record.
-LUTSMITH_HOST_DEVICE constexpr int code_bytes(int bits) { return slice_bytes(1) * bits; }
-
-/// Whether the scales stand in the records (else in the plane).
-LUTSMITH_HOST_DEVICE constexpr bool scales_in_record(int group) {
-  return group != kPerChannelGroup && group <= kRecordColumns;
-}
-
-/// Groups that have their scales in one record.
-LUTSMITH_HOST_DEVICE constexpr int groups_per_record(int group) {
-  return scales_in_record(group) ? kRecordColumns / group : 0;
-}
-
-/// Bytes of the scales of one group in a record: 16 rows.
-constexpr int kGroupScaleBytes = kRecordRows * kScaleBytes;
-
-LUTSMITH_HOST_DEVICE constexpr int record_bytes(int bits, int group) {
-  return code_bytes(bits) + groups_per_record(group) * kGroupScaleBytes;
-}
-
-LUTSMITH_HOST_DEVICE constexpr int block_bytes(int bits, int group) { return 2 * record_bytes(bits, group); }
-
-LUTSMITH_HOST_DEVICE constexpr long long row_blocks(long long n) { return (n + kBlockRows - 1) / kBlockRows; }
-
-LUTSMITH_HOST_DEVICE constexpr long long column_blocks(long long k) {
-  return (k + kRecordColumns - 1) / kRecordColumns;
-}
-
-/// Groups of one row in the plane; 0 where scales stand in the records.
-LUTSMITH_HOST_DEVICE constexpr long long plane_groups(int group, long long k) {
-  return scales_in_record(group) ? 0 : group == kPerChannelGroup ? 1 : (k + group - 1) / group;
-}
-
-/// Where the plane of scales begins: right after the blocks.
-LUTSMITH_HOST_DEVICE constexpr long long plane_offset(int bits, int group, long long n, long long k) {
-  return row_blocks(n) * column_blocks(k) * block_bytes(bits, group);
-}
-
-LUTSMITH_HOST_DEVICE constexpr long long packed_bytes(int bits, int group, long long n, long long k) {
-  return plane_offset(bits, group, n, k) + row_blocks(n) * plane_groups(group, k) * 2 * kGroupScaleBytes;
-}
-
 /// Where in a slice the code at (row, column) of a record stands.
 struct CodePlace {
   int word;  ///< 32-bit word of the slice
@@ -146,3 +111,108 @@ LUTSMITH_HOST_DEVICE constexpr CodePlace code_place(int slice_bits, int row, int
 LUTSMITH_HOST_DEVICE constexpr int scale_index(int row) { return row % 8 * 2 + row / 8; }
 
 }  // namespace lutsmith::layout
+
+namespace lutsmith {
+
+/// The packed form of a matrix [n, k]: sizes in bytes, and where everything begins.
+struct PackedLayout {
+  int bits;
+  int group;  ///< weights along k that share a scale, or layout::kPerChannelGroup
+  long long n;
+  long long k;
+
+  /// All codes of a record.
+  LUTSMITH_HOST_DEVICE constexpr int code_bytes() const { return layout::slice_bytes(1) * bits; }
+
+  /// What 16 rows have in one group.
+  LUTSMITH_HOST_DEVICE constexpr int group_bytes() const {
+    return layout::kRecordRows * layout::kGroupValueBytes;
+  }
+
+  LUTSMITH_HOST_DEVICE constexpr bool per_channel() const { return group == layout::kPerChannelGroup; }
+
+  /// Whether the scales stand in the records (else in the plane).
+  LUTSMITH_HOST_DEVICE constexpr bool scales_in_record() const {
+    return !per_channel() && group <= layout::kRecordColumns;
+  }
+
+  /// Groups that have their scales in one record.
+  LUTSMITH_HOST_DEVICE constexpr int groups_per_record() const {
+    return scales_in_record() ? layout::kRecordColumns / group : 0;
+  }
+
+  LUTSMITH_HOST_DEVICE constexpr int record_bytes() const {
+    return code_bytes() + groups_per_record() * group_bytes();
+  }
+
+  LUTSMITH_HOST_DEVICE constexpr int block_bytes() const { return layout::kRecordsPerBlock * record_bytes(); }
+
+  LUTSMITH_HOST_DEVICE constexpr long long row_blocks() const {
+    return (n + layout::kBlockRows - 1) / layout::kBlockRows;
+  }
+
+  LUTSMITH_HOST_DEVICE constexpr long long column_blocks() const {
+    return (k + layout::kRecordColumns - 1) / layout::kRecordColumns;
+  }
+
+  /// All blocks of 32 rows.
+  LUTSMITH_HOST_DEVICE constexpr long long row_block_bytes() const { return column_blocks() * block_bytes(); }
+
+  /// Groups of one row in the plane; 0 where scales stand in the records.
+  LUTSMITH_HOST_DEVICE constexpr long long plane_groups() const {
+    return scales_in_record() ? 0 : per_channel() ? 1 : (k + group - 1) / group;
+  }
+
+  /// What 32 rows have in the plane.
+  LUTSMITH_HOST_DEVICE constexpr long long row_block_plane_bytes() const {
+    return plane_groups() * layout::kRecordsPerBlock * group_bytes();
+  }
+
+  /// Where the plane of scales begins: right after the blocks.
+  LUTSMITH_HOST_DEVICE constexpr long long plane_offset() const { return row_blocks() * row_block_bytes(); }
+
+  LUTSMITH_HOST_DEVICE constexpr long long packed_bytes() const {
+    return plane_offset() + row_blocks() * row_block_plane_bytes();
+  }
+
+  /// Where a record begins; an even record row begins a block.
+  LUTSMITH_HOST_DEVICE constexpr long long record_offset(int record_row, int column_block) const {
+    return (static_cast<long long>(record_row / layout::kRecordsPerBlock) * column_blocks() + column_block) *
+               block_bytes() +
+           record_row % layout::kRecordsPerBlock * record_bytes();
+  }
+
+  /// Where in a record the scales of a group begin; groups count within the record.
+  LUTSMITH_HOST_DEVICE constexpr int record_group_offset(int in_record) const {
+    return code_bytes() + in_record * group_bytes();
+  }
+
+  /// Where the scales of a record row in a group begin in the plane; groups count along k.
+  LUTSMITH_HOST_DEVICE constexpr long long plane_group_offset(int record_row, int along_k) const {
+    // With one group the halves of all row blocks follow one another.
+    if (per_channel()) return plane_offset() + static_cast<long long>(record_row) * group_bytes();
+    const int row_block = record_row / layout::kRecordsPerBlock;
+    return plane_offset() +
+           ((static_cast<long long>(row_block) * plane_groups() + along_k) * layout::kRecordsPerBlock +
+            record_row % layout::kRecordsPerBlock) *
+               group_bytes();
+  }
+
+  /// Where the scale of a row in a group is, wherever it stands; groups count along k.
+  LUTSMITH_HOST_DEVICE constexpr long long scale_offset(int row, int along_k) const {
+    const int record_row = row / layout::kRecordRows;
+    const long long group_offset = scales_in_record()
+                                       ? record_offset(record_row, along_k / groups_per_record()) +
+                                             record_group_offset(along_k % groups_per_record())
+                                       : plane_group_offset(record_row, along_k);
+    return group_offset + layout::scale_index(row % layout::kRecordRows) * layout::kScaleBytes;
+  }
+};
+
+/// Of anything that has these four.
+template <class Format>
+LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout(const Format& format) {
+  return {format.bits, format.group, format.n, format.k};
+}
+
+}  // namespace lutsmith

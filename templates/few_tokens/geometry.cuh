@@ -18,42 +18,39 @@
 namespace lutsmith::device {
 
 template <class Config>
+LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout_of() {
+  return {Config::kBits, Config::kGroup, Config::kN, Config::kK};
+}
+
+template <class Config>
 struct Geometry {
   static constexpr int kRecords = Config::kTileRows / layout::kRecordRows;  // of one unit
   static constexpr int kTokenGroups = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
   static constexpr int kThreads = Config::kWarps * layout::kLanes;
-  static constexpr int kColumnBlocks = static_cast<int>(layout::column_blocks(Config::kK));
+  static constexpr int kColumnBlocks = static_cast<int>(packed_layout_of<Config>().column_blocks());
   static constexpr int kStepsPerTile = (kColumnBlocks + Config::kWarps - 1) / Config::kWarps;
   static constexpr bool kWholeSteps = kColumnBlocks % Config::kWarps == 0;
   static constexpr bool kWholeColumns = Config::kK % layout::kRecordColumns == 0;
   static constexpr bool kWholeRows = Config::kN % Config::kTileRows == 0;
 
-  static constexpr int kRecordBytes = layout::record_bytes(Config::kBits, Config::kGroup);
-  static constexpr int kBlockBytes = layout::block_bytes(Config::kBits, Config::kGroup);
-  static constexpr bool kScalesInRecord = layout::scales_in_record(Config::kGroup);
-  static constexpr bool kPerChannel = Config::kGroup == layout::kPerChannelGroup;
+  static constexpr int kRecordBytes = packed_layout_of<Config>().record_bytes();
+  static constexpr int kBlockBytes = packed_layout_of<Config>().block_bytes();
+  static constexpr int kGroupBytes = packed_layout_of<Config>().group_bytes();
+  static constexpr bool kScalesInRecord = packed_layout_of<Config>().scales_in_record();
+  static constexpr bool kPerChannel = packed_layout_of<Config>().per_channel();
   /// Scales each row needs in one unit; none where the channel's scale is applied at the end.
-  static constexpr int kUnitGroups = kPerChannel ? 0 : kScalesInRecord ? 128 / Config::kGroup : 1;
-  static constexpr long long kPlaneOffset =
-      layout::plane_offset(Config::kBits, Config::kGroup, Config::kN, Config::kK);
-  static constexpr int kPlaneGroups = static_cast<int>(layout::plane_groups(Config::kGroup, Config::kK));
+  static constexpr int kUnitGroups = kPerChannel       ? 0
+                                     : kScalesInRecord ? packed_layout_of<Config>().groups_per_record()
+                                                       : 1;
 
   /// Offset of the unit at (row tile, column block): one block, or one of its two records.
   static __device__ __forceinline__ long long unit_offset(int row_tile, int column_block) {
-    if constexpr (kRecords == 2) {
-      return (static_cast<long long>(row_tile) * kColumnBlocks + column_block) * kBlockBytes;
-    } else {
-      return (static_cast<long long>(row_tile / 2) * kColumnBlocks + column_block) * kBlockBytes +
-             row_tile % 2 * kRecordBytes;
-    }
+    return packed_layout_of<Config>().record_offset(row_tile * kRecords, column_block);
   }
 
   /// Offset of the scales of the unit's first record, where they stand in the plane.
   static __device__ __forceinline__ long long plane_scales_offset(int row_tile, int group) {
-    const int row_block = kRecords == 2 ? row_tile : row_tile / 2;
-    const int half = kRecords == 2 ? 0 : row_tile % 2;
-    return kPlaneOffset +
-           ((static_cast<long long>(row_block) * kPlaneGroups + group) * 2 + half) * layout::kGroupScaleBytes;
+    return packed_layout_of<Config>().plane_group_offset(row_tile * kRecords, group);
   }
 
   /// The group of a column block whose scales stand in the plane.

@@ -291,9 +291,7 @@ class Decode {
   }
 
   __device__ __forceinline__ float channel_scale(int row) const {
-    const int record = row / layout::kRecordRows;
-    const long long offset = G::kPlaneOffset + static_cast<long long>(record) * layout::kGroupScaleBytes +
-                             layout::scale_index(row % layout::kRecordRows) * layout::kScaleBytes;
+    const long long offset = packed_layout_of<Config>().scale_offset(row, 0);
     return to_float<Config::kElement>(load_scale(launch_.weights + offset));
   }
 

@@ -30,15 +30,16 @@ LUTSMITH_HOST_DEVICE constexpr int ring_offset(int bits, int tile_rows, int tile
 }
 
 /// Bytes of one stage: the unit, and its scales where they stand in a plane (groups above 128).
-LUTSMITH_HOST_DEVICE constexpr int stage_bytes(int bits, int group, int tile_rows) {
-  const bool plane = !layout::scales_in_record(group) && group != layout::kPerChannelGroup;
+LUTSMITH_HOST_DEVICE constexpr int stage_bytes(const PackedLayout& weights, int tile_rows) {
+  const bool plane = !weights.scales_in_record() && !weights.per_channel();
   const int records = tile_rows / layout::kRecordRows;
-  return records * (layout::record_bytes(bits, group) + (plane ? layout::kGroupScaleBytes : 0));
+  return records * (weights.record_bytes() + (plane ? weights.group_bytes() : 0));
 }
 
 /// Bytes of all rings, with an 8-byte barrier for every stage.
-LUTSMITH_HOST_DEVICE constexpr int ring_bytes(int bits, int group, int tile_rows, int warps, int stages) {
-  return warps * stages * (stage_bytes(bits, group, tile_rows) + 8);
+LUTSMITH_HOST_DEVICE constexpr int ring_bytes(const PackedLayout& weights, int tile_rows, int warps,
+                                              int stages) {
+  return warps * stages * (stage_bytes(weights, tile_rows) + 8);
 }
 
 }  // namespace lutsmith::shared_memory

@@ -42,7 +42,7 @@ class WeightStream {
 
   __device__ __forceinline__ const unsigned char* first_scales() const {
     if constexpr (G::kScalesInRecord || G::kPerChannel) {
-      return ahead_.unit() + layout::code_bytes(Config::kBits);
+      return ahead_.unit() + packed_layout_of<Config>().record_group_offset(0);
     } else {
       return ahead_.plane_scales();
     }

@@ -36,12 +36,13 @@ struct RingStage {
 
   static constexpr int kUnitBytes = G::kRecords * G::kRecordBytes;
   static constexpr bool kPlaneScales = !G::kScalesInRecord && !G::kPerChannel;
-  static constexpr int kBytes = shared_memory::stage_bytes(Config::kBits, Config::kGroup, Config::kTileRows);
+  static constexpr int kBytes = shared_memory::stage_bytes(packed_layout_of<Config>(), Config::kTileRows);
   static constexpr int kPlaneBytes = kBytes - kUnitBytes;
   static_assert(kUnitBytes % 16 == 0 && kBytes % 16 == 0, "copies move multiples of 16 bytes");
 
   static __device__ __forceinline__ void read(Unit& unit, const unsigned char* stage, int lane) {
-    const unsigned char* scales = stage + (kPlaneScales ? kUnitBytes : layout::code_bytes(Config::kBits));
+    constexpr int kScales = kPlaneScales ? kUnitBytes : packed_layout_of<Config>().record_group_offset(0);
+    const unsigned char* scales = stage + kScales;
     unit.template read<StagedWeights>(stage, scales, lane);
   }
 

@@ -24,7 +24,7 @@ struct WeightUnit {
   template <class From>
   __device__ __forceinline__ void read(const unsigned char* records, const unsigned char* first_scales,
                                        int lane) {
-    constexpr int kNextScales = G::kScalesInRecord ? G::kRecordBytes : layout::kGroupScaleBytes;
+    constexpr int kNextScales = G::kScalesInRecord ? G::kRecordBytes : G::kGroupBytes;
     records += lane * 16;
     first_scales += lane / 4 * 4;
 #pragma unroll
@@ -44,7 +44,7 @@ struct WeightUnit {
 #pragma unroll
       for (int group = 0; group < kScaleWords; ++group) {
         scales[record][group] =
-            From::load_scales(first_scales + record * kNextScales + group * layout::kGroupScaleBytes);
+            From::load_scales(first_scales + record * kNextScales + group * G::kGroupBytes);
       }
     }
   }

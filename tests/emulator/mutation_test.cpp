@@ -189,13 +189,13 @@ constexpr Mutation kMutations[] = {
      kBarrierMissing, kRegisters},
 
     // Scales.
-    {"ScaleOfTheNextGroup", "record * kNextScales + group * layout::kGroupScaleBytes",
-     "record * kNextScales + (group ^ 1) * layout::kGroupScaleBytes", kWrong, kTwoGroups},
+    {"ScaleOfTheNextGroup", "record * kNextScales + group * G::kGroupBytes",
+     "record * kNextScales + (group ^ 1) * G::kGroupBytes", kWrong, kTwoGroups},
     {"ScaleOfTheNextRow", "first_scales += lane / 4 * 4;", "first_scales += (lane / 4 ^ 1) * 4;", kWrong},
     {"ScaleOfTheOtherHalf", "multiply_add(scale[c / 2]", "multiply_add(scale[1 - c / 2]", kWrong},
     {"PlaneScaleOfTheNextGroup", "return column_block / (", "return (column_block + 1) / (", kWrong, kPlane},
-    {"PlaneScaleOfTheOtherRecord", "* kPlaneGroups + group) * 2 + half)",
-     "* kPlaneGroups + group) * 2 + 1 - half)", kWrong, kPlane},
+    {"PlaneScaleOfTheOtherRecord", "record_row % layout::kRecordsPerBlock) *",
+     "1 - record_row % layout::kRecordsPerBlock) *", kWrong, kPlane},
     {"ChannelScaleOfTheNextRow", "scale_index(row % layout::kRecordRows)",
      "scale_index((row + 1) % layout::kRecordRows)", kWrong, kChannel},
     {"ScaleOfTheLowHalfWithoutItsSign", "low_to_float<Config::kElement>(unit.scales[record][scale_group])",
