@@ -8,7 +8,7 @@
 #include "templates/primitives/shared_memory.cuh"
 #include "templates/primitives/threads.cuh"
 #include "templates/stream_k.cuh"
-#include "templates/weights/unit.cuh"
+#include "templates/weights/contract.cuh"
 
 // Y = X * W^T for few tokens: the problem transposed, so that weights are the A operand of the tensor
 // cores (16 rows) and tokens its n. The warps of a block stand side by side along K and add their sums
@@ -18,6 +18,8 @@ namespace lutsmith::device {
 
 template <class Config, class Weights>
 class Decode {
+  static_assert(WeightStreamContract<Weights, Config>::kKept);
+
  public:
   using G = Geometry<Config>;
   using K = StreamK<Config>;
@@ -143,14 +145,9 @@ class Decode {
     constexpr int kLastStepWarps = G::kColumnBlocks - (G::kStepsPerTile - 1) * Config::kWarps;
     Activations<Config>& activations = activations_[slot % kActivationSlots];
     const bool has_unit = G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps;
-    if constexpr (Weights::kRefillsEarly) {
-      const typename Weights::Unit unit = weights.take(slot);
-      weights.release(slot, 0);
-      if (has_unit) accumulate(unit, activations);
-    } else {
-      if (has_unit) accumulate(weights.take(slot), activations);
-      weights.release(slot, consumed());
-    }
+    weights.begin_step(slot);
+    if (has_unit) accumulate(weights.take(slot), activations);
+    weights.release(slot, consumed());
     if constexpr (!kResident) load_next_activations(slot);
   }
 

@@ -16,8 +16,6 @@ class WeightStream {
   using Unit = WeightUnit<Config>;
   using Stage = RingStage<Config>;
 
-  static constexpr bool kRefillsEarly = false;
-
   __device__ __forceinline__ WeightStream(unsigned char* shared, const unsigned char* weights,
                                           const Walk<Config>& first, int warp, int lane)
       : ring_(shared + warp * Config::kStages * Stage::kBytes), ahead_(weights, first, warp), lane_(lane) {}
@@ -26,6 +24,8 @@ class WeightStream {
 #pragma unroll 1
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
+
+  __device__ __forceinline__ void begin_step(int) {}
 
   __device__ __forceinline__ Unit take(int) const {
     wait_copies<Config::kStages - 1>();

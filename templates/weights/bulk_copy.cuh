@@ -16,7 +16,6 @@ class WeightStream {
   using Unit = WeightUnit<Config>;
   using Stage = RingStage<Config>;
 
-  static constexpr bool kRefillsEarly = false;
   static constexpr int kRingBytes = Config::kWarps * Config::kStages * Stage::kBytes;
 
   __device__ __forceinline__ WeightStream(unsigned char* shared, const unsigned char* weights,
@@ -36,6 +35,8 @@ class WeightStream {
 #pragma unroll 1
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
+
+  __device__ __forceinline__ void begin_step(int) {}
 
   __device__ __forceinline__ Unit take(int) const {
     wait_barrier(barriers_ + stage_, parity_);

@@ -1,11 +1,12 @@
 #pragma once
 
 #include "templates/primitives/global_memory.cuh"
-#include "templates/weights/unit.cuh"
+#include "templates/weights/contract.cuh"
 
 // Weights by 16-byte loads straight into registers, two units ahead of use. No shared memory is spent
 // and none of its bandwidth; the registers limit how far ahead. With 3 stages a slot is refilled before
-// its unit is used, from a copy, so that two units are always under way; with 2 after.
+// its unit is used, from a copy, so that two units are always under way; with 2 after. Registers do not
+// change under an instruction that still reads them, so no refill waits for the use.
 
 namespace lutsmith::device {
 
@@ -15,26 +16,36 @@ class WeightStream {
   using G = Geometry<Config>;
   using Unit = WeightUnit<Config>;
 
-  static constexpr bool kRefillsEarly = Config::kStages == 3;
   static constexpr int kSlots = 2;
 
   __device__ __forceinline__ WeightStream(unsigned char*, const unsigned char* weights,
                                           const Walk<Config>& first, int warp, int lane)
       : ahead_(weights, first, warp), lane_(lane) {}
 
-  /// Starts the first loads. Touches nothing but weights.
   __device__ __forceinline__ void prime() {
 #pragma unroll
     for (int slot = 0; slot < kSlots; ++slot) load(slot);
   }
 
-  /// The unit in `slot`, which is the parity of its step in the partition.
-  __device__ __forceinline__ const Unit& take(int slot) const { return units_[slot]; }
+  __device__ __forceinline__ void begin_step(int slot) {
+    if constexpr (kRefillsEarly) {
+      in_use_ = units_[slot];
+      load(slot);
+    }
+  }
 
-  /// Refills `slot` with the unit two steps on.
-  __device__ __forceinline__ void release(int slot, float) { load(slot); }
+  __device__ __forceinline__ const Unit& take(int slot) const {
+    return kRefillsEarly ? in_use_ : units_[slot];
+  }
+
+  __device__ __forceinline__ void release(int slot, float) {
+    if constexpr (!kRefillsEarly) load(slot);
+  }
 
  private:
+  static constexpr bool kRefillsEarly = Config::kStages == 3;
+
+  /// Fills `slot` with the unit two steps on.
   __device__ __forceinline__ void load(int slot) {
     if (ahead_.has_unit()) units_[slot].template read<StreamedWeights>(ahead_.unit(), first_scales(), lane_);
     ahead_.advance();
@@ -51,6 +62,7 @@ class WeightStream {
   UnitWalk<Config> ahead_;
   int lane_;
   Unit units_[kSlots];
+  Unit in_use_;
 };
 
 }  // namespace lutsmith::device

@@ -4,7 +4,7 @@
 #include "templates/primitives/arithmetic.cuh"
 #include "templates/primitives/shared_memory.cuh"
 #include "templates/primitives/threads.cuh"
-#include "templates/weights/unit.cuh"
+#include "templates/weights/contract.cuh"
 
 // What the two shared-memory rings have in common: the stage, and reading a unit out of it.
 //

@@ -145,14 +145,14 @@ constexpr Example kDependent = {.dependent_launch = true};
 // Pieces that several mutations change.
 constexpr std::string_view kTakeThenRelease =
     R"(if (has_unit) accumulate(weights.take(slot), activations);
-      weights.release(slot, consumed());)";
+    weights.release(slot, consumed());)";
 constexpr std::string_view kReleaseThenTake =
     R"(weights.release(slot, consumed());
-      if (has_unit) accumulate(weights.take(slot), activations);)";
+    if (has_unit) accumulate(weights.take(slot), activations);)";
 constexpr std::string_view kReleaseBeforeUse =
-    R"(const typename Weights::Unit unit = weights.take(slot);
-      weights.release(slot, 0);
-      if (has_unit) accumulate(unit, activations);)";
+    R"(const auto unit = weights.take(slot);
+    weights.release(slot, 0);
+    if (has_unit) accumulate(unit, activations);)";
 constexpr std::string_view kRefill = "if (Stage::all_consumed(sum)) copy(stage_);";
 constexpr std::string_view kRefillNext =
     "if (Stage::all_consumed(sum)) copy((stage_ + 1) % Config::kStages);";
@@ -283,8 +283,8 @@ constexpr Mutation kMutations[] = {
     {"AsyncRingRefilledBeforeItsUse", kTakeThenRelease, kReleaseThenTake, kUnderWay, kAsyncRing},
     {"BulkRingRefilledBeforeItsUse", kTakeThenRelease, kReleaseThenTake, kUnwritten, kBulkRing},
     {"RegistersRefilledUnderTheirUse",
-     "const typename Weights::Unit unit = weights.take(slot);",
-     "const typename Weights::Unit& unit = weights.take(slot);",
+     "return kRefillsEarly ? in_use_ : units_[slot];",
+     "return units_[slot];",
      kWrong,
      {.stages = 3, .partitions = 1}},
     {"AsyncRingRefilledWhenItsLoadsAreIssued",
