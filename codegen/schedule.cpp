@@ -7,6 +7,7 @@
 #include "lutsmith/codegen.h"
 #include "templates/abi/packed_layout.h"
 #include "templates/few_tokens/shared_memory.h"
+#include "templates/look_up/pair_table_bytes.h"
 
 namespace lutsmith {
 namespace {
@@ -97,8 +98,8 @@ int shared_bytes(const KernelSpec& spec, const Schedule& schedule) {
                         ? 0
                         : shared_memory::ring_bytes(packed_layout(spec.format), schedule.tile_rows,
                                                     schedule.warps, schedule.stages);
-  return shared_memory::ring_offset(spec.format.bits, schedule.tile_rows, schedule.tile_tokens,
-                                    schedule.warps) +
+  return shared_memory::ring_offset(pair_table::shared_bytes(spec.format.bits), schedule.tile_rows,
+                                    schedule.tile_tokens, schedule.warps) +
          rings;
 }
 

@@ -9,6 +9,7 @@
 #include "core/allocate.h"
 #include "core/result.h"
 #include "quant/validation.h"
+#include "templates/abi/code_places.h"
 #include "templates/abi/packed_layout.h"
 
 namespace lutsmith {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "templates/few_tokens/geometry.cuh"
+#include "templates/abi/kernel_arguments.h"
 #include "templates/primitives/global_memory.cuh"
 #include "templates/primitives/shared_memory.cuh"
 #include "templates/primitives/threads.cuh"
@@ -13,13 +13,20 @@
 //
 // Each part goes to a slot as fp32 sums. The block that arrives last at the tile adds the slots in the
 // order of the partitions, so the result does not depend on who was last. Nobody waits.
+//
+// Of a kernel family it needs its geometry G with two constants,
+//
+//   G::kStepsPerTile   steps of one tile: how fine a tile can be cut
+//   G::kTileElements   elements of one tile: a slot has as many floats, in an order that is the family's own
+//
+// LaunchArguments filled by the host's partition(), and that all threads of a block call last_to_arrive().
 
 namespace lutsmith::device {
 
-template <class Config>
+template <class G>
 struct StreamK {
-  static constexpr int kStepsPerTile = Geometry<Config>::kStepsPerTile;
-  static constexpr int kSlotFloats = Config::kTileRows * Config::kTileTokens;
+  static constexpr int kStepsPerTile = G::kStepsPerTile;
+  static constexpr int kSlotFloats = G::kTileElements;
 
   /// First step of a partition; of the one after the last: the number of steps.
   static __device__ __forceinline__ int first_step(const LaunchArguments& launch, int partition) {

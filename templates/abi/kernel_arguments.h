@@ -1,7 +1,9 @@
 #pragma once
 
+#include "templates/abi/host_device.h"
+
 // The one parameter of every generated kernel, passed by value in constant memory. Shared by the
-// launching host code and the device code; plain C++17 without any include.
+// launching host code and the device code; plain C++17 without the standard library.
 
 namespace lutsmith {
 
@@ -19,6 +21,11 @@ struct LaunchArguments {
   int grains_per_partition;  ///< every partition has this many grains,
   int extra_grains;          ///< and the first so many partitions one more
 };
+
+/// Values of a table: one for every code, or two for every pair of codes.
+LUTSMITH_HOST_DEVICE constexpr unsigned int table_length(int bits, bool pairs) {
+  return pairs ? 2u << 2 * bits : 1u << bits;
+}
 
 template <unsigned int kTableLength>
 struct KernelParameter {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include "templates/abi/host_device.h"
+
 // The layout of packed weights, written once: the packer, its inverse and the device code all take
-// it from here. Plain C++17 without any include, so that NVRTC reads it too.
+// it from here. Plain C++17 without the standard library, so that NVRTC reads it too.
 //
 // The matrix [n, k] is cut into blocks of 32 rows x 128 k. Blocks follow one another along k, then
 // along n. A block is two records, one for each half of 16 rows:
@@ -38,12 +40,6 @@
 //
 // Below, a record is named by its record row (16 rows) and its column block (128 k).
 
-#if defined(__CUDACC__)
-#define LUTSMITH_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define LUTSMITH_HOST_DEVICE
-#endif
-
 namespace lutsmith::layout {
 
 constexpr int kBlockRows = 32;
@@ -59,52 +55,9 @@ constexpr int kScaleBytes = 2;
 /// every size and address below follows from this number.
 constexpr int kGroupValueBytes = kScaleBytes;
 
-/// The slices of a code of `bits`: how many there are, the bits of each, and the code bit each
-/// starts at. Low bits first, widest first.
-struct Slices {
-  int count;
-  int bits[3];
-  int shift[3];
-};
-
-LUTSMITH_HOST_DEVICE constexpr Slices slices(int bits) {
-  Slices result{0, {0, 0, 0}, {0, 0, 0}};
-  int shift = 0;
-  while (shift < bits) {
-    const int left = bits - shift;
-    const int width = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-    result.bits[result.count] = width;
-    result.shift[result.count] = shift;
-    ++result.count;
-    shift += width;
-  }
-  return result;
-}
-
 /// Bytes of one slice in a record.
 LUTSMITH_HOST_DEVICE constexpr int slice_bytes(int slice_bits) {
   return kRecordRows * kRecordColumns * slice_bits / 8;
-}
-
-/// Where in a slice the code at (row, column) of a record stands.
-struct CodePlace {
-  int word;  ///< 32-bit word of the slice
-  int bit;   ///< lowest bit in that word
-};
-
-LUTSMITH_HOST_DEVICE constexpr CodePlace code_place(int slice_bits, int row, int column) {
-  const int g = row % 8;
-  const int t = column / 8 % 4;
-  const int lane = 4 * g + t;
-  const int mma = 2 * (column / 32) + column / 4 % 2;
-  const int a = row / 8 + 2 * (column / 2 % 2);
-  const int e = column % 2;
-  const int mma_per_word = 4 / slice_bits;
-  const int lane_word = mma / mma_per_word;
-  const int words = kMmaPerRecord / mma_per_word;  // of one lane
-  const int vector_words = words < 4 ? words : 4;  // of one load
-  const int word = (lane_word / vector_words * kLanes + lane) * vector_words + lane_word % vector_words;
-  return {word, 8 * a + 4 * e + mma % mma_per_word * slice_bits};
 }
 
 /// Index of a row's scale among the 16 of its group: rows g and g + 8 are neighbours.

@@ -1,5 +1,5 @@
-// The kernel. The generator sets the constants of Config, the include below it and the name; as it
-// stands here the file compiles too.
+// The kernel. The generator sets the constants of Config, the way of the weights among the includes below it
+// and the name; as it stands here the file compiles too.
 
 #include "templates/abi/element.h"
 
@@ -25,12 +25,17 @@ struct Config {
 }  // namespace lutsmith::device
 
 #include "templates/few_tokens/multiply.cuh"
+#include "templates/look_up/pair_table.cuh"
 #include "templates/weights/registers.cuh"
+
+namespace lutsmith::device {
+
+using Kernel = FewTokens<Config, WeightStream<Config>, LookUp<Config>>;
+
+}  // namespace lutsmith::device
 
 extern "C" __global__ void __launch_bounds__(lutsmith::device::Geometry<lutsmith::device::Config>::kThreads,
                                              lutsmith::device::Config::kBlocksPerMultiprocessor)
-    lutsmith_kernel(
-        const __grid_constant__ lutsmith::device::PairTable<lutsmith::device::Config>::Parameter parameter) {
-  using namespace lutsmith::device;
-  Decode<Config, WeightStream<Config>>::run(parameter, dynamic_shared());
+    lutsmith_kernel(const __grid_constant__ lutsmith::device::Kernel::Parameter parameter) {
+  lutsmith::device::Kernel::run(parameter, lutsmith::device::dynamic_shared());
 }

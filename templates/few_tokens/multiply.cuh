@@ -2,7 +2,7 @@
 
 #include "templates/few_tokens/activations.cuh"
 #include "templates/few_tokens/shared_memory.h"
-#include "templates/look_up/pair_table.cuh"
+#include "templates/look_up/contract.cuh"
 #include "templates/primitives/arithmetic.cuh"
 #include "templates/primitives/dependent_launch.cuh"
 #include "templates/primitives/shared_memory.cuh"
@@ -16,15 +16,15 @@
 
 namespace lutsmith::device {
 
-template <class Config, class Weights>
-class Decode {
+template <class Config, class Weights, class Engine>
+class FewTokens {
   static_assert(WeightStreamContract<Weights, Config>::kKept);
+  static_assert(LookUpContract<Engine, Config>::kKept);
 
  public:
   using G = Geometry<Config>;
-  using K = StreamK<Config>;
-  using Table = PairTable<Config>;
-  using Parameter = typename Table::Parameter;
+  using K = StreamK<G>;
+  using Parameter = typename LookUpContract<Engine, Config>::Parameter;
 
   static __device__ __forceinline__ void run(const Parameter& parameter, unsigned char* shared) {
     release_dependents<Config::kDependentLaunch>();
@@ -38,19 +38,18 @@ class Decode {
 
     Weights weights(shared + kRingOffset, launch.weights, start, warp, lane);
     weights.prime();
-    Table::fill(shared, parameter, thread_index(), G::kThreads);
+    Engine::fill(shared, parameter, thread_index(), G::kThreads);
     wait_for_dependency<Config::kDependentLaunch>();
 
-    Decode(launch, shared, start, warp, lane).multiply(weights);
+    FewTokens(parameter, shared, start, warp, lane).multiply(weights);
   }
 
  private:
-  static constexpr int kTableBytes = shared_memory::table_bytes(Config::kBits);
   static constexpr int kReductionStride = shared_memory::reduction_stride(Config::kTileRows);
   static constexpr int kReductionFloats =
       shared_memory::reduction_bytes(Config::kTileRows, Config::kTileTokens, Config::kWarps) / 4;
-  static constexpr int kRingOffset =
-      shared_memory::ring_offset(Config::kBits, Config::kTileRows, Config::kTileTokens, Config::kWarps);
+  static constexpr int kRingOffset = shared_memory::ring_offset(Engine::kSharedBytes, Config::kTileRows,
+                                                                Config::kTileTokens, Config::kWarps);
 
   /// Activations of two steps are in registers: slot i has those of the i-th step from the start and
   /// every second one after it. Where a tile has at most two steps they stay there for the whole
@@ -64,13 +63,13 @@ class Decode {
 
   using Sums = float[G::kRecords][G::kTokenGroups][4];
 
-  __device__ __forceinline__ Decode(const LaunchArguments& launch, unsigned char* shared,
-                                    const Walk<Config>& start, int warp, int lane)
-      : launch_(launch),
-        table_(shared_address(shared)),
-        reduction_(reinterpret_cast<float*>(shared + kTableBytes)),
+  __device__ __forceinline__ FewTokens(const Parameter& parameter, unsigned char* shared,
+                                       const Walk<Config>& start, int warp, int lane)
+      : launch_(parameter.launch),
+        look_up_(shared, parameter),
+        reduction_(reinterpret_cast<float*>(shared + Engine::kSharedBytes)),
         at_(start),
-        loader_(launch, warp, lane),
+        loader_(parameter.launch, warp, lane),
         ahead_(start),
         warp_(warp),
         lane_(lane) {
@@ -100,9 +99,9 @@ class Decode {
 #pragma unroll 1
     while (at_.steps_left > 0) {
       if (kResident && (first || at_.token_tiles > 1)) load_all_activations(slot);
-      if (first) block_barrier();  // the table is filled
+      if (first) block_barrier();  // the engine is filled
       first = false;
-      lane_offset_ = readable_from_here(lane_);
+      look_up_.begin_segment(lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
       multiply_steps(weights, steps, reaches_end, slot);
@@ -182,7 +181,7 @@ class Decode {
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
       unsigned int a[4];
-      look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
+      look_up_.look_up(a, unit, record, mma);
 #pragma unroll
       for (int group = 0; group < G::kTokenGroups; ++group) {
         multiply_accumulate<Config::kElement>(products[record][group], a, activations.b0(group, mma),
@@ -293,8 +292,7 @@ class Decode {
   }
 
   const LaunchArguments& launch_;
-  unsigned int table_;            ///< address in shared memory
-  unsigned int lane_offset_ = 0;  ///< of this lane's copy in a table entry
+  Engine look_up_;
   float* reduction_;
   Walk<Config> at_;
   ActivationLoader<Config> loader_;

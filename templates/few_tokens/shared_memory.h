@@ -4,17 +4,11 @@
 
 // The dynamic shared memory of a block, for the host that requests it and the device that uses it:
 //
-//   | pair table | reduction buffer 0 | reduction buffer 1 | arrival flag | rings of the warps |
+//   | look-up engine | reduction buffer 0 | reduction buffer 1 | arrival flag | rings of the warps |
 
 namespace lutsmith::shared_memory {
 
-constexpr int kTableEntryStride = 256;
 constexpr int kFlagBytes = 128;  // one word; what follows it stays aligned to 16
-
-/// Entry i of the pair table stands at i * kTableEntryStride, i = even code + 16 * odd code.
-LUTSMITH_HOST_DEVICE constexpr int table_bytes(int bits) {
-  return (((1 << bits) - 1) * 17 + 1) * kTableEntryStride;
-}
 
 /// Floats from one token to the next in a reduction buffer. Four more than the rows: the lanes of a
 /// warp that write rows g of tokens 2t then fall on the banks 8t + g, all different.
@@ -25,8 +19,9 @@ LUTSMITH_HOST_DEVICE constexpr int reduction_bytes(int tile_rows, int tile_token
   return warps * tile_tokens * reduction_stride(tile_rows) * 4;
 }
 
-LUTSMITH_HOST_DEVICE constexpr int ring_offset(int bits, int tile_rows, int tile_tokens, int warps) {
-  return table_bytes(bits) + 2 * reduction_bytes(tile_rows, tile_tokens, warps) + kFlagBytes;
+/// Where the rings begin, behind the engine's `look_up_bytes` and what the end of a tile needs.
+LUTSMITH_HOST_DEVICE constexpr int ring_offset(int look_up_bytes, int tile_rows, int tile_tokens, int warps) {
+  return look_up_bytes + 2 * reduction_bytes(tile_rows, tile_tokens, warps) + kFlagBytes;
 }
 
 /// Bytes of one stage: the unit, and its scales where they stand in a plane (groups above 128).

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "templates/abi/kernel_arguments.h"
-#include "templates/few_tokens/shared_memory.h"
+#include "templates/look_up/contract.cuh"
+#include "templates/look_up/pair_table_bytes.h"
 #include "templates/primitives/pair_look_up.cuh"
 #include "templates/primitives/shared_memory.cuh"
 
@@ -19,13 +19,12 @@
 namespace lutsmith::device {
 
 template <class Config>
-struct PairTable {
-  static constexpr int kEntryStride = shared_memory::kTableEntryStride;
-  static constexpr unsigned int kLevels = 1u << Config::kBits;
-  static constexpr int kLength = Config::kPairTable ? 2 * kLevels * kLevels : kLevels;
-  using Parameter = KernelParameter<kLength>;
+class LookUp {
+ public:
+  using Parameter = typename LookUpContract<LookUp, Config>::Parameter;
 
-  /// All threads of the block fill it together; a block barrier must follow.
+  static constexpr int kSharedBytes = pair_table::shared_bytes(Config::kBits);
+
   static __device__ __forceinline__ void fill(unsigned char* shared, const Parameter& parameter, int thread,
                                               int threads) {
     constexpr int kVectors = 8;  // 16-byte stores for the 32 copies of an entry
@@ -37,10 +36,26 @@ struct PairTable {
       const unsigned int low = parameter.table[Config::kPairTable ? 2 * code : even];
       const unsigned int high = parameter.table[Config::kPairTable ? 2 * code + 1 : odd];
       const unsigned int pair = low | high << 16;
-      unsigned char* entry = shared + (odd * 16 + even) * kEntryStride;
+      unsigned char* entry = shared + (odd * pair_table::kOddStride + even) * pair_table::kEntryStride;
       store_shared(reinterpret_cast<uint4*>(entry + i % kVectors * 16), make_uint4(pair, pair, pair, pair));
     }
   }
+
+  __device__ __forceinline__ LookUp(unsigned char* shared, const Parameter&)
+      : table_(shared_address(shared)) {}
+
+  __device__ __forceinline__ void begin_segment(int lane) { lane_offset_ = readable_from_here(lane); }
+
+  __device__ __forceinline__ void look_up(unsigned int (&a)[4], const WeightUnit<Config>& unit, int record,
+                                          int mma) const {
+    look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
+  }
+
+ private:
+  static constexpr unsigned int kLevels = 1u << Config::kBits;
+
+  unsigned int table_;            ///< address in shared memory
+  unsigned int lane_offset_ = 0;  ///< of this lane's copy in a table entry
 };
 
 }  // namespace lutsmith::device

@@ -1,28 +1,21 @@
 #pragma once
 
-// What a way of the weights to the warp offers. The main loop knows no more of it than this, and kernel.cu
-// includes the one that the schedule names; each is a class WeightStream<Config>, one object per thread.
+#include "templates/weights/unit.cuh"
+
+// A way of the weights to the warp: class WeightStream<Config>, of which kernel.cu includes one. One object a
+// thread; all lanes call together. docs/kernels.md has the contract in full.
 //
-//   WeightStream(shared, weights, first, warp, lane)
-//       `shared` is where the block's rings begin (shared_memory::ring_bytes of them), `weights` the packed
-//       matrix, `first` the first step of the partition. Starts nothing.
-//   prime()
-//       Starts the first loads. They touch nothing but weights, which no kernel writes, so that this goes
-//       before the wait for the launch before.
+//   WeightStream(shared, weights, first, warp, lane)   `shared`: where the block's rings begin
+//   prime()                starts the first loads; touches nothing but weights
 //
-// and then once for every step of the partition, in order, by all lanes together:
+// and then for every step of the partition, in order (`slot`, a constant, is the parity of the step):
 //
 //   begin_step(slot)       always
-//   take(slot)             the step's WeightUnit; only where the warp has a unit in this step
-//   release(slot, used)    always; `used` is a number that depends on every code of the unit just taken
+//   take(slot)             the WeightUnit, unchanged until release(); only where the warp has a unit
+//   release(slot, used)    always; `used` depends on every code of the unit taken
 //
-// `slot` is the parity of the step in the partition, a constant, so that it can name registers. The memory a
-// unit came from is filled again, for a step still to come, in begin_step() or in release(), as the stream
-// likes; what take() gave stays as it is until release(). That loads were issued does not mean that they have
-// arrived, so a stream whose refill the hardware carries out on its own (copies to shared memory) starts it
-// only once `used` is known.
-
-#include "templates/weights/unit.cuh"
+// In the first or the last of them the memory that the unit came from is filled again. A refill that the
+// hardware carries out on its own begins only once `used` is known: issued loads may still be under way.
 
 namespace lutsmith::device {
 

@@ -169,7 +169,8 @@ constexpr Mutation kMutations[] = {
     {"AccumulatorOfTheNextRow", "layout::kRecordRows + lane_ / 4 + c / 2 * 8",
      "layout::kRecordRows + lane_ / 4 + c / 2 * 8 + 1", kUnwritten},
     {"AccumulatorRowAndTokenSwapped", "lane_ % 4 * 2 + c % 2", "lane_ % 4 * 2 + (c + 1) % 2", kWrong},
-    {"TableEntryOfTheSwappedPair", "shared + (odd * 16 + even)", "shared + (even * 16 + odd)", kWrong},
+    {"TableEntryOfTheSwappedPair", "shared + (odd * pair_table::kOddStride + even)",
+     "shared + (even * pair_table::kOddStride + odd)", kWrong},
     {"ActivationsOfTheOtherStep", "(at_.step ^ slot ^ i) & 1", "(slot ^ i) & 1", kWrong},
 
     // Barriers.
@@ -347,8 +348,8 @@ constexpr Mutation kMutations[] = {
     {"WaitsForTheLaunchBeforeTooLate",
      R"(wait_for_dependency<Config::kDependentLaunch>();
 
-    Decode(launch, shared, start, warp, lane).multiply(weights);)",
-     R"(Decode(launch, shared, start, warp, lane).multiply(weights);
+    FewTokens(parameter, shared, start, warp, lane).multiply(weights);)",
+     R"(FewTokens(parameter, shared, start, warp, lane).multiply(weights);
     wait_for_dependency<Config::kDependentLaunch>();)",
      kNotDependent, kDependent},
     {"OneThreadWaitsForTheLaunchBefore", "wait_for_dependency<Config::kDependentLaunch>();\n\n",

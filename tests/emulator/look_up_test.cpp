@@ -1,0 +1,108 @@
+// A second look-up engine takes the place of the pair table in an emitted source: the main loop, which names
+// no engine, is not touched.
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+
+#include "emulation.h"
+#include "must.h"
+
+namespace lutsmith::emulator_test {
+namespace {
+
+/// One value a code, straight from the kernel's parameter, which is constant memory. Needs no shared memory.
+constexpr std::string_view kConstantTable = R"(template <class Config>
+class LookUp {
+ public:
+  using Parameter = typename LookUpContract<LookUp, Config>::Parameter;
+  static constexpr int kSharedBytes = 0;
+  static __device__ void fill(unsigned char*, const Parameter&, int, int) {}
+  __device__ LookUp(unsigned char*, const Parameter& parameter) : table_(parameter.table) {}
+  __device__ void begin_segment(int) {}
+  __device__ void look_up(unsigned int (&a)[4], const WeightUnit<Config>& unit, int record, int mma) const {
+    const unsigned int codes = unit.nibbles(record, mma);
+    for (int i = 0; i < 4; ++i) a[i] = table_[codes >> 8 * i & 15] | table_[codes >> 8 * i + 4 & 15] << 16;
+  }
+ private:
+  const unsigned short* table_;
+};
+)";
+
+/// The source with `engine` in place of its class LookUp.
+Source with_engine(Source source, std::string_view engine) {
+  constexpr std::string_view kBegin = "template <class Config>\nclass LookUp {";
+  constexpr std::string_view kEnd = "\n};\n";
+  const std::size_t begin = source.text.find(kBegin);
+  EXPECT_NE(begin, std::string::npos) << "the source has no class LookUp";
+  const std::size_t end = source.text.find(kEnd, begin) + kEnd.size();
+  source.text.replace(begin, end - begin, engine);
+  return source;
+}
+
+KernelSpec spec_of(int bits, int group) {
+  return {.format = {.bits = bits, .group = group, .n = 40, .k = 264},
+          .target = must(Target::parse("sm_90a"))};
+}
+
+TEST(LookUpEngines, ATableInConstantMemoryIsRightWithoutAChangeOfTheMainLoop) {
+  for (const WeightPath weights : {WeightPath::registers, WeightPath::bulk_copy}) {
+    for (const int bits : {2, 3, 4}) {
+      SCOPED_TRACE(std::string(to_string(weights)) + ", bits " + std::to_string(bits));
+      const KernelSpec spec = spec_of(bits, bits == 3 ? kPerChannel : 64);
+      const Schedule schedule{.tile_rows = 16, .tile_tokens = 8, .warps = 2, .weights = weights};
+      const Source source = with_engine(must(render(spec, schedule)), kConstantTable);
+      const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
+      const Problem problem = make_problem(spec, 3);
+      EXPECT_LE(error_of(problem, must(emulate(kernel, source, problem, {.partitions = 5}))),
+                tolerance(spec.format.dtype));
+    }
+  }
+}
+
+TEST(LookUpEngines, GiveTheSameBits) {
+  const KernelSpec spec = spec_of(4, 128);
+  const Schedule schedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3};
+  const Source shared = must(render(spec, schedule));
+  const Source constant = with_engine(shared, kConstantTable);
+  ASSERT_NE(shared.text, constant.text);
+  const Problem problem = make_problem(spec, 8);
+  std::vector<std::vector<std::uint16_t>> results;
+  for (const Source* source : {&shared, &constant}) {
+    const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, *source));
+    results.push_back(must(emulate(kernel, *source, problem)));
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+// What an engine or a stream must offer is said by the compiler.
+TEST(LookUpEngines, OneThatLacksALookUpIsRefusedInASentence) {
+  const KernelSpec spec = spec_of(4, 128);
+  std::string lacking(kConstantTable);
+  const std::size_t at = lacking.find("void look_up(");
+  ASSERT_NE(at, std::string::npos);
+  lacking.replace(at, std::string_view("void look_up(").size(), "void find(");
+  const Source source = with_engine(must(render(spec, must(schedules(spec)).front())), lacking);
+  const auto kernel = emulator::EmulatedKernel::compile(host_compiler(), spec, source);
+  ASSERT_FALSE(kernel);
+  EXPECT_EQ(kernel.error().code, ErrorCode::compilation_failed);
+  EXPECT_NE(kernel.error().context.find("a look-up engine has fill("), std::string::npos)
+      << kernel.error().context;
+}
+
+TEST(WeightStreams, OneThatLacksAReleaseIsRefusedInASentence) {
+  const KernelSpec spec = spec_of(4, 128);
+  Source source = must(render(spec, {.warps = 2}));
+  const std::size_t at = source.text.find("void release(int slot, float)");
+  ASSERT_NE(at, std::string::npos);
+  source.text.replace(at, std::string_view("void release(").size(), "void forget(");
+  const auto kernel = emulator::EmulatedKernel::compile(host_compiler(), spec, source);
+  ASSERT_FALSE(kernel);
+  EXPECT_EQ(kernel.error().code, ErrorCode::compilation_failed);
+  EXPECT_NE(kernel.error().context.find("a weight stream has prime()"), std::string::npos)
+      << kernel.error().context;
+}
+
+}  // namespace
+}  // namespace lutsmith::emulator_test
