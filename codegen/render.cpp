@@ -3,72 +3,29 @@
 #include <string>
 #include <string_view>
 
+#include "codegen/families.h"
 #include "codegen/module_assembler.h"
-#include "codegen/resources.h"
+#include "core/result.h"
 #include "lutsmith/codegen.h"
 #include "templates/abi/packed_layout.h"
 
 namespace lutsmith {
 namespace {
 
-/// The template text with named parts set. The names are the contract between the generator and
-/// templates/kernel.cu; one that is not there makes the text unusable.
-class KernelTemplate {
- public:
-  explicit KernelTemplate(llvm::StringRef text) : text_(text) {}
-
-  /// Gives the constant `name` of Config another value.
-  void set_constant(std::string_view name, std::string_view value) {
-    const std::size_t at = find(fmt::format(" {} = ", name));
-    if (at == std::string::npos) return;
-    const std::size_t begin = at + name.size() + 4;
-    text_.replace(begin, text_.find(';', begin) - begin, value);
-  }
-
-  void set_constant(std::string_view name, std::int64_t value) {
-    set_constant(name, std::string_view(fmt::to_string(value)));
-  }
-
-  void set_flag(std::string_view name, bool value) {
-    set_constant(name, std::string_view(value ? "true" : "false"));
-  }
-
-  void replace(std::string_view what, std::string_view with) {
-    const std::size_t at = find(what);
-    if (at != std::string::npos) text_.replace(at, what.size(), with);
-  }
-
-  llvm::StringRef text() const { return text_; }
-  /// The first part that was not there; empty where all were.
-  const std::string& missing() const { return missing_; }
-
- private:
-  std::size_t find(std::string_view part) {
-    const std::size_t at = text_.find(part);
-    if (at == std::string::npos && missing_.empty()) missing_ = part;
-    return at;
-  }
-
-  std::string missing_;
-  std::string text_;
-};
-
-std::string_view weight_module(WeightPath path) {
-  switch (path) {
-    case WeightPath::registers:
-      return "templates/weights/registers.cuh";
-    case WeightPath::async_copy:
-      return "templates/weights/async_copy.cuh";
-    case WeightPath::bulk_copy:
-      return "templates/weights/bulk_copy.cuh";
-  }
-  return {};
+std::string kernel_name(const KernelSpec& spec, std::string_view schedule_part) {
+  const WeightFormat& format = spec.format;
+  return fmt::format("lutsmith_w{}_g{}_n{}_k{}_{}_{}{}", format.bits, group_name(format.group), format.n,
+                     format.k, schedule_part, to_string(format.dtype),
+                     format.table == TableKind::pair ? "_pair" : "");
 }
 
-std::string kernel_name(const KernelSpec& spec, const Schedule& schedule) {
-  return fmt::format("lutsmith_w{}_g{}_n{}_k{}_t{}_{}{}", spec.format.bits, group_name(spec.format.group),
-                     spec.format.n, spec.format.k, schedule.tile_tokens, to_string(spec.format.dtype),
-                     spec.format.table == TableKind::pair ? "_pair" : "");
+void set_spec(KernelTemplate& text, const WeightFormat& format) {
+  text.set_constant("kBits", format.bits);
+  text.set_constant("kGroup", format.group);
+  text.set_constant("kN", format.n);
+  text.set_constant("kK", format.k);
+  text.set_constant("kElement", format.dtype == DataType::bf16 ? "Element::bf16" : "Element::f16");
+  text.set_flag("kPairTable", format.table == TableKind::pair);
 }
 
 std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const LaunchRecipe& launch) {
@@ -99,25 +56,17 @@ std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const
 }  // namespace
 
 Result<Source> render(const KernelSpec& spec, const Schedule& schedule) {
-  if (Result<void> valid = validate(spec, schedule); !valid) return std::unexpected(valid.error());
+  if (Result<void> valid = validate(spec, schedule); !valid) return failure(valid);
 
-  KernelTemplate kernel(module_text("templates/few_tokens/kernel.cu"));
-  kernel.set_constant("kBits", spec.format.bits);
-  kernel.set_constant("kGroup", spec.format.group);
-  kernel.set_constant("kN", spec.format.n);
-  kernel.set_constant("kK", spec.format.k);
-  kernel.set_constant("kElement", spec.format.dtype == DataType::bf16 ? "Element::bf16" : "Element::f16");
-  kernel.set_flag("kPairTable", spec.format.table == TableKind::pair);
-  kernel.set_constant("kTileRows", schedule.tile_rows);
-  kernel.set_constant("kTileTokens", schedule.tile_tokens);
-  kernel.set_constant("kWarps", schedule.warps);
-  kernel.set_constant("kStages", schedule.stages);
-  kernel.set_constant("kBlocksPerMultiprocessor", schedule.blocks_per_multiprocessor);
-  kernel.set_flag("kDependentLaunch", schedule.dependent_launch);
-  kernel.replace(weight_module(WeightPath::registers), weight_module(schedule.weights));
-  const std::string name = kernel_name(spec, schedule);
-  kernel.replace("lutsmith_kernel", name);
-
+  std::string name;
+  const KernelTemplate kernel = visit_family(schedule, [&]<class Family>(const auto& own) {
+    KernelTemplate text(module_text(Family::kTemplate).str());
+    set_spec(text, spec.format);
+    Family::set_schedule(text, own);
+    name = kernel_name(spec, Family::name_part(own));
+    text.replace("lutsmith_kernel", name);
+    return text;
+  });
   if (!kernel.missing().empty()) {
     return std::unexpected(
         Error{ErrorCode::corrupt_data,

@@ -1,4 +1,5 @@
 #include "lutsmith/kernel_spec.h"
+#include "core/field_text.h"
 #include "core/format_fields.h"
 #include "core/result.h"
 
@@ -25,10 +26,6 @@ Result<void> validate(const KernelSpec& spec) {
   return {};
 }
 
-std::string describe(const KernelSpec& spec) {
-  const WeightFormat& format = spec.format;
-  return fmt::format("w{} g{} {}x{} m{} {} {} {}", format.bits, group_name(format.group), format.n, format.k,
-                     spec.m, to_string(format.dtype), to_string(format.table), spec.target.name());
-}
+std::string describe(const KernelSpec& spec) { return core::describe_fields(spec); }
 
 }  // namespace lutsmith

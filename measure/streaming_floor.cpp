@@ -86,7 +86,7 @@ Result<void> StreamingFloor::launch(const FloorVariant& variant, const std::byte
                            .block = {static_cast<unsigned int>(kThreads), 1, 1},
                            .dynamic_shared_bytes = 0,
                            .stream = nullptr,
-                           .dependent = variant.dependent};
+                           .attributes = {&cuda::kDependentLaunch, variant.dependent ? 1U : 0U}};
   return (variant.dependent ? dependent_ : plain_)->launch(shape, parameters.data());
 }
 

@@ -245,8 +245,6 @@ Result<void> Driver::allow_dynamic_shared(FunctionHandle function, int bytes) co
 }
 
 Result<void> Driver::launch(FunctionHandle function, const Launch& launch, void** parameters) const {
-  LaunchAttribute attribute{.id = kAttributeProgrammaticStreamSerialization, .value = {}};
-  attribute.value.integer = 1;
   const LaunchConfiguration configuration{
       .grid_x = launch.grid.x,
       .grid_y = launch.grid.y,
@@ -256,8 +254,8 @@ Result<void> Driver::launch(FunctionHandle function, const Launch& launch, void*
       .block_z = launch.block.z,
       .dynamic_shared_bytes = launch.dynamic_shared_bytes,
       .stream = launch.stream,
-      .attributes = &attribute,
-      .attribute_count = launch.dependent ? 1U : 0U,
+      .attributes = launch.attributes.data(),
+      .attribute_count = static_cast<unsigned int>(launch.attributes.size()),
   };
   return check(api_.launch(&configuration, function, parameters, nullptr), "cuLaunchKernelEx");
 }

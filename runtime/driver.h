@@ -36,8 +36,7 @@ struct Launch {
   Dimensions block;
   unsigned int dynamic_shared_bytes = 0;
   StreamHandle stream = nullptr;
-  /// Programmatic dependent launch: may start before the kernel ahead of it in the stream has ended.
-  bool dependent = false;
+  std::span<const LaunchAttribute> attributes = {};
 };
 
 /// The CUDA driver, opened at run time. Every failed call becomes an Error that names the call, the

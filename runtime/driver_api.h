@@ -57,8 +57,6 @@ enum class CaptureMode : int { thread_local_only = 1 };
 inline constexpr unsigned int kStreamNonBlocking = 1;
 inline constexpr unsigned int kEventDefault = 0;
 
-inline constexpr int kAttributeProgrammaticStreamSerialization = 6;
-
 /// CUlaunchAttribute: an id, and a union of which lutsmith sets integers only.
 struct LaunchAttribute {
   int id;
@@ -68,6 +66,10 @@ struct LaunchAttribute {
   } value;
 };
 static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) == 8);
+
+/// Programmatic dependent launch (programmatic stream serialization): the kernel may start before the one
+/// ahead of it in the stream has ended.
+inline constexpr LaunchAttribute kDependentLaunch{.id = 6, .value = {.integer = 1}};
 
 /// CUlaunchConfig.
 struct LaunchConfiguration {
@@ -79,7 +81,7 @@ struct LaunchConfiguration {
   unsigned int block_z;
   unsigned int dynamic_shared_bytes;
   StreamHandle stream;
-  LaunchAttribute* attributes;
+  const LaunchAttribute* attributes;
   unsigned int attribute_count;
 };
 static_assert(sizeof(LaunchConfiguration) == 56 && offsetof(LaunchConfiguration, stream) == 32);

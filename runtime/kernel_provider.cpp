@@ -32,13 +32,10 @@ constexpr unsigned kMostJobs = 1U << 16U;
 /// A claim that took longer had to wait.
 constexpr std::chrono::nanoseconds kNoWait = std::chrono::milliseconds{1};
 
-Error not_warmed(const KernelSpec& spec) {
+Error not_warmed(const Request& request) {
   return {ErrorCode::not_found,
-          fmt::format(
-              "{} is not in the cache, and compiling is off; warm it: lutsmith compile --bits {} --group {} "
-              "--n {} --k {} --m {} --dtype {} --table {} --target {}",
-              describe(spec), spec.format.bits, group_name(spec.format.group), spec.format.n, spec.format.k,
-              spec.m, to_string(spec.format.dtype), to_string(spec.format.table), spec.target.name()),
+          fmt::format("{} is not in the cache, and compiling is off; warm it: {}", describe(request.spec),
+                      warm_command(request)),
           {}};
 }
 
@@ -166,6 +163,7 @@ Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
   for (const Schedule& schedule : *schedules | std::views::take(kMostCandidatesTried)) {
     Result<Rendered> rendered = render(request.spec, schedule);
     if (!rendered) return failure(rendered);
+    rendered->asked_for = request.schedule;
     Result<Found> found = find_or_make(request.spec, *rendered);
     if (!found && first) {
       final = false;  // one that spills is better than none, but the next request may find a better one
@@ -191,7 +189,7 @@ Result<KernelProvider::Rendered> KernelProvider::render(const KernelSpec& spec,
                                    .options = compiler_->options(target),
                                    .compiler = compiler_->identity(),
                                    .target = target.name()});
-  return Rendered{schedule, std::move(*source), std::move(key)};
+  return Rendered{schedule, std::move(*source), std::move(key), {}};
 }
 
 Result<KernelProvider::Found> KernelProvider::find_or_make(const KernelSpec& spec, const Rendered& rendered) {
@@ -232,7 +230,7 @@ Result<KernelProvider::Found> KernelProvider::make(const KernelSpec& spec, const
       return *stored;
     if (policy_ == CompilePolicy::never) {
       ++counters_.refusals;
-      return std::unexpected(not_warmed(spec));
+      return std::unexpected(not_warmed({spec, rendered.asked_for}));
     }
     // The slot first: who waits for another process's compile leaves his core to it.
     const Slot slot(slots_);

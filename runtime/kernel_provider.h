@@ -98,6 +98,7 @@ class KernelProvider {
     Schedule schedule;
     Source source;
     cache::Key key;
+    std::optional<Schedule> asked_for;  ///< by the request; nothing where the schedule was chosen here
   };
 
   /// A request's answer.

@@ -51,10 +51,10 @@ Result<void> check_sizes(const KernelSpec& spec, const MatmulArguments& argument
   return {};
 }
 
-// Two float slots of a tile for each partition.
-std::size_t partial_bytes(const LaunchRecipe& recipe) {
-  return 2 * static_cast<std::size_t>(recipe.tile_rows) * static_cast<std::size_t>(recipe.tile_tokens) *
-         sizeof(float);
+std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe) {
+  std::vector<cuda::LaunchAttribute> attributes;
+  if (recipe.dependent_launch) attributes.push_back(cuda::kDependentLaunch);
+  return attributes;
 }
 
 }  // namespace
@@ -90,6 +90,7 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
   std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(device, spec, schedule, std::move(artifact)));
   kernel->module_ = std::move(*module);
   kernel->function_ = *function;
+  kernel->attributes_ = launch_attributes(kernel->recipe_);
   return kernel;
 }
 
@@ -106,7 +107,7 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
   }
   Result<Partition> cut = partition(recipe_, arguments.m, multiprocessors_, arguments.partitions);
   if (!cut) return failure(cut);
-  const int capacity = workspace.capacity(partial_bytes(recipe_));
+  const int capacity = workspace.capacity(recipe_.workspace_per_partition);
   if (cut->partitions > capacity) {
     return refuse(fmt::format("partitions: {} do not fit the workspace of {} bytes, which has room for {}",
                               cut->partitions, workspace.bytes(), capacity));
@@ -138,7 +139,7 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
                             .block = {static_cast<unsigned int>(recipe_.threads)},
                             .dynamic_shared_bytes = static_cast<unsigned int>(recipe_.shared_bytes),
                             .stream = stream,
-                            .dependent = recipe_.dependent_launch};
+                            .attributes = attributes_};
   return driver_.launch(function_, launch, parameters);
 }
 

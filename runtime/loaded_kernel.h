@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "lutsmith/service.h"
 #include "runtime/current_device.h"
@@ -47,6 +48,7 @@ class LoadedKernel {
   Schedule schedule_;
   std::shared_ptr<const Artifact> artifact_;
   const LaunchRecipe& recipe_;
+  std::vector<cuda::LaunchAttribute> attributes_;
   cuda::Module module_;
   cuda::FunctionHandle function_ = nullptr;
   cuda::ContextHandle context_;

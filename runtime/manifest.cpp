@@ -7,8 +7,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <type_traits>
+#include <utility>
 
 #include "cache/key.h"
+#include "core/field_text.h"
+#include "core/result.h"
 #include "runtime/spec_json.h"
 
 namespace lutsmith {
@@ -28,13 +32,6 @@ bool read_count(const Json& object, const char* name, int& value) {
   return true;
 }
 
-bool read_number(const Json& object, const char* name, std::int64_t& value) {
-  const auto found = object.find(name);
-  if (found == object.end() || !found->is_number_integer()) return false;
-  value = found->get<std::int64_t>();
-  return true;
-}
-
 bool read_text(const Json& object, const char* name, std::string& value) {
   const auto found = object.find(name);
   if (found == object.end() || !found->is_string()) return false;
@@ -42,47 +39,64 @@ bool read_text(const Json& object, const char* name, std::string& value) {
   return true;
 }
 
-/// A field that is written as a name.
-template <class Value>
-bool read_name(const Json& object, const char* name, Result<Value> (*parse)(std::string_view), Value& value) {
-  std::string text;
-  if (!read_text(object, name, text)) return false;
-  const Result<Value> parsed = parse(text);
-  if (parsed) value = *parsed;
-  return parsed.has_value();
-}
-
 /// Text that may be shown on a terminal: whoever wrote an entry must not be able to write there.
 bool is_plain(std::string_view text, std::string_view also = "") {
   return std::ranges::all_of(text, [also](char c) { return (c >= ' ' && c <= '~') || also.contains(c); });
 }
 
-bool read_spec(const Json& object, KernelSpec& spec) {
-  if (!object.is_object()) return false;
-  const bool grouped = read_count(object, "group", spec.format.group) ||
-                       read_name<int>(object, "group", parse_group, spec.format.group);
-  return grouped && read_count(object, "bits", spec.format.bits) && read_number(object, "n", spec.format.n) &&
-         read_number(object, "k", spec.format.k) && read_number(object, "m", spec.m) &&
-         read_name(object, "dtype", parse_data_type, spec.format.dtype) &&
-         read_name(object, "table", parse_table_kind, spec.format.table) &&
-         read_name(object, "target", Target::parse, spec.target);
-}
-
-bool read_schedule(const Json& object, Schedule& schedule) {
-  if (!object.is_object()) return false;
-  const auto launch = object.find("dependent_launch");
-  if (launch == object.end() || !launch->is_boolean()) return false;
-  schedule.dependent_launch = launch->get<bool>();
-  return read_count(object, "tile_rows", schedule.tile_rows) &&
-         read_count(object, "tile_tokens", schedule.tile_tokens) &&
-         read_count(object, "warps", schedule.warps) && read_count(object, "stages", schedule.stages) &&
-         read_count(object, "blocks_per_multiprocessor", schedule.blocks_per_multiprocessor) &&
-         read_name(object, "weights", parse_weight_path, schedule.weights);
-}
-
 std::unexpected<Error> wrong(std::string_view reason) {
   return std::unexpected(
       Error{ErrorCode::corrupt_data, fmt::format("the manifest of a cache entry {}", reason), ""});
+}
+
+/// The inverse of field_json.
+template <class Value>
+bool read_field(const Json& object, const FieldInfo& field, Value& value) {
+  const auto found = object.find(field.name);
+  if (found == object.end()) return false;
+  if constexpr (std::is_same_v<Value, bool>) {
+    if (!found->is_boolean()) return false;
+    value = found->template get<bool>();
+    return true;
+  } else {
+    if (found->is_string()) {
+      const bool named = !core::Number<Value> || !field.zero.empty();
+      return named && core::parse_field(field, found->template get<std::string>(), value).has_value();
+    }
+    if constexpr (core::Number<Value>) {
+      if (!found->is_number_unsigned()) return false;
+      const auto number = found->template get<std::uint64_t>();
+      if (!std::in_range<Value>(number)) return false;
+      value = static_cast<Value>(number);
+      return true;
+    }
+    return false;
+  }
+}
+
+template <class Object>
+bool read_fields(const Json& json, Object& object) {
+  bool complete = json.is_object();
+  visit_fields(object, [&](const FieldInfo& field, auto& value) {
+    complete = complete && read_field(json, field, value);
+  });
+  return complete;
+}
+
+/// Errors: unsupported for a family that this version does not know, corrupt_data.
+Result<Schedule> read_schedule(const Json& json) {
+  if (!json.is_object()) return wrong("describes no schedule");
+  Result<Schedule> schedule = Schedule();
+  std::string family(core::family_of(*schedule));
+  if (json.contains("family") && !read_text(json, "family", family)) return wrong("describes no schedule");
+  schedule = std::unexpected(
+      Error{ErrorCode::unsupported, "the entry's kernel is of a family that this library does not have", ""});
+  core::for_each_schedule([&]<class Own>() {
+    if (family != Own::kFamily) return;
+    Own own;
+    schedule = read_fields(json, own) ? Result<Schedule>(own) : wrong("describes no schedule");
+  });
+  return schedule;
 }
 
 /// Whether a manifest is one this version reads. Errors: unsupported for a newer one, corrupt_data.
@@ -156,13 +170,14 @@ Result<Description> read_description(std::string_view manifest) {
       !is_plain(description.provenance.options, "\n")) {
     return wrong("names the kernel, compiler or options with characters that none has");
   }
-  if (!parsed.contains("spec") || !read_spec(parsed["spec"], description.spec)) {
+  if (!parsed.contains("spec") || !read_fields(parsed["spec"], description.spec)) {
     return wrong("describes no spec");
   }
   if (Result<void> valid = validate(description.spec); !valid) return wrong(valid.error().message);
-  if (!parsed.contains("schedule") || !read_schedule(parsed["schedule"], description.schedule)) {
-    return wrong("describes no schedule");
-  }
+  if (!parsed.contains("schedule")) return wrong("describes no schedule");
+  Result<Schedule> schedule = read_schedule(parsed["schedule"]);
+  if (!schedule) return failure(schedule);
+  description.schedule = *schedule;
   int source_bytes = 0;
   if (!read_count(parsed, "source_bytes", source_bytes)) return wrong("lacks the size of the source");
   description.provenance.source_bytes = static_cast<std::size_t>(source_bytes);

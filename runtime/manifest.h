@@ -37,7 +37,7 @@ struct Description {
 };
 
 /// Errors: corrupt_data where a field is missing, of another type or not allowed; unsupported for a newer
-/// schema.
+/// schema or an unknown family of kernels.
 Result<Description> read_description(std::string_view manifest);
 
 /// The source of a described kernel, rendered anew. Error: unsupported where this version of the library

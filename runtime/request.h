@@ -4,7 +4,11 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
+#include <type_traits>
+#include <variant>
 
+#include "core/field_text.h"
 #include "lutsmith/codegen.h"
 #include "lutsmith/kernel_spec.h"
 
@@ -26,31 +30,49 @@ inline Request request_for(const KernelSpec& spec, const std::optional<Schedule>
   return request;
 }
 
-struct RequestHash {
-  std::size_t operator()(const Request& request) const noexcept {
-    std::uint64_t hash = 0;
-    const auto mix = [&hash](std::uint64_t value) {
-      hash = (hash ^ value) * 0x9E3779B97F4A7C15U;  // 2^64 / golden ratio spreads neighbouring numbers
-      hash ^= hash >> 32U;
-    };
-    const KernelSpec& spec = request.spec;
-    mix(static_cast<std::uint64_t>(spec.format.n));
-    mix(static_cast<std::uint64_t>(spec.format.k));
-    mix(static_cast<std::uint64_t>(spec.m));
-    mix(static_cast<std::uint64_t>(spec.format.bits) << 32U | static_cast<std::uint32_t>(spec.format.group));
-    mix(static_cast<std::uint64_t>(spec.format.dtype) << 8U | static_cast<std::uint64_t>(spec.format.table));
-    mix(std::hash<const void*>()(spec.target.name().data()));  // one row of one table per target
-    if (request.schedule) {
-      const Schedule& schedule = *request.schedule;
-      mix(static_cast<std::uint64_t>(schedule.tile_rows) << 32U |
-          static_cast<std::uint32_t>(schedule.tile_tokens));
-      mix(static_cast<std::uint64_t>(schedule.warps) << 32U | static_cast<std::uint32_t>(schedule.stages));
-      mix(static_cast<std::uint64_t>(schedule.blocks_per_multiprocessor) << 32U |
-          static_cast<std::uint64_t>(schedule.weights) << 1U |
-          static_cast<std::uint64_t>(schedule.dependent_launch));
-    }
-    return static_cast<std::size_t>(hash);
+/// The command that puts such a kernel into the cache.
+inline std::string warm_command(const Request& request) {
+  std::string command = "lutsmith compile" + core::command_options(request.spec);
+  if (request.schedule) {
+    command += std::visit([](const auto& own) { return core::command_options(own); }, *request.schedule);
   }
+  return command;
+}
+
+/// Every field times a factor of its own, so that no product waits for another.
+class RequestHash {
+ public:
+  std::size_t operator()(const Request& request) const noexcept {
+    Sum sum;
+    visit_fields(request.spec, sum);
+    if (request.schedule) {
+      sum.add(request.schedule->index() + 1);
+      std::visit([&sum](const auto& own) { visit_fields(own, sum); }, *request.schedule);
+    }
+    const std::uint64_t folded = (sum.total ^ sum.total >> 32U) * kFactor;
+    return static_cast<std::size_t>(folded ^ folded >> 32U);
+  }
+
+ private:
+  static constexpr std::uint64_t kFactor = 0x9E3779B97F4A7C15U;  // 2^64 / golden ratio
+
+  struct Sum {
+    std::uint64_t total = 0;
+    std::uint64_t factor = kFactor;
+
+    void add(std::uint64_t value) {
+      total += value * factor;
+      factor *= kFactor;
+    }
+    template <class Value>
+    void operator()(const FieldInfo& /*field*/, const Value& value) {
+      if constexpr (std::is_same_v<Value, Target>) {
+        add(std::hash<const void*>()(value.name().data()));  // one row of one table per target
+      } else {
+        add(static_cast<std::uint64_t>(value));
+      }
+    }
+  };
 };
 
 }  // namespace lutsmith

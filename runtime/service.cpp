@@ -142,8 +142,8 @@ Result<Workspace> Service::create_workspace() {
     if (!context) return failure(context);
     Result<const CurrentDevice*> device = state_->loader.device(*context);
     if (!device) return failure(device);
-    Result<WorkspaceMemory> memory = WorkspaceMemory::allocate(
-        *context->driver, WorkspaceMemory::default_partitions((*device)->multiprocessors));
+    Result<WorkspaceMemory> memory =
+        WorkspaceMemory::allocate(*context->driver, workspace_size((*device)->multiprocessors));
     if (!memory) return failure(memory);
     return Workspace(std::make_unique<Workspace::State>(std::move(*memory)));
   });

@@ -1,5 +1,10 @@
 #pragma once
 
+#include <string>
+#include <type_traits>
+#include <variant>
+
+#include "core/field_text.h"
 #include "lutsmith/codegen.h"
 #include "lutsmith/kernel_spec.h"
 
@@ -14,27 +19,43 @@ Json group_json(int group) {
   return group == kPerChannel ? Json(group_name(group)) : Json(group);
 }
 
-template <class Json>
-Json spec_json(const KernelSpec& spec) {
-  return {{"bits", spec.format.bits},
-          {"group", group_json<Json>(spec.format.group)},
-          {"n", spec.format.n},
-          {"k", spec.format.k},
-          {"m", spec.m},
-          {"dtype", to_string(spec.format.dtype)},
-          {"table", to_string(spec.format.table)},
-          {"target", spec.target.name()}};
+/// The value of a field: a number, a name, the word for 0, or true and false.
+template <class Json, class Value>
+Json field_json(const FieldInfo& field, const Value& value) {
+  if constexpr (std::is_same_v<Value, bool>) {
+    return value;
+  } else if constexpr (core::Number<Value>) {
+    return value == 0 && !field.zero.empty() ? Json(field.zero) : Json(value);
+  } else {
+    return core::field_text(field, value);
+  }
+}
+
+/// An object with the fields of a spec, or of the schedule of one family.
+template <class Json, class Object>
+Json fields_json(const Object& object) {
+  Json json = Json::object();
+  visit_fields(object, [&json](const FieldInfo& field, const auto& value) {
+    json[std::string(field.name)] = field_json<Json>(field, value);
+  });
+  return json;
 }
 
 template <class Json>
+Json spec_json(const KernelSpec& spec) {
+  return fields_json<Json>(spec);
+}
+
+/// A schedule of any family but the first says which: {"family": "NAME", ...}.
+template <class Json>
 Json schedule_json(const Schedule& schedule) {
-  return {{"tile_rows", schedule.tile_rows},
-          {"tile_tokens", schedule.tile_tokens},
-          {"warps", schedule.warps},
-          {"weights", to_string(schedule.weights)},
-          {"stages", schedule.stages},
-          {"blocks_per_multiprocessor", schedule.blocks_per_multiprocessor},
-          {"dependent_launch", schedule.dependent_launch}};
+  return std::visit(
+      [&schedule](const auto& own) {
+        Json json = fields_json<Json>(own);
+        if (schedule.index() > 0) json["family"] = own.kFamily;
+        return json;
+      },
+      schedule);
 }
 
 template <class Json>

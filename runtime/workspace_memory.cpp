@@ -7,12 +7,6 @@
 namespace lutsmith {
 namespace {
 
-constexpr int kBlocksPerMultiprocessor = 4;
-constexpr std::size_t kSlots = 2;
-constexpr std::size_t kLargestPartialBytes = kSlots * 32 * 16 * sizeof(float);  // tile of 32 rows x 16 tokens
-constexpr std::size_t kSmallestPartialBytes = kSlots * 16 * 1 * sizeof(float);
-constexpr int kCountersPerLargest = kLargestPartialBytes / kSmallestPartialBytes;
-
 std::size_t counter_bytes(int counters) {
   constexpr std::size_t kAlignment = 256;
   const std::size_t bytes = static_cast<std::size_t>(counters) * sizeof(unsigned int);
@@ -21,18 +15,13 @@ std::size_t counter_bytes(int counters) {
 
 }  // namespace
 
-int WorkspaceMemory::default_partitions(int multiprocessors) {
-  return kBlocksPerMultiprocessor * multiprocessors;
-}
-
-Result<WorkspaceMemory> WorkspaceMemory::allocate(const cuda::Driver& driver, int partitions) {
+Result<WorkspaceMemory> WorkspaceMemory::allocate(const cuda::Driver& driver, const WorkspaceSize& size) {
   Result<cuda::ContextHandle> context = driver.ensure_context();
   if (!context) return failure(context);
   WorkspaceMemory workspace;
   workspace.context_ = *context;
-  workspace.counters_ = partitions * kCountersPerLargest;
-  const std::size_t bytes =
-      counter_bytes(workspace.counters_) + static_cast<std::size_t>(partitions) * kLargestPartialBytes;
+  workspace.counters_ = size.arrival_counters;
+  const std::size_t bytes = counter_bytes(size.arrival_counters) + size.partial_sum_bytes;
   Result<cuda::Buffer> buffer = cuda::Buffer::allocate(driver, bytes);
   if (!buffer) return failure(buffer);
   if (Result<void> zeroed = driver.set(buffer->address(), 0, bytes); !zeroed) return failure(zeroed);
@@ -42,9 +31,12 @@ Result<WorkspaceMemory> WorkspaceMemory::allocate(const cuda::Driver& driver, in
   return workspace;
 }
 
-int WorkspaceMemory::capacity(std::size_t partial_bytes) const {
+int WorkspaceMemory::capacity(const WorkspaceSize& per_partition) const {
   const std::size_t sums = bytes() - counter_bytes(counters_);
-  return static_cast<int>(std::min(sums / partial_bytes, static_cast<std::size_t>(counters_)));
+  // A kernel without partial sums or counters has room for as many as it likes of those.
+  const std::size_t bytes_each = std::max<std::size_t>(per_partition.partial_sum_bytes, 1);
+  const int counters_each = std::max(per_partition.arrival_counters, 1);
+  return static_cast<int>(std::min(sums / bytes_each, static_cast<std::size_t>(counters_ / counters_each)));
 }
 
 float* WorkspaceMemory::partial_sums() const {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "lutsmith/codegen.h"
 #include "lutsmith/error.h"
 #include "runtime/driver.h"
 
@@ -16,16 +17,14 @@ namespace lutsmith {
 /// sizes use one workspace after each other, and each must find its counters zero.
 class WorkspaceMemory {
  public:
-  /// For `partitions` partitions of the largest tile; of smaller tiles, more fit. Zeroed on return.
-  static Result<WorkspaceMemory> allocate(const cuda::Driver& driver, int partitions);
-  /// What `create_workspace` allocates for: resident blocks of a GPU at the highest occupancy.
-  static int default_partitions(int multiprocessors);
+  /// Zeroed on return.
+  static Result<WorkspaceMemory> allocate(const cuda::Driver& driver, const WorkspaceSize& size);
 
   std::size_t bytes() const { return buffer_.bytes(); }
   cuda::ContextHandle context() const { return context_; }
 
-  /// Partitions of a kernel that needs `partial_bytes` for each.
-  int capacity(std::size_t partial_bytes) const;
+  /// Partitions of a kernel that needs so much for each.
+  int capacity(const WorkspaceSize& per_partition) const;
   unsigned int* arrivals() const { return static_cast<unsigned int*>(buffer_.data()); }
   float* partial_sums() const;
 

@@ -1,16 +1,18 @@
 #include "cli/options/manifest.h"
+#include "cli/output/printable.h"
+#include "core/field_text.h"
 #include "core/result.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <expected>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <ranges>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -20,74 +22,67 @@ namespace {
 
 using nlohmann::json;
 
-struct Field {
-  std::string_view name;
-  std::string SpecText::* text;
-  bool takes_list;
-};
-
-constexpr std::array kFields{
-    Field{"bits", &SpecText::bits, true},   Field{"group", &SpecText::group, true},
-    Field{"n", &SpecText::n, false},        Field{"k", &SpecText::k, false},
-    Field{"m", &SpecText::m, true},         Field{"dtype", &SpecText::dtype, true},
-    Field{"table", &SpecText::table, true}, Field{"target", &SpecText::target, true},
-    Field{"model", &SpecText::model, true}, Field{"tp", &SpecText::tp, true},
-};
-
 std::unexpected<Error> refuse(std::size_t entry, std::string_view what) {
   return std::unexpected(
       Error{ErrorCode::invalid_argument, fmt::format("manifest entry {}: {}", entry, what), {}});
 }
 
 // A JSON value as it would be written on the command line.
-Result<std::string> value_text(std::size_t entry, const Field& field, const json& value) {
+Result<std::string> value_text(std::size_t entry, std::string_view field, bool list, const json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_integer()) return value.dump();
-  if (value.is_array() && field.takes_list && !value.empty()) {
+  if (value.is_array() && list && !value.empty()) {
     std::string text;
     for (const json& item : value) {
-      if (item.is_array()) return refuse(entry, fmt::format("{}: lists do not nest", field.name));
-      const auto part = value_text(entry, field, item);
+      if (item.is_array()) return refuse(entry, fmt::format("{}: lists do not nest", field));
+      const auto part = value_text(entry, field, list, item);
       if (!part) return part;
       text += (text.empty() ? "" : ",") + *part;
     }
     return text;
   }
-  return refuse(entry, fmt::format("{}: must be a whole number or a string{}", field.name,
-                                   field.takes_list ? ", or an array of them" : ""));
+  return refuse(entry, fmt::format("{}: must be a whole number or a string{}", field,
+                                   list ? ", or an array of them" : ""));
+}
+
+/// The names of the fields of every family's schedule.
+std::vector<std::string_view> schedule_fields() {
+  std::vector<std::string_view> names;
+  core::for_each_schedule([&]<class Own>() {
+    const Own own;
+    visit_fields(own, [&](const FieldInfo& field, const auto& /*value*/) {
+      if (std::ranges::find(names, field.name) == names.end()) names.push_back(field.name);
+    });
+  });
+  return names;
 }
 
 /// A schedule with the field names that `--json` and recordings use.
 Result<ScheduleOverride> read_schedule(std::size_t entry, const json& object) {
-  ScheduleOverride schedule;
-  const std::map<std::string_view, std::optional<int>*> numbers{
-      {"tile_rows", &schedule.tile_rows},
-      {"tile_tokens", &schedule.tile_tokens},
-      {"warps", &schedule.warps},
-      {"stages", &schedule.stages},
-      {"blocks_per_multiprocessor", &schedule.blocks_per_multiprocessor}};
   if (!object.is_object()) return refuse(entry, "schedule: must be an object such as {\"warps\": 8}");
+  const std::vector<std::string_view> names = schedule_fields();
+  ScheduleOverride schedule;
   for (const auto& [name, value] : object.items()) {
-    const auto number = numbers.find(name);
-    if (number != numbers.end() && value.is_number_integer() && value >= 0 && value <= 1 << 20) {
-      *number->second = value.get<int>();
-    } else if (name == "weights" && value.is_string()) {
-      schedule.weights = value.get<std::string>();
-    } else if (name == "dependent_launch" && value.is_boolean()) {
-      schedule.dependent_launch = value.get<bool>() ? "on" : "off";
-    } else {
-      return refuse(entry,
-                    fmt::format("schedule: '{}' is not known or not of its type; allowed: whole numbers "
-                                "tile_rows, tile_tokens, warps, stages, blocks_per_multiprocessor, the name "
-                                "weights, true or false dependent_launch",
-                                name));
+    if (std::ranges::find(names, name) == names.end()) {
+      return refuse(entry, fmt::format("schedule: '{}' is not known; allowed: {}", printable(name),
+                                       fmt::join(names, ", ")));
     }
+    if (value.is_boolean()) {
+      schedule.fields[name] = value.get<bool>() ? "on" : "off";
+      continue;
+    }
+    auto text = value_text(entry, "schedule: " + name, /*list=*/false, value);
+    if (!text) return std::unexpected(text.error());
+    schedule.fields[name] = *std::move(text);
   }
   return schedule;
 }
 
 Result<ManifestEntry> read_entry(std::size_t entry, const json& object, ManifestEntry result) {
   if (!object.is_object()) return refuse(entry, "must be an object such as {\"n\": 4096, \"k\": 4096}");
+  std::map<std::string, std::string*, std::less<>> texts{{"model", &result.text.model},
+                                                         {"tp", &result.text.tp}};
+  for (auto& [name, text] : result.text.fields) texts.emplace(name, &text);
   for (const auto& [name, value] : object.items()) {
     if (name == "schedule") {
       auto schedule = read_schedule(entry, value);
@@ -95,15 +90,14 @@ Result<ManifestEntry> read_entry(std::size_t entry, const json& object, Manifest
       result.schedule = *std::move(schedule);
       continue;
     }
-    const auto* field = std::ranges::find(kFields, name, &Field::name);
-    if (field == kFields.end()) {
-      return refuse(entry, fmt::format("'{}' is not known; allowed: bits, group, n, k, m, dtype, table, "
-                                       "target, model, tp, schedule",
-                                       name));
+    const auto text = texts.find(name);
+    if (text == texts.end()) {
+      return refuse(entry, fmt::format("'{}' is not known; allowed: {}, schedule", printable(name),
+                                       fmt::join(std::views::keys(texts), ", ")));
     }
-    const auto value_as_text = value_text(entry, *field, value);
-    if (!value_as_text) return std::unexpected(value_as_text.error());
-    result.text.*field->text = *value_as_text;
+    const auto read = value_text(entry, name, takes_list(name), value);
+    if (!read) return std::unexpected(read.error());
+    *text->second = *read;
   }
   return result;
 }

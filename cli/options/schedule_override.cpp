@@ -2,26 +2,43 @@
 
 #include <fmt/format.h>
 
+#include <variant>
+
+#include "core/field_text.h"
+#include "core/result.h"
+
 namespace lutsmith::cli {
 namespace {
 
-Result<bool> parse_switch(const std::string& text) {
-  if (text == "on") return true;
-  if (text == "off") return false;
-  return std::unexpected(Error{ErrorCode::invalid_argument,
-                               fmt::format("dependent-launch: '{}' is not known; allowed: on, off", text),
-                               {}});
+/// What else changes where fields of `first` have been replaced.
+void settle(FewTokensSchedule& schedule, const FewTokensSchedule& first, const ScheduleOverride& override) {
+  // The depth that suits every path best; one of the other path might not be allowed.
+  constexpr int kUsualStages = 2;
+  const bool given = override.fields.contains("stages");
+  if (schedule.weights != first.weights && !given) schedule.stages = kUsualStages;
 }
 
-// The depth that suits both paths best; one of the other path might not be allowed.
-constexpr int kUsualStages = 2;
+template <class Own>
+Result<void> replace_fields(Own& schedule, const ScheduleOverride& override) {
+  const Own first = schedule;
+  Result<void> done;
+  std::size_t used = 0;
+  visit_fields(schedule, [&](const FieldInfo& field, auto& value) {
+    const auto text = override.fields.find(field.name);
+    if (!done || text == override.fields.end()) return;
+    ++used;
+    done = core::parse_field(field, text->second, value);
+  });
+  if (!done) return done;
+  if (used < override.fields.size()) {
+    return refuse(fmt::format(
+        "schedule: the kernel is of the family {}, which lacks some of the fields given", Own::kFamily));
+  }
+  settle(schedule, first, override);
+  return {};
+}
 
 }  // namespace
-
-bool ScheduleOverride::empty() const {
-  return !tile_rows && !tile_tokens && !warps && !weights && !stages && !blocks_per_multiprocessor &&
-         !dependent_launch;
-}
 
 Result<std::optional<Schedule>> apply(const ScheduleOverride& override, const KernelSpec& spec) {
   if (override.empty()) return std::nullopt;
@@ -29,27 +46,9 @@ Result<std::optional<Schedule>> apply(const ScheduleOverride& override, const Ke
   if (!candidates) return std::unexpected(candidates.error());
   if (candidates->empty()) return std::nullopt;  // the service says why
   Schedule result = candidates->front();
-  if (override.tile_rows) result.tile_rows = *override.tile_rows;
-  if (override.tile_tokens) result.tile_tokens = *override.tile_tokens;
-  if (override.warps) result.warps = *override.warps;
-  if (override.weights) {
-    const auto path = parse_weight_path(*override.weights);
-    if (!path) return std::unexpected(path.error());
-    if (*path != result.weights) {
-      result.stages = kUsualStages;
-    }
-    result.weights = *path;
-  }
-  if (override.stages) result.stages = *override.stages;
-  if (override.blocks_per_multiprocessor) {
-    result.blocks_per_multiprocessor = *override.blocks_per_multiprocessor;
-  }
-  if (override.dependent_launch) {
-    const auto on = parse_switch(*override.dependent_launch);
-    if (!on) return std::unexpected(on.error());
-    result.dependent_launch = *on;
-  }
-  if (const auto valid = validate(spec, result); !valid) return std::unexpected(valid.error());
+  Result<void> replaced = std::visit([&](auto& own) { return replace_fields(own, override); }, result);
+  if (!replaced) return failure(replaced);
+  if (auto valid = validate(spec, result); !valid) return failure(valid);
   return result;
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -7,17 +9,14 @@
 
 namespace lutsmith::cli {
 
+/// Fields by name, with their values as they are written on the command line.
+using FieldTexts = std::map<std::string, std::string, std::less<>>;
+
 /// Fields of a schedule that the caller sets; the others stay as the cost model chose them.
 struct ScheduleOverride {
-  std::optional<int> tile_rows;
-  std::optional<int> tile_tokens;
-  std::optional<int> warps;
-  std::optional<std::string> weights;
-  std::optional<int> stages;
-  std::optional<int> blocks_per_multiprocessor;
-  std::optional<std::string> dependent_launch;  ///< "on" or "off"
+  FieldTexts fields;
 
-  bool empty() const;
+  bool empty() const { return fields.empty(); }
 };
 
 /// The first choice of the cost model under `override`, validated; nothing where it is empty.

@@ -3,7 +3,26 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <set>
+#include <string_view>
+
+#include "core/field_text.h"
+
 namespace lutsmith::cli {
+namespace {
+
+template <class Value>
+std::string type_name() {
+  return core::Number<Value> ? "INT" : std::is_same_v<Value, bool> ? "on|off" : "NAME";
+}
+
+/// What an option takes besides the values of the field.
+std::string more_values(std::string_view field) {
+  if (field == "m") return fmt::format("; all: {}, which serve every number", fmt::join(kTokenBuckets, ", "));
+  return field == "target" ? "; native: this machine's GPU" : "";
+}
+
+}  // namespace
 
 void add_spec_options(CLI::App& verb, SpecText& text) {
   const std::string group = "SPEC: which kernel (lists such as 1,16 make one kernel per value)";
@@ -12,37 +31,30 @@ void add_spec_options(CLI::App& verb, SpecText& text) {
     CLI::Option* option = verb.add_option(name, value, description)->type_name(type)->group(group);
     if (!value.empty()) option->capture_default_str();
   };
-  add("--bits", text.bits, "LIST", "Bits per weight: 2, 3 or 4");
-  add("--group", text.group, "LIST", "Weights per scale along K: 32, 64, 128, 256 or channel");
-  add("--n", text.n, "INT", "Output channels (rows of the weight matrix)");
-  add("--k", text.k, "INT", "Input channels, a multiple of 8");
-  add("--m", text.m, "LIST",
-      fmt::format("Tokens the kernel is tuned for; all: {}, which serve every number",
-                  fmt::join(kTokenBuckets, ", ")));
-  add("--dtype", text.dtype, "LIST", "Activations, output, scales and table: f16 or bf16");
-  add("--table", text.table, "LIST", "scalar: one value per code; pair: two values per two codes");
-  add("--target", text.target, "LIST", "GPU architecture such as sm_90a; native: this machine's GPU");
+  const KernelSpec spec;
+  visit_fields(spec, [&](const FieldInfo& field, const auto& /*value*/) {
+    add("--" + core::option_name(field), text[field.name], takes_list(field.name) ? "LIST" : "INT",
+        fmt::format("{}: {}{}", field.meaning, field.allowed, more_values(field.name)));
+  });
   add("--model", text.model, "LIST", "All linear layers of these models, instead of --n and --k");
   add("--tp", text.tp, "LIST", "With --model: GPUs the model is split over");
 }
 
 void add_schedule_options(CLI::App& verb, ScheduleOverride& schedule) {
-  const auto add = [&](const std::string& name, auto& value, const std::string& type,
-                       const std::string& description) {
-    verb.add_option(name, value, description)
-        ->type_name(type)
-        ->group("Schedule (each replaces that field of the model's first choice)");
-  };
-  add("--tile-rows", schedule.tile_rows, "INT", "Output channels of a tile: 16 or 32");
-  add("--tile-tokens", schedule.tile_tokens, "INT", "Tokens of a tile: 1, 8 or 16");
-  add("--warps", schedule.warps, "INT", "Warps of a thread block: 1 to 16");
-  add("--weights", schedule.weights, "PATH", "registers, async_copy or bulk_copy");
-  add("--stages", schedule.stages, "INT",
-      "Units of weights a warp holds: 2 to 3 in registers, 2 to 8 in a ring");
-  add("--blocks-per-sm", schedule.blocks_per_multiprocessor, "INT",
-      "Resident blocks per multiprocessor: 1 to 4");
-  add("--dependent-launch", schedule.dependent_launch, "on|off",
-      "Programmatic dependent launch (sm_90 and later)");
+  std::set<std::string> added;  // families may have fields of the same name
+  core::for_each_schedule([&]<class Own>() {
+    const Own own;
+    visit_fields(own, [&]<class Value>(const FieldInfo& field, const Value& /*value*/) {
+      const std::string name = "--" + core::option_name(field);
+      if (!added.insert(name).second) return;
+      const auto set = [&schedule, key = std::string(field.name)](const std::string& text) {
+        schedule.fields[key] = text;
+      };
+      verb.add_option_function<std::string>(name, set, fmt::format("{}: {}", field.meaning, field.allowed))
+          ->type_name(type_name<Value>())
+          ->group("Schedule (each replaces that field of the model's first choice)");
+    });
+  });
 }
 
 void add_spec_options(CLI::App& verb, SpecOptions& options) {

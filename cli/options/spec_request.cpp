@@ -1,29 +1,31 @@
 #include "cli/options/spec_request.h"
+#include "core/field_text.h"
 #include "core/result.h"
 
 #include <fmt/format.h>
 
-#include <charconv>
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
 namespace lutsmith::cli {
 namespace {
 
-Result<std::int64_t> parse_number(std::string_view field, std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) {
-    return refuse(fmt::format("{}: '{}' is not a whole number in range", field, text));
-  }
-  return value;
+Result<int> parse_share(std::string_view text) {
+  int share = 0;
+  const Result<void> parsed = core::parse_number(FieldInfo{"tp", {}, {}, {}}, text, share);
+  if (!parsed) return std::unexpected(parsed.error());
+  return share;
 }
 
-Result<int> parse_int(std::string_view field, std::string_view text) {
-  const auto value = parse_number(field, text);
-  if (!value) return std::unexpected(value.error());
-  if (!std::in_range<int>(*value)) return refuse(fmt::format("{}: {} is out of range", field, *value));
-  return static_cast<int>(*value);
+std::vector<std::string_view> split(std::string_view list) {
+  std::vector<std::string_view> items;
+  while (true) {
+    const std::size_t comma = list.find(',');
+    items.push_back(list.substr(0, comma));
+    if (comma == std::string_view::npos) return items;
+    list.remove_prefix(comma + 1);
+  }
 }
 
 // The values of a comma-separated list, each read by `parse`.
@@ -31,19 +33,12 @@ template <class Parse>
 auto parse_list(std::string_view text, Parse parse)
     -> Result<std::vector<typename decltype(parse(text))::value_type>> {
   std::vector<typename decltype(parse(text))::value_type> values;
-  while (true) {
-    const std::size_t comma = text.find(',');
-    auto value = parse(text.substr(0, comma));
+  for (const std::string_view item : split(text)) {
+    auto value = parse(item);
     if (!value) return std::unexpected(value.error());
     values.push_back(*value);
-    if (comma == std::string_view::npos) return values;
-    text.remove_prefix(comma + 1);
   }
-}
-
-Result<std::vector<std::int64_t>> parse_tokens(std::string_view list) {
-  if (list == "all") return std::vector(kTokenBuckets.begin(), kTokenBuckets.end());
-  return parse_list(list, [](std::string_view item) { return parse_number("m", item); });
+  return values;
 }
 
 struct Shape {
@@ -55,7 +50,7 @@ struct Shape {
 Result<std::vector<Shape>> model_shapes(const SpecText& text) {
   const auto models = parse_list(text.model, find_model);
   if (!models) return std::unexpected(models.error());
-  const auto shares = parse_list(text.tp, [](std::string_view item) { return parse_int("tp", item); });
+  const auto shares = parse_list(text.tp, parse_share);
   if (!shares) return std::unexpected(shares.error());
   std::vector<Shape> result;
   for (const Model& model : *models) {
@@ -68,67 +63,100 @@ Result<std::vector<Shape>> model_shapes(const SpecText& text) {
   return result;
 }
 
-Result<std::vector<Shape>> shapes(const SpecText& text) {
-  const bool has_shape = !text.n.empty() || !text.k.empty();
-  if (!text.model.empty()) {
-    if (has_shape) return refuse("model: takes the place of n and k; give either");
-    return model_shapes(text);
-  }
-  if (text.n.empty()) return refuse("n: is missing; give --n and --k, or --model");
-  if (text.k.empty()) return refuse("k: is missing; give --n and --k, or --model");
-  const auto n = parse_number("n", text.n);
-  if (!n) return std::unexpected(n.error());
-  const auto k = parse_number("k", text.k);
-  if (!k) return std::unexpected(k.error());
-  return std::vector<Shape>{{{}, 1, {{}, *n, *k}}};
-}
-
 Result<Target> parse_target(std::string_view name) {
   return name == "native" ? native_target() : Target::parse(name);
 }
 
-// Every combination of the lists in `text`, for a shape yet to be filled in.
-Result<std::vector<KernelSpec>> spec_variants(const SpecText& text) {
-  const auto bits = parse_list(text.bits, [](std::string_view item) { return parse_int("bits", item); });
-  if (!bits) return std::unexpected(bits.error());
-  const auto groups = parse_list(text.group, parse_group);
-  if (!groups) return std::unexpected(groups.error());
-  const auto tokens = parse_tokens(text.m);
-  if (!tokens) return std::unexpected(tokens.error());
-  const auto types = parse_list(text.dtype, parse_data_type);
-  if (!types) return std::unexpected(types.error());
-  const auto tables = parse_list(text.table, parse_table_kind);
-  if (!tables) return std::unexpected(tables.error());
-  const auto targets = parse_targets(text.target);
-  if (!targets) return std::unexpected(targets.error());
+/// The values asked for, as the fields read them.
+Result<std::vector<std::string>> values_of(std::string_view field, const std::string& text) {
+  if (!takes_list(field)) return std::vector{text};
+  std::vector<std::string> values;
+  if (field == "m" && text == "all") {
+    for (const std::int64_t tokens : kTokenBuckets) values.push_back(fmt::to_string(tokens));
+    return values;
+  }
+  for (const std::string_view item : split(text)) values.emplace_back(item);
+  if (field != "target") return values;
+  for (std::string& name : values) {
+    const Result<Target> target = parse_target(name);
+    if (!target) return std::unexpected(target.error());
+    name = target->name();
+  }
+  return values;
+}
 
+Result<void> set_field(KernelSpec& spec, std::string_view name, std::string_view text) {
+  Result<void> done;
+  visit_fields(spec, [&](const FieldInfo& field, auto& value) {
+    if (field.name == name) done = core::parse_field(field, text, value);
+  });
+  return done;
+}
+
+/// The fields in the order in which their values nest, outermost first.
+std::vector<std::string_view> nesting() {
+  std::vector<std::string_view> names{"target", "dtype", "table"};
+  const KernelSpec spec;
+  visit_fields(spec, [&](const FieldInfo& field, const auto& /*value*/) {
+    if (std::ranges::find(names, field.name) == names.end()) names.push_back(field.name);
+  });
+  return names;
+}
+
+// Every combination of the lists in `text`; with a model, the shape is yet to be filled in.
+Result<std::vector<KernelSpec>> spec_variants(const SpecText& text) {
   std::vector<KernelSpec> specs(1);
-  const auto multiply = [&specs](const auto& values, const auto& field) {
+  for (const std::string_view name : nesting()) {
+    if (!text.model.empty() && !takes_list(name)) continue;
+    Result<std::vector<std::string>> values = values_of(name, text[name]);
+    if (!values) return failure(values);
     std::vector<KernelSpec> product;
     for (const KernelSpec& spec : specs) {
-      for (const auto& value : values) {
+      for (const std::string& value : *values) {
         product.push_back(spec);
-        field(product.back()) = value;
+        if (Result<void> set = set_field(product.back(), name, value); !set) return failure(set);
       }
     }
     specs = std::move(product);
-  };
-  multiply(*targets, [](KernelSpec& spec) -> Target& { return spec.target; });
-  multiply(*types, [](KernelSpec& spec) -> DataType& { return spec.format.dtype; });
-  multiply(*tables, [](KernelSpec& spec) -> TableKind& { return spec.format.table; });
-  multiply(*bits, [](KernelSpec& spec) -> int& { return spec.format.bits; });
-  multiply(*groups, [](KernelSpec& spec) -> int& { return spec.format.group; });
-  multiply(*tokens, [](KernelSpec& spec) -> std::int64_t& { return spec.m; });
+  }
   return specs;
+}
+
+Result<void> check_shape(const SpecText& text) {
+  const bool has_shape = !text["n"].empty() || !text["k"].empty();
+  if (!text.model.empty()) {
+    if (has_shape) return refuse("model: takes the place of n and k; give either");
+    return {};
+  }
+  if (text["n"].empty()) return refuse("n: is missing; give --n and --k, or --model");
+  if (text["k"].empty()) return refuse("k: is missing; give --n and --k, or --model");
+  return {};
+}
+
+/// The shapes of the models; without one, the spec's own.
+Result<std::vector<Shape>> shapes(const SpecText& text, const KernelSpec& spec) {
+  if (!text.model.empty()) return model_shapes(text);
+  return std::vector<Shape>{{{}, 1, {{}, spec.format.n, spec.format.k}}};
 }
 
 }  // namespace
 
+bool takes_list(std::string_view field) { return field != "n" && field != "k"; }
+
+SpecText::SpecText() {
+  const KernelSpec spec;
+  visit_fields(spec, [this](const FieldInfo& field, const auto& value) {
+    fields.emplace(field.name, takes_list(field.name) ? core::field_text(field, value) : std::string());
+  });
+  fields["target"] = "native";
+}
+
 Result<KernelRequests> expand(const SpecText& text, const ScheduleOverride& schedule) {
-  const auto all_shapes = shapes(text);
-  if (!all_shapes) return std::unexpected(all_shapes.error());
+  if (Result<void> given = check_shape(text); !given) return failure(given);
   const auto variants = spec_variants(text);
   if (!variants) return std::unexpected(variants.error());
+  const auto all_shapes = shapes(text, variants->front());
+  if (!all_shapes) return std::unexpected(all_shapes.error());
   KernelRequests result;
   result.several = !text.model.empty() || variants->size() > 1;
   for (const KernelSpec& variant : *variants) {

@@ -13,17 +13,19 @@
 
 namespace lutsmith::cli {
 
-/// What was asked for, still as text: one field per option of SPEC (and per field of a manifest's
-/// entry). All but n and k take several values, separated by commas.
+/// Whether several values, separated by commas, may be given for a field of the spec: all but n and k.
+bool takes_list(std::string_view field);
+
+/// What was asked for, still as text: a value or a list for every field of KernelSpec, and models.
 struct SpecText {
-  std::string bits = "4";
-  std::string group = "128";
-  std::string n;
-  std::string k;
-  std::string m = "1";
-  std::string dtype = "f16";
-  std::string table = "scalar";
-  std::string target = "native";
+  /// The defaults; n and k are empty.
+  SpecText();
+
+  /// The text for a field. There is one for every field of KernelSpec and no other.
+  std::string& operator[](std::string_view field) { return fields.find(field)->second; }
+  const std::string& operator[](std::string_view field) const { return fields.find(field)->second; }
+
+  FieldTexts fields;
   std::string model;  ///< one or several, instead of n and k
   std::string tp = "1";
 };

@@ -1,47 +1,28 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
 #include "lutsmith/kernel_spec.h"
+#include "lutsmith/schedule.h"
 
 namespace lutsmith {
 
-/// The way of the packed weights from global memory to the warp that uses them.
-enum class WeightPath {
-  registers,   ///< 16-byte loads into registers, ahead of use
-  async_copy,  ///< per-warp ring in shared memory filled by cp.async (any target)
-  bulk_copy,   ///< per-warp ring filled by bulk copies with mbarrier completion (sm_90 and later)
-};
-
-LUTSMITH_API std::string_view to_string(WeightPath path);
-LUTSMITH_API Result<WeightPath> parse_weight_path(std::string_view name);
-
-/// How a kernel does its work. The packed weights are the same for every schedule.
-///
-/// A thread block owns a tile of `tile_rows` output channels by `tile_tokens` tokens; its warps
-/// stand side by side along K, each taking one unit of (tile_rows x 128) weights per step.
-struct Schedule {
-  int tile_rows = 32;   ///< 16 or 32
-  int tile_tokens = 8;  ///< 1, 8 or 16
-  int warps = 8;        ///< 1..16
-  WeightPath weights = WeightPath::registers;
-  int stages = 2;  ///< units a warp holds, under way or in use: 2..3 in registers, 2..8 in a ring
-  int blocks_per_multiprocessor = 1;  ///< resident blocks the register budget is cut for: 1..4
-  bool dependent_launch = false;      ///< programmatic dependent launch (sm_90 and later)
-
-  friend bool operator==(const Schedule&, const Schedule&) = default;
-};
-
-/// One line, such as "rows 32, tokens 8, warps 8, registers x2, 2 blocks/SM, dependent launch".
-LUTSMITH_API std::string describe(const Schedule& schedule);
-
 /// Checks every field against the target's limits. The error names the field and what is allowed.
 LUTSMITH_API Result<void> validate(const KernelSpec& spec, const Schedule& schedule);
+
+/// Device memory for partial sums: what a launch takes of a workspace, or all there is.
+struct WorkspaceSize {
+  std::size_t partial_sum_bytes = 0;
+  int arrival_counters = 0;  ///< of 32 bits
+};
+
+/// The workspace in which every kernel of every family can be launched on a GPU with `multiprocessors` SMs.
+LUTSMITH_API WorkspaceSize workspace_size(int multiprocessors);
 
 /// What a launch needs besides its pointers. All of it follows from spec and schedule.
 struct LaunchRecipe {
@@ -53,6 +34,9 @@ struct LaunchRecipe {
   int steps_per_tile = 0;      ///< steps of (warps x 128) weights that cover K
   int blocks_per_multiprocessor = 1;
   bool dependent_launch = false;
+  /// Steps that are done in the time that the partial sums of a cut tile cost.
+  int fix_up_steps = 0;
+  WorkspaceSize workspace_per_partition = {};
 };
 
 /// Stream-K: the (tile, step) pairs in tile-major order are cut into `partitions` contiguous ranges,
@@ -79,7 +63,8 @@ struct Source {
   LaunchRecipe launch;
 };
 
-/// Candidate schedules, best guess first: an analytic model of bytes, waves and fix-up.
+/// Candidate schedules of all families of kernels, best guess first: an analytic model of bytes, waves and
+/// fix-up.
 /// Depends on the spec alone, so a cache warmed without a GPU serves one with it; and of its `m` on the
 /// bucket.
 LUTSMITH_API Result<std::vector<Schedule>> schedules(const KernelSpec& spec);

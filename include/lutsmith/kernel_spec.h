@@ -6,6 +6,7 @@
 
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
+#include "lutsmith/fields.h"
 #include "lutsmith/target.h"
 #include "lutsmith/weight_format.h"
 
@@ -19,6 +20,26 @@ struct KernelSpec {
   Target target = {};
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
+
+  template <class Self, class Visit>
+  static constexpr void visit_fields(Self& self, Visit&& visit) {
+    visit(FieldInfo{"bits", "Bits per weight", "2, 3 or 4", "w{}"}, self.format.bits);
+    visit(FieldInfo{.name = "group",
+                    .meaning = "Weights per scale along K",
+                    .allowed = "32, 64, 128, 256, channel",
+                    .described = " g{}",
+                    .zero = "channel"},
+          self.format.group);
+    visit(FieldInfo{"n", "Output channels (rows of the weight matrix)", "1 or more", " {}"}, self.format.n);
+    visit(FieldInfo{"k", "Input channels", "a multiple of 8", "x{}"}, self.format.k);
+    visit(FieldInfo{"m", "Tokens the kernel is tuned for", "1 or more", " m{}"}, self.m);
+    visit(FieldInfo{"dtype", "Activations, output, scales and table", "f16 or bf16", " {}"},
+          self.format.dtype);
+    visit(FieldInfo{"table", "What a code stands for", "scalar (one value) or pair (two codes: two values)",
+                    " {}"},
+          self.format.table);
+    visit(FieldInfo{"target", "GPU architecture", "such as sm_90a", " {}"}, self.target);
+  }
 };
 
 /// Numbers of tokens that kernels are tuned for, so that finitely many kernels serve every number: up to 16

@@ -8,6 +8,18 @@
 
 namespace lutsmith {
 
+/// What work costs on a target, for the order of candidates and the cut of the work. In microseconds where no
+/// unit is given. Measured on an H200; a target that was measured itself has numbers of its own.
+struct MeasuredCosts {
+  double cycles_per_microsecond = 1800;
+  double step = 0.03;                    ///< of every step of a block
+  double reduction_per_element = 0.005;  ///< sums of a block's warps to one, per element of the tile and warp
+  double fix_up = 2.4;                   ///< partial sums of a cut tile: their way to L2 and back,
+  double fix_up_per_element = 0.0084;    ///< and per element of the tile
+  /// Records (16 rows x 128 k) that a multiprocessor multiplies in the time of `fix_up`, by all its warps.
+  int fix_up_records = 120;
+};
+
 /// What the generator has to know of a GPU architecture: one row per target, nothing else depends
 /// on the target's name.
 struct TargetTraits {
@@ -20,8 +32,11 @@ struct TargetTraits {
   int shared_bytes_per_block;           ///< largest shared memory one block can opt in to
   int shared_bytes_per_multiprocessor;  ///< what the blocks resident together share
   int threads_per_multiprocessor;
+  /// ptxas keeps the addresses of a ring in registers, whatever the format (docs/registers.md).
+  bool keeps_ring_addresses;
   int multiprocessors;      ///< of the common product; the cost model's guess, never a limit
   double bytes_per_second;  ///< memory bandwidth of that product
+  MeasuredCosts costs = {};
 };
 
 /// A GPU architecture lutsmith can generate code for. A cheap handle; two are equal when they are

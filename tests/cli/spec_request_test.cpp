@@ -1,16 +1,21 @@
 #include "cli/options/spec_request.h"
+#include "cli/options/spec_options.h"
+#include "core/field_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <ranges>
 
 namespace lutsmith::cli {
 namespace {
 
 SpecText shape(const std::string& n, const std::string& k) {
   SpecText text;
-  text.n = n;
-  text.k = k;
-  text.target = "sm_90a";
+  text["n"] = n;
+  text["k"] = k;
+  text["target"] = "sm_90a";
   return text;
 }
 
@@ -30,11 +35,11 @@ TEST(SpecRequest, DefaultsMakeOneKernel) {
 
 TEST(SpecRequest, ListsMakeEveryCombinationOnce) {
   SpecText text = shape("64", "64");
-  text.bits = "2,3,4";
-  text.group = "32,channel";
-  text.m = "1,16";
-  text.dtype = "f16,bf16";
-  text.target = "sm_80,sm_90a";
+  text["bits"] = "2,3,4";
+  text["group"] = "32,channel";
+  text["m"] = "1,16";
+  text["dtype"] = "f16,bf16";
+  text["target"] = "sm_80,sm_90a";
   const auto requests = expand(text);
   ASSERT_TRUE(requests) << requests.error().message;
   EXPECT_TRUE(requests->several);
@@ -46,7 +51,7 @@ TEST(SpecRequest, ListsMakeEveryCombinationOnce) {
 
 TEST(SpecRequest, ModelGivesItsLayersForEveryShare) {
   SpecText text;
-  text.target = "sm_90a";
+  text["target"] = "sm_90a";
   text.model = "llama3.1-70b";
   text.tp = "4,8";
   const auto requests = expand(text);
@@ -63,29 +68,67 @@ TEST(SpecRequest, ModelGivesItsLayersForEveryShare) {
 
 TEST(SpecRequest, OverrideReplacesOnlyTheFieldsGiven) {
   ScheduleOverride override;
-  override.warps = 5;
+  override.fields["warps"] = "5";
   const auto requests = expand(shape("4096", "4096"), override);
   ASSERT_TRUE(requests) << requests.error().message;
   const KernelRequest& request = requests->kernels.front();
   const auto candidates = schedules(request.spec);
   ASSERT_TRUE(candidates);
   Schedule expected = candidates->front();
-  expected.warps = 5;
+  std::get<FewTokensSchedule>(expected).warps = 5;
   ASSERT_TRUE(request.schedule.has_value());
   EXPECT_EQ(*request.schedule, expected);
 }
 
 TEST(SpecRequest, OverrideThatTheTargetCannotDoIsRefused) {
   SpecText text = shape("4096", "4096");
-  text.target = "sm_86";
+  text["target"] = "sm_86";
   ScheduleOverride override;
-  override.dependent_launch = "on";
+  override.fields["dependent_launch"] = "on";
   EXPECT_FALSE(expand(text, override));
-  override.dependent_launch = "maybe";
+  override.fields["dependent_launch"] = "maybe";
   const auto requests = expand(text, override);
   ASSERT_FALSE(requests);
   EXPECT_THAT(requests.error().message,
               testing::AllOf(testing::HasSubstr("'maybe'"), testing::HasSubstr("on, off")));
+}
+
+/// The names of all fields of the spec and of every family's schedule, as options.
+std::vector<std::string> options_of_all_fields() {
+  std::vector<std::string> options;
+  const auto add = [&](const FieldInfo& field, const auto&) {
+    options.push_back("--" + core::option_name(field));
+  };
+  const KernelSpec spec;
+  visit_fields(spec, add);
+  core::for_each_schedule([&]<class Own>() {
+    const Own own;
+    visit_fields(own, add);
+  });
+  return options;
+}
+
+TEST(SpecOptions, EveryFieldHasAnOptionThatSetsIt) {
+  for (const std::string& name : options_of_all_fields()) {
+    CLI::App verb;
+    SpecOptions options;
+    add_spec_options(verb, options);
+    verb.parse(name + " 77");
+    const std::string field = options.schedule.empty() ? "" : options.schedule.fields.begin()->first;
+    const bool in_spec = std::ranges::count(std::views::values(options.text.fields), "77") == 1;
+    const bool in_schedule = options.schedule.fields == FieldTexts{{field, "77"}};
+    EXPECT_NE(in_spec, in_schedule) << name;
+  }
+}
+
+TEST(SpecRequest, AValueThatAFieldCannotHaveIsRefusedNamingTheField) {
+  for (const char* field : {"bits", "group", "m", "dtype", "table", "target"}) {
+    SpecText text = shape("64", "64");
+    text[field] = "17x";
+    const auto requests = expand(text);
+    ASSERT_FALSE(requests) << field;
+    EXPECT_THAT(requests.error().message, testing::HasSubstr(std::string(field) + ": '17x'"));
+  }
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ LaunchRecipe recipe_of(std::int64_t row_tiles, int steps_per_tile, int tile_toke
           .tile_rows = 16,
           .tile_tokens = tile_tokens,
           .row_tiles = row_tiles,
-          .steps_per_tile = steps_per_tile};
+          .steps_per_tile = steps_per_tile,
+          .fix_up_steps = 15};
 }
 
 TEST(PartitionTest, EveryStepBelongsToExactlyOneNonEmptyPartition) {

@@ -17,13 +17,13 @@ const KernelSpec kSpec{
     .format =
         {.bits = 3, .group = 64, .n = 1000, .k = 1032, .dtype = DataType::bf16, .table = TableKind::pair},
     .m = 9};
-const Schedule kSchedule{.tile_rows = 16,
-                         .tile_tokens = 16,
-                         .warps = 9,
-                         .weights = WeightPath::bulk_copy,
-                         .stages = 5,
-                         .blocks_per_multiprocessor = 2,
-                         .dependent_launch = true};
+const FewTokensSchedule kSchedule{.tile_rows = 16,
+                                  .tile_tokens = 16,
+                                  .warps = 9,
+                                  .weights = WeightPath::bulk_copy,
+                                  .stages = 5,
+                                  .blocks_per_multiprocessor = 2,
+                                  .dependent_launch = true};
 
 std::string text_of(const KernelSpec& spec, const Schedule& schedule) {
   const Result<Source> source = render(spec, schedule);
@@ -47,7 +47,7 @@ TEST(RenderTest, TheSameSpecGivesTheSameText) {
 
 TEST(RenderTest, TheTextIsOneSelfContainedFileOfAtMost64KiB) {
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
-    Schedule schedule = kSchedule;
+    FewTokensSchedule schedule = kSchedule;
     schedule.weights = path;
     schedule.stages = 2;
     const std::string text = text_of(kSpec, schedule);
@@ -58,7 +58,7 @@ TEST(RenderTest, TheTextIsOneSelfContainedFileOfAtMost64KiB) {
 }
 
 TEST(RenderTest, OnlyTheChosenWeightPathIsEmitted) {
-  Schedule schedule = kSchedule;
+  FewTokensSchedule schedule = kSchedule;
   EXPECT_THAT(text_of(kSpec, schedule), HasSubstr("copy_bulk"));
   schedule.weights = WeightPath::async_copy;
   EXPECT_THAT(text_of(kSpec, schedule), Not(HasSubstr("copy_bulk")));
@@ -105,7 +105,7 @@ TEST(RenderTest, WhatIsInvalidIsNotRendered) {
   KernelSpec spec = kSpec;
   spec.format.bits = 9;
   EXPECT_EQ(render(spec, kSchedule).error().code, ErrorCode::invalid_argument);
-  Schedule schedule = kSchedule;
+  FewTokensSchedule schedule = kSchedule;
   schedule.warps = 40;
   EXPECT_EQ(render(kSpec, schedule).error().code, ErrorCode::invalid_argument);
 }

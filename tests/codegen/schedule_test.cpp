@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "codegen/resources.h"
+#include "codegen/families.h"
 #include "lutsmith/codegen.h"
 
 namespace lutsmith {
@@ -21,7 +21,7 @@ KernelSpec spec_on(const char* target) {
 struct BadSchedule {
   std::string name;
   std::string target;
-  std::function<void(Schedule&)> spoil;
+  std::function<void(FewTokensSchedule&)> spoil;
   std::string field;
   std::string allowed;
 };
@@ -31,7 +31,7 @@ void PrintTo(const BadSchedule& bad, std::ostream* out) { *out << bad.name; }
 class BadScheduleTest : public testing::TestWithParam<BadSchedule> {};
 
 TEST_P(BadScheduleTest, IsRefusedNamingFieldAndWhatIsAllowed) {
-  Schedule schedule;
+  FewTokensSchedule schedule;
   GetParam().spoil(schedule);
   const Result<void> result = validate(spec_on(GetParam().target.c_str()), schedule);
   ASSERT_FALSE(result.has_value());
@@ -43,29 +43,31 @@ TEST_P(BadScheduleTest, IsRefusedNamingFieldAndWhatIsAllowed) {
 INSTANTIATE_TEST_SUITE_P(
     Fields, BadScheduleTest,
     testing::Values(
-        BadSchedule{"rows", "sm_90a", [](Schedule& s) { s.tile_rows = 24; }, "tile_rows", "16, 32"},
-        BadSchedule{"tokens", "sm_90a", [](Schedule& s) { s.tile_tokens = 4; }, "tile_tokens", "1, 8, 16"},
-        BadSchedule{"no_warps", "sm_90a", [](Schedule& s) { s.warps = 0; }, "warps", "1 to 16"},
-        BadSchedule{"many_warps", "sm_90a", [](Schedule& s) { s.warps = 17; }, "warps", "1 to 16"},
-        BadSchedule{"stages", "sm_90a", [](Schedule& s) { s.stages = 4; }, "stages", "2 to 3"},
+        BadSchedule{"rows", "sm_90a", [](FewTokensSchedule& s) { s.tile_rows = 24; }, "tile_rows", "16, 32"},
+        BadSchedule{"tokens", "sm_90a", [](FewTokensSchedule& s) { s.tile_tokens = 4; }, "tile_tokens",
+                    "1, 8, 16"},
+        BadSchedule{"no_warps", "sm_90a", [](FewTokensSchedule& s) { s.warps = 0; }, "warps", "1 to 16"},
+        BadSchedule{"many_warps", "sm_90a", [](FewTokensSchedule& s) { s.warps = 17; }, "warps", "1 to 16"},
+        BadSchedule{"stages", "sm_90a", [](FewTokensSchedule& s) { s.stages = 4; }, "stages", "2 to 3"},
         BadSchedule{"ring_stages", "sm_90a",
-                    [](Schedule& s) {
+                    [](FewTokensSchedule& s) {
                       s.weights = WeightPath::bulk_copy;
                       s.stages = 9;
                     },
                     "stages", "2 to 8"},
         BadSchedule{"blocks", "sm_86",
-                    [](Schedule& s) {
+                    [](FewTokensSchedule& s) {
                       s.warps = 16;
                       s.blocks_per_multiprocessor = 4;
                     },
                     "blocks_per_multiprocessor", "1 to 3"},
-        BadSchedule{"bulk_copy_on_ampere", "sm_80", [](Schedule& s) { s.weights = WeightPath::bulk_copy; },
-                    "weights", "registers, async_copy"},
-        BadSchedule{"dependent_launch_on_ada", "sm_89", [](Schedule& s) { s.dependent_launch = true; },
-                    "dependent_launch", "off"},
+        BadSchedule{"bulk_copy_on_ampere", "sm_80",
+                    [](FewTokensSchedule& s) { s.weights = WeightPath::bulk_copy; }, "weights",
+                    "registers, async_copy"},
+        BadSchedule{"dependent_launch_on_ada", "sm_89",
+                    [](FewTokensSchedule& s) { s.dependent_launch = true; }, "dependent_launch", "off"},
         BadSchedule{"shared_memory", "sm_86",
-                    [](Schedule& s) {
+                    [](FewTokensSchedule& s) {
                       s.weights = WeightPath::async_copy;
                       s.stages = 8;
                     },
@@ -88,7 +90,8 @@ TEST(ScheduleTest, EverySpecHasCandidatesThatAreValidAndFitTheRegisters) {
             ASSERT_FALSE(candidates->empty()) << describe(spec);
             for (const Schedule& schedule : *candidates) {
               EXPECT_TRUE(validate(spec, schedule).has_value()) << describe(schedule);
-              EXPECT_LE(estimated_registers(spec, schedule), register_limit(schedule));
+              const auto& own = std::get<FewTokensSchedule>(schedule);
+              EXPECT_LE(FewTokens::estimated_registers(spec, own), FewTokens::register_limit(own));
             }
           }
         }
@@ -105,7 +108,7 @@ struct SpillingKernel {
   std::int64_t m;
   std::int64_t n;
   std::int64_t k;
-  Schedule schedule;
+  FewTokensSchedule schedule;
 };
 
 TEST(ScheduleTest, KernelsKnownToSpillAreNotOffered) {
@@ -142,12 +145,12 @@ TEST(ScheduleTest, KernelsKnownToSpillAreNotOffered) {
         .format = {.bits = kernel.bits, .group = kernel.group, .n = kernel.n, .k = kernel.k},
         .m = kernel.m,
         .target = *Target::parse(kernel.target)};
-    Schedule schedule = kernel.schedule;
+    FewTokensSchedule schedule = kernel.schedule;
     schedule.dependent_launch = spec.target.traits().dependent_launch;
     ASSERT_TRUE(validate(spec, schedule).has_value()) << describe(spec);
-    EXPECT_GT(estimated_registers(spec, schedule), register_limit(schedule))
+    EXPECT_GT(FewTokens::estimated_registers(spec, schedule), FewTokens::register_limit(schedule))
         << describe(spec) << ", " << describe(schedule);
-    EXPECT_THAT(*schedules(spec), testing::Not(testing::Contains(schedule))) << describe(spec);
+    EXPECT_THAT(*schedules(spec), testing::Not(testing::Contains(Schedule(schedule)))) << describe(spec);
   }
 }
 
@@ -179,16 +182,17 @@ TEST(ScheduleTest, BothWeightPathsAreOffered) {
     bool rings = false;
     const std::vector<Schedule> candidates = *schedules(spec_on(target));
     for (const Schedule& schedule : candidates) {
-      registers |= schedule.weights == WeightPath::registers;
-      rings |= schedule.weights == ring;
+      const WeightPath path = std::get<FewTokensSchedule>(schedule).weights;
+      registers |= path == WeightPath::registers;
+      rings |= path == ring;
     }
     EXPECT_TRUE(registers && rings) << target;
   }
 }
 
 TEST(ScheduleTest, DependentLaunchIsUsedWhereTheTargetHasIt) {
-  EXPECT_TRUE(schedules(spec_on("sm_90a"))->front().dependent_launch);
-  EXPECT_FALSE(schedules(spec_on("sm_80"))->front().dependent_launch);
+  EXPECT_TRUE(std::get<FewTokensSchedule>(schedules(spec_on("sm_90a"))->front()).dependent_launch);
+  EXPECT_FALSE(std::get<FewTokensSchedule>(schedules(spec_on("sm_80"))->front()).dependent_launch);
 }
 
 TEST(ScheduleTest, AWeightPathsNameIsItsInverse) {
@@ -196,6 +200,35 @@ TEST(ScheduleTest, AWeightPathsNameIsItsInverse) {
     EXPECT_EQ(parse_weight_path(to_string(path)), path);
   }
   EXPECT_THAT(parse_weight_path("tma").error().message, HasSubstr("registers, async_copy, bulk_copy"));
+}
+
+TEST(WorkspaceTest, HoldsThePartialSumsOfEveryCandidateOnEveryResidentBlock) {
+  constexpr int kMultiprocessors = 132;
+  const WorkspaceSize all = workspace_size(kMultiprocessors);
+  for (const std::int64_t m : {1, 8, 16}) {
+    KernelSpec spec = spec_on("sm_90a");
+    spec.m = m;
+    const std::vector<Schedule> candidates = *schedules(spec);
+    for (const Schedule& schedule : candidates) {
+      const LaunchRecipe launch = launch_recipe(spec, schedule);
+      const int partitions = kMultiprocessors * launch.blocks_per_multiprocessor;
+      const WorkspaceSize each = launch.workspace_per_partition;
+      EXPECT_LE(static_cast<std::size_t>(partitions) * each.partial_sum_bytes, all.partial_sum_bytes);
+      EXPECT_LE(partitions * each.arrival_counters, all.arrival_counters);
+      // Two slots of a tile of floats.
+      EXPECT_EQ(each.partial_sum_bytes,
+                2 * sizeof(float) * static_cast<std::size_t>(launch.tile_rows * launch.tile_tokens));
+    }
+  }
+}
+
+TEST(FamilyTest, AConstantThatTheTemplateLacksIsReported) {
+  KernelTemplate text("constexpr int kWarps = 4;");
+  text.set_constant("kWarps", 8);
+  EXPECT_EQ(text.text(), "constexpr int kWarps = 8;");
+  EXPECT_TRUE(text.missing().empty());
+  text.set_flag(constant_name("dependent_launch"), true);
+  EXPECT_EQ(text.missing(), " kDependentLaunch = ");
 }
 
 }  // namespace

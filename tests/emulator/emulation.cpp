@@ -71,7 +71,7 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
 
 void expect_right(const KernelSpec& spec, const Schedule& schedule, std::int64_t m) {
   const LaunchRecipe launch = must(render(spec, schedule)).launch;
-  const std::int64_t token_tiles = (m + schedule.tile_tokens - 1) / schedule.tile_tokens;
+  const std::int64_t token_tiles = (m + launch.tile_tokens - 1) / launch.tile_tokens;
   std::vector<int> partitions(
       static_cast<std::size_t>(launch.row_tiles * launch.steps_per_tile * token_tiles + 1));
   std::iota(partitions.begin(), partitions.end(), 1);

@@ -53,12 +53,13 @@ TEST_P(EmulatedFormats, AreRightForEveryNumberOfPartitionsInEveryOrder) {
                                 static_cast<std::size_t>(tile_tokens / 8);
   std::size_t turn = 0;
   for (const KernelSpec& spec : formats(path == WeightPath::async_copy ? "sm_80" : "sm_90a")) {
-    const Schedule schedule{.tile_rows = tile_rows,
-                            .tile_tokens = tile_tokens,
-                            .warps = kWarps[turn % std::size(kWarps)],
-                            .weights = path,
-                            .stages = turn % 11 % 2 == 0 ? 2 : 3,
-                            .dependent_launch = path != WeightPath::async_copy && turn % 13 % 2 == 0};
+    const FewTokensSchedule schedule{
+        .tile_rows = tile_rows,
+        .tile_tokens = tile_tokens,
+        .warps = kWarps[turn % std::size(kWarps)],
+        .weights = path,
+        .stages = turn % 11 % 2 == 0 ? 2 : 3,
+        .dependent_launch = path != WeightPath::async_copy && turn % 13 % 2 == 0};
     if (has_turn(structure + turn)) expect_right(spec, schedule, tokens[turn / 2 % tokens.size()]);
     ++turn;
   }

@@ -26,7 +26,8 @@ constexpr std::uint16_t kPoison = 0xffff;
 KernelSpec launched_spec() { return {.format = {.n = 40, .k = 264}, .target = must(Target::parse("sm_80"))}; }
 
 const Source& launched_source() {
-  static const Source source = must(render(launched_spec(), {.tile_rows = 16, .tile_tokens = 8, .warps = 2}));
+  static const Source source =
+      must(render(launched_spec(), FewTokensSchedule{.tile_rows = 16, .tile_tokens = 8, .warps = 2}));
   return source;
 }
 

@@ -51,7 +51,7 @@ TEST(LookUpEngines, ATableInConstantMemoryIsRightWithoutAChangeOfTheMainLoop) {
     for (const int bits : {2, 3, 4}) {
       SCOPED_TRACE(std::string(to_string(weights)) + ", bits " + std::to_string(bits));
       const KernelSpec spec = spec_of(bits, bits == 3 ? kPerChannel : 64);
-      const Schedule schedule{.tile_rows = 16, .tile_tokens = 8, .warps = 2, .weights = weights};
+      const FewTokensSchedule schedule{.tile_rows = 16, .tile_tokens = 8, .warps = 2, .weights = weights};
       const Source source = with_engine(must(render(spec, schedule)), kConstantTable);
       const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
       const Problem problem = make_problem(spec, 3);
@@ -63,7 +63,7 @@ TEST(LookUpEngines, ATableInConstantMemoryIsRightWithoutAChangeOfTheMainLoop) {
 
 TEST(LookUpEngines, GiveTheSameBits) {
   const KernelSpec spec = spec_of(4, 128);
-  const Schedule schedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3};
+  const FewTokensSchedule schedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3};
   const Source shared = must(render(spec, schedule));
   const Source constant = with_engine(shared, kConstantTable);
   ASSERT_NE(shared.text, constant.text);
@@ -93,7 +93,7 @@ TEST(LookUpEngines, OneThatLacksALookUpIsRefusedInASentence) {
 
 TEST(WeightStreams, OneThatLacksAReleaseIsRefusedInASentence) {
   const KernelSpec spec = spec_of(4, 128);
-  Source source = must(render(spec, {.warps = 2}));
+  Source source = must(render(spec, FewTokensSchedule{.warps = 2}));
   const std::size_t at = source.text.find("void release(int slot, float)");
   ASSERT_NE(at, std::string::npos);
   source.text.replace(at, std::string_view("void release(").size(), "void forget(");

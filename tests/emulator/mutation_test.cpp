@@ -47,7 +47,7 @@ KernelSpec spec_of(const Example& example) {
           .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a"))};
 }
 
-Schedule schedule_of(const Example& example) {
+FewTokensSchedule schedule_of(const Example& example) {
   return {.tile_rows = 16,
           .tile_tokens = example.tile_tokens,
           .warps = example.warps,

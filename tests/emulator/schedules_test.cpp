@@ -28,11 +28,11 @@ TEST_P(EmulatedPaths, EveryNumberOfWarpsIsRight) {
   const KernelSpec spec = spec_of(4, 128, 24, 1096);
   for (int warps = 1; warps <= 16; ++warps) {
     expect_right(spec,
-                 {.tile_rows = warps % 2 == 0 ? 32 : 16,
-                  .tile_tokens = warps % 3 == 0 ? 1 : 8,
-                  .warps = warps,
-                  .weights = GetParam(),
-                  .dependent_launch = warps % 4 == 0},
+                 FewTokensSchedule{.tile_rows = warps % 2 == 0 ? 32 : 16,
+                                   .tile_tokens = warps % 3 == 0 ? 1 : 8,
+                                   .warps = warps,
+                                   .weights = GetParam(),
+                                   .dependent_launch = warps % 4 == 0},
                  1);
   }
 }
@@ -41,7 +41,7 @@ TEST_P(EmulatedPaths, EveryNumberOfStagesIsRight) {
   const KernelSpec spec = spec_of(3, 64, 40, 1288);
   int ran = 0;
   for (int stages = 2; stages <= 8; ++stages) {
-    const Schedule schedule{.tile_rows = 16, .warps = 2, .weights = GetParam(), .stages = stages};
+    const FewTokensSchedule schedule{.tile_rows = 16, .warps = 2, .weights = GetParam(), .stages = stages};
     if (!validate(spec, schedule)) continue;
     expect_right(spec, schedule, 2);
     ++ran;
@@ -55,8 +55,10 @@ TEST_P(EmulatedPaths, EveryNumberOfTokensIsRight) {
       {1, {1, 2, 5}}, {8, {1, 7, 8, 9, 17}}, {16, {1, 9, 16, 17, 33}}};
   for (const auto& [tile_tokens, tokens] : tiles) {
     for (const std::int64_t m : tokens) {
-      expect_right_at(spec, {.tile_rows = 16, .tile_tokens = tile_tokens, .warps = 2, .weights = GetParam()},
-                      m, {1, 2, 5});
+      expect_right_at(
+          spec,
+          FewTokensSchedule{.tile_rows = 16, .tile_tokens = tile_tokens, .warps = 2, .weights = GetParam()},
+          m, {1, 2, 5});
     }
   }
 }
@@ -64,14 +66,16 @@ TEST_P(EmulatedPaths, EveryNumberOfTokensIsRight) {
 TEST_P(EmulatedPaths, ColumnsThatFillNoBlockAreRight) {
   for (const std::int64_t k : {8, 40, 128, 136, 248}) {
     for (const int group : {32, 128, 256, kPerChannel}) {
-      expect_right(spec_of(4, group, 17, k), {.tile_rows = 32, .warps = 2, .weights = GetParam()}, 3);
+      expect_right(spec_of(4, group, 17, k),
+                   FewTokensSchedule{.tile_rows = 32, .warps = 2, .weights = GetParam()}, 3);
     }
   }
 }
 
 TEST_P(EmulatedPaths, TablesWithZerosDuplicatesAndExtremesAreRight) {
   const KernelSpec spec = spec_of(4, 64, 40, 264);
-  const Source source = must(render(spec, {.tile_rows = 32, .warps = 2, .weights = GetParam()}));
+  const Source source =
+      must(render(spec, FewTokensSchedule{.tile_rows = 32, .warps = 2, .weights = GetParam()}));
   const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
   for (const TableStyle style :
        {TableStyle::zeros, TableStyle::duplicates, TableStyle::extremes, TableStyle::subnormal}) {
@@ -83,8 +87,8 @@ TEST_P(EmulatedPaths, TablesWithZerosDuplicatesAndExtremesAreRight) {
 TEST_P(EmulatedPaths, IdentityGivesEveryDequantizedWeightBitExactly) {
   for (const int bits : {2, 3, 4}) {
     const KernelSpec spec = spec_of(bits, 32, 40, 136);
-    const Source source =
-        must(render(spec, {.tile_rows = 32, .tile_tokens = 16, .warps = 2, .weights = GetParam()}));
+    const Source source = must(render(
+        spec, FewTokensSchedule{.tile_rows = 32, .tile_tokens = 16, .warps = 2, .weights = GetParam()}));
     const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
     Problem problem = make_problem(spec, 1);
     set_identity_rows(problem, 0, spec.format.k);
@@ -114,7 +118,8 @@ TEST_P(EmulatedCandidates, OfEveryTargetAreRight) {
   for (const TargetTraits& target : Target::all()) {
     const KernelSpec spec = spec_of(GetParam() == 1 ? 4 : 3, 128, 40, 520, GetParam(), target.name);
     for (Schedule schedule : must(schedules(spec))) {
-      schedule.blocks_per_multiprocessor = 1;  // changes nothing but the launch bounds
+      // It changes nothing but the launch bounds.
+      std::get<FewTokensSchedule>(schedule).blocks_per_multiprocessor = 1;
       if (std::ranges::find(seen, schedule) != seen.end()) continue;
       seen.push_back(schedule);
       if (has_turn(seen.size())) expect_right_at(spec, schedule, GetParam(), {1, 5});

@@ -26,7 +26,7 @@ Bytes with_number(Bytes bytes, std::size_t offset, Number number) {
 }
 
 /// The manifest of a kernel whose source can be rendered again.
-std::string manifest_of(const KernelSpec& spec, const Schedule& schedule) {
+std::string manifest_of(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   const Source source = must(render(spec, schedule));
   const Provenance provenance{
       .compiler = "nvrtc 13.0", .options = "-fast\n", .source_bytes = source.text.size()};

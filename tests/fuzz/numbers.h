@@ -42,7 +42,7 @@ inline KernelSpec spec_of(const Numbers& numbers) {
           .target = Target::parse(targets[numbers.target % targets.size()].name).value()};
 }
 
-inline Schedule schedule_of(const Numbers& numbers) {
+inline FewTokensSchedule schedule_of(const Numbers& numbers) {
   return {.tile_rows = numbers.tile_rows,
           .tile_tokens = numbers.tile_tokens,
           .warps = numbers.warps,

@@ -84,7 +84,7 @@ TEST_F(LaunchArgumentsOnGpu, WorkspaceThatHoldsNothingIsRefused) {
 
 TEST_F(LaunchArgumentsOnGpu, WorkspaceTooSmallForThePartitionsIsRefused) {
   // 128 tiles of 64 steps, so that thousands of partitions exist; no workspace has room for them.
-  const KernelRequest request{spec_of(2, 128, 4096, 8192), Schedule{.warps = 1}};
+  const KernelRequest request{spec_of(2, 128, 4096, 8192), FewTokensSchedule{.warps = 1}};
   const Problem problem = make_problem(request.spec, 1);
   Multiplication multiplication(problem, {.partitions = 8192});
   Workspace workspace = must(machine()->service.create_workspace());

@@ -150,14 +150,14 @@ TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
         for (const DataType dtype : {DataType::f16, DataType::bf16}) {
           const TableKind table = group == 128 ? TableKind::pair : TableKind::scalar;
           const int turn = static_cast<int>(requests.size());
-          requests.push_back(
-              {spec_of(bits, group, 72, 1096, 1, dtype, table), Schedule{.tile_rows = turn % 2 == 0 ? 16 : 32,
-                                                                         .tile_tokens = turn % 3 == 0   ? 1
-                                                                                        : turn % 3 == 1 ? 8
-                                                                                                        : 16,
-                                                                         .warps = 1 + turn % 5,
-                                                                         .weights = path,
-                                                                         .dependent_launch = turn % 4 == 0}});
+          requests.push_back({spec_of(bits, group, 72, 1096, 1, dtype, table),
+                              FewTokensSchedule{.tile_rows = turn % 2 == 0 ? 16 : 32,
+                                                .tile_tokens = turn % 3 == 0   ? 1
+                                                               : turn % 3 == 1 ? 8
+                                                                               : 16,
+                                                .warps = 1 + turn % 5,
+                                                .weights = path,
+                                                .dependent_launch = turn % 4 == 0}});
         }
       }
     }

@@ -79,11 +79,11 @@ TEST_F(NumbersOnGpu, IdentityIsExactForTablesWithExtremes) {
 void expect_formats_right(WeightPath path) {
   std::vector<KernelRequest> requests;
   for (const KernelSpec& spec : all_number_formats(72, 648, 5)) {
-    const Schedule schedule{.tile_rows = spec.format.group == 64 ? 16 : 32,
-                            .tile_tokens = 8,
-                            .warps = 3,
-                            .weights = path,
-                            .stages = path == WeightPath::registers ? 2 : 3};
+    const FewTokensSchedule schedule{.tile_rows = spec.format.group == 64 ? 16 : 32,
+                                     .tile_tokens = 8,
+                                     .warps = 3,
+                                     .weights = path,
+                                     .stages = path == WeightPath::registers ? 2 : 3};
     if (validate(spec, schedule)) requests.push_back({spec, schedule});
   }
   precompile(requests);

@@ -14,7 +14,7 @@ std::vector<KernelRequest> requests_of_few_units() {
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (const int tile_rows : {16, 32}) {
       const KernelSpec spec = spec_of(4, 128, 80, 1160);
-      const Schedule schedule{.tile_rows = tile_rows, .warps = 2, .weights = path, .stages = 2};
+      const FewTokensSchedule schedule{.tile_rows = tile_rows, .warps = 2, .weights = path, .stages = 2};
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
     }
   }
@@ -41,12 +41,12 @@ TEST_F(PartitionsOnGpu, EveryNumberOfPartitionsIsRightAndBeyondTheUnitsToo) {
 
 TEST_F(PartitionsOnGpu, TilesThatSpanManyPartitionsAreRight) {
   // One tile, 32 steps: up to 32 partial sums meet in one place.
-  const KernelRequest request{spec_of(4, 64, 16, 4096), Schedule{.tile_rows = 16, .warps = 1}};
+  const KernelRequest request{spec_of(4, 64, 16, 4096), FewTokensSchedule{.tile_rows = 16, .warps = 1}};
   for (const int partitions : {1, 2, 5, 16, 31, 32}) expect_right(request, 5, {.partitions = partitions});
 }
 
 TEST_F(PartitionsOnGpu, ManyMorePartitionsThanMultiprocessorsAreRight) {
-  const KernelRequest request{spec_of(4, 128, 4096, 1024), Schedule{.warps = 1}};
+  const KernelRequest request{spec_of(4, 128, 4096, 1024), FewTokensSchedule{.warps = 1}};
   const Problem problem = make_problem(request.spec, 1);
   for (const int partitions : {100, 132, 264, 500}) {
     expect_right(request, problem, {.partitions = partitions});
@@ -74,7 +74,7 @@ TEST_F(PartitionsOnGpu, OneWorkspaceServesLaunchesOfDifferentKernelsInTurn) {
   Workspace workspace = must(machine()->service.create_workspace());
   for (int repeat = 0; repeat < 3; ++repeat) {
     for (const std::int64_t k : {1024, 1032, 2056}) {
-      const KernelRequest request{spec_of(4, 128, 96, k), Schedule{.warps = 2}};
+      const KernelRequest request{spec_of(4, 128, 96, k), FewTokensSchedule{.warps = 2}};
       const Problem problem = make_problem(request.spec, 8);
       for (const int partitions : {5, 3, 11}) {
         Multiplication multiplication(problem, {.partitions = partitions});

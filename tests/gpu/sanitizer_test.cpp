@@ -17,12 +17,13 @@ void expect_small_shapes_right(WeightPath path) {
   for (const int bits : {2, 3, 4}) {
     for (const int tile_tokens : {1, 8, 16}) {
       const KernelSpec spec = spec_of(bits, bits == 3 ? 256 : 32, 50, 648, tile_tokens);
-      const Schedule schedule{.tile_rows = bits == 4 ? 16 : 32,
-                              .tile_tokens = tile_tokens,
-                              .warps = 2,
-                              .weights = path,
-                              .stages = 2,
-                              .dependent_launch = machine()->target.traits().dependent_launch && bits == 2};
+      const FewTokensSchedule schedule{
+          .tile_rows = bits == 4 ? 16 : 32,
+          .tile_tokens = tile_tokens,
+          .warps = 2,
+          .weights = path,
+          .stages = 2,
+          .dependent_launch = machine()->target.traits().dependent_launch && bits == 2};
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
     }
   }

@@ -28,7 +28,7 @@ void expect_tiles_right(WeightPath path, int stages) {
   for (const int tile_rows : {16, 32}) {
     for (const int tile_tokens : {1, 8, 16}) {
       for (const int warps : {1, 2, 3, 5, 8, 16}) {
-        const Schedule schedule{
+        const FewTokensSchedule schedule{
             .tile_rows = tile_rows,
             .tile_tokens = tile_tokens,
             .warps = warps,
@@ -57,7 +57,7 @@ TEST_F(SchedulesOnGpu, EveryNumberOfStagesIsRight) {
   std::vector<KernelRequest> requests;
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (int stages = 2; stages <= 8; ++stages) {
-      const Schedule schedule{.warps = 2, .weights = path, .stages = stages};
+      const FewTokensSchedule schedule{.warps = 2, .weights = path, .stages = stages};
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
     }
   }
@@ -69,7 +69,8 @@ TEST_F(SchedulesOnGpu, EveryNumberOfResidentBlocksIsRight) {
   std::vector<KernelRequest> requests;
   for (int blocks = 1; blocks <= 4; ++blocks) {
     for (const bool dependent : {false, true}) {
-      const Schedule schedule{.warps = 4, .blocks_per_multiprocessor = blocks, .dependent_launch = dependent};
+      const FewTokensSchedule schedule{
+          .warps = 4, .blocks_per_multiprocessor = blocks, .dependent_launch = dependent};
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
     }
   }
@@ -93,7 +94,7 @@ TEST_F(SchedulesOnGpu, SchedulesThatSplitTheSumAlikeAgreeBitForBit) {
   const Problem problem = make_problem(spec, 8);
   std::vector<std::uint16_t> first;
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
-    const Schedule schedule{.warps = 4, .weights = path, .stages = 2};
+    const FewTokensSchedule schedule{.warps = 4, .weights = path, .stages = 2};
     if (!validate(spec, schedule)) continue;
     Multiplication multiplication(problem, {.partitions = 3});
     const std::vector<std::uint16_t> result = multiplication.run(get_kernel({spec, schedule}));

@@ -18,13 +18,13 @@ TEST_F(ShapesOnGpu, AnyNumberOfTokensIsRightWithEveryTokenTile) {
   std::vector<KernelRequest> requests;
   for (const int tile_tokens : {1, 8, 16}) {
     requests.push_back(
-        {spec_of(4, 128, 100, 392, tile_tokens), Schedule{.tile_tokens = tile_tokens, .warps = 2}});
-    requests.push_back(
-        {spec_of(3, 64, 100, 392, tile_tokens, DataType::bf16), Schedule{.tile_rows = 16,
-                                                                         .tile_tokens = tile_tokens,
-                                                                         .warps = 4,
-                                                                         .weights = WeightPath::async_copy,
-                                                                         .stages = 3}});
+        {spec_of(4, 128, 100, 392, tile_tokens), FewTokensSchedule{.tile_tokens = tile_tokens, .warps = 2}});
+    requests.push_back({spec_of(3, 64, 100, 392, tile_tokens, DataType::bf16),
+                        FewTokensSchedule{.tile_rows = 16,
+                                          .tile_tokens = tile_tokens,
+                                          .warps = 4,
+                                          .weights = WeightPath::async_copy,
+                                          .stages = 3}});
   }
   precompile(requests);
   for (const KernelRequest& request : requests) {
@@ -57,7 +57,7 @@ TEST_F(ShapesOnGpu, ColumnsShorterThanOneBlockAreRightForEveryGroupAndPath) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
       for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
         const KernelSpec spec = spec_of(3, group, 20, k, 3);
-        const Schedule schedule{.warps = 4, .weights = path, .stages = 2};
+        const FewTokensSchedule schedule{.warps = 4, .weights = path, .stages = 2};
         if (validate(spec, schedule)) requests.push_back({spec, schedule});
       }
     }
@@ -83,7 +83,7 @@ TEST_F(ShapesOnGpu, LastGroupThatIsCutShortIsRight) {
   std::vector<KernelRequest> requests;
   for (const int group : {32, 64, 128, 256}) {
     for (const std::int64_t k : {264, 520, 776, 904}) {
-      requests.push_back({spec_of(4, group, 64, k, 2), Schedule{.warps = 3}});
+      requests.push_back({spec_of(4, group, 64, k, 2), FewTokensSchedule{.warps = 3}});
     }
   }
   precompile(requests);

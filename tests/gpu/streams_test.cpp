@@ -15,7 +15,7 @@ bool has_dependent_launch() { return machine()->target.traits().dependent_launch
 
 TEST_F(StreamsOnGpu, TwoStreamsWithTwoWorkspacesDoNotDisturbEachOther) {
   const cuda::Driver& driver = *machine()->driver;
-  const KernelRequest request{spec_of(4, 128, 2080, 2056), Schedule{.warps = 4}};
+  const KernelRequest request{spec_of(4, 128, 2080, 2056), FewTokensSchedule{.warps = 4}};
   const Kernel kernel = get_kernel(request);
   struct Lane {
     Problem problem;
@@ -70,7 +70,8 @@ void expect_replays_alike(const KernelRequest& request) {
 TEST_F(StreamsOnGpu, CapturedGraphReplaysBitForBit) {
   for (const bool dependent : {false, true}) {
     if (dependent && !has_dependent_launch()) continue;
-    expect_replays_alike({spec_of(4, 128, 160, 2056), Schedule{.warps = 4, .dependent_launch = dependent}});
+    expect_replays_alike(
+        {spec_of(4, 128, 160, 2056), FewTokensSchedule{.warps = 4, .dependent_launch = dependent}});
   }
 }
 
@@ -80,11 +81,11 @@ TEST_F(StreamsOnGpu, LaunchesThatDependOnEachOtherSeeEachOthersOutput) {
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (const int tile_rows : {16, 32}) {
       const KernelRequest request{spec_of(4, 128, 1024, 1024),
-                                  Schedule{.tile_rows = tile_rows,
-                                           .warps = 4,
-                                           .weights = path,
-                                           .stages = 2,
-                                           .dependent_launch = has_dependent_launch()}};
+                                  FewTokensSchedule{.tile_rows = tile_rows,
+                                                    .warps = 4,
+                                                    .weights = path,
+                                                    .stages = 2,
+                                                    .dependent_launch = has_dependent_launch()}};
       if (!validate(request.spec, *request.schedule)) continue;
       SCOPED_TRACE(describe(request));
       const Kernel kernel = get_kernel(request);
@@ -115,7 +116,8 @@ TEST_F(StreamsOnGpu, LaunchesThatDependOnEachOtherSeeEachOthersOutput) {
 TEST_F(StreamsOnGpu, OutputThatIsOverwrittenInTurnHoldsTheLastLaunch) {
   // Back to back into one Y: a dependent launch that writes before it may loses against the one before.
   if (!has_dependent_launch()) GTEST_SKIP() << "this GPU has no dependent launch";
-  const KernelRequest request{spec_of(4, 128, 512, 512), Schedule{.warps = 2, .dependent_launch = true}};
+  const KernelRequest request{spec_of(4, 128, 512, 512),
+                              FewTokensSchedule{.warps = 2, .dependent_launch = true}};
   const Kernel kernel = get_kernel(request);
   const cuda::Stream stream = must(cuda::Stream::create(*machine()->driver));
   Workspace workspace = must(machine()->service.create_workspace());
@@ -140,7 +142,7 @@ TEST_F(StreamsOnGpu, StridedRowsAreReadAndWrittenWithoutTouchingThePadding) {
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
     for (const int tile_tokens : {1, 8, 16}) {
       const KernelSpec spec = spec_of(4, 128, 83, 392);
-      const Schedule schedule{.tile_tokens = tile_tokens, .warps = 2, .weights = path, .stages = 2};
+      const FewTokensSchedule schedule{.tile_tokens = tile_tokens, .warps = 2, .weights = path, .stages = 2};
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
     }
   }

@@ -33,9 +33,10 @@ TEST(StreamingFloor, LargeReadsHaveTheBlocksOfTheVariant) {
   must(floor.launch({.dependent = false, .blocks_per_multiprocessor = 2}, data.data(), data.size()));
   must(floor.launch({.dependent = true, .blocks_per_multiprocessor = 1}, data.data(), data.size()));
   EXPECT_EQ(device.shapes()[0].grid.x, 200U);
-  EXPECT_FALSE(device.shapes()[0].dependent);
+  EXPECT_TRUE(device.shapes()[0].attributes.empty());
   EXPECT_EQ(device.shapes()[1].grid.x, 100U);
-  EXPECT_TRUE(device.shapes()[1].dependent);
+  ASSERT_EQ(device.shapes()[1].attributes.size(), 1U);
+  EXPECT_EQ(device.shapes()[1].attributes[0].id, cuda::kDependentLaunch.id);
 }
 
 TEST(StreamingFloor, DependentLaunchIsLeftOutWhereTheGpuHasNone) {

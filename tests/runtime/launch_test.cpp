@@ -17,6 +17,12 @@ namespace {
 
 using testing::HasSubstr;
 
+/// Room for so many partitions of the largest tile, or more of smaller ones.
+WorkspaceSize partitions_of_32x16(int partitions) {
+  return {.partial_sum_bytes = static_cast<std::size_t>(partitions) * 2 * 32 * 16 * sizeof(float),
+          .arrival_counters = 64 * partitions};
+}
+
 class LaunchTest : public testing::Test {
  protected:
   LaunchTest() {
@@ -29,14 +35,16 @@ class LaunchTest : public testing::Test {
                         .row_tiles = 128,
                         .steps_per_tile = 4,
                         .blocks_per_multiprocessor = 1,
-                        .dependent_launch = true};
+                        .dependent_launch = true,
+                        .fix_up_steps = 8,
+                        .workspace_per_partition = {2 * 32 * 8 * sizeof(float), 1}};
     arguments_ = {.weights = reinterpret_cast<const void*>(0x100000),
                   .activations = reinterpret_cast<const void*>(0x200000),
                   .output = reinterpret_cast<void*>(0x300002),
                   .table = table_,
                   .m = 3};
     load();
-    auto workspace = WorkspaceMemory::allocate(StandIn::driver(), 64);
+    auto workspace = WorkspaceMemory::allocate(StandIn::driver(), partitions_of_32x16(64));
     EXPECT_TRUE(workspace.has_value());
     workspace_ = std::move(*workspace);
     StandIn::state().launches = 0;
@@ -168,8 +176,7 @@ TEST_F(LaunchTest, SizesOutOfRangeAreRefused) {
 }
 
 TEST_F(LaunchTest, WorkspaceThatIsTooSmallIsRefusedWithItsRoom) {
-  auto small =
-      WorkspaceMemory::allocate(StandIn::driver(), 1);  // one of the largest tile, two of this kernel's
+  auto small = WorkspaceMemory::allocate(StandIn::driver(), partitions_of_32x16(1));  // two of this kernel's
   ASSERT_TRUE(small.has_value());
   workspace_ = std::move(*small);
   arguments_.partitions = 3;
@@ -180,13 +187,13 @@ TEST_F(LaunchTest, WorkspaceThatIsTooSmallIsRefusedWithItsRoom) {
 
 TEST_F(LaunchTest, WorkspaceIsZeroedAndHoldsWhatAKernelWrites) {
   EXPECT_EQ(StandIn::state().zeroed_bytes, workspace_.bytes());
-  const int most = workspace_.capacity(2 * 32 * 16 * sizeof(float));
+  const int most = workspace_.capacity({2 * 32 * 16 * sizeof(float), 1});
   EXPECT_EQ(most, 64);
   const auto* begin = reinterpret_cast<const std::byte*>(workspace_.arrivals());
   const auto* sums = reinterpret_cast<const std::byte*>(workspace_.partial_sums());
   for (const int tile : {16 * 1, 16 * 8, 32 * 8, 32 * 16}) {
     const std::size_t partial = 2 * static_cast<std::size_t>(tile) * sizeof(float);
-    const auto partitions = static_cast<std::size_t>(workspace_.capacity(partial));
+    const auto partitions = static_cast<std::size_t>(workspace_.capacity({partial, 1}));
     EXPECT_LE(begin + partitions * sizeof(unsigned int), sums)
         << "counters stay clear of every kernel's sums";
     EXPECT_LE(sums + partitions * partial, begin + workspace_.bytes());

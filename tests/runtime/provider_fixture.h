@@ -17,6 +17,8 @@
 
 namespace lutsmith {
 
+inline int warps_of(const Schedule& schedule) { return std::get<FewTokensSchedule>(schedule).warps; }
+
 /// What the stand-in compiler does, seen and steered by a test.
 struct CompilerScript {
   std::atomic<int> compiles{0};
@@ -104,13 +106,13 @@ class KernelProviderTest : public testing::Test {
   std::unique_ptr<KernelProvider> provider(std::unique_ptr<cache::Store> store, CompilePolicy policy) {
     SourceGenerator sources;
     sources.schedules = [](const KernelSpec&) -> Result<std::vector<Schedule>> {
-      return std::vector{Schedule{.warps = 4}, Schedule{.warps = 8}};
+      return std::vector<Schedule>{FewTokensSchedule{.warps = 4}, FewTokensSchedule{.warps = 8}};
     };
     sources.render = [this](const KernelSpec& spec, const Schedule& schedule) -> Result<Source> {
       ++renders_;
       Source source{
-          .text = describe(spec) + std::to_string(schedule.warps), .kernel_name = "kern", .launch = {}};
-      source.launch.threads = 32 * schedule.warps;
+          .text = describe(spec) + std::to_string(warps_of(schedule)), .kernel_name = "kern", .launch = {}};
+      source.launch.threads = 32 * warps_of(schedule);
       return source;
     };
     return std::make_unique<KernelProvider>(

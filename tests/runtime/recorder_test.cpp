@@ -42,7 +42,7 @@ TEST_F(RecorderTest, WritesEachDistinctRequestOnce) {
   const auto recorder = open();
   for (const std::int64_t n : {1024, 2048, 1024}) EXPECT_TRUE(recorder->record(request(n)).has_value());
   Request with_schedule = request(1024);
-  with_schedule.schedule = Schedule{.warps = 4};
+  with_schedule.schedule = FewTokensSchedule{.warps = 4};
   EXPECT_TRUE(recorder->record(with_schedule).has_value());
   ASSERT_EQ(lines().size(), 3U);
   EXPECT_EQ(nlohmann::json::parse(lines()[0])["n"], 1024);

@@ -36,7 +36,7 @@ Result<void> check_options(const BenchOptions& options) {
     return refuse("sweep: tries every schedule, so no field of the schedule can be given with it");
   }
   SpecText text = options.spec.text;
-  if (text.target == "native") text.target = Target().name();
+  if (text["target"] == "native") text["target"] = Target().name();
   Result<KernelRequests> requests = expand(text, {});
   if (!requests) return failure(requests);
   return {};
@@ -44,7 +44,7 @@ Result<void> check_options(const BenchOptions& options) {
 
 Result<KernelRequests> requests_on(const Target& gpu, const BenchOptions& options) {
   SpecText text = options.spec.text;
-  if (text.target == "native") text.target = gpu.name();
+  if (text["target"] == "native") text["target"] = gpu.name();
   Result<KernelRequests> requests = expand(text, options.spec.schedule);
   if (!requests) return requests;
   for (const KernelRequest& request : requests->kernels) {

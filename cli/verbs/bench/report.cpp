@@ -48,7 +48,8 @@ double BenchRow::gigabytes_per_second() const { return static_cast<double>(bytes
 
 double BenchRow::floor_ratio() const {
   const measure::FloorTimes& floor = bounds.floor;
-  const bool dependent = schedule.dependent_launch && floor.dependent;
+  const bool asked_for = std::visit([](const auto& own) { return own.dependent_launch; }, schedule);
+  const bool dependent = asked_for && floor.dependent;
   return microseconds / (dependent ? *floor.dependent : floor.plain).microseconds;
 }
 

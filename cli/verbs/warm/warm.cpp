@@ -30,7 +30,7 @@ struct WarmOptions {
   std::string shard = "1/1";
 
   // A service may bring any number of tokens.
-  WarmOptions() { spec.text.m = "all"; }
+  WarmOptions() { spec.text["m"] = "all"; }
 };
 
 struct Summary {

@@ -43,15 +43,15 @@ Result<std::vector<KernelRequest>> warm_requests(const SpecOptions& options, con
     // Shapes of the command line are asked for beside those of the manifest, not by its entries.
     ManifestEntry defaults{.text = given, .schedule = options.schedule};
     defaults.text.model.clear();
-    defaults.text.n.clear();
-    defaults.text.k.clear();
+    defaults.text["n"].clear();
+    defaults.text["k"].clear();
     auto read = read_manifest(manifest, defaults);
     if (!read) return std::unexpected(read.error());
     entries = *std::move(read);
     if (entries.empty()) print_warning(fmt::format("manifest '{}' asks for no kernel", manifest));
   }
   const std::size_t in_manifest = entries.size();
-  if (manifest.empty() || !given.model.empty() || !given.n.empty() || !given.k.empty()) {
+  if (manifest.empty() || !given.model.empty() || !given["n"].empty() || !given["k"].empty()) {
     entries.push_back({.text = given, .schedule = options.schedule});
   }
   std::vector<KernelRequest> result;

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "codegen/kernel_family.h"
+#include "lutsmith/codegen.h"
+
+namespace lutsmith {
+
+/// The family of kernels for few tokens: weights are the A operand of mma.sync, looked up in shared memory;
+/// all warps multiply, side by side along K (templates/few_tokens/).
+struct FewTokens {
+  using Schedule = FewTokensSchedule;
+  static constexpr std::string_view kTemplate = "templates/few_tokens/kernel.cu";
+
+  static Result<void> validate(const KernelSpec& spec, const Schedule& schedule);
+  static std::vector<Schedule> candidates(const KernelSpec& spec);
+  static double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule);
+  static int estimated_registers(const KernelSpec& spec, const Schedule& schedule);
+  static int register_limit(const Schedule& schedule);
+  static LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule);
+  static WorkspaceSize workspace_size(int multiprocessors);
+  static std::string name_part(const Schedule& schedule);
+  static void set_schedule(KernelTemplate& text, const Schedule& schedule);
+};
+static_assert(KernelFamily<FewTokens>);
+
+namespace few_tokens {
+
+// The limits of a schedule.
+constexpr int kTileRows[] = {16, 32};
+constexpr int kTileTokens[] = {1, 8, 16};
+constexpr int kMostWarps = 16;
+constexpr int kMostRingStages = 8;
+constexpr int kMostBlocks = 4;  // per multiprocessor
+
+/// Dynamic shared memory of a block, in bytes.
+int shared_bytes(const KernelSpec& spec, const FewTokensSchedule& schedule);
+
+/// Records of 16 rows in a tile.
+int records(const FewTokensSchedule& schedule);
+/// Groups of 8 tokens in a tile: the n of one mma.
+int token_groups(const FewTokensSchedule& schedule);
+
+}  // namespace few_tokens
+}  // namespace lutsmith

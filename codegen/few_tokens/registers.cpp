@@ -1,0 +1,71 @@
+#include <algorithm>
+
+#include "codegen/few_tokens/few_tokens.h"
+#include "templates/abi/packed_layout.h"
+
+// docs/registers.md says what the estimate is made of and how it was checked.
+
+namespace lutsmith {
+namespace {
+
+using namespace few_tokens;
+
+constexpr int kRegistersPerMultiprocessor = 65536;
+// What the kernel keeps besides fragments: addresses, cursors, look-ups under way. Read off ptxas.
+constexpr int kOtherRegisters = 38;
+
+/// What a tile of several steps needs on top. From the third step on its activations do not stay in registers
+/// but are loaded two steps ahead. Read off kernels at the edge of spilling: docs/registers.md.
+int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedule, int columns) {
+  const int steps = (columns + schedule.warps - 1) / schedule.warps;
+  const int tile = records(schedule) * token_groups(schedule);
+  const bool ring = schedule.weights != WeightPath::registers;
+  const int groups =
+      spec.format.group == kPerChannel ? 1 : std::max(1, packed_layout(spec.format).groups_per_record());
+  // The products of the next group are begun while those of the last are scaled; in the smallest tile, where
+  // a group is over soonest, of the next two. Two steps leave room for that but in the largest tile, and so
+  // does a stream in registers but with the shortest groups.
+  const int ahead = tile == 1 && !ring ? 2 : 1;
+  const bool overlaps = (steps > 2 || (steps == 2 && tile == 4)) && (ring || groups == 4);
+  const int overlapping = overlaps ? (groups - 1) * tile * 4 * ahead : 0;
+  // Few tokens do without the rest where every step is whole.
+  const bool ragged = columns % schedule.warps != 0;
+  if (steps <= 2 || (token_groups(schedule) == 1 && !ragged)) return overlapping;
+
+  // Addresses. A ring has its own besides, which ptxas keeps for some targets only where scales stand in a
+  // plane.
+  const bool keeps_addresses = ring && spec.target.traits().keeps_ring_addresses;
+  const bool plane = spec.format.group > layout::kRecordColumns;
+  const int loading = (!ring ? 2 : keeps_addresses || plane ? 5 : 0) * token_groups(schedule);
+  int joining = 0;  // codes that wait for their other slices, or for the group before
+  if (spec.format.bits == 3 && keeps_addresses) joining = 4 * records(schedule);
+  if (spec.format.bits == 4 && groups > 1) joining = 4 * records(schedule);
+  return overlapping + loading + joining;
+}
+
+}  // namespace
+
+int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedule& schedule) {
+  const int columns = static_cast<int>(packed_layout(spec.format).column_blocks());
+  const int steps = (columns + schedule.warps - 1) / schedule.warps;
+  const bool per_channel = spec.format.group == kPerChannel;
+  const int groups = per_channel ? 0 : std::max(1, packed_layout(spec.format).groups_per_record());
+  const int unit = records(schedule) * (2 * spec.format.bits + groups);  // scales take a word a group
+  const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
+  const int activations = token_groups(schedule) * 16 * std::min(2, steps);
+  const int sums = records(schedule) * token_groups(schedule) * 4 * 2;
+  // Joining slices and scaling keep more values alive at once.
+  const int joining = spec.format.bits < 4 ? 4 : 0;
+  const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;
+  return unit * units + activations + sums + joining + scaling +
+         registers_for_steps(spec, schedule, columns) + kOtherRegisters;
+}
+
+int FewTokens::register_limit(const FewTokensSchedule& schedule) {
+  // Each of the four schedulers has a quarter of the registers, shared by its warps in units of 8 a thread.
+  constexpr int kSchedulers = 4;
+  const int warps = (schedule.warps + kSchedulers - 1) / kSchedulers * schedule.blocks_per_multiprocessor;
+  return std::min(255, kRegistersPerMultiprocessor / kSchedulers / layout::kLanes / warps / 8 * 8);
+}
+
+}  // namespace lutsmith
