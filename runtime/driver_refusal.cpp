@@ -10,6 +10,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "runtime/cuda_version.h"
+
 namespace lutsmith::cuda {
 namespace {
 
@@ -113,7 +115,7 @@ Error driver_lacks(const char* symbol, int version, const std::string& library) 
                  fmt::format("{} is no CUDA driver, as it has no cuInit; {}", library, kGetDriver), ""};
   }
   const std::string supports =
-      version > 0 ? fmt::format(" (it supports CUDA {}.{})", version / 1000, version % 1000 / 10) : "";
+      version > 0 ? fmt::format(" (it supports CUDA {})", cuda_version_text(version)) : "";
   return Error{
       ErrorCode::unsupported,
       fmt::format("the CUDA driver {} has no {}{}; lutsmith needs a driver for CUDA 12.0 or later: {}",
@@ -123,8 +125,8 @@ Error driver_lacks(const char* symbol, int version, const std::string& library) 
 
 Error driver_too_old(int version, const std::string& library) {
   return Error{ErrorCode::unsupported,
-               fmt::format("the CUDA driver {} supports CUDA {}.{}; lutsmith needs 12.0 or later: {}",
-                           library, version / 1000, version % 1000 / 10, kGetDriver),
+               fmt::format("the CUDA driver {} supports CUDA {}; lutsmith needs 12.0 or later: {}", library,
+                           cuda_version_text(version), kGetDriver),
                ""};
 }
 

@@ -11,6 +11,7 @@
 #include "core/shared_library.h"
 #include "core/shared_object.h"
 #include "runtime/build_identity.h"
+#include "runtime/cuda_version.h"
 #include "runtime/nvrtc_builtins.h"
 #include "runtime/ptxas_log.h"
 
@@ -41,8 +42,6 @@ constexpr int kOldestNvrtc = 12000;
 constexpr int kFirstWithMinimal = 12040;
 constexpr NvrtcApi::Status kErrorCompilation = 6;
 constexpr NvrtcApi::Status kErrorBuiltins = 7;
-
-std::string version_name(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
 void load_api(core::SharedLibrary& library, NvrtcApi& api) {
   library.load("nvrtcVersion", api.version);
@@ -178,7 +177,7 @@ Result<void> check_target_supported(Target target, int nvrtc_version, const std:
             fmt::format(
                 "target {} needs NVRTC {} or later, and the one found is {}{}; install a newer one and name "
                 "it in LUTSMITH_NVRTC",
-                traits.name, version_name(traits.min_nvrtc), version_name(nvrtc_version),
+                traits.name, cuda_version_text(traits.min_nvrtc), cuda_version_text(nvrtc_version),
                 listed ? "" : ", which does not list the target"),
             ""});
 }
@@ -254,7 +253,7 @@ Error Nvrtc::no_builtins(const std::string& kernel, std::string log) const {
       ErrorCode::compilation_failed,
       fmt::format("NVRTC {} at {} cannot compile {} without its built-ins: {}; install its package anew, "
                   "or name another in LUTSMITH_NVRTC",
-                  version_name(version_), library_, kernel,
+                  cuda_version_text(version_), library_, kernel,
                   builtins_problem_.empty() ? "it cannot use what lies beside it" : builtins_problem_),
       std::move(log)};
 }
@@ -283,7 +282,7 @@ Result<CompiledKernel> Nvrtc::compile(const std::string& source, Target target,
   if (status == kErrorCompilation) {
     return std::unexpected(Error{ErrorCode::compilation_failed,
                                  fmt::format("NVRTC {} refuses {} for {}; its log says why",
-                                             version_name(version_), kernel, target.name()),
+                                             cuda_version_text(version_), kernel, target.name()),
                                  std::move(compiled.log)});
   }
   if (status != 0) {

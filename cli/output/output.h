@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -71,6 +72,7 @@ class TextTable {
 
 /// 1536 -> "1.5 KiB".
 std::string byte_count(double bytes);
+std::string byte_count(std::integral auto bytes) { return byte_count(static_cast<double>(bytes)); }
 
 /// "1 kernel", "2 kernels".
 std::string counted(std::uint64_t count, std::string_view thing);

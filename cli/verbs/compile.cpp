@@ -72,7 +72,7 @@ void print_table(const std::vector<Row>& rows) {
     table.add_row({describe(row.request.spec), layer_label(row.request), cache_outcome(row.result->origin),
                    fmt::format("{:.1f}", row.result->milliseconds), fmt::to_string(artifact.registers),
                    byte_count(shared_bytes(artifact)), byte_count(artifact.spill_bytes),
-                   byte_count(static_cast<double>(artifact.cubin.size())), artifact.key.substr(0, 12),
+                   byte_count(artifact.cubin.size()), artifact.key.substr(0, 12),
                    describe(row.result->schedule)});
   }
   table.print();

@@ -14,6 +14,7 @@
 #include "cli/output/output.h"
 #include "cli/verbs/cache/cache_access.h"
 #include "emulator/host_compiler.h"
+#include "runtime/cuda_version.h"
 #include "runtime/driver.h"
 #include "runtime/nvrtc.h"
 
@@ -42,8 +43,6 @@ Finding missing(std::string name, const Error& error, std::string advice) {
   return finding;
 }
 
-std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
-
 /// Compiles a line in earnest: a library that opens may still lack the rest of its package.
 Result<void> try_compiler(const Nvrtc& nvrtc, std::string_view target) {
   const auto parsed = Target::parse(target);
@@ -68,14 +67,14 @@ Finding describe_compiler(const Nvrtc& nvrtc) {
     (target && nvrtc.check_target(*target) ? known : too_new).push_back(traits.name);
   }
   Finding finding{.name = "compiler", .ok = !known.empty(), .summary = {}, .advice = {}, .facts = {}};
-  finding.summary = fmt::format("NVRTC {}, {} ({})\n{}\ncompiles for {}", version_text(nvrtc.version()),
+  finding.summary = fmt::format("NVRTC {}, {} ({})\n{}\ncompiles for {}", cuda_version_text(nvrtc.version()),
                                 nvrtc.library(), nvrtc.origin(), nvrtc.identity(), fmt::join(known, ", "));
   if (!too_new.empty()) {
     finding.advice = fmt::format("install a newer NVRTC to compile for {}", fmt::join(too_new, ", "));
   }
   finding.facts = {{"library", nvrtc.library()},
                    {"found_by", nvrtc.origin()},
-                   {"version", version_text(nvrtc.version())},
+                   {"version", cuda_version_text(nvrtc.version())},
                    {"identity", nvrtc.identity()},
                    {"passed_over", nvrtc.passed_over()},
                    {"targets", known}};
@@ -106,13 +105,13 @@ Finding look_for_driver(const Result<const cuda::Driver*>& driver, const Nvrtc* 
   }
   Finding finding{.name = "driver", .ok = true, .summary = {}, .advice = {}, .facts = {}};
   const int version = (*driver)->version();
-  finding.summary = fmt::format("supports CUDA {}, {}", version_text(version), (*driver)->library());
-  finding.facts = {{"version", version_text(version)}, {"library", (*driver)->library()}};
+  finding.summary = fmt::format("supports CUDA {}, {}", cuda_version_text(version), (*driver)->library());
+  finding.facts = {{"version", cuda_version_text(version)}, {"library", (*driver)->library()}};
   if (nvrtc != nullptr && nvrtc->version() / 1000 > version / 1000) {
     finding.advice = fmt::format(
         "what NVRTC {} compiles may not load on it: update the driver, or name an NVRTC of CUDA {} in "
         "LUTSMITH_NVRTC",
-        version_text(nvrtc->version()), version / 1000);
+        cuda_version_text(nvrtc->version()), version / 1000);
   }
   return finding;
 }
@@ -127,8 +126,7 @@ Finding look_for_gpu(const cuda::Driver& driver, int ordinal) {
       fmt::format("{}, {}, {} multiprocessors, {}, L2 {}", device->name,
                   target ? std::string(target->name())
                          : fmt::format("compute capability {}.{}", device->major, device->minor),
-                  device->multiprocessors, byte_count(static_cast<double>(device->memory_bytes)),
-                  byte_count(device->l2_bytes));
+                  device->multiprocessors, byte_count(device->memory_bytes), byte_count(device->l2_bytes));
   if (!target) finding.advice = target.error().message;
   finding.facts = {{"name", device->name},
                    {"compute_capability", fmt::format("{}.{}", device->major, device->minor)},
@@ -166,7 +164,7 @@ Finding describe_directory(std::string name, cache::DiskStore& store, bool writa
   const std::string root = store.root().string();
   Finding finding{.name = std::move(name), .ok = true, .summary = {}, .advice = {}, .facts = {}};
   finding.summary = fmt::format("{}, {}, {}, {}", root, writable ? "writable" : "read-only",
-                                counted(entries, "kernel"), byte_count(static_cast<double>(bytes)));
+                                counted(entries, "kernel"), byte_count(bytes));
   finding.facts = {{"directory", root}, {"writable", writable}, {"entries", entries}, {"bytes", bytes}};
   return finding;
 }

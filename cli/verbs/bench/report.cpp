@@ -5,6 +5,8 @@
 #include <cmath>
 #include <string>
 
+#include "runtime/cuda_version.h"
+
 namespace lutsmith::cli {
 namespace {
 
@@ -97,9 +99,9 @@ Json to_json(const BenchRow& row) {
 }
 
 void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, bool sweep) {
-  fmt::print("{}, {} multiprocessors, {} of L2, driver {}.{}\n", session.gpu().name,
+  fmt::print("{}, {} multiprocessors, {} of L2, driver {}\n", session.gpu().name,
              session.gpu().multiprocessors, byte_count(session.gpu().l2_bytes),
-             session.driver().version() / 1000, session.driver().version() % 1000 / 10);
+             cuda_version_text(session.driver().version()));
   if (session.cublas() == nullptr) fmt::print("no cuBLAS times: {}\n", session.cublas_note());
   TextTable table(columns(sweep));
   for (const BenchRow& row : rows) {

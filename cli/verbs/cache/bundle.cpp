@@ -106,7 +106,7 @@ Result<ExitCode> run_export(const ExportArguments& arguments, bool json) {
                 {"signer", fingerprint}});
   } else {
     fmt::print("{}: {}, {}, {}\n", arguments.output, counted(exported->entries, "kernel"),
-               byte_count(static_cast<double>(exported->bytes)), signed_by(fingerprint));
+               byte_count(exported->bytes), signed_by(fingerprint));
   }
   return exported->left_out.empty() ? ExitCode::success : ExitCode::work_failed;
 }

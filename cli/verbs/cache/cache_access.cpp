@@ -91,8 +91,7 @@ Result<std::string> shown_url(const RemoteCache& server) {
 }
 
 std::string limits_text(const CacheLimits& limits) {
-  return fmt::format("at most {} and {}", byte_count(static_cast<double>(limits.bytes)),
-                     counted(limits.entries, "kernel"));
+  return fmt::format("at most {} and {}", byte_count(limits.bytes), counted(limits.entries, "kernel"));
 }
 
 Result<Description> read_kernel(cache::DiskStore& store, const cache::Key& key, cache::Entry& entry) {

@@ -54,7 +54,7 @@ void print_listing(const std::string& directory, const CacheListing& listing) {
   TextTable table({{"key", left}, {"kernel", left}, {"size"}, {"last used", left}, {"schedule", left}});
   for (const CachedKernel& kernel : listing.kernels) {
     table.add_row({kernel.key.hex().substr(0, 12), describe(kernel.description.spec),
-                   byte_count(static_cast<double>(kernel.bytes)), time_text(kernel.last_used),
+                   byte_count(kernel.bytes), time_text(kernel.last_used),
                    describe(kernel.description.schedule)});
   }
   table.print();

@@ -42,8 +42,7 @@ void print_pruned(const std::string& directory, const cache::Pruned& pruned, boo
     return;
   }
   fmt::print("{}: {} removed ({}), {} left ({})\n", directory, counted(pruned.entries, "kernel"),
-             byte_count(static_cast<double>(pruned.bytes)), pruned.entries_left,
-             byte_count(static_cast<double>(pruned.bytes_left)));
+             byte_count(pruned.bytes), pruned.entries_left, byte_count(pruned.bytes_left));
   if (pruned.temporary > 0) {
     fmt::print("{} of processes that died removed\n", counted(pruned.temporary, "temporary file"));
   }

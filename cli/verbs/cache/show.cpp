@@ -111,13 +111,12 @@ Result<ExitCode> run_show(const ShowOptions& options, bool json) {
     print_json(Json::parse(entry.manifest));
     return ExitCode::success;
   }
-  const auto bytes = [](std::size_t count) { return byte_count(static_cast<double>(count)); };
   fmt::print("key       {}\n", description.key);
   fmt::print("kernel    {}\n", describe(description.spec));
   fmt::print("schedule  {}\n", describe(description.schedule));
   fmt::print("compiler  {}\n", description.provenance.compiler);
-  fmt::print("cubin     {}\n", bytes(entry.payload.size()));
-  fmt::print("source    {}\n", bytes(description.provenance.source_bytes));
+  fmt::print("cubin     {}\n", byte_count(entry.payload.size()));
+  fmt::print("source    {}\n", byte_count(description.provenance.source_bytes));
   fmt::print("file      {}\n", file.string());
   return ExitCode::success;
 }

@@ -75,8 +75,7 @@ using cli::to_json;
 Json to_json(const Amount& amount) { return {{"entries", amount.count}, {"bytes", amount.bytes}}; }
 
 std::string amount_text(const Amount& amount) {
-  return fmt::format("{}, {}", counted(amount.count, "kernel"),
-                     byte_count(static_cast<double>(amount.bytes)));
+  return fmt::format("{}, {}", counted(amount.count, "kernel"), byte_count(amount.bytes));
 }
 
 void print_places(const FurtherPlaces& further) {

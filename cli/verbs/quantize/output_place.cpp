@@ -79,11 +79,10 @@ Result<void> check_room(const fs::path& folder, std::uint64_t bytes) {
   if (statvfs(folder.c_str(), &found) != 0 || found.f_blocks == 0) return {};
   const std::uint64_t free = std::uint64_t{found.f_bavail} * found.f_frsize;
   if (free >= bytes) return {};
-  return std::unexpected(Error{
-      ErrorCode::io_error,
-      fmt::format("output: {} are needed in '{}', where {} are free", byte_count(static_cast<double>(bytes)),
-                  shown(folder), byte_count(static_cast<double>(free))),
-      {}});
+  return std::unexpected(Error{ErrorCode::io_error,
+                               fmt::format("output: {} are needed in '{}', where {} are free",
+                                           byte_count(bytes), shown(folder), byte_count(free)),
+                               {}});
 }
 
 Result<OutputFolder> OutputFolder::create(const fs::path& output) {

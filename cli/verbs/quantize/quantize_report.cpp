@@ -20,10 +20,6 @@ constexpr std::size_t kShownReasons = 7;
 constexpr std::size_t kNameColumn = 44;
 constexpr std::size_t kExampleColumn = 46;
 
-std::string bytes_text(std::uint64_t bytes) { return byte_count(static_cast<double>(bytes)); }
-
-std::string shape_text(const WeightFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
-
 // ---- Layers
 // ------------------------------------------------------------------------------------------------------
 
@@ -67,8 +63,8 @@ void add_row(TextTable& table, const std::string& name, std::size_t count, const
              std::uint64_t before, std::uint64_t after, double error, const Varying& varying) {
   std::vector<std::string> cells{name, count > 0 ? fmt::to_string(count) : "", shape_text(layer.format)};
   std::ranges::move(varying.cells(layer), std::back_inserter(cells));
-  cells.push_back(bytes_text(before));
-  cells.push_back(bytes_text(after));
+  cells.push_back(byte_count(before));
+  cells.push_back(byte_count(after));
   cells.push_back(fmt::format("{:.2e}", error));
   table.add_row(std::move(cells));
 }
@@ -162,7 +158,7 @@ void print_left_kinds(const LeftGroups& groups) {
   std::uint64_t other_bytes = 0;
   for (const auto& [key, group] : groups) {
     if (shown++ < kShownReasons) {
-      table.add_row({title(key), fmt::to_string(group.tensors), bytes_text(group.bytes),
+      table.add_row({title(key), fmt::to_string(group.tensors), byte_count(group.bytes),
                      fmt::format("{} {}", printable(name_of_kind(group.example->name), kExampleColumn),
                                  type_text(group.example->tensor))});
     } else {
@@ -170,7 +166,7 @@ void print_left_kinds(const LeftGroups& groups) {
       other_bytes += group.bytes;
     }
   }
-  if (others > 0) table.add_row({"others, see --all", fmt::to_string(others), bytes_text(other_bytes)});
+  if (others > 0) table.add_row({"others, see --all", fmt::to_string(others), byte_count(other_bytes)});
   table.print();
 }
 
@@ -178,7 +174,7 @@ void print_left_tensors(const std::vector<TensorDecision>& decisions) {
   TextTable table({{"left as they are", left}, {"type", left}, {"bytes"}, {"why", left}});
   for (const TensorDecision& decision : decisions) {
     if (!decision.left_alone) continue;
-    table.add_row({printable(decision.name), type_text(decision.tensor), bytes_text(decision.tensor.bytes),
+    table.add_row({printable(decision.name), type_text(decision.tensor), byte_count(decision.tensor.bytes),
                    title({*decision.left_alone, decision.format})});
   }
   table.print();
@@ -226,14 +222,14 @@ void print_result(const QuantizeResult& result, bool all) {
   }
   all ? print_layers(result) : print_kinds(result);
   print_output(fmt::format("{}, {}: {} -> {}\n", counted(result.layers.size(), "layer"),
-                           Varying(result.layers).rest(result.layers.front().layer), bytes_text(before),
-                           bytes_text(after)));
+                           Varying(result.layers).rest(result.layers.front().layer), byte_count(before),
+                           byte_count(after)));
   const auto groups = left_groups(result.decisions, [](const TensorDecision&) { return true; });
   if (!groups.empty()) print_output("\n");
   all ? print_left_tensors(result.decisions) : print_left_kinds(groups);
   print_advice(result, groups);
   print_output(fmt::format("\nthe whole checkpoint: {} -> {}, written to {}\n",
-                           bytes_text(result.total_before), bytes_text(result.total_after),
+                           byte_count(result.total_before), byte_count(result.total_after),
                            printable(result.output)));
 }
 

@@ -1,5 +1,7 @@
 #include "cli/verbs/run/layer_groups.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -27,6 +29,8 @@ std::string name_of_kind(std::string_view name) {
     name.remove_prefix(end + 1);
   }
 }
+
+std::string shape_text(const WeightFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
 
 double worse(double left, double right) {
   if (std::isnan(left) || std::isnan(right)) return std::nan("");

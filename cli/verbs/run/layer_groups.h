@@ -31,6 +31,9 @@ struct LayerGroup {
 /// The name with '*' for every part between dots (or slashes) that is a number. "fc1" stays as it is.
 std::string name_of_kind(std::string_view name);
 
+/// "4096x14336".
+std::string shape_text(const WeightFormat& format);
+
 /// The larger one, or not-a-number where one of them is, which std::max may lose.
 double worse(double left, double right);
 

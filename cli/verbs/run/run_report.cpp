@@ -102,10 +102,6 @@ std::string device_text(const RunPlan& plan) {
   return {};
 }
 
-std::string shape(const WeightFormat& format) { return fmt::format("{}x{}", format.n, format.k); }
-
-std::string bytes_text(std::uint64_t bytes) { return byte_count(static_cast<double>(bytes)); }
-
 std::string time_text(double milliseconds) {
   return milliseconds < 9999.5 ? fmt::format("{:.0f} ms", milliseconds)
                                : fmt::format("{:.0f} s", milliseconds / 1000);
@@ -115,8 +111,8 @@ std::vector<std::string> figure_cells(const Figures& figures, std::string shape,
   return {fmt::to_string(figures.layers),
           std::move(shape),
           std::move(bits),
-          bytes_text(figures.before),
-          bytes_text(figures.after),
+          byte_count(figures.before),
+          byte_count(figures.after),
           fmt::format("{:.1e}", figures.weight_error),
           fmt::format("{:.1e}", figures.relative_error),
           fmt::format("{:.2g}", figures.ulps),
@@ -148,7 +144,7 @@ void print_kinds(const std::vector<LayerResult>& results) {
     Figures figures;
     for (const std::size_t i : group.layers) figures.add(results[i]);
     table.add_heading(group.name);
-    table.add_row(figure_cells(figures, shape(group.format), fmt::to_string(group.format.bits)));
+    table.add_row(figure_cells(figures, shape_text(group.format), fmt::to_string(group.format.bits)));
   }
   if (total.layers > 1) {
     table.add_heading("in total");
@@ -172,9 +168,9 @@ void print_every_kernel(const std::vector<LayerResult>& results) {
                    {"cache", left}});
   for (const LayerResult& result : results) {
     for (const UsedKernel& kernel : result.kernels) {
-      table.add_row({result.layer.name, shape(result.layer.format), fmt::to_string(result.layer.format.bits),
-                     bytes_text(result.bytes_before), bytes_text(result.bytes_after),
-                     fmt::format("{:.2e}", result.layer.weight_error),
+      table.add_row({result.layer.name, shape_text(result.layer.format),
+                     fmt::to_string(result.layer.format.bits), byte_count(result.bytes_before),
+                     byte_count(result.bytes_after), fmt::format("{:.2e}", result.layer.weight_error),
                      fmt::format("{:.2e}{}", result.error.relative_error, result.right() ? "" : " WRONG"),
                      fmt::format("{:.2g}", result.error.largest_ulps), std::string(kernel.target.name()),
                      describe(kernel.schedule), fmt::format("{:.1f}", kernel.compile_milliseconds),

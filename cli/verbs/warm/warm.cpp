@@ -51,8 +51,7 @@ unsigned jobs_for(int wanted) {
   const unsigned jobs = compile_jobs(resources);
   if (wanted > 0 && jobs < static_cast<unsigned>(wanted)) {
     print_warning(fmt::format("jobs: {} instead of {}, since {} of memory are free and each may take {}",
-                              jobs, wanted, byte_count(static_cast<double>(resources.memory)),
-                              byte_count(static_cast<double>(kCompileBytes))));
+                              jobs, wanted, byte_count(resources.memory), byte_count(kCompileBytes)));
   }
   return jobs;
 }
@@ -122,7 +121,7 @@ void print_compiled(const std::vector<KernelRequest>& requests,
     const Artifact& artifact = *results[i]->artifact;
     table.add_row({describe(requests[i].spec), layer_label(requests[i]),
                    fmt::format("{:.0f}", results[i]->milliseconds), fmt::to_string(artifact.registers),
-                   byte_count(artifact.spill_bytes), byte_count(static_cast<double>(artifact.cubin.size())),
+                   byte_count(artifact.spill_bytes), byte_count(artifact.cubin.size()),
                    artifact.key.substr(0, 12)});
   }
   table.print();
