@@ -70,7 +70,7 @@ void Block::settle(Mbarrier& barrier) {
   }
   if (barrier.bytes_left > 0) return;
   ++barrier.phase;
-  barrier.arrivals_left = 1;
+  barrier.arrivals_left = barrier.arrivals;
   barrier.completed = barrier.gathered;
   for (Thread* const thread : std::exchange(barrier.waiting, {})) {
     thread->learn_phase(barrier);

@@ -73,7 +73,8 @@ struct Mbarrier {
   bool fenced = false;
   int component = 0;        ///< in clocks: what its bytes count as
   std::uint32_t phase = 0;  ///< phases that have completed
-  int arrivals_left = 1;
+  int arrivals = 1;         ///< that complete a phase, with the bytes they expect
+  int arrivals_left = 1;    ///< of the phase under way
   std::int64_t bytes_left = 0;
   Clock gathered;   ///< what those who arrived in this phase know
   Clock completed;  ///< what a waiter of the last complete phase learns

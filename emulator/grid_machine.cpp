@@ -188,7 +188,10 @@ void Grid::deliver(const std::vector<Copy>& copies) {
   for (const Copy& copy : copies) block().shared.end_copy(copy.to, copy.from, copy.bytes, stamp());
 }
 
-void Grid::initialize_barrier(unsigned long long* barrier) {
+void Grid::initialize_barrier(unsigned long long* barrier, int arrivals) {
+  if (arrivals < 1) {
+    throw Fault(fmt::format("initialises an mbarrier with {} arrivals; 1 or more are allowed", arrivals));
+  }
   auto& barriers = block().mbarriers;
   const auto [made, added] = barriers.try_emplace(barrier);
   if (!added) throw Fault("initialises an mbarrier a second time");
@@ -199,6 +202,8 @@ void Grid::initialize_barrier(unsigned long long* barrier) {
   block().shared.store(barrier, &zero, sizeof(zero), stamp(), self().clock);
   block().shared.reserve(barrier, sizeof(*barrier));
   made->second.initialized = stamp();
+  made->second.arrivals = arrivals;
+  made->second.arrivals_left = arrivals;
   made->second.component = static_cast<int>(block().threads.size() + barriers.size() - 1);
   made->second.gathered.resize(self().clock.size());
 }

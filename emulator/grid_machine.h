@@ -59,7 +59,7 @@ class Grid final : public Machine {
   void commit_copies() override;
   void wait_copies(int pending) override;
 
-  void initialize_barrier(unsigned long long* barrier) override;
+  void initialize_barrier(unsigned long long* barrier, int arrivals) override;
   void fence_barrier_initialization() override;
   void arrive_expecting(unsigned long long* barrier, unsigned int bytes) override;
   void copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) override;

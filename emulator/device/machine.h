@@ -54,8 +54,8 @@ class Machine {
   virtual void commit_copies() = 0;
   virtual void wait_copies(int pending) = 0;
 
-  // cp.async.bulk with an mbarrier of one arrival.
-  virtual void initialize_barrier(unsigned long long* barrier) = 0;
+  // cp.async.bulk with an mbarrier, whose phase is complete after `arrivals` arrivals and all expected bytes.
+  virtual void initialize_barrier(unsigned long long* barrier, int arrivals) = 0;
   virtual void fence_barrier_initialization() = 0;
   virtual void arrive_expecting(unsigned long long* barrier, unsigned int bytes) = 0;
   virtual void copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) = 0;

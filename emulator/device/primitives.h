@@ -171,8 +171,8 @@ inline void wait_copies(LUTSMITH_LINE) {
 
 using Mbarrier = unsigned long long;
 
-inline void initialize_barrier(Mbarrier* barrier, LUTSMITH_LINE) {
-  machine(line).initialize_barrier(barrier);
+inline void initialize_barrier(Mbarrier* barrier, int arrivals, LUTSMITH_LINE) {
+  machine(line).initialize_barrier(barrier, arrivals);
 }
 inline void fence_barrier_initialization(LUTSMITH_LINE) { machine(line).fence_barrier_initialization(); }
 

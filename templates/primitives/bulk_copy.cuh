@@ -11,9 +11,12 @@ namespace lutsmith::device {
 
 using Mbarrier = unsigned long long;
 
-/// One arrival (of the thread that issues the copies) and all its bytes complete a phase.
-__device__ __forceinline__ void initialize_barrier(Mbarrier* barrier) {
-  asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(shared_address(barrier)) : "memory");
+/// So many arrivals (of threads that issue copies) and all the bytes they expect complete a phase.
+__device__ __forceinline__ void initialize_barrier(Mbarrier* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;"
+               :
+               : "r"(shared_address(barrier)), "r"(arrivals)
+               : "memory");
 }
 
 /// Makes initialised barriers visible to the copy engine.

@@ -28,7 +28,7 @@ class WeightStream {
   __device__ __forceinline__ void prime() {
     if (lane_ == 0) {
 #pragma unroll 1
-      for (int stage = 0; stage < Config::kStages; ++stage) initialize_barrier(barriers_ + stage);
+      for (int stage = 0; stage < Config::kStages; ++stage) initialize_barrier(barriers_ + stage, 1);
       fence_barrier_initialization();
     }
     warp_barrier();

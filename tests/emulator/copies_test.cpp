@@ -69,7 +69,7 @@ unsigned long long* mbarrier_of(Machine& machine) {
 /// Lane 0 initialises the mbarrier; the others must not use it before a barrier.
 void initialize_mbarrier(Machine& machine) {
   if (machine.thread_index() != 0) return;
-  machine.initialize_barrier(mbarrier_of(machine));
+  machine.initialize_barrier(mbarrier_of(machine), 1);
   machine.fence_barrier_initialization();
 }
 
@@ -99,7 +99,7 @@ std::string bulk_copy_fault(const BulkCopyUse& use) {
         begin(machine, 1);
         auto* const barrier = mbarrier_of(machine);
         if (machine.thread_index() == 0) {
-          machine.initialize_barrier(barrier);
+          machine.initialize_barrier(barrier, 1);
           if (use.fence) machine.fence_barrier_initialization();
         }
         if (use.barrier) machine.warp_barrier();
@@ -146,12 +146,59 @@ TEST(EmulatedMachine, MbarrierOthersCannotKnowOfIsReported) {
               HasSubstr("initialised at line 1, with no barrier between"));
 }
 
+/// Every thread of `arriving` arrives at an mbarrier of `arrivals`, thread 0 with 16 bytes that it copies; all
+/// wait for the phase and read what came.
+std::string fault_of_arrivals(int arrivals, int arriving, int phases = 1) {
+  Memory memory;
+  memory.weights[0] = std::byte{5};
+  return fault_of(
+      kWarp,
+      [&](Machine& machine) {
+        begin(machine, 1);
+        auto* const barrier = mbarrier_of(machine);
+        if (machine.thread_index() == 0) {
+          machine.initialize_barrier(barrier, arrivals);
+          machine.fence_barrier_initialization();
+        }
+        machine.warp_barrier();
+        for (int phase = 0; phase < phases; ++phase) {
+          machine.line = 2;
+          if (machine.thread_index() == 0) {
+            machine.arrive_expecting(barrier, 16);
+            machine.copy_bulk(machine.dynamic_shared() + 16 * phase, memory.weights, 16, barrier);
+          } else if (machine.thread_index() < arriving) {
+            machine.arrive_expecting(barrier, 0);
+          }
+          machine.line = 3;
+          machine.wait_barrier(barrier, static_cast<unsigned int>(phase % 2));
+          EXPECT_EQ(load(machine, 16 * phase), 5U);
+        }
+      },
+      memory.regions());
+}
+
+TEST(EmulatedMachine, PhaseIsCompleteAfterAsManyArrivalsAsItWasInitialisedWith) {
+  EXPECT_EQ(fault_of_arrivals(1, 1), "");
+  EXPECT_EQ(fault_of_arrivals(4, 4), "");
+  EXPECT_EQ(fault_of_arrivals(32, 32), "");
+}
+TEST(EmulatedMachine, EveryPhaseCountsItsArrivalsFromTheStart) { EXPECT_EQ(fault_of_arrivals(3, 3, 5), ""); }
+TEST(EmulatedMachine, PhaseThatLacksAnArrivalIsADeadlock) {
+  EXPECT_THAT(fault_of_arrivals(4, 3), AllOf(HasSubstr("deadlock"), HasSubstr("the bytes of an mbarrier")));
+}
+TEST(EmulatedMachine, ArrivalTooManyIsReported) {
+  EXPECT_THAT(fault_of_arrivals(2, 3), HasSubstr("arrives at an mbarrier more often than a phase expects"));
+}
+TEST(EmulatedMachine, MbarrierOfNoArrivalIsReported) {
+  EXPECT_THAT(fault_of_arrivals(0, 1), HasSubstr("with 0 arrivals; 1 or more are allowed"));
+}
+
 TEST(EmulatedMachine, MbarrierInitialisedTwiceIsReported) {
   EXPECT_THAT(fault_of(kWarp,
                        [](Machine& machine) {
                          begin(machine, 1);
-                         machine.initialize_barrier(mbarrier_of(machine));
-                         machine.initialize_barrier(mbarrier_of(machine));
+                         machine.initialize_barrier(mbarrier_of(machine), 1);
+                         machine.initialize_barrier(mbarrier_of(machine), 1);
                        }),
               HasSubstr("initialises an mbarrier a second time"));
 }
@@ -170,7 +217,7 @@ TEST(EmulatedMachine, StoreOverAnMbarrierIsReported) {
     return fault_of(kWarp, [byte](Machine& machine) {
       begin(machine, 1);
       if (machine.thread_index() != 0) return;
-      machine.initialize_barrier(mbarrier_of(machine));
+      machine.initialize_barrier(mbarrier_of(machine), 1);
       store(machine, kBarrierByte + byte, 1);
     });
   };
