@@ -1,6 +1,7 @@
 #pragma once
 
 #include "templates/few_tokens/activations.cuh"
+#include "templates/few_tokens/epilogue.cuh"
 #include "templates/few_tokens/shared_memory.h"
 #include "templates/look_up/contract.cuh"
 #include "templates/primitives/arithmetic.cuh"
@@ -18,6 +19,7 @@ namespace lutsmith::device {
 
 template <class Config, class Weights, class Engine>
 class FewTokens {
+  friend class Epilogue<Config>;
   static_assert(WeightStreamContract<Weights, Config>::kKept);
   static_assert(LookUpContract<Engine, Config>::kKept);
 
@@ -45,9 +47,6 @@ class FewTokens {
   }
 
  private:
-  static constexpr int kReductionStride = shared_memory::reduction_stride(Config::kTileRows);
-  static constexpr int kReductionFloats =
-      shared_memory::reduction_bytes(Config::kTileRows, Config::kTileTokens, Config::kWarps) / 4;
   static constexpr int kRingOffset = shared_memory::ring_offset(Engine::kSharedBytes, Config::kTileRows,
                                                                 Config::kTileTokens, Config::kWarps);
 
@@ -105,7 +104,7 @@ class FewTokens {
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
       multiply_steps(weights, steps, reaches_end, slot);
-      finish_segment(at_.step == 0 && reaches_end);
+      Epilogue<Config>::finish_segment(*this, at_.step == 0 && reaches_end);
       at_.steps_left -= steps;
       at_.next_tile();
     }
@@ -212,83 +211,6 @@ class FewTokens {
         }
       }
     }
-  }
-
-  /// The partition leaves the tile. Where the tile is whole, one pass over its elements adds the warps
-  /// and writes Y. Where it is cut, that pass writes this block's part instead, and the block that
-  /// arrives last makes a second pass, which adds the parts and writes Y.
-  __device__ __forceinline__ void finish_segment(bool whole) {
-    float* buffer = reduction_ + buffer_ * kReductionFloats;
-    int* flag = reinterpret_cast<int*>(reduction_ + 2 * kReductionFloats);
-    store_sums(buffer + warp_ * Config::kTileTokens * kReductionStride);
-    block_barrier();
-    typename K::Parts parts;
-    if (!whole) parts = K::parts_of(launch_, at_.tile(), block_index());
-    bool complete = whole;
-#pragma unroll 1
-    while (true) {
-      const bool from_parts = complete && !whole;
-      for_each_element([&](int element, int row, int token) {
-        const float sum = from_parts ? K::add_parts(parts, element) : add_warps(buffer, row, token);
-        if (complete) {
-          write(row, token, sum);
-        } else {
-          store_partial_sum(parts.own + element, sum);
-        }
-      });
-      if (complete || !K::last_to_arrive(launch_, parts, flag)) break;
-      complete = true;
-    }
-    buffer_ ^= 1;
-    clear(sums_);
-  }
-
-  __device__ __forceinline__ void store_sums(float* buffer) {
-#pragma unroll
-    for (int record = 0; record < G::kRecords; ++record) {
-#pragma unroll
-      for (int group = 0; group < G::kTokenGroups; ++group) {
-#pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const int row = record * layout::kRecordRows + lane_ / 4 + c / 2 * 8;
-          const int token = group * 8 + lane_ % 4 * 2 + c % 2;
-          if (token < Config::kTileTokens)
-            store_shared(buffer + token * kReductionStride + row, sums_[record][group][c]);
-        }
-      }
-    }
-  }
-
-  /// Calls use(element, row, token) for this thread's elements of the tile.
-  template <class Use>
-  __device__ __forceinline__ void for_each_element(Use use) const {
-#pragma unroll 1
-    for (int element = thread_index(); element < K::kSlotFloats; element += G::kThreads) {
-      use(element, element % Config::kTileRows, element / Config::kTileRows);
-    }
-  }
-
-  __device__ __forceinline__ float add_warps(const float* buffer, int row, int token) const {
-    const float* first = buffer + token * kReductionStride + row;
-    float sum = 0;
-#pragma unroll
-    for (int warp = 0; warp < Config::kWarps; ++warp) {
-      sum += load_shared(first + warp * Config::kTileTokens * kReductionStride);
-    }
-    return sum;
-  }
-
-  __device__ __forceinline__ void write(int tile_row, int tile_token, float sum) const {
-    const int row = at_.row_tile * Config::kTileRows + tile_row;
-    const int token = at_.token_tile * Config::kTileTokens + tile_token;
-    if (token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
-    if constexpr (G::kPerChannel) sum *= channel_scale(row);
-    store_output(launch_.output + token * launch_.output_stride + row, from_float<Config::kElement>(sum));
-  }
-
-  __device__ __forceinline__ float channel_scale(int row) const {
-    const long long offset = packed_layout_of<Config>().scale_offset(row, 0);
-    return to_float<Config::kElement>(load_scale(launch_.weights + offset));
   }
 
   const LaunchArguments& launch_;

@@ -146,8 +146,8 @@ TEST(EmulatedMachine, MbarrierOthersCannotKnowOfIsReported) {
               HasSubstr("initialised at line 1, with no barrier between"));
 }
 
-/// Every thread of `arriving` arrives at an mbarrier of `arrivals`, thread 0 with 16 bytes that it copies; all
-/// wait for the phase and read what came.
+/// Every thread of `arriving` arrives at an mbarrier of `arrivals`, thread 0 with 16 bytes that it copies;
+/// all wait for the phase and read what came.
 std::string fault_of_arrivals(int arrivals, int arriving, int phases = 1) {
   Memory memory;
   memory.weights[0] = std::byte{5};
