@@ -7,7 +7,7 @@
 
 namespace lutsmith {
 
-/// What varies from launch to launch. The table follows it in the parameter.
+/// What varies from launch to launch, and what every form of the parameter begins with.
 struct LaunchArguments {
   const unsigned char* weights;       ///< packed, see packed_layout.h
   const unsigned short* activations;  ///< X [tokens, K], 16-bit floats
@@ -27,10 +27,18 @@ LUTSMITH_HOST_DEVICE constexpr unsigned int table_length(int bits, bool pairs) {
   return pairs ? 2u << 2 * bits : 1u << bits;
 }
 
+/// The form of today's kernels: one table for all rows follows.
 template <unsigned int kTableLength>
 struct KernelParameter {
   LaunchArguments launch;
   unsigned short table[kTableLength];  ///< 16-bit floats
+};
+
+/// The form for tables that are many or long: they lie in device memory, and no kernel writes them.
+struct PointedTables {
+  LaunchArguments launch;
+  const unsigned short* tables;  ///< 16-bit floats; the first at a multiple of 16 bytes
+  long long table_stride;        ///< values from the table of one row to the next row's; 0: one for all rows
 };
 
 }  // namespace lutsmith

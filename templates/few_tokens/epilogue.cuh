@@ -13,9 +13,8 @@
 
 namespace lutsmith::device {
 
-/// Of the main loop, `product`, it takes: where it stands (at_), the sums of the lane (sums_), the buffers in
-/// shared memory (reduction_, two that take turns, so that one barrier a segment is enough; buffer_ is whose
-/// turn it is), launch_, warp_ and lane_.
+/// Works on the state of the main loop, `product`: where it stands, the lane's sums, and two buffers that
+/// take turns, so that one barrier a segment is enough.
 template <class Config>
 class Epilogue {
  public:

@@ -26,7 +26,7 @@ class FewTokens {
  public:
   using G = Geometry<Config>;
   using K = StreamK<G>;
-  using Parameter = typename LookUpContract<Engine, Config>::Parameter;
+  using Parameter = typename Engine::Parameter;
 
   static __device__ __forceinline__ void run(const Parameter& parameter, unsigned char* shared) {
     release_dependents<Config::kDependentLaunch>();
@@ -100,7 +100,7 @@ class FewTokens {
       if (kResident && (first || at_.token_tiles > 1)) load_all_activations(slot);
       if (first) block_barrier();  // the engine is filled
       first = false;
-      look_up_.begin_segment(lane_);
+      look_up_.begin_segment(at_.row_tile, lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
       multiply_steps(weights, steps, reaches_end, slot);

@@ -21,7 +21,7 @@ namespace lutsmith::device {
 template <class Config>
 class LookUp {
  public:
-  using Parameter = typename LookUpContract<LookUp, Config>::Parameter;
+  using Parameter = InlineTable<Config>;
 
   static constexpr int kSharedBytes = pair_table::shared_bytes(Config::kBits);
 
@@ -44,7 +44,7 @@ class LookUp {
   __device__ __forceinline__ LookUp(unsigned char* shared, const Parameter&)
       : table_(shared_address(shared)) {}
 
-  __device__ __forceinline__ void begin_segment(int lane) { lane_offset_ = readable_from_here(lane); }
+  __device__ __forceinline__ void begin_segment(int, int lane) { lane_offset_ = readable_from_here(lane); }
 
   __device__ __forceinline__ void look_up(unsigned int (&a)[4], const WeightUnit<Config>& unit, int record,
                                           int mma) const {

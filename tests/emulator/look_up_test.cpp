@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "emulation.h"
 #include "must.h"
@@ -16,17 +18,40 @@ namespace {
 constexpr std::string_view kConstantTable = R"(template <class Config>
 class LookUp {
  public:
-  using Parameter = typename LookUpContract<LookUp, Config>::Parameter;
+  using Parameter = InlineTable<Config>;
   static constexpr int kSharedBytes = 0;
   static __device__ void fill(unsigned char*, const Parameter&, int, int) {}
   __device__ LookUp(unsigned char*, const Parameter& parameter) : table_(parameter.table) {}
-  __device__ void begin_segment(int) {}
+  __device__ void begin_segment(int, int) {}
   __device__ void look_up(unsigned int (&a)[4], const WeightUnit<Config>& unit, int record, int mma) const {
     const unsigned int codes = unit.nibbles(record, mma);
     for (int i = 0; i < 4; ++i) a[i] = table_[codes >> 8 * i & 15] | table_[codes >> 8 * i + 4 & 15] << 16;
   }
  private:
   const unsigned short* table_;
+};
+)";
+
+/// A table for every row, behind a pointer.
+constexpr std::string_view kTablesOfRows = R"(template <class Config>
+class LookUp {
+ public:
+  using Parameter = PointedTables;
+  static constexpr int kSharedBytes = 0;
+  static __device__ void fill(unsigned char*, const Parameter&, int, int) {}
+  __device__ LookUp(unsigned char*, const Parameter& parameter) : parameter_(parameter) {}
+  __device__ void begin_segment(int row_tile, int lane) { row_ = row_tile * Config::kTileRows + lane / 4; }
+  __device__ void look_up(unsigned int (&a)[4], const WeightUnit<Config>& unit, int record, int mma) const {
+    const unsigned int codes = unit.nibbles(record, mma);
+    for (int i = 0; i < 4; ++i) {
+      const unsigned short* table =
+          parameter_.tables + (row_ + record * 16 + i % 2 * 8) * parameter_.table_stride;
+      a[i] = table[codes >> 8 * i & 15] | table[codes >> 8 * i + 4 & 15] << 16;
+    }
+  }
+ private:
+  const Parameter& parameter_;
+  int row_ = 0;
 };
 )";
 
@@ -74,6 +99,43 @@ TEST(LookUpEngines, GiveTheSameBits) {
     results.push_back(must(emulate(kernel, *source, problem)));
   }
   EXPECT_EQ(results[0], results[1]);
+}
+
+// Rows take turns between the problem's table and its negative, so every second column of Y changes its sign.
+TEST(LookUpEngines, TablesBehindAPointerReachTheirRows) {
+  const KernelSpec spec = spec_of(4, 128);
+  for (const int tile_rows : {16, 32}) {
+    const FewTokensSchedule schedule{.tile_rows = tile_rows, .tile_tokens = 8, .warps = 2};
+    const Source plain = must(render(spec, schedule));
+    const Source pointed = with_engine(plain, kTablesOfRows);
+    Problem problem = make_problem(spec, 3);
+    const auto inline_kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, plain));
+    const auto expected = must(emulate(inline_kernel, plain, problem));
+
+    constexpr std::int64_t kStride = 24;  // longer than a table
+    constexpr std::size_t kPaddedRows = 64;
+    std::vector<std::uint16_t> tables(kPaddedRows * kStride);
+    for (std::size_t i = 0; i < tables.size(); ++i) {
+      const std::size_t code = i % kStride;
+      const int sign = i / kStride % 2 == 0 ? 0 : 0x8000;
+      if (code < problem.matrix.table.size()) {
+        tables[i] = static_cast<std::uint16_t>(problem.matrix.table[code] ^ sign);
+      }
+    }
+    // The emulator puts what it is given as table behind the launch's arguments: here pointer and stride.
+    const std::uint16_t* const pointer = tables.data();
+    std::memcpy(problem.matrix.table.data(), &pointer, sizeof(pointer));
+    std::memcpy(problem.matrix.table.data() + 4, &kStride, sizeof(kStride));
+    const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, pointed));
+    const auto result = must(emulate(kernel, pointed, problem));
+    ASSERT_EQ(result.size(), expected.size());
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      const auto row = static_cast<std::int64_t>(i) % spec.format.n;
+      const float sign = row % 2 == 0 ? 1.0F : -1.0F;
+      ASSERT_EQ(from_bits(result[i], spec.format.dtype), sign * from_bits(expected[i], spec.format.dtype))
+          << "row " << row;
+    }
+  }
 }
 
 // What an engine or a stream must offer is said by the compiler.
