@@ -75,9 +75,10 @@ std::vector<FloorVariant> StreamingFloor::variants() const {
 
 Result<void> StreamingFloor::launch(const FloorVariant& variant, const std::byte* data,
                                     std::size_t bytes) const {
+  auto address = reinterpret_cast<cuda::DevicePointer>(data);
   auto vectors = static_cast<long long>(bytes / kVectorBytes);
   cuda::DevicePointer sink = sink_->address();
-  std::array<void*, 3> parameters{&data, &vectors, &sink};
+  std::array<void*, 3> parameters{&address, &vectors, &sink};
   // No more blocks than have a vector to read.
   const long long useful = std::max(1LL, (vectors + kThreads - 1) / kThreads);
   const long long blocks = std::min<long long>(
