@@ -7,7 +7,7 @@ namespace lutsmith {
 
 /// A file of the project, embedded into the library at build time.
 struct EmbeddedFile {
-  std::string_view name;  ///< as it is included: "templates/decode.cuh"
+  std::string_view name;  ///< as it is included: "templates/stream_k.cuh"
   std::string_view text;
 };
 
