@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -123,8 +124,8 @@ TEST(LookUpEngines, TablesBehindAPointerReachTheirRows) {
       }
     }
     // The emulator puts what it is given as table behind the launch's arguments: here pointer and stride.
-    const std::uint16_t* const pointer = tables.data();
-    std::memcpy(problem.matrix.table.data(), &pointer, sizeof(pointer));
+    const auto address = reinterpret_cast<std::uintptr_t>(tables.data());
+    std::memcpy(problem.matrix.table.data(), &address, sizeof(address));
     std::memcpy(problem.matrix.table.data() + 4, &kStride, sizeof(kStride));
     const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, pointed));
     const auto result = must(emulate(kernel, pointed, problem));
