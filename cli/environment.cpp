@@ -83,7 +83,7 @@ std::optional<std::string> record_complaint(const std::string& file) {
 std::optional<std::string> value_complaint(std::string_view name, const std::string& value) {
   if (value.empty()) return std::nullopt;  // as if it were not set
   if (name == "LUTSMITH_COMPILE") {
-    const auto policy = parse_compile_policy(value);
+    const auto policy = parse_compile_policy("LUTSMITH_COMPILE", value);
     return policy ? std::nullopt : std::optional(policy.error().message);
   }
   std::optional<std::string> wrong;

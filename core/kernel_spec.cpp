@@ -21,7 +21,12 @@ Result<void> validate(const KernelSpec& spec) {
   }
   if (auto checked = validate(spec.format); !checked) return checked;
   if (spec.m < 1 || spec.m > kMaxSize) {
-    return refuse(fmt::format("m: {} is not allowed; allowed: 1 to {}", spec.m, kMaxSize));
+    return refuse(
+        fmt::format("m: {} is not allowed; allowed: 1 to {}, the tokens to tune for", spec.m, kMaxSize));
+  }
+  if (spec.target.is_native()) {
+    return refuse(
+        "target: none is named; name one, such as sm_90a (only a service can take the GPU at hand)");
   }
   return {};
 }

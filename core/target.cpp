@@ -23,8 +23,7 @@ constexpr std::array kTargets{
     TargetTraits{"sm_121a", 12, 1, 12090, true, true, 99 << 10, 100 << 10, 1536, true, 48, 0.27e12},
 };
 
-constexpr const TargetTraits* kDefault = &kTargets[3];
-static_assert(kDefault->name == "sm_90a");
+constexpr TargetTraits kNative{"native", 0, 0, 0, false, false, 0, 0, 0, false, 0, 0};
 
 std::vector<std::string_view> names() {
   std::vector<std::string_view> result;
@@ -34,7 +33,7 @@ std::vector<std::string_view> names() {
 
 }  // namespace
 
-Target::Target() : traits_(kDefault) {}
+Target::Target() : traits_(&kNative) {}
 
 Result<Target> Target::parse(std::string_view name) {
   for (const TargetTraits& traits : kTargets) {

@@ -6,6 +6,8 @@
 // exports it. Declared here since the library is opened at run time and no CUDA header is needed to
 // build. A versioned symbol (cuMemAlloc_v2) is the one a program compiled against cuda.h would link.
 
+struct CUstream_st;
+
 namespace lutsmith::core {
 class SharedLibrary;
 }
@@ -16,7 +18,7 @@ using Status = int;        // CUresult
 using DeviceHandle = int;  // CUdevice
 using DevicePointer = unsigned long long;
 using ContextHandle = struct OpaqueContext*;
-using StreamHandle = struct OpaqueStream*;
+using StreamHandle = CUstream_st*;
 using EventHandle = struct OpaqueEvent*;
 using ModuleHandle = struct OpaqueModule*;
 using FunctionHandle = struct OpaqueFunction*;

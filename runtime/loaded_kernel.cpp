@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/result.h"
+#include "lutsmith/quantization.h"
 #include "templates/abi/kernel_arguments.h"
 
 namespace lutsmith {
@@ -24,33 +25,6 @@ Result<void> check_pointer(std::string_view name, const void* pointer, std::uint
   return {};
 }
 
-Result<void> check_sizes(const KernelSpec& spec, const MatmulArguments& arguments) {
-  constexpr std::int64_t kMostTokens = 1 << 30;  // the kernel counts them in 32 bits and rounds up
-  if (arguments.m < 1 || arguments.m > kMostTokens) {
-    return refuse(fmt::format("m: {} tokens; 1..{} are allowed", arguments.m, kMostTokens));
-  }
-  const std::int64_t input = arguments.activation_stride;
-  if (input != 0 && (input < spec.format.k || input % 8 != 0)) {
-    return refuse(
-        fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input,
-                    spec.format.k));
-  }
-  const std::int64_t output = arguments.output_stride;
-  if (output != 0 && output < spec.format.n) {
-    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec.format.n));
-  }
-  if (arguments.partitions < 0) {
-    return refuse(
-        fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", arguments.partitions));
-  }
-  const auto length = static_cast<std::size_t>(table_length(spec.format.bits, spec.format.table));
-  if (arguments.table.size() != length || arguments.table.data() == nullptr) {
-    return refuse(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
-                              to_string(spec.format.table), spec.format.bits, length));
-  }
-  return {};
-}
-
 std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe) {
   std::vector<cuda::LaunchAttribute> attributes;
   if (recipe.dependent_launch) attributes.push_back(cuda::kDependentLaunch);
@@ -58,13 +32,6 @@ std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe)
 }
 
 }  // namespace
-
-Result<void> check_arguments(const KernelSpec& spec, const MatmulArguments& arguments) {
-  if (auto ok = check_pointer("weights", arguments.weights, kVectorAlignment); !ok) return ok;
-  if (auto ok = check_pointer("activations", arguments.activations, kVectorAlignment); !ok) return ok;
-  if (auto ok = check_pointer("output", arguments.output, alignof(std::uint16_t)); !ok) return ok;
-  return check_sizes(spec, arguments);
-}
 
 Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevice& device,
                                                                const KernelSpec& spec,
@@ -80,6 +47,8 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
                           describe(spec), needed, device.shared_bytes_per_block),
               ""});
   }
+  Result<std::size_t> packed = packed_bytes(spec.format);
+  if (!packed) return failure(packed);
   Result<cuda::Module> module = cuda::Module::load(driver, device.context.handle, artifact->cubin);
   if (!module) return failure(module);
   Result<cuda::FunctionHandle> function = module->function(artifact->kernel_name);
@@ -88,6 +57,7 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
     return failure(allowed);
   }
   std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(device, spec, schedule, std::move(artifact)));
+  kernel->packed_bytes_ = *packed;
   kernel->module_ = std::move(*module);
   kernel->function_ = *function;
   kernel->attributes_ = launch_attributes(kernel->recipe_);
@@ -98,14 +68,60 @@ int LoadedKernel::default_partitions(std::int64_t m) const {
   return partition(recipe_, m, multiprocessors_).value_or(Partition{}).partitions;
 }
 
-Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const WorkspaceMemory& workspace,
-                                  cuda::StreamHandle stream) const {
+Result<void> LoadedKernel::check_weights(const PackedWeights& weights) const {
+  if (auto ok = check_pointer("weights", weights.data, kVectorAlignment); !ok) return ok;
+  if (weights.format != spec_.format) {
+    KernelSpec theirs = spec_;
+    theirs.format = weights.format;
+    return refuse(fmt::format("weights: they are packed for {}; this kernel multiplies {}", describe(theirs),
+                              describe(spec_)));
+  }
+  if (weights.bytes != packed_bytes_) {
+    return refuse(
+        fmt::format("weights: {} bytes; those of {} are {}", weights.bytes, describe(spec_), packed_bytes_));
+  }
+  return {};
+}
+
+Result<void> LoadedKernel::check_sizes(const MatmulArguments& arguments, std::int64_t tokens) const {
+  constexpr std::int64_t kMostTokens = 1 << 30;  // the kernel counts them in 32 bits and rounds up
+  if (tokens < 1 || tokens > kMostTokens) {
+    return refuse(fmt::format("m: {} tokens; 1..{} are allowed", tokens, kMostTokens));
+  }
+  const std::int64_t input = arguments.activation_stride;
+  if (input != 0 && (input < spec_.format.k || input % 8 != 0)) {
+    return refuse(
+        fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input,
+                    spec_.format.k));
+  }
+  const std::int64_t output = arguments.output_stride;
+  if (output != 0 && output < spec_.format.n) {
+    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec_.format.n));
+  }
+  if (arguments.partitions < 0) {
+    return refuse(
+        fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", arguments.partitions));
+  }
+  const auto length = static_cast<std::size_t>(table_length(spec_.format.bits, spec_.format.table));
+  if (arguments.table.size() != length || arguments.table.data() == nullptr) {
+    return refuse(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
+                              to_string(spec_.format.table), spec_.format.bits, length));
+  }
+  return {};
+}
+
+Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t tokens,
+                                  const WorkspaceMemory& workspace, cuda::StreamHandle stream) const {
   if (auto ok = cuda::check_not_forked(); !ok) return ok;
-  if (auto ok = check_arguments(spec_, arguments); !ok) return ok;
+  if (arguments.m != 0) tokens = arguments.m;
+  if (auto ok = check_weights(arguments.weights); !ok) return ok;
+  if (auto ok = check_pointer("activations", arguments.activations, kVectorAlignment); !ok) return ok;
+  if (auto ok = check_pointer("output", arguments.output, alignof(std::uint16_t)); !ok) return ok;
+  if (auto ok = check_sizes(arguments, tokens); !ok) return ok;
   if (workspace.context() != context_) {
     return refuse("workspace: it belongs to another CUDA context than the kernel; create one per GPU");
   }
-  Result<Partition> cut = partition(recipe_, arguments.m, multiprocessors_, arguments.partitions);
+  Result<Partition> cut = partition(recipe_, tokens, multiprocessors_, arguments.partitions);
   if (!cut) return failure(cut);
   const int capacity = workspace.capacity(recipe_.workspace_per_partition);
   if (cut->partitions > capacity) {
@@ -115,14 +131,14 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, const Worksp
   // What is not written is not read: the driver knows how long the kernel's own is.
   KernelParameter<kLongestTable> parameter;
   parameter.launch = {
-      .weights = static_cast<const unsigned char*>(arguments.weights),
+      .weights = static_cast<const unsigned char*>(arguments.weights.data),
       .activations = static_cast<const unsigned short*>(arguments.activations),
       .output = static_cast<unsigned short*>(arguments.output),
       .partial_sums = workspace.partial_sums(),
       .arrivals = workspace.arrivals(),
       .activation_stride = arguments.activation_stride != 0 ? arguments.activation_stride : spec_.format.k,
       .output_stride = arguments.output_stride != 0 ? arguments.output_stride : spec_.format.n,
-      .tokens = static_cast<int>(arguments.m),
+      .tokens = static_cast<int>(tokens),
       .steps_per_grain = cut->steps_per_grain,
       .grains_per_partition = cut->grains_per_partition,
       .extra_grains = cut->extra_grains,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -10,10 +12,6 @@
 #include "runtime/workspace_memory.h"
 
 namespace lutsmith {
-
-/// Checks what of a launch does not depend on the GPU: pointers, sizes, strides, the table's length.
-/// The error names the field, the value and what is allowed.
-Result<void> check_arguments(const KernelSpec& spec, const MatmulArguments& arguments);
 
 /// A kernel in the memory of one GPU. Immutable, so launches from many threads are safe.
 class LoadedKernel {
@@ -28,11 +26,13 @@ class LoadedKernel {
   const Artifact& artifact() const { return *artifact_; }
   /// Partitions of a launch with `m` tokens; 0 where `m` cannot be launched.
   int default_partitions(std::int64_t m) const;
-  /// Does no allocation, no synchronisation and no file access.
-  Result<void> launch(const MatmulArguments& arguments, const WorkspaceMemory& workspace,
+  /// `tokens` where the arguments name no number. Does no allocation, no synchronisation and no file access.
+  Result<void> launch(const MatmulArguments& arguments, std::int64_t tokens, const WorkspaceMemory& workspace,
                       cuda::StreamHandle stream) const;
 
  private:
+  Result<void> check_weights(const PackedWeights& weights) const;
+  Result<void> check_sizes(const MatmulArguments& arguments, std::int64_t tokens) const;
   LoadedKernel(const CurrentDevice& device, const KernelSpec& spec, const Schedule& schedule,
                std::shared_ptr<const Artifact> artifact)
       : driver_(*device.context.driver),
@@ -49,6 +49,7 @@ class LoadedKernel {
   std::shared_ptr<const Artifact> artifact_;
   const LaunchRecipe& recipe_;
   std::vector<cuda::LaunchAttribute> attributes_;
+  std::size_t packed_bytes_ = 0;
   cuda::Module module_;
   cuda::FunctionHandle function_ = nullptr;
   cuda::ContextHandle context_;

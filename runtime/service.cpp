@@ -39,6 +39,14 @@ Result<CurrentContext> current_context() {
   return CurrentContext::ask(**driver);
 }
 
+Error no_native_target(const Error& reason) {
+  return {
+      reason.code,
+      fmt::format("target: none is named, and there is no GPU to take it from; name one, such as sm_90a ({})",
+                  reason.message),
+      reason.context};
+}
+
 }  // namespace
 
 std::string_view to_string(Origin origin) {
@@ -65,18 +73,20 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 std::size_t Workspace::bytes() const { return state_ != nullptr ? state_->memory.bytes() : 0; }
 
-Kernel::Kernel(std::shared_ptr<const LoadedKernel> loaded) : loaded_(std::move(loaded)) {}
+Kernel::Kernel(std::shared_ptr<const LoadedKernel> loaded, std::int64_t tokens)
+    : loaded_(std::move(loaded)), tokens_(tokens) {}
 const KernelSpec& Kernel::spec() const { return loaded_->spec(); }
 const Schedule& Kernel::schedule() const { return loaded_->schedule(); }
 const Artifact& Kernel::artifact() const { return loaded_->artifact(); }
 int Kernel::default_partitions(std::int64_t m) const { return loaded_->default_partitions(m); }
 
-Result<void> Kernel::launch(const MatmulArguments& arguments, Workspace& workspace, Stream stream) const {
+Result<void> Kernel::launch(const MatmulArguments& arguments, Workspace& workspace,
+                            CUstream_st* stream) const {
   if (workspace.state_ == nullptr) {
     return std::unexpected(
         Error{ErrorCode::invalid_argument, "workspace: it was moved from; create another", ""});
   }
-  return loaded_->launch(arguments, workspace.state_->memory, static_cast<cuda::StreamHandle>(stream));
+  return loaded_->launch(arguments, tokens_, workspace.state_->memory, stream);
 }
 
 struct Service::State {
@@ -92,6 +102,13 @@ struct Service::State {
         ErrorCode::unsupported,
         "this service was opened before the process forked; open one in the child, or fork before opening",
         ""});
+  }
+
+  Result<const CurrentDevice*> current_device() {
+    if (Result<void> own = check_process(); !own) return failure(own);
+    Result<CurrentContext> context = current_context();
+    if (!context) return failure(context);
+    return loader.device(*context);
   }
 
   fs::path directory;
@@ -119,7 +136,13 @@ Result<Service> Service::open(ServiceOptions options) {
 Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Schedule> schedule) {
   return guarded([&]() -> Result<CompileResult> {
     if (Result<void> own = state_->check_process(); !own) return failure(own);
-    return state_->provider.compile(request_for(spec, schedule));
+    Request request = request_for(spec, schedule);
+    if (spec.target.is_native()) {
+      Result<const CurrentDevice*> device = state_->current_device();
+      if (!device) return std::unexpected(no_native_target(device.error()));
+      request.spec.target = (*device)->target;
+    }
+    return state_->provider.compile(request);
   });
 }
 
@@ -128,32 +151,51 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> sche
     if (Result<void> own = state_->check_process(); !own) return failure(own);
     Result<CurrentContext> context = current_context();
     if (!context) return failure(context);
-    Result<std::shared_ptr<const LoadedKernel>> loaded =
-        state_->loader.get(*context, request_for(spec, schedule));
+    Request request = request_for(spec, schedule);
+    if (spec.target.is_native()) {
+      Result<const CurrentDevice*> device = state_->loader.device(*context);
+      if (!device) return failure(device);
+      request.spec.target = (*device)->target;
+    }
+    Result<std::shared_ptr<const LoadedKernel>> loaded = state_->loader.get(*context, request);
     if (!loaded) return failure(loaded);
-    return Kernel(*std::move(loaded));
+    return Kernel(*std::move(loaded), spec.m);
   });
 }
 
 Result<Workspace> Service::create_workspace() {
   return guarded([&]() -> Result<Workspace> {
-    if (Result<void> own = state_->check_process(); !own) return failure(own);
-    Result<CurrentContext> context = current_context();
-    if (!context) return failure(context);
-    Result<const CurrentDevice*> device = state_->loader.device(*context);
+    Result<const CurrentDevice*> device = state_->current_device();
     if (!device) return failure(device);
     Result<WorkspaceMemory> memory =
-        WorkspaceMemory::allocate(*context->driver, workspace_size((*device)->multiprocessors));
+        WorkspaceMemory::allocate(*(*device)->context.driver, workspace_size((*device)->multiprocessors));
     if (!memory) return failure(memory);
     return Workspace(std::make_unique<Workspace::State>(std::move(*memory)));
   });
 }
 
+Result<std::size_t> Service::workspace_bytes() {
+  return guarded([&]() -> Result<std::size_t> {
+    Result<const CurrentDevice*> device = state_->current_device();
+    if (!device) return failure(device);
+    return WorkspaceMemory::bytes_for(workspace_size((*device)->multiprocessors));
+  });
+}
+
+Result<Workspace> Service::workspace_over(void* memory, std::size_t bytes) {
+  return guarded([&]() -> Result<Workspace> {
+    Result<const CurrentDevice*> device = state_->current_device();
+    if (!device) return failure(device);
+    Result<WorkspaceMemory> workspace = WorkspaceMemory::over((*device)->context.handle, memory, bytes,
+                                                              workspace_size((*device)->multiprocessors));
+    if (!workspace) return failure(workspace);
+    return Workspace(std::make_unique<Workspace::State>(std::move(*workspace)));
+  });
+}
+
 Result<Target> Service::native_target() {
   return guarded([&]() -> Result<Target> {
-    Result<CurrentContext> context = current_context();
-    if (!context) return failure(context);
-    Result<const CurrentDevice*> device = state_->loader.device(*context);
+    Result<const CurrentDevice*> device = state_->current_device();
     if (!device) return failure(device);
     return (*device)->target;
   });

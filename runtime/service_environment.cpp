@@ -12,19 +12,19 @@ namespace lutsmith {
 
 using core::environment_variable;
 
-Result<CompilePolicy> parse_compile_policy(std::string_view value) {
+Result<CompilePolicy> parse_compile_policy(std::string_view name, std::string_view value) {
   if (value.empty() || value == "when-needed") return CompilePolicy::when_needed;
   if (value == "never") return CompilePolicy::never;
-  return refuse(
-      fmt::format("LUTSMITH_COMPILE: '{}' is not known; allowed: when-needed, never; kernels are compiled "
-                  "when needed",
-                  value));
+  return refuse(fmt::format("{}: '{}' is not known; allowed: when-needed, never", name, value));
 }
 
 CompilePolicy chosen_compile_policy(const ServiceOptions& options) {
   if (options.compile) return *options.compile;
-  const Result<CompilePolicy> named = parse_compile_policy(environment_variable("LUTSMITH_COMPILE"));
-  if (!named && options.log) options.log(LogLevel::warning, named.error().message);
+  constexpr const char* kVariable = "LUTSMITH_COMPILE";
+  const Result<CompilePolicy> named = parse_compile_policy(kVariable, environment_variable(kVariable));
+  if (!named && options.log) {
+    options.log(LogLevel::warning, named.error().message + "; kernels are compiled when needed");
+  }
   return named.value_or(CompilePolicy::when_needed);
 }
 

@@ -9,9 +9,9 @@
 
 namespace lutsmith {
 
-/// LUTSMITH_COMPILE as a policy; nothing is when_needed. Error: invalid_argument, a sentence that names the
-/// variable, the value and what is allowed.
-Result<CompilePolicy> parse_compile_policy(std::string_view value);
+/// The policy that `value` of the option or variable `name` stands for; nothing is when_needed. Error:
+/// invalid_argument.
+Result<CompilePolicy> parse_compile_policy(std::string_view name, std::string_view value);
 
 /// The options' policy, else the environment's. `options.log` is told of a value that is not known, which
 /// means when_needed.

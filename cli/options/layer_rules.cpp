@@ -54,7 +54,8 @@ Result<Table> table_for(const LayerSettings& settings) {
   // Bits and group have to be what kernels exist for; any shape that is allowed will do to ask.
   const KernelSpec spec{
       .format = {.bits = settings.bits, .group = settings.group, .n = 64, .k = 64, .dtype = settings.dtype},
-      .target = {}};
+      .m = 1,
+      .target = *Target::parse(Target::all().front().name)};
   if (const auto valid = validate(spec); !valid) return std::unexpected(valid.error());
   return table_by_method(settings.method, settings.bits);
 }

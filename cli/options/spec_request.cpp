@@ -148,6 +148,7 @@ SpecText::SpecText() {
   visit_fields(spec, [this](const FieldInfo& field, const auto& value) {
     fields.emplace(field.name, takes_list(field.name) ? core::field_text(field, value) : std::string());
   });
+  fields["m"] = "1";
   fields["target"] = "native";
 }
 

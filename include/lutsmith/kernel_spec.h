@@ -16,8 +16,8 @@ namespace lutsmith {
 /// How it does so is a `Schedule`.
 struct KernelSpec {
   WeightFormat format = {};  ///< what kernels multiply has 2, 3 or 4 bits
-  std::int64_t m = 1;  ///< tokens the kernel is tuned for, see token_bucket; a launch may bring any number
-  Target target = {};
+  std::int64_t m = 0;  ///< tokens the kernel is tuned for, see token_bucket; a launch may bring any number
+  Target target = {};  ///< a default one: the GPU at hand, where a `Service` is asked
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
 

@@ -10,4 +10,5 @@
 #include "lutsmith/safetensors.h"    // IWYU pragma: export
 #include "lutsmith/service.h"        // IWYU pragma: export
 #include "lutsmith/target.h"         // IWYU pragma: export
+#include "lutsmith/version.h"        // IWYU pragma: export
 #include "lutsmith/weight_format.h"  // IWYU pragma: export

@@ -18,6 +18,8 @@
 #include "lutsmith/export.h"
 #include "lutsmith/kernel_spec.h"
 
+struct CUstream_st;  // what CUstream and cudaStream_t point to
+
 namespace lutsmith {
 
 /// Where an artifact came from.
@@ -84,9 +86,6 @@ struct ServiceOptions {
   LogCallback log = {};
 };
 
-/// A CUstream or cudaStream_t; null is the default stream.
-using Stream = void*;
-
 /// Device memory for partial sums, one per stream that launches concurrently. Moves, does not copy.
 class LUTSMITH_API Workspace {
  public:
@@ -104,15 +103,23 @@ class LUTSMITH_API Workspace {
   std::unique_ptr<State> state_;
 };
 
+/// Weights in device memory as `pack` makes them. A launch refuses those of another format than the kernel's,
+/// and those that are not `packed_bytes(format)` long, instead of reading past their end.
+struct PackedWeights {
+  WeightFormat format = {};
+  const void* data = nullptr;  ///< 16-byte aligned
+  std::size_t bytes = 0;
+};
+
 /// One multiplication. Device pointers unless said; matrices row-major.
 struct MatmulArguments {
-  /// From `pack`, 16-byte aligned. Where the schedule uses dependent launch they are read before the launch
-  /// ahead in the stream has finished, so that one must not write them.
-  const void* weights = nullptr;
+  /// Where the schedule uses dependent launch they are read before the launch ahead in the stream has
+  /// finished, so that one must not write them.
+  PackedWeights weights = {};
   const void* activations = nullptr;          ///< X [m, k] in the spec's dtype, 16-byte aligned
   void* output = nullptr;                     ///< Y [m, n] in the spec's dtype, 2-byte aligned
   std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
-  std::int64_t m = 1;                         ///< tokens, any positive number
+  std::int64_t m = 0;                         ///< tokens, any number; 0: as many as the kernel was asked for
   std::int64_t activation_stride = 0;         ///< elements between rows of X, a multiple of 8; 0: k
   std::int64_t output_stride = 0;             ///< elements between rows of Y; 0: n
   int partitions = 0;                         ///< Stream-K partitions; 0: the library's choice
@@ -124,22 +131,25 @@ class LoadedKernel;
 /// `Service::statistics`. Cheap to copy; launches are safe from many threads.
 class LUTSMITH_API Kernel {
  public:
-  /// What it was asked for; with the m of its token bucket.
+  /// What it was made for: what was asked for, with the m of its token bucket and the GPU it is loaded on.
   const KernelSpec& spec() const;
+  /// Tokens it was asked for.
+  std::int64_t tokens() const { return tokens_; }
   const Schedule& schedule() const;
   const Artifact& artifact() const;
   /// Partitions a launch with `m` tokens and no number of its own uses.
   int default_partitions(std::int64_t m) const;
 
-  /// Enqueues on `stream`: no allocation, no synchronisation, no file access; legal inside graph
-  /// capture. Two streams need two workspaces. Arguments are checked first; nothing is enqueued on
-  /// error.
-  Result<void> launch(const MatmulArguments& arguments, Workspace& workspace, Stream stream) const;
+  /// Enqueues on `stream`, a CUstream or cudaStream_t, null being the default stream: no allocation, no
+  /// synchronisation, no file access; legal inside graph capture. Two streams need two workspaces. Arguments
+  /// are checked first; nothing is enqueued on error.
+  Result<void> launch(const MatmulArguments& arguments, Workspace& workspace, CUstream_st* stream) const;
 
  private:
   friend class Service;
-  explicit Kernel(std::shared_ptr<const LoadedKernel> loaded);
+  Kernel(std::shared_ptr<const LoadedKernel> loaded, std::int64_t tokens);
   std::shared_ptr<const LoadedKernel> loaded_;
+  std::int64_t tokens_;
 };
 
 /// Hands out kernels: memory, then disk, then the server, then NVRTC; one compile per key however many
@@ -152,20 +162,30 @@ class LUTSMITH_API Service {
   static Result<Service> open(ServiceOptions options = {});
 
   /// The compiled kernel for a spec, under the schedule given or the first of the model's best six that
-  /// does not spill registers (the first where all do). Errors: invalid_argument for a spec or schedule that
-  /// is not allowed, unsupported for a target that NVRTC does not know, compilation_failed with its log,
-  /// corrupt_data where it puts out no kernel; not_found under CompilePolicy::never.
+  /// does not spill registers (the first where all do). A spec without a target is for the GPU at hand; with
+  /// one, no GPU is needed. Errors: invalid_argument for a spec or schedule that is not allowed, unsupported
+  /// for a target that NVRTC does not know, compilation_failed with its log, corrupt_data where it puts out
+  /// no kernel; not_found under CompilePolicy::never.
   Result<CompileResult> compile(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
 
-  /// The same, loaded on the current CUDA context's GPU (its primary context where none is
-  /// current). Errors: those of `compile`; not_found without a GPU, invalid_argument where it is not
-  /// `spec.target`, corrupt_data where the driver refuses the kernel, driver_error or out_of_memory where it
-  /// cannot load it.
+  /// The same, loaded on the current CUDA context's GPU (device 0's primary context where none is current),
+  /// which the spec need not name. Errors: those of `compile`; not_found without a GPU, invalid_argument
+  /// where `spec.target` names another, corrupt_data where the driver refuses the kernel, driver_error or
+  /// out_of_memory where it cannot load it.
   Result<Kernel> get(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
 
   /// Zeroed device memory that suits every kernel on the current GPU. Errors: not_found, out_of_memory,
   /// driver_error.
   Result<Workspace> create_workspace();
+
+  /// Bytes of a workspace that suits every kernel on the current GPU. Errors: those of `create_workspace`.
+  Result<std::size_t> workspace_bytes();
+  /// A workspace over device memory of the caller's: at least `workspace_bytes()`, 256-byte aligned, of the
+  /// current context, and there for as long as the workspace launches. All of it must be zero before the
+  /// first launch (cudaMemsetAsync ahead in the stream will do). Launches leave it ready for the next; after
+  /// one that failed on the GPU, or where others wrote into it, it must be zeroed again. Errors:
+  /// invalid_argument for memory that is too small or misaligned; those of `create_workspace`.
+  Result<Workspace> workspace_over(void* memory, std::size_t bytes);
 
   /// The target of the GPU that `get` would use. Errors: not_found without a GPU, unsupported for one that is
   /// too old or too new, driver_error.

@@ -43,7 +43,8 @@ struct TargetTraits {
 /// the same architecture, suffix included.
 class LUTSMITH_API Target {
  public:
-  /// sm_90a, so that a default-constructed spec is complete.
+  /// "native", the GPU at hand: what a `Service` replaces by it. Names no architecture, so that whatever
+  /// makes code without a GPU refuses it; all its traits are 0.
   Target();
 
   /// From a name such as "sm_90a". The error lists the known names.
@@ -51,6 +52,8 @@ class LUTSMITH_API Target {
 
   /// For a GPU's compute capability, such as (9, 0). The error lists the known ones.
   static Result<Target> from_compute_capability(int major, int minor);
+
+  bool is_native() const { return *this == Target(); }
 
   /// Every known architecture, oldest first.
   static std::span<const TargetTraits> all();

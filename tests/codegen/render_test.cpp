@@ -16,7 +16,8 @@ using testing::Not;
 const KernelSpec kSpec{
     .format =
         {.bits = 3, .group = 64, .n = 1000, .k = 1032, .dtype = DataType::bf16, .table = TableKind::pair},
-    .m = 9};
+    .m = 9,
+    .target = *Target::parse("sm_90a")};
 const FewTokensSchedule kSchedule{.tile_rows = 16,
                                   .tile_tokens = 16,
                                   .warps = 9,

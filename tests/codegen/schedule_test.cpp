@@ -15,7 +15,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 KernelSpec spec_on(const char* target) {
-  return {.format = {.n = 4096, .k = 4096}, .target = *Target::parse(target)};
+  return {.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse(target)};
 }
 
 struct BadSchedule {

@@ -13,7 +13,9 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-KernelSpec valid_spec() { return {.format = {.n = 4096, .k = 4096}}; }
+KernelSpec valid_spec() {
+  return {.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")};
+}
 
 struct BadSpec {
   std::string name;
@@ -59,11 +61,25 @@ INSTANTIATE_TEST_SUITE_P(
                 "scalar, pair"}),
     [](const testing::TestParamInfo<BadSpec>& bad) { return bad.param.name; });
 
+TEST(SpecTest, TokensAndTargetThatNobodyNamedAreRefusedNotGuessed) {
+  KernelSpec spec = valid_spec();
+  spec.m = KernelSpec{}.m;
+  ASSERT_FALSE(validate(spec).has_value());
+  EXPECT_THAT(validate(spec).error().message, HasSubstr("m: 0"));
+  spec = valid_spec();
+  spec.target = {};
+  ASSERT_FALSE(validate(spec).has_value());
+  EXPECT_THAT(validate(spec).error().message, AllOf(HasSubstr("target"), HasSubstr("sm_90a")));
+  EXPECT_FALSE(Target::parse("native").has_value());
+}
+
 TEST(SpecTest, EveryAllowedCombinationIsAccepted) {
   for (const int bits : {2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
       for (const std::int64_t k : {8, 40, 1032, 4096}) {
-        KernelSpec spec{.format = {.bits = bits, .group = group, .n = 1, .k = k}, .m = 1000};
+        KernelSpec spec{.format = {.bits = bits, .group = group, .n = 1, .k = k},
+                        .m = 1000,
+                        .target = *Target::parse("sm_90a")};
         EXPECT_TRUE(validate(spec).has_value()) << describe(spec);
       }
     }

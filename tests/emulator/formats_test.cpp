@@ -26,6 +26,7 @@ std::vector<KernelSpec> formats(const char* target) {
           specs.push_back(
               {.format =
                    {.bits = bits, .group = group, .n = kRows, .k = kColumns, .dtype = dtype, .table = table},
+               .m = 1,
                .target = must(Target::parse(target))});
         }
       }
@@ -83,6 +84,7 @@ TEST(EmulatedIntegers, WithNegativeScalesAreRight) {
     for (const int bits : {2, 3, 4}) {
       SCOPED_TRACE("bits " + std::to_string(bits) + ", group " + group_name(group));
       const KernelSpec spec{.format = {.bits = bits, .group = group, .n = kRows, .k = kColumns},
+                            .m = 1,
                             .target = must(Target::parse("sm_80"))};
       const Problem problem = make_integer_problem(spec, 3);
       const Source source = must(render(spec, must(schedules(spec)).front()));

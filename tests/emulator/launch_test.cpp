@@ -23,7 +23,9 @@ constexpr std::int64_t kTokens = 3;
 constexpr int kMultiprocessors = 4;
 constexpr std::uint16_t kPoison = 0xffff;
 
-KernelSpec launched_spec() { return {.format = {.n = 40, .k = 264}, .target = must(Target::parse("sm_80"))}; }
+KernelSpec launched_spec() {
+  return {.format = {.n = 40, .k = 264}, .m = 1, .target = must(Target::parse("sm_80"))};
+}
 
 const Source& launched_source() {
   static const Source source =

@@ -69,6 +69,7 @@ Source with_engine(Source source, std::string_view engine) {
 
 KernelSpec spec_of(int bits, int group) {
   return {.format = {.bits = bits, .group = group, .n = 40, .k = 264},
+          .m = 1,
           .target = must(Target::parse("sm_90a"))};
 }
 

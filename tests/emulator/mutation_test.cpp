@@ -44,6 +44,7 @@ struct Example {
 
 KernelSpec spec_of(const Example& example) {
   return {.format = {.bits = example.bits, .group = example.group, .n = 40, .k = example.k},
+          .m = 1,
           .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a"))};
 }
 

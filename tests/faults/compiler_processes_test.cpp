@@ -24,7 +24,8 @@ std::vector<KernelSpec> forty_specs() {
   std::vector<KernelSpec> specs;
   for (const int bits : {2, 3, 4}) {
     for (std::int64_t n = 64; n <= 14 * 64; n += 64)
-      specs.push_back({.format = {.bits = bits, .n = n, .k = 256}, .target = Target()});
+      specs.push_back(
+          {.format = {.bits = bits, .n = n, .k = 256}, .m = 1, .target = *Target::parse("sm_90a")});
   }
   specs.resize(40);
   return specs;

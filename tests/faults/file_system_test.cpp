@@ -103,7 +103,8 @@ TEST_F(FileSystemFaults, Case13NothingInTheCacheIsEverExecuted) {
     options.cache_directory = root();
     for (const Origin expected : {Origin::compiled, Origin::disk}) {
       Result<Service> service = Service::open(options);
-      const auto compiled = service->compile({.format = {.n = 64, .k = 128}, .target = Target()});
+      const auto compiled =
+          service->compile({.format = {.n = 64, .k = 128}, .m = 1, .target = *Target::parse("sm_90a")});
       EXPECT_TRUE(compiled.has_value());
       if (compiled) {
         EXPECT_EQ(compiled->origin, expected);

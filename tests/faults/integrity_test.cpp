@@ -96,7 +96,7 @@ TEST_F(IntegrityFaults, Case18KernelThatTheDriverRefusesIsMadeAnewOnceAndThenAnE
       *reinterpret_cast<decltype(&fake_driver_state)>(dlsym(library, "fake_driver_state"))();
   ServiceOptions options;
   options.cache_directory = root();
-  const KernelSpec spec{.format = {.n = 64, .k = 128}, .target = Target()};
+  const KernelSpec spec{.format = {.n = 64, .k = 128}, .m = 1, .target = *Target::parse("sm_90a")};
   const auto open = [&] { return *Service::open(options); };
   ASSERT_TRUE(open().compile(spec).has_value());
 
@@ -179,7 +179,8 @@ TEST_F(IntegrityFaults, Case22TwoProcessesAgreeOnEveryKey) {
     std::ofstream out(file);
     for (const int bits : {2, 3, 4}) {
       for (const std::int64_t m : {1, 16}) {
-        const KernelSpec spec{.format = {.bits = bits, .n = 4096, .k = 14336}, .m = m, .target = Target()};
+        const KernelSpec spec{
+            .format = {.bits = bits, .n = 4096, .k = 14336}, .m = m, .target = *Target::parse("sm_90a")};
         const std::vector<Schedule> candidates = schedules(spec).value();
         for (const Schedule& schedule : candidates) {
           out << cache::Key::of({.source = render(spec, schedule).value().text,

@@ -62,7 +62,7 @@ TEST_F(LatencyFaults, Case28LittleMemoryMeansFewCompilesAtOnce) {
 TEST_F(LatencyFaults, Case29ServiceWarmedForEveryBucketNeverMeetsANewTokenCount) {
   ServiceOptions options;
   options.cache_directory = root();
-  KernelSpec spec{.format = {.n = 2560, .k = 1376}, .target = Target()};
+  KernelSpec spec{.format = {.n = 2560, .k = 1376}, .m = 1, .target = *Target::parse("sm_90a")};
   {
     Service warming = *Service::open(options);
     for (const std::int64_t bucket : kTokenBuckets) {
@@ -93,7 +93,7 @@ TEST_F(LatencyFaults, Case29StrictServiceFailsAtOnceAndItsRecordWarmsTheNext) {
   options.cache_directory = root();
   options.compile = CompilePolicy::never;
   options.record = directory_.path() / "requests.jsonl";
-  const KernelSpec spec{.format = {.n = 64, .k = 128}, .m = 77, .target = Target()};
+  const KernelSpec spec{.format = {.n = 64, .k = 128}, .m = 77, .target = *Target::parse("sm_90a")};
   EXPECT_FALSE(Service::open(options)->compile(spec).has_value());
   std::ifstream file(options.record);
   EXPECT_EQ(nlohmann::json::parse(file)["m"], 128) << "the bucket of what was refused has to be warmed";
@@ -105,7 +105,8 @@ TEST_F(LatencyFaults, Case29RequestsThatAreNotAllowedAreNotRecorded) {
   options.compile = CompilePolicy::never;
   options.record = directory_.path() / "requests.jsonl";
   Service service = *Service::open(options);
-  EXPECT_FALSE(service.compile({.format = {.n = -1, .k = 128}, .target = Target()}).has_value());
+  EXPECT_FALSE(service.compile({.format = {.n = -1, .k = 128}, .m = 1, .target = *Target::parse("sm_90a")})
+                   .has_value());
   EXPECT_EQ(fs::file_size(options.record), 0U) << "one would keep the others from being warmed";
 }
 
@@ -128,7 +129,7 @@ TEST_F(LatencyFaults, Case31RanksOfOneJobChooseTheSameKernels) {
     for (const std::int64_t n : {1024, 4096, 28672}) {
       for (const std::int64_t k : {2048, 4096, 14336}) {
         for (const std::int64_t m : {1, 8, 16, 64})
-          specs.push_back({.format = {.n = n, .k = k}, .m = m, .target = Target()});
+          specs.push_back({.format = {.n = n, .k = k}, .m = m, .target = *Target::parse("sm_90a")});
       }
     }
     std::map<std::string, std::string> chosen;

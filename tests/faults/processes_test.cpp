@@ -264,7 +264,7 @@ TEST_F(ProcessFaults, Case09ForkAfterOpeningIsAClearErrorAndANewServiceWorks) {
   options.cache_directory = root();
   Result<Service> parents = Service::open(options);
   ASSERT_TRUE(parents.has_value()) << parents.error().message;
-  const KernelSpec spec{.format = {.n = 64, .k = 128}, .target = Target()};
+  const KernelSpec spec{.format = {.n = 64, .k = 128}, .m = 1, .target = *Target::parse("sm_90a")};
   ASSERT_TRUE(parents->compile(spec).has_value());
   const pid_t child = fork();
   if (child == 0) {

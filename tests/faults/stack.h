@@ -41,7 +41,9 @@ class FaultTest : public testing::Test {
   std::unique_ptr<KernelProvider> provider(StackOptions options = {});
 
   static Request request(int number) {
-    return {.spec = {.format = {.n = 32 * (number + 1), .k = 4096}, .target = Target()}, .schedule = {}};
+    return {
+        .spec = {.format = {.n = 32 * (number + 1), .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
+        .schedule = {}};
   }
   /// The kernel of request(number), where `provider` gives one and it is the right one.
   static bool is_right(KernelProvider& provider, int number);

@@ -38,11 +38,13 @@ std::string manifest_of(const KernelSpec& spec, const FewTokensSchedule& schedul
   return write_manifest(spec, schedule, artifact, provenance);
 }
 
-std::string scalar_manifest() { return manifest_of({.format = {.n = 4096, .k = 4096}}, {}); }
+std::string scalar_manifest() {
+  return manifest_of({.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")}, {});
+}
 
 std::string bulk_manifest() {
   return manifest_of(
-      {.format = {.bits = 2, .group = 64, .n = 64, .k = 64}},
+      {.format = {.bits = 2, .group = 64, .n = 64, .k = 64}, .m = 1, .target = *Target::parse("sm_90a")},
       {.tile_tokens = 16, .warps = 4, .weights = WeightPath::bulk_copy, .dependent_launch = true});
 }
 
@@ -99,7 +101,7 @@ Bytes with_section(const Bytes& cubin, Section section, std::uint64_t offset, st
 /// The whole file is its table of names, and the last one has no zero byte behind it.
 Bytes name_without_end() {
   constexpr std::string_view kName = "kernel";
-  const Bytes cubin = synthetic_cubin(Target(), kName);
+  const Bytes cubin = synthetic_cubin(*Target::parse("sm_90a"), kName);
   const std::size_t symbol = offset_of(cubin, Section{0}) - sizeof(Elf64_Sym);
   const Bytes changed = with_number(with_section(cubin, names, 0, cubin.size() + kName.size()), symbol,
                                     static_cast<Elf64_Word>(cubin.size()));
@@ -107,16 +109,16 @@ Bytes name_without_end() {
 }
 
 Bytes two_symbol_tables() {
-  const Bytes cubin = synthetic_cubin(Target(), "kernel");
+  const Bytes cubin = synthetic_cubin(*Target::parse("sm_90a"), "kernel");
   return with_number(cubin, offset_of(cubin, names) + offsetof(Elf64_Shdr, sh_type), Elf64_Word{SHT_SYMTAB});
 }
 
 Seeds cubins() {
-  const Bytes cubin = synthetic_cubin(Target(), "kernel");
+  const Bytes cubin = synthetic_cubin(*Target::parse("sm_90a"), "kernel");
   return {
       {"cubin", input('x', cubin)},
       {"cubin_cut_off", input('x', std::span(cubin).first(cubin.size() - 1))},
-      {"cubin_of_other_kernel", input('x', synthetic_cubin(Target(), "other"))},
+      {"cubin_of_other_kernel", input('x', synthetic_cubin(*Target::parse("sm_90a"), "other"))},
       {"cubin_of_symbols_whose_end_wraps", input('x', with_section(cubin, symbols, ~std::uint64_t{7}, 48))},
       {"cubin_of_names_whose_end_wraps", input('x', with_section(cubin, names, ~std::uint64_t{7}, 48))},
       {"cubin_of_two_symbol_tables", input('x', two_symbol_tables())},
@@ -152,7 +154,7 @@ Seeds bodies(const Bytes& plain, const Bytes& packed) {
 
 Seeds entry_seeds() {
   const std::string manifest = scalar_manifest();
-  const Bytes cubin = synthetic_cubin(Target(), "kernel");
+  const Bytes cubin = synthetic_cubin(*Target::parse("sm_90a"), "kernel");
   // Seven bytes do not get shorter.
   const Bytes plain = must(cache::encode({.manifest = manifest, .payload = bytes_of("payload")}));
   const Bytes packed = must(cache::encode({.manifest = manifest, .payload = cubin}));

@@ -111,7 +111,7 @@ void check_entry(const Entry& entry) {
             "the manifest of a good entry can be salvaged");
   }
   const std::optional<Description> described = check_manifest(entry.manifest);
-  check_kernel(entry.payload, Target(), "kernel");
+  check_kernel(entry.payload, *Target::parse("sm_90a"), "kernel");
   if (described) check_kernel(entry.payload, described->spec.target, described->kernel_name);
 }
 
@@ -171,7 +171,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       check_numbers(rest);
       return 0;
     case 'x':
-      check_kernel(rest, lutsmith::Target(), "kernel");
+      check_kernel(rest, *lutsmith::Target::parse("sm_90a"), "kernel");
       return 0;
     default:
       return -1;

@@ -35,19 +35,25 @@ class LaunchArgumentsOnGpu : public GpuTest {
 };
 
 TEST_F(LaunchArgumentsOnGpu, NullPointersAreRefused) {
-  expect_refused("weights", [](MatmulArguments& arguments) { arguments.weights = nullptr; });
+  expect_refused("weights", [](MatmulArguments& arguments) { arguments.weights.data = nullptr; });
   expect_refused("activations", [](MatmulArguments& arguments) { arguments.activations = nullptr; });
   expect_refused("output", [](MatmulArguments& arguments) { arguments.output = nullptr; });
 }
 
 TEST_F(LaunchArgumentsOnGpu, MisalignedPointersAreRefused) {
-  expect_refused("weights",
-                 [](MatmulArguments& arguments) { arguments.weights = moved(arguments.weights, 8); });
+  expect_refused("weights", [](MatmulArguments& arguments) {
+    arguments.weights.data = moved(arguments.weights.data, 8);
+  });
   expect_refused("activations",
                  [](MatmulArguments& arguments) { arguments.activations = moved(arguments.activations, 2); });
   expect_refused("output", [](MatmulArguments& arguments) {
     arguments.output = static_cast<std::byte*>(arguments.output) + 1;
   });
+}
+
+TEST_F(LaunchArgumentsOnGpu, WeightsOfAnotherGroupOrLengthAreRefusedNotRead) {
+  expect_refused("weights", [](MatmulArguments& arguments) { arguments.weights.format.group = 64; });
+  expect_refused("weights", [](MatmulArguments& arguments) { arguments.weights.bytes -= 16; });
 }
 
 TEST_F(LaunchArgumentsOnGpu, TableOfTheWrongLengthIsRefused) {
@@ -56,7 +62,7 @@ TEST_F(LaunchArgumentsOnGpu, TableOfTheWrongLengthIsRefused) {
 }
 
 TEST_F(LaunchArgumentsOnGpu, SizesAndStridesOutOfRangeAreRefused) {
-  for (const std::int64_t m : {std::int64_t{0}, std::int64_t{-1}}) {
+  for (const std::int64_t m : {std::int64_t{-1}, std::int64_t{1} << 31}) {
     expect_refused("m", [m](MatmulArguments& arguments) { arguments.m = m; });
   }
   for (const std::int64_t stride : {248, 260, -256}) {

@@ -33,7 +33,7 @@ Multiplication::Multiplication(const Problem& problem, const LaunchOptions& opti
   weights_ = must(cuda::Buffer::copy_of(driver, problem.packed));
   activations_ = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(activations))));
   output_ = must(cuda::Buffer::allocate(driver, static_cast<std::size_t>((2 * kGuard + m_ * stride_) * 2)));
-  arguments_ = {.weights = weights_.data(),
+  arguments_ = {.weights = {problem.matrix.format, weights_.data(), weights_.bytes()},
                 .activations = activations_.data(),
                 .output = static_cast<std::uint16_t*>(output_.data()) + kGuard,
                 .table = table_,

@@ -78,7 +78,7 @@ std::vector<std::pair<std::string, Object>> with_each_field_changed(const Object
   return changed;
 }
 
-KernelSpec spec() { return {.format = {.n = 4096, .k = 4096}}; }
+KernelSpec spec() { return {.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")}; }
 
 /// Requests that differ from the first in one field each, of the spec or of any family's schedule.
 std::vector<std::pair<std::string, Request>> requests() {

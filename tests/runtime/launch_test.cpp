@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include "lutsmith/quantization.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/workspace_memory.h"
 #include "stand_in.h"
@@ -38,7 +39,9 @@ class LaunchTest : public testing::Test {
                         .dependent_launch = true,
                         .fix_up_steps = 8,
                         .workspace_per_partition = {2 * 32 * 8 * sizeof(float), 1}};
-    arguments_ = {.weights = reinterpret_cast<const void*>(0x100000),
+    arguments_ = {.weights = {.format = spec_.format,
+                              .data = reinterpret_cast<const void*>(0x100000),
+                              .bytes = packed_bytes(spec_.format).value()},
                   .activations = reinterpret_cast<const void*>(0x200000),
                   .output = reinterpret_cast<void*>(0x300002),
                   .table = table_,
@@ -62,7 +65,7 @@ class LaunchTest : public testing::Test {
     return LoadedKernel::load(device, spec_, Schedule{}, std::make_shared<const Artifact>(artifact_));
   }
 
-  Result<void> launch() const { return kernel_->launch(arguments_, workspace_, nullptr); }
+  Result<void> launch() const { return kernel_->launch(arguments_, /*tokens=*/5, workspace_, nullptr); }
 
   /// The launch is refused with all of `parts` in the message, and nothing reaches the driver.
   void expect_refused(std::initializer_list<std::string> parts) const {
@@ -73,7 +76,7 @@ class LaunchTest : public testing::Test {
     EXPECT_EQ(StandIn::state().launches, 0);
   }
 
-  KernelSpec spec_{.format = {.n = 4096, .k = 4096}, .target = Target()};
+  KernelSpec spec_{.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")};
   std::vector<std::uint16_t> table_ = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
   Artifact artifact_;
   MatmulArguments arguments_;
@@ -87,7 +90,7 @@ TEST_F(LaunchTest, KernelGetsItsArgumentsAndTable) {
   ASSERT_TRUE(launch().has_value());
   KernelParameter<512> parameter{};
   std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
-  EXPECT_EQ(parameter.launch.weights, arguments_.weights);
+  EXPECT_EQ(parameter.launch.weights, arguments_.weights.data);
   EXPECT_EQ(parameter.launch.activations, arguments_.activations);
   EXPECT_EQ(parameter.launch.output, arguments_.output);
   EXPECT_EQ(parameter.launch.arrivals, workspace_.arrivals());
@@ -104,7 +107,8 @@ TEST_F(LaunchTest, KernelGetsItsArgumentsAndTable) {
 
 TEST_F(LaunchTest, GridBlockAndAttributesFollowTheRecipe) {
   arguments_.partitions = 40;
-  ASSERT_TRUE(kernel_->launch(arguments_, workspace_, reinterpret_cast<cuda::StreamHandle>(0x8)).has_value());
+  ASSERT_TRUE(kernel_->launch(arguments_, /*tokens=*/5, workspace_, reinterpret_cast<cuda::StreamHandle>(0x8))
+                  .has_value());
   const cuda::LaunchConfiguration& configuration = StandIn::state().configuration;
   EXPECT_EQ(configuration.grid_x, 40U);
   EXPECT_EQ(configuration.grid_y * configuration.grid_z, 1U);
@@ -129,10 +133,10 @@ TEST_F(LaunchTest, DefaultPartitionsAreThoseOfTheModel) {
 
 TEST_F(LaunchTest, NullAndMisalignedPointersAreRefused) {
   const MatmulArguments good = arguments_;
-  arguments_.weights = nullptr;
+  arguments_.weights.data = nullptr;
   expect_refused({"weights", "null"});
   arguments_ = good;
-  arguments_.weights = reinterpret_cast<const void*>(0x100008);
+  arguments_.weights.data = reinterpret_cast<const void*>(0x100008);
   expect_refused({"weights", "0x100008", "16"});
   arguments_ = good;
   arguments_.activations = nullptr;
@@ -148,6 +152,63 @@ TEST_F(LaunchTest, NullAndMisalignedPointersAreRefused) {
   expect_refused({"output", "2 bytes"});
 }
 
+TEST_F(LaunchTest, WeightsOfAnotherFormatAreRefusedInsteadOfReadOutOfBounds) {
+  const MatmulArguments good = arguments_;
+  arguments_.weights.format.group = 64;
+  expect_refused({"weights", "w4 g64", "w4 g128"});
+  arguments_ = good;
+  arguments_.weights.format.dtype = DataType::bf16;
+  expect_refused({"weights", "bf16"});
+  arguments_ = good;
+  arguments_.weights.format.n = 8192;
+  expect_refused({"weights", "8192x4096"});
+}
+
+TEST_F(LaunchTest, WeightsOfTheWrongLengthAreRefused) {
+  const std::size_t right = arguments_.weights.bytes;
+  for (const std::size_t bytes : {std::size_t{0}, right - 16, right + 16}) {
+    arguments_.weights.bytes = bytes;
+    expect_refused({"weights: " + std::to_string(bytes), std::to_string(right)});
+  }
+}
+
+TEST_F(LaunchTest, TokensComeFromTheRequestUnlessTheLaunchNamesThem) {
+  arguments_.m = 0;
+  ASSERT_TRUE(launch().has_value());
+  KernelParameter<512> parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.launch.tokens, 5);
+}
+
+TEST_F(LaunchTest, WorkspaceOverTheCallersMemoryServesLikeOneOfItsOwn) {
+  void* const memory = reinterpret_cast<void*>(0x40000);
+  const std::size_t bytes = WorkspaceMemory::bytes_for(partitions_of_32x16(64));
+  EXPECT_EQ(bytes, workspace_.bytes());
+  const int allocations = StandIn::state().allocations;
+  auto over = WorkspaceMemory::over(workspace_.context(), memory, bytes, partitions_of_32x16(64));
+  ASSERT_TRUE(over.has_value());
+  const WorkspaceSize partial{2 * 32 * 16 * sizeof(float), 1};
+  EXPECT_EQ(over->capacity(partial), workspace_.capacity(partial));
+  workspace_ = std::move(*over);
+  ASSERT_TRUE(launch().has_value());
+  KernelParameter<512> parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.launch.arrivals, memory);
+  EXPECT_EQ(StandIn::state().allocations, allocations);
+}
+
+TEST_F(LaunchTest, CallersMemoryThatIsTooSmallOrMisalignedIsNoWorkspace) {
+  const std::size_t bytes = WorkspaceMemory::bytes_for(partitions_of_32x16(64));
+  const auto refusal = [&](std::uintptr_t address, std::size_t given) {
+    const auto over = WorkspaceMemory::over(workspace_.context(), reinterpret_cast<void*>(address), given,
+                                            partitions_of_32x16(64));
+    return over ? std::string() : over.error().message;
+  };
+  EXPECT_THAT(refusal(0x40000, bytes - 1), HasSubstr(std::to_string(bytes)));
+  EXPECT_THAT(refusal(0x40010, bytes), HasSubstr("256"));
+  EXPECT_THAT(refusal(0, bytes), HasSubstr("memory"));
+}
+
 TEST_F(LaunchTest, TableOfTheWrongLengthIsRefused) {
   table_.pop_back();
   arguments_.table = table_;
@@ -158,7 +219,7 @@ TEST_F(LaunchTest, TableOfTheWrongLengthIsRefused) {
 
 TEST_F(LaunchTest, SizesOutOfRangeAreRefused) {
   const MatmulArguments good = arguments_;
-  for (const std::int64_t m : {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1} << 31U}) {
+  for (const std::int64_t m : {std::int64_t{-1}, std::int64_t{1} << 31U}) {
     arguments_.m = m;
     expect_refused({"m: ", std::to_string(m)});
   }

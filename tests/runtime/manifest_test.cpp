@@ -24,7 +24,8 @@ Artifact sample() {
 }
 
 std::string sample_manifest() {
-  return write_manifest({.format = {.n = 4096, .k = 4096}, .target = Target()}, FewTokensSchedule{}, sample(),
+  return write_manifest({.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
+                        FewTokensSchedule{}, sample(),
                         {.compiler = "nvrtc 13.0 build-id 01", .options = "-fast\n", .source_bytes = 5});
 }
 
@@ -104,7 +105,8 @@ TEST(Manifest, DescriptionIsReadBack) {
   const Result<Description> read = read_description(sample_manifest());
   ASSERT_TRUE(read.has_value()) << read.error().message;
   EXPECT_EQ(read->key, sample().key);
-  EXPECT_EQ(read->spec, (KernelSpec{.format = {.n = 4096, .k = 4096}, .target = Target()}));
+  EXPECT_EQ(read->spec,
+            (KernelSpec{.format = {.n = 4096, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")}));
   EXPECT_EQ(read->schedule, Schedule(FewTokensSchedule{}));
   EXPECT_EQ(read->provenance.compiler, "nvrtc 13.0 build-id 01");
   EXPECT_EQ(read->provenance.options, "-fast\n");

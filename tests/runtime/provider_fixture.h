@@ -127,7 +127,8 @@ class KernelProviderTest : public testing::Test {
   }
 
   static Request request(std::int64_t n = 4096) {
-    return {.spec = {.format = {.n = n, .k = 4096}, .target = Target()}, .schedule = {}};
+    return {.spec = {.format = {.n = n, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
+            .schedule = {}};
   }
 
   int stored() {

@@ -17,7 +17,8 @@ namespace lutsmith {
 namespace {
 
 Request request(std::int64_t n) {
-  return {.spec = {.format = {.n = n, .k = 4096}, .target = Target()}, .schedule = {}};
+  return {.spec = {.format = {.n = n, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
+          .schedule = {}};
 }
 
 class RecorderTest : public testing::Test {

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 KernelSpec small_spec(std::string_view target = "sm_90a") {
-  return {.format = {.n = 1000, .k = 1032}, .target = Target::parse(target).value()};
+  return {.format = {.n = 1000, .k = 1032}, .m = 1, .target = Target::parse(target).value()};
 }
 
 std::vector<fs::path> entries_under(const fs::path& root) {
@@ -132,6 +132,22 @@ TEST_F(ServiceTest, EnvironmentForbidsCompilingUnlessTheProgramSaysOtherwise) {
   ASSERT_EQ(warnings_.size(), 1U);
   EXPECT_THAT(warnings_[0], HasSubstr("'nevr' is not known; allowed: when-needed, never"));
   EXPECT_TRUE(mistyped.compile(small_spec("sm_80")).has_value());
+}
+
+TEST_F(ServiceTest, SpecWithoutATargetIsForTheGpuAtHandAndWithoutOneItIsAskedFor) {
+  Service service = open_with_cache();
+  KernelSpec spec = small_spec();
+  spec.target = {};
+  const Result<Target> native = service.native_target();
+  const Result<CompileResult> compiled = service.compile(spec);
+  if (native) {
+    ASSERT_TRUE(compiled.has_value()) << compiled.error().message;
+    spec.target = *native;
+    EXPECT_EQ(service.compile(spec)->artifact, compiled->artifact);
+  } else {
+    ASSERT_FALSE(compiled.has_value());
+    EXPECT_THAT(compiled.error().message, HasSubstr("name one, such as sm_90a"));
+  }
 }
 
 TEST_F(ServiceTest, SameShapeForTwoTargetsGivesTwoKernels) {

@@ -63,7 +63,7 @@ void BenchSession::open_cublas() {
 
 measure::Multiply BenchSession::launcher(const Kernel& kernel, int partitions) {
   return [this, &kernel, partitions](const measure::Operands& operands) {
-    return kernel.launch({.weights = operands.weights,
+    return kernel.launch({.weights = {kernel.spec().format, operands.weights, operands.weight_bytes},
                           .activations = operands.activations,
                           .output = operands.output,
                           .table = operands.table,

@@ -28,7 +28,7 @@ Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kerne
   if (const auto set = (*driver)->set(output->address(), kPoison, result_bytes.size()); !set) {
     return std::unexpected(set.error());
   }
-  const MatmulArguments arguments{.weights = packed->data(),
+  const MatmulArguments arguments{.weights = {spec.format, packed->data(), packed->bytes()},
                                   .activations = input->data(),
                                   .output = output->data(),
                                   .table = weights.table,

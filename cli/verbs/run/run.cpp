@@ -31,7 +31,7 @@ struct RunOptions {
 Result<RunPlan> plan_emulation(const std::string& target_list) {
   RunPlan plan{.device = Device::emulator, .no_gpu_reason = {}, .targets = {}};
   if (target_list.empty()) {
-    plan.targets = {native_target().value_or(Target())};
+    plan.targets = {native_target().value_or(*Target::parse("sm_90a"))};
     return plan;
   }
   auto targets = parse_targets(target_list);
