@@ -1,0 +1,158 @@
+#ifndef LUTSMITH_H
+#define LUTSMITH_H
+
+/*
+ * lutsmith for C (C99 and later) and for whatever can call C: opens a service, gets kernels and launches
+ * them. The C++ interface (lutsmith/lutsmith.h) can do more; docs/c_interface.md shows a program.
+ *
+ * Functions that can fail return a lutsmith_status, LUTSMITH_OK being 0, and then write nothing to their
+ * results; lutsmith_error_message() says why. Handles are made by one function and freed by another, which
+ * takes NULL too. A service and kernels may be used by many threads at a time, a workspace by one stream.
+ * Strings that are given may go away when the call returns.
+ *
+ * Structures begin with their size, so that a program works with a later library whose structures are longer:
+ * initialise with the macro beside each, which sets it and zeroes the rest.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lutsmith/version.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LUTSMITH_C_API __attribute__((visibility("default")))
+
+typedef enum lutsmith_status {
+  LUTSMITH_OK = 0,
+  LUTSMITH_INVALID_ARGUMENT = 1,   /* a value the caller gave is outside what is allowed */
+  LUTSMITH_NOT_FOUND = 2,          /* a file, library, symbol or device is missing */
+  LUTSMITH_UNSUPPORTED = 3,        /* well-formed, but not on this compiler, driver or GPU */
+  LUTSMITH_COMPILATION_FAILED = 4, /* a compiler refused the source; the context holds its log */
+  LUTSMITH_CORRUPT_DATA = 5,       /* a file or buffer contradicts its own format */
+  LUTSMITH_IO_ERROR = 6,           /* the operating system refused a read or a write */
+  LUTSMITH_DRIVER_ERROR = 7,       /* the CUDA driver returned an error */
+  LUTSMITH_OUT_OF_MEMORY = 8,      /* host or device memory ran out */
+  LUTSMITH_KERNEL_FAULT = 9        /* the emulator caught a kernel in a mistake */
+} lutsmith_status;
+
+/* The release of the library that is loaded, such as "0.1.0"; LUTSMITH_VERSION_STRING is this header's. */
+LUTSMITH_C_API const char* lutsmith_version(void);
+
+/* "invalid_argument" and the like. */
+LUTSMITH_C_API const char* lutsmith_status_name(lutsmith_status status);
+
+/* Of the last call of this thread that failed: one line that says what was given, what is allowed and what to
+ * do; and more lines where they help, such as a compiler's log, else "". Valid until this thread's next
+ * call fails. */
+LUTSMITH_C_API const char* lutsmith_error_message(void);
+LUTSMITH_C_API const char* lutsmith_error_context(void);
+
+/* ---- the service ---- */
+
+typedef struct lutsmith_service lutsmith_service;
+
+/* What is left NULL or 0 comes from the environment, else from the default; docs/cache.md lists both. */
+typedef struct lutsmith_options {
+  size_t struct_size;
+  const char* cache_directory; /* keeps kernels */
+  const char* nvrtc;           /* the library to open, its folder, or the root of a toolkit */
+  const char* compile;         /* "when-needed", or "never": fails at once for what is not in the cache */
+  int32_t memory_only;         /* not 0: keeps nothing outside of this process */
+  uint32_t compile_jobs;       /* compiles at a time; 0: as many as cores and memory allow */
+} lutsmith_options;
+#define LUTSMITH_OPTIONS_INIT {sizeof(lutsmith_options), NULL, NULL, NULL, 0, 0}
+
+/* Opens NVRTC and the cache; needs no GPU. `options` may be NULL. */
+LUTSMITH_C_API lutsmith_status lutsmith_open(const lutsmith_options* options, lutsmith_service** service);
+LUTSMITH_C_API void lutsmith_close(lutsmith_service* service);
+
+/* ---- kernels ---- */
+
+/* What a kernel computes: Y[m, n] = sum over k of X[m, k] * scale[n, k / group] * table[code[n, k]]. */
+typedef struct lutsmith_spec {
+  size_t struct_size;
+  int32_t bits;       /* per code: 2, 3 or 4 */
+  int32_t group;      /* weights per scale along K: 32, 64, 128, 256; 0: one scale for each row */
+  int64_t n;          /* output channels */
+  int64_t k;          /* input channels, a multiple of 8 */
+  int64_t m;          /* tokens the kernel is tuned for, and what a launch brings unless it says otherwise */
+  const char* dtype;  /* "f16" or "bf16"; NULL: f16 */
+  const char* table;  /* "scalar" or "pair"; NULL: scalar */
+  const char* target; /* such as "sm_90a"; NULL: the GPU at hand */
+} lutsmith_spec;
+#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL}
+
+/* Bytes of such a matrix as lutsmith packs it. */
+LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);
+
+typedef struct lutsmith_compile_result {
+  size_t struct_size;
+  char key[65];      /* 64 hexadecimal digits */
+  char origin[15];   /* "memory", "disk", "remote", "compiled" */
+  int32_t registers; /* per thread */
+  int32_t spill_bytes;
+  size_t cubin_bytes;
+  double milliseconds; /* of this request; 0 where it was answered from memory */
+} lutsmith_compile_result;
+#define LUTSMITH_COMPILE_RESULT_INIT {sizeof(lutsmith_compile_result), {0}, {0}, 0, 0, 0, 0}
+
+/* Finds or compiles the kernel; with a target in `spec` it needs no GPU. `result` may be NULL. */
+LUTSMITH_C_API lutsmith_status lutsmith_compile(lutsmith_service* service, const lutsmith_spec* spec,
+                                                lutsmith_compile_result* result);
+
+typedef struct lutsmith_kernel lutsmith_kernel;
+
+/* The same, loaded on the GPU of the current CUDA context (the primary one of device 0 where none is). Quick
+ * where it was asked for before. Kernels outlive their service. */
+LUTSMITH_C_API lutsmith_status lutsmith_get(lutsmith_service* service, const lutsmith_spec* spec,
+                                            lutsmith_kernel** kernel);
+LUTSMITH_C_API void lutsmith_kernel_free(lutsmith_kernel* kernel);
+
+/* ---- launches ---- */
+
+/* Device memory for partial sums: one workspace for each stream that launches at the same time. */
+typedef struct lutsmith_workspace lutsmith_workspace;
+
+/* Bytes that suit every kernel on the current GPU. */
+LUTSMITH_C_API lutsmith_status lutsmith_workspace_bytes(lutsmith_service* service, size_t* bytes);
+LUTSMITH_C_API lutsmith_status lutsmith_workspace_create(lutsmith_service* service,
+                                                         lutsmith_workspace** workspace);
+/* Over the caller's device memory, 256-byte aligned, which must outlive the workspace's launches. All of it
+ * must be zero before the first launch; launches leave it ready for the next one, unless one fails on the
+ * GPU. */
+LUTSMITH_C_API lutsmith_status lutsmith_workspace_over(lutsmith_service* service, void* memory, size_t bytes,
+                                                       lutsmith_workspace** workspace);
+LUTSMITH_C_API void lutsmith_workspace_free(lutsmith_workspace* workspace);
+
+/* One multiplication. Device pointers but for the table; matrices row-major. */
+typedef struct lutsmith_arguments {
+  size_t struct_size;
+  const void* weights;       /* packed, 16-byte aligned */
+  size_t weights_bytes;      /* must be lutsmith_packed_bytes of the kernel's spec */
+  const void* activations;   /* X [m, k], 16-byte aligned */
+  void* output;              /* Y [m, n], 2-byte aligned */
+  const uint16_t* table;     /* host memory, 16-bit floats of the spec's dtype; copied by the launch */
+  size_t table_length;       /* values */
+  int64_t m;                 /* tokens; 0: the spec's */
+  int64_t activation_stride; /* elements between rows of X, a multiple of 8; 0: k */
+  int64_t output_stride;     /* elements between rows of Y; 0: n */
+  int32_t partitions;        /* Stream-K partitions; 0: the library's choice */
+} lutsmith_arguments;
+#define LUTSMITH_ARGUMENTS_INIT {sizeof(lutsmith_arguments), NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0}
+
+struct CUstream_st;
+
+/* Enqueues on a CUstream or cudaStream_t, NULL being the default stream: no allocation, no synchronisation,
+ * legal inside graph capture. Nothing is enqueued where an argument is refused. */
+LUTSMITH_C_API lutsmith_status lutsmith_launch(const lutsmith_kernel* kernel,
+                                               const lutsmith_arguments* arguments,
+                                               lutsmith_workspace* workspace, struct CUstream_st* stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,287 @@
+#include "lutsmith.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "core/result.h"
+#include "lutsmith/quantization.h"
+#include "lutsmith/service.h"
+#include "runtime/service_environment.h"
+
+// The handles of lutsmith.h: each holds one object of the C++ interface.
+struct lutsmith_service {
+  lutsmith::Service service;
+};
+struct lutsmith_kernel {
+  lutsmith::Kernel kernel;
+};
+struct lutsmith_workspace {
+  lutsmith::Workspace workspace;
+};
+
+namespace lutsmith {
+namespace {
+
+struct LastError {
+  std::string message;
+  std::string context;
+};
+thread_local LastError last_error;
+
+lutsmith_status status_of(ErrorCode code) {
+  // In the order of ErrorCode, after LUTSMITH_OK.
+  static_assert(LUTSMITH_INVALID_ARGUMENT == 1 + static_cast<int>(ErrorCode::invalid_argument));
+  static_assert(LUTSMITH_KERNEL_FAULT == 1 + static_cast<int>(ErrorCode::kernel_fault));
+  return static_cast<lutsmith_status>(1 + static_cast<int>(code));
+}
+
+lutsmith_status fail(Error error) {
+  const lutsmith_status status = status_of(error.code);
+  last_error = {.message = std::move(error.message), .context = std::move(error.context)};
+  return status;
+}
+
+/// Runs what returns Result<void>; no exception may reach C.
+template <class Work>
+lutsmith_status status_after(Work&& work) noexcept {
+  try {
+    Result<void> done = std::forward<Work>(work)();
+    return done ? LUTSMITH_OK : fail(std::move(done.error()));
+  } catch (const std::exception& thrown) {
+    last_error.context.clear();
+    try {
+      last_error.message = thrown.what();
+    } catch (...) {
+      last_error.message.clear();
+    }
+    return LUTSMITH_OUT_OF_MEMORY;
+  }
+}
+
+Result<void> check_handle(const void* pointer, const char* name) {
+  if (pointer == nullptr) return refuse(fmt::format("{}: NULL is not allowed", name));
+  return {};
+}
+
+/// The caller's structure as this release knows it: of an older, shorter one the rest is as `defaults` has
+/// it; of a newer, longer one the rest must be zero, since it asks for what this release cannot do.
+template <class T>
+Result<T> known_part(const T* given, const char* name, T defaults) {
+  if (Result<void> there = check_handle(given, name); !there) return failure(there);
+  const std::size_t size = given->struct_size;
+  if (size < sizeof(given->struct_size)) {
+    return refuse(
+        fmt::format("{}: its struct_size is {}; initialise it with the macro beside it", name, size));
+  }
+  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+  for (std::size_t i = sizeof(T); i < size; ++i) {
+    if (bytes[i] != 0) {
+      return refuse(fmt::format(
+          "{}: it asks for something newer than this release, {}; update the library or set that to 0", name,
+          LUTSMITH_VERSION_STRING));
+    }
+  }
+  std::memcpy(&defaults, given, std::min(size, sizeof(T)));
+  return defaults;
+}
+
+Result<WeightFormat> format_of(const lutsmith_spec& given) {
+  WeightFormat format{.bits = given.bits, .group = given.group, .n = given.n, .k = given.k};
+  if (given.dtype != nullptr) {
+    Result<DataType> dtype = parse_data_type(given.dtype);
+    if (!dtype) return failure(dtype);
+    format.dtype = *dtype;
+  }
+  if (given.table != nullptr) {
+    Result<TableKind> table = parse_table_kind(given.table);
+    if (!table) return failure(table);
+    format.table = *table;
+  }
+  return format;
+}
+
+Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
+  Result<lutsmith_spec> given = known_part(pointer, "spec", lutsmith_spec LUTSMITH_SPEC_INIT);
+  if (!given) return failure(given);
+  Result<WeightFormat> format = format_of(*given);
+  if (!format) return failure(format);
+  KernelSpec spec{.format = *format, .m = given->m};
+  if (given->target != nullptr) {
+    Result<Target> target = Target::parse(given->target);
+    if (!target) return failure(target);
+    spec.target = *target;
+  }
+  return spec;
+}
+
+Result<ServiceOptions> options_of(const lutsmith_options* pointer) {
+  ServiceOptions options;
+  if (pointer == nullptr) return options;
+  Result<lutsmith_options> given = known_part(pointer, "options", lutsmith_options LUTSMITH_OPTIONS_INIT);
+  if (!given) return failure(given);
+  if (given->cache_directory != nullptr) options.cache_directory = given->cache_directory;
+  if (given->nvrtc != nullptr) options.nvrtc = given->nvrtc;
+  if (given->compile != nullptr) {
+    Result<CompilePolicy> policy = parse_compile_policy("compile", given->compile);
+    if (!policy) return failure(policy);
+    options.compile = *policy;
+  }
+  options.memory_only = given->memory_only != 0;
+  options.compile_jobs = given->compile_jobs;
+  return options;
+}
+
+/// A string and its end, cut to what there is room for.
+template <std::size_t kSize>
+void copy_text(std::string_view text, char (&into)[kSize]) {
+  const std::size_t length = std::min(text.size(), kSize - 1);
+  std::copy_n(text.begin(), length, into);
+  into[length] = '\0';
+}
+
+Result<void> write_result(const CompileResult& compiled, lutsmith_compile_result* result) {
+  if (result == nullptr) return {};
+  Result<lutsmith_compile_result> known =
+      known_part(result, "result", lutsmith_compile_result LUTSMITH_COMPILE_RESULT_INIT);
+  if (!known) return failure(known);
+  const Artifact& artifact = *compiled.artifact;
+  copy_text(artifact.key, known->key);
+  copy_text(to_string(compiled.origin), known->origin);
+  known->registers = artifact.registers;
+  known->spill_bytes = artifact.spill_bytes;
+  known->cubin_bytes = artifact.cubin.size();
+  known->milliseconds = compiled.milliseconds;
+  std::memcpy(result, &*known, std::min(known->struct_size, sizeof(*known)));
+  return {};
+}
+
+/// Gives the caller a handle that owns `object`.
+template <class Handle, class T>
+Result<void> hand_out(Result<T> object, Handle** handle) {
+  if (!object) return failure(object);
+  *handle = new Handle{*std::move(object)};
+  return {};
+}
+
+/// What `name` is to be written to, and the service that is asked, are there.
+Result<void> check_call(const lutsmith_service* service, const void* result, const char* name) {
+  if (Result<void> there = check_handle(service, "service"); !there) return there;
+  return check_handle(result, name);
+}
+
+}  // namespace
+}  // namespace lutsmith
+
+using lutsmith::Result;
+
+const char* lutsmith_version() { return LUTSMITH_VERSION_STRING; }
+
+const char* lutsmith_status_name(lutsmith_status status) {
+  if (status == LUTSMITH_OK) return "ok";
+  return lutsmith::to_string(static_cast<lutsmith::ErrorCode>(status - 1)).data();  // a literal
+}
+
+const char* lutsmith_error_message() { return lutsmith::last_error.message.c_str(); }
+const char* lutsmith_error_context() { return lutsmith::last_error.context.c_str(); }
+
+lutsmith_status lutsmith_open(const lutsmith_options* options, lutsmith_service** service) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_handle(service, "service"); !there) return there;
+    Result<lutsmith::ServiceOptions> chosen = lutsmith::options_of(options);
+    if (!chosen) return lutsmith::failure(chosen);
+    return lutsmith::hand_out(lutsmith::Service::open(*std::move(chosen)), service);
+  });
+}
+
+void lutsmith_close(lutsmith_service* service) { delete service; }
+
+lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_handle(bytes, "bytes"); !there) return there;
+    Result<lutsmith::KernelSpec> asked = lutsmith::spec_of(spec);
+    if (!asked) return lutsmith::failure(asked);
+    Result<std::size_t> size = lutsmith::packed_bytes(asked->format);
+    if (!size) return lutsmith::failure(size);
+    *bytes = *size;
+    return {};
+  });
+}
+
+lutsmith_status lutsmith_compile(lutsmith_service* service, const lutsmith_spec* spec,
+                                 lutsmith_compile_result* result) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_handle(service, "service"); !there) return there;
+    Result<lutsmith::KernelSpec> asked = lutsmith::spec_of(spec);
+    if (!asked) return lutsmith::failure(asked);
+    Result<lutsmith::CompileResult> compiled = service->service.compile(*asked);
+    if (!compiled) return lutsmith::failure(compiled);
+    return lutsmith::write_result(*compiled, result);
+  });
+}
+
+lutsmith_status lutsmith_get(lutsmith_service* service, const lutsmith_spec* spec, lutsmith_kernel** kernel) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_call(service, kernel, "kernel"); !there) return there;
+    Result<lutsmith::KernelSpec> asked = lutsmith::spec_of(spec);
+    if (!asked) return lutsmith::failure(asked);
+    return lutsmith::hand_out(service->service.get(*asked), kernel);
+  });
+}
+
+void lutsmith_kernel_free(lutsmith_kernel* kernel) { delete kernel; }
+
+lutsmith_status lutsmith_workspace_bytes(lutsmith_service* service, size_t* bytes) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_call(service, bytes, "bytes"); !there) return there;
+    Result<std::size_t> size = service->service.workspace_bytes();
+    if (!size) return lutsmith::failure(size);
+    *bytes = *size;
+    return {};
+  });
+}
+
+lutsmith_status lutsmith_workspace_create(lutsmith_service* service, lutsmith_workspace** workspace) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_call(service, workspace, "workspace"); !there) return there;
+    return lutsmith::hand_out(service->service.create_workspace(), workspace);
+  });
+}
+
+lutsmith_status lutsmith_workspace_over(lutsmith_service* service, void* memory, size_t bytes,
+                                        lutsmith_workspace** workspace) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_call(service, workspace, "workspace"); !there) return there;
+    return lutsmith::hand_out(service->service.workspace_over(memory, bytes), workspace);
+  });
+}
+
+void lutsmith_workspace_free(lutsmith_workspace* workspace) { delete workspace; }
+
+lutsmith_status lutsmith_launch(const lutsmith_kernel* kernel, const lutsmith_arguments* arguments,
+                                lutsmith_workspace* workspace, CUstream_st* stream) {
+  return lutsmith::status_after([&]() -> Result<void> {
+    if (Result<void> there = lutsmith::check_handle(kernel, "kernel"); !there) return there;
+    if (Result<void> there = lutsmith::check_handle(workspace, "workspace"); !there) return there;
+    Result<lutsmith_arguments> given =
+        lutsmith::known_part(arguments, "arguments", lutsmith_arguments LUTSMITH_ARGUMENTS_INIT);
+    if (!given) return lutsmith::failure(given);
+    const lutsmith::MatmulArguments matmul{.weights = {.format = kernel->kernel.spec().format,
+                                                       .data = given->weights,
+                                                       .bytes = given->weights_bytes},
+                                           .activations = given->activations,
+                                           .output = given->output,
+                                           .table = {given->table, given->table_length},
+                                           .m = given->m,
+                                           .activation_stride = given->activation_stride,
+                                           .output_stride = given->output_stride,
+                                           .partitions = given->partitions};
+    return kernel->kernel.launch(matmul, workspace->workspace, stream);
+  });
+}
