@@ -11,7 +11,7 @@ namespace lutsmith {
 inline constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;
 
 /// The checks of single fields that validate(WeightFormat) is made of, for what has no more than these.
-Result<void> validate_bits(int bits, int lowest = 1);
+Result<void> validate_bits(int bits);
 Result<void> validate(DataType dtype);
 Result<void> validate(TableKind kind);
 

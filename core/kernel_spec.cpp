@@ -8,6 +8,21 @@
 #include <algorithm>
 
 namespace lutsmith {
+namespace {
+
+constexpr int kMaxKernelBits = 4;
+
+/// Fewer than can be packed: a kernel looks two weights up at once, by a byte that holds the codes of both.
+Result<void> validate_kernel_bits(int bits) {
+  if (bits >= 1 && bits <= kMaxKernelBits) return {};
+  const bool packed = validate_bits(bits).has_value();
+  return refuse(fmt::format("bits: {} is not allowed; allowed: 1, 2, 3, 4{}", bits,
+                            packed ? "; more can be packed and multiplied by the reference, but no kernel "
+                                     "multiplies them: quantize to at most 4 bits for kernels"
+                                   : ""));
+}
+
+}  // namespace
 
 std::int64_t token_bucket(std::int64_t m) {
   if (m < 1 || m > kMaxSize) return m;
@@ -16,9 +31,7 @@ std::int64_t token_bucket(std::int64_t m) {
 }
 
 Result<void> validate(const KernelSpec& spec) {
-  if (spec.format.bits < 2 || spec.format.bits > 4) {
-    return refuse(fmt::format("bits: {} is not allowed; allowed: 2, 3, 4", spec.format.bits));
-  }
+  if (auto checked = validate_kernel_bits(spec.format.bits); !checked) return checked;
   if (auto checked = validate(spec.format); !checked) return checked;
   if (spec.m < 1 || spec.m > kMaxSize) {
     return refuse(

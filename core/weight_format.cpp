@@ -45,9 +45,9 @@ Result<int> parse_group(std::string_view name) {
   return group;
 }
 
-Result<void> validate_bits(int bits, int lowest) {
-  if (bits >= lowest && bits <= kMaxBits) return {};
-  return refuse(fmt::format("bits: {} is not allowed; allowed: {} to {}", bits, lowest, kMaxBits));
+Result<void> validate_bits(int bits) {
+  if (bits >= 1 && bits <= kMaxBits) return {};
+  return refuse(fmt::format("bits: {} is not allowed; allowed: 1 to {}", bits, kMaxBits));
 }
 
 Result<void> validate(DataType dtype) {

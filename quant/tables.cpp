@@ -31,7 +31,9 @@ double normal_quantile(double p) {
 }  // namespace
 
 Result<Table> normal_float_table(int bits) {
-  if (auto checked = validate_bits(bits, 2); !checked) return std::unexpected(checked.error());
+  if (bits < 2 || bits > 8) {  // three of the values are given: -1, 0 and 1
+    return refuse(fmt::format("bits: {} is not allowed with method nf; allowed: 2 to 8", bits));
+  }
   // The outermost quantiles: halfway between what 15 and 16 levels would ask for, at every width.
   constexpr double kTail = (1.0 / 32 + 1.0 / 30) / 2;
   const double largest = normal_quantile(1 - kTail);

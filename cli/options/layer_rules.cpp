@@ -7,7 +7,6 @@
 
 #include "cli/output/printable.h"
 #include "core/result.h"
-#include "lutsmith/kernel_spec.h"
 
 namespace lutsmith::cli {
 namespace {
@@ -25,7 +24,7 @@ Result<void> set(LayerRule& rule, std::string_view key, std::string_view value) 
     int bits = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), bits);
     if (error != std::errc() || end != value.data() + value.size()) {
-      return refuse(rule.text, fmt::format("bits: '{}' is not allowed; allowed: 2, 3, 4", printable(value)));
+      return refuse(rule.text, fmt::format("bits: '{}' is not allowed; allowed: 1 to 8", printable(value)));
     }
     if (rule.bits) return twice();
     rule.bits = bits;
@@ -51,12 +50,10 @@ Result<void> set(LayerRule& rule, std::string_view key, std::string_view value) 
 }  // namespace
 
 Result<Table> table_for(const LayerSettings& settings) {
-  // Bits and group have to be what kernels exist for; any shape that is allowed will do to ask.
-  const KernelSpec spec{
-      .format = {.bits = settings.bits, .group = settings.group, .n = 64, .k = 64, .dtype = settings.dtype},
-      .m = 1,
-      .target = *Target::parse(Target::all().front().name)};
-  if (const auto valid = validate(spec); !valid) return std::unexpected(valid.error());
+  // Any shape that is allowed will do to ask.
+  const WeightFormat format{
+      .bits = settings.bits, .group = settings.group, .n = 64, .k = 64, .dtype = settings.dtype};
+  if (const auto valid = validate(format); !valid) return std::unexpected(valid.error());
   return table_by_method(settings.method, settings.bits);
 }
 

@@ -15,7 +15,7 @@ namespace lutsmith {
 /// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * scale[n, k / group] * table[code[n, k]]`.
 /// How it does so is a `Schedule`.
 struct KernelSpec {
-  WeightFormat format = {};  ///< what kernels multiply has 2, 3 or 4 bits
+  WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
   std::int64_t m = 0;  ///< tokens the kernel is tuned for, see token_bucket; a launch may bring any number
   Target target = {};  ///< a default one: the GPU at hand, where a `Service` is asked
 
@@ -23,7 +23,7 @@ struct KernelSpec {
 
   template <class Self, class Visit>
   static constexpr void visit_fields(Self& self, Visit&& visit) {
-    visit(FieldInfo{"bits", "Bits per weight", "2, 3 or 4", "w{}"}, self.format.bits);
+    visit(FieldInfo{"bits", "Bits per weight", "1 to 4", "w{}"}, self.format.bits);
     visit(FieldInfo{.name = "group",
                     .meaning = "Weights per scale along K",
                     .allowed = "32, 64, 128, 256, channel",
@@ -50,7 +50,8 @@ inline constexpr std::array<std::int64_t, 7> kTokenBuckets{1, 8, 16, 32, 64, 128
 /// have the same schedules, and so the same kernel. A number that no spec may have stays as it is.
 LUTSMITH_API std::int64_t token_bucket(std::int64_t m);
 
-/// Checks every field. The error names the field, the value given and the values allowed.
+/// Checks every field: the format, and that kernels multiply its bits. The error names the field, the value
+/// given and the values allowed.
 LUTSMITH_API Result<void> validate(const KernelSpec& spec);
 
 /// One line for messages and reports, such as "w4 g128 4096x4096 m1 f16 scalar sm_90a".

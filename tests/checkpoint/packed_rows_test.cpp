@@ -40,9 +40,9 @@ TEST(PackedPieces, SlabsPutTogetherAreTheMatrixPackedWhole) {
   constexpr std::int64_t kK = 264;
   const std::vector<RowSlab> slabs{{0, 32}, {32, 64}, {96, 32}, {128, 22}};
   const std::vector<float> weights = values(kN * kK);
-  for (const int bits : {2, 3, 4}) {
+  for (int bits = 1; bits <= 8; ++bits) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
-      const auto table = normal_float_table(bits);
+      const auto table = bits == 1 ? integer_table(bits) : normal_float_table(bits);
       ASSERT_TRUE(table);
       const auto whole = quantize(weights, kN, kK, *table, group, DataType::f16);
       ASSERT_TRUE(whole);

@@ -236,7 +236,7 @@ TEST_F(Selection, RulesMixWidthsInOneFileThatRunReads) {
   EXPECT_EQ(layers[1]["group"], 128);
   const Outcome run = program_.run({"run", output_, "--m", "1", "--target", "sm_80"});
   EXPECT_EQ(run.exit_code, 0) << run.errors;
-  for (const char* bad : {"down_porj=bits:3", "down=bits:7", "down", "down=bits:3,width:2"}) {
+  for (const char* bad : {"down_porj=bits:3", "down=bits:9", "down", "down=bits:3,width:2"}) {
     EXPECT_EQ(quantize(tensors, {"--rule", bad}).exit_code, 2) << bad;
   }
 }

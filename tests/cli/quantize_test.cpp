@@ -85,7 +85,7 @@ TEST_F(Checkpoint, LinearLayersArePackedAndTheRestStaysByteForByte) {
 TEST_F(Checkpoint, ReportsBytesAndAWeightErrorThatShrinksWithMoreBits) {
   double last_error = 1;
   double last_bytes = 0;
-  for (const char* bits : {"2", "3", "4"}) {
+  for (const char* bits : {"2", "3", "4", "5", "6", "7", "8"}) {
     const Outcome outcome = quantize({"--bits", bits});
     ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
     const auto report = outcome.json();
@@ -169,6 +169,21 @@ TEST_F(Checkpoint, EmulatedRunComputesTheProductsWithoutGpuNvrtcAndCache) {
       EXPECT_GT(layer["kernels"][0]["milliseconds"], 0.0);
       EXPECT_FALSE(layer["kernels"][0].contains("cache"));
     }
+  }
+}
+
+TEST_F(Checkpoint, BitsThatNoKernelMultipliesArePackedAndRunSaysWhatToDo) {
+  const Outcome packed = program_.run({"quantize", input_, "-o", output_, "--bits", "5"});
+  ASSERT_EQ(packed.exit_code, 0) << packed.errors;
+  EXPECT_THAT(packed.output, HasSubstr("No kernel multiplies 2 of them"));
+  for (const std::vector<std::string>& where :
+       {std::vector<std::string>{"--emulate"}, {"--target", "sm_80"}}) {
+    std::vector<std::string> arguments{"run", output_};
+    arguments.insert(arguments.end(), where.begin(), where.end());
+    const Outcome run = program_.run(arguments);
+    EXPECT_EQ(run.exit_code, 2);
+    EXPECT_THAT(run.errors, testing::AllOf(HasSubstr("bits: 5 is not allowed; allowed: 1, 2, 3, 4"),
+                                           HasSubstr("at most 4")));
   }
 }
 

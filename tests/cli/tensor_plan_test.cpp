@@ -171,7 +171,7 @@ TEST(TensorPlan, RuleThatChangesNothingOrHasNoKernelIsRefused) {
   EXPECT_THAT(with("down_porj=bits:3"), HasSubstr("rule: no tensor's name matches 'down_porj'"));
   EXPECT_THAT(with("^q=bits:3"),
               AllOf(HasSubstr("rule: nothing that '^q=bits:3' matches"), HasSubstr("fp8")));
-  EXPECT_THAT(with("up=bits:5"), AllOf(HasSubstr(kUp), HasSubstr("bits")));
+  EXPECT_THAT(with("up=bits:9"), AllOf(HasSubstr(kUp), HasSubstr("bits")));
   EXPECT_THAT(with("up=method:fp,bits:3"), HasSubstr("bits"));
 }
 

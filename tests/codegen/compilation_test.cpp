@@ -49,7 +49,7 @@ class TargetCompilationTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(TargetCompilationTest, EveryFormatCompilesWithoutSpills) {
   std::vector<KernelSpec> specs;
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
       for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         for (const std::int64_t m : {1, 16}) {
@@ -64,7 +64,7 @@ TEST_P(TargetCompilationTest, EveryFormatCompilesWithoutSpills) {
 TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
   std::vector<KernelSpec> specs;
   for (const Shape& shape : kRagged) {
-    for (const int bits : {2, 3, 4}) {
+    for (const int bits : {1, 2, 3, 4}) {
       for (const std::int64_t m : {1, 16}) {
         const int group = shape.n == 1000 ? 32 : shape.n == 2752 ? 64 : shape.n == 4096 ? 256 : kPerChannel;
         const TableKind table = m == 1 ? TableKind::scalar : TableKind::pair;

@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(ScheduleTest, EverySpecHasCandidatesThatAreValidAndFitTheRegisters) {
   for (const TargetTraits& traits : Target::all()) {
-    for (const int bits : {2, 3, 4}) {
+    for (const int bits : {1, 2, 3, 4}) {
       for (const int group : {32, 256, kPerChannel}) {
         for (const std::int64_t m : {1, 8, 16, 300}) {
           for (const std::int64_t k : {8, 1376, 4096, 14336}) {

@@ -19,7 +19,7 @@ constexpr std::int64_t kColumns = 264;
 /// All formats: bits x group x type x table.
 std::vector<KernelSpec> formats(const char* target) {
   std::vector<KernelSpec> specs;
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {
       for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         for (const TableKind table : {TableKind::scalar, TableKind::pair}) {
@@ -81,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(Structures, EmulatedFormats,
 // What quantize() makes of weights whose largest is positive, under a table that reaches further down.
 TEST(EmulatedIntegers, WithNegativeScalesAreRight) {
   for (const int group : {64, kPerChannel}) {
-    for (const int bits : {2, 3, 4}) {
+    for (const int bits : {1, 2, 3, 4}) {
       SCOPED_TRACE("bits " + std::to_string(bits) + ", group " + group_name(group));
       const KernelSpec spec{.format = {.bits = bits, .group = group, .n = kRows, .k = kColumns},
                             .m = 1,

@@ -85,7 +85,7 @@ TEST_P(EmulatedPaths, TablesWithZerosDuplicatesAndExtremesAreRight) {
 }
 
 TEST_P(EmulatedPaths, IdentityGivesEveryDequantizedWeightBitExactly) {
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     const KernelSpec spec = spec_of(bits, 32, 40, 136);
     const Source source = must(render(
         spec, FewTokensSchedule{.tile_rows = 32, .tile_tokens = 16, .warps = 2, .weights = GetParam()}));

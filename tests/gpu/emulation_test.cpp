@@ -145,7 +145,7 @@ TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
   if (!compiler) GTEST_SKIP() << compiler.error().message;
   std::vector<KernelRequest> requests;
   for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
-    for (const int bits : {2, 3, 4}) {
+    for (const int bits : {1, 2, 3, 4}) {
       for (const int group : {32, 128, 256, kPerChannel}) {
         for (const DataType dtype : {DataType::f16, DataType::bf16}) {
           const TableKind table = group == 128 ? TableKind::pair : TableKind::scalar;

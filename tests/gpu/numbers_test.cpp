@@ -19,7 +19,7 @@ using NumbersOnGpu = GpuTest;
 
 std::vector<KernelSpec> all_number_formats(std::int64_t n, std::int64_t k, std::int64_t m) {
   std::vector<KernelSpec> specs;
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     for (const int group : kGroups) {
       for (const DataType dtype : kTypes) {
         for (const TableKind table : kTables) specs.push_back(spec_of(bits, group, n, k, m, dtype, table));
@@ -62,7 +62,7 @@ TEST_F(NumbersOnGpu, IdentityGivesEveryDequantizedWeightBitExactly) {
 }
 
 TEST_F(NumbersOnGpu, IdentityIsExactWithOneTokenPerLaunch) {
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     expect_exact_on_identity({spec_of(bits, 64, 48, 136, 1), std::nullopt});
   }
 }
@@ -104,7 +104,7 @@ TEST_F(NumbersOnGpu, EveryFormatIsRightWithBulkCopies) {
 
 TEST_F(NumbersOnGpu, TablesWithZerosDuplicatesAndExtremesAreRight) {
   std::vector<KernelRequest> requests;
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     for (const DataType dtype : kTypes) {
       for (const TableKind table : kTables) {
         requests.push_back({spec_of(bits, 128, 64, 384, 8, dtype, table), std::nullopt});
@@ -123,7 +123,7 @@ TEST_F(NumbersOnGpu, TablesWithZerosDuplicatesAndExtremesAreRight) {
 }
 
 TEST_F(NumbersOnGpu, MatrixOfOneCodeGivesThatTableValueForEveryCode) {
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     const KernelRequest request{spec_of(bits, 128, 40, 264, 3), std::nullopt};
     Problem problem = make_problem(request.spec, 3);
     for (int code = 0; code < 1 << bits; ++code) {
@@ -135,7 +135,7 @@ TEST_F(NumbersOnGpu, MatrixOfOneCodeGivesThatTableValueForEveryCode) {
 }
 
 TEST_F(NumbersOnGpu, EveryPairOfCodesIsLookedUpInItsOrder) {
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     // Row n holds the pair n everywhere: an error in the pair's index or order moves whole rows.
     const int pairs = 1 << (2 * bits);
     const KernelRequest request{spec_of(bits, kPerChannel, pairs, 136, 2, DataType::f16, TableKind::pair),
@@ -154,7 +154,7 @@ TEST_F(NumbersOnGpu, EveryPairOfCodesIsLookedUpInItsOrder) {
 // weight on its largest entry.
 TEST_F(NumbersOnGpu, IntegersWithNegativeScalesAreRight) {
   std::vector<KernelRequest> requests;
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     for (const int group : kGroups) {
       for (const DataType dtype : kTypes) {
         requests.push_back({spec_of(bits, group, 72, 648, 5, dtype), std::nullopt});

@@ -14,7 +14,7 @@ using Sanitizer = GpuTest;
 
 void expect_small_shapes_right(WeightPath path) {
   std::vector<KernelRequest> requests;
-  for (const int bits : {2, 3, 4}) {
+  for (const int bits : {1, 2, 3, 4}) {
     for (const int tile_tokens : {1, 8, 16}) {
       const KernelSpec spec = spec_of(bits, bits == 3 ? 256 : 32, 50, 648, tile_tokens);
       const FewTokensSchedule schedule{

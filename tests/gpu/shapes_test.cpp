@@ -71,7 +71,7 @@ TEST_F(ShapesOnGpu, RaggedShapesOfRealModelsAreRight) {
       {{1000, 1032}, {2752, 4096}, {4096, 1376}, {5120, 3456}}};
   for (const auto& [n, k] : kShapes) {
     std::vector<KernelRequest> requests;
-    for (const int bits : {2, 3, 4}) {
+    for (const int bits : {1, 2, 3, 4}) {
       for (const std::int64_t m : {1, 16}) requests.push_back({spec_of(bits, 128, n, k, m), std::nullopt});
     }
     precompile(requests);

@@ -256,7 +256,7 @@ void add_quantize(CLI::App& app, Context& context) {
                   "Table: nf (normal float), int (symmetric) or fp (e2m1, 4 bits)")
       ->capture_default_str()
       ->type_name("NAME");
-  verb.add_option("--bits", options->bits, "Bits per weight: 2, 3 or 4")
+  verb.add_option("--bits", options->bits, "Bits per weight: 1 to 8; kernels multiply 1 to 4")
       ->capture_default_str()
       ->type_name("INT");
   verb.add_option("--group", options->group, "Weights per scale: 32, 64, 128, 256 or channel")

@@ -8,6 +8,7 @@
 
 #include "cli/output/kernel_json.h"
 #include "cli/output/printable.h"
+#include "lutsmith/kernel_spec.h"
 
 namespace lutsmith::cli {
 namespace {
@@ -211,6 +212,20 @@ void print_advice(const QuantizeResult& result, const LeftGroups& groups) {
   }
 }
 
+/// Layers may have more bits than kernels multiply.
+void print_layers_without_kernel(const std::vector<LayerBytes>& layers) {
+  const Target any = Target::parse(Target::all().front().name).value();
+  const auto has_no_kernel = [&any](const LayerBytes& written) {
+    return !validate(KernelSpec{.format = written.layer.format, .m = 1, .target = any});
+  };
+  const auto count = static_cast<std::size_t>(std::ranges::count_if(layers, has_no_kernel));
+  if (count == 0) return;
+  print_output(
+      fmt::format("No kernel multiplies {} of them, only the reference does: for kernels quantize to at "
+                  "most 4 bits\n",
+                  count));
+}
+
 }  // namespace
 
 void print_result(const QuantizeResult& result, bool all) {
@@ -224,6 +239,7 @@ void print_result(const QuantizeResult& result, bool all) {
   print_output(fmt::format("{}, {}: {} -> {}\n", counted(result.layers.size(), "layer"),
                            Varying(result.layers).rest(result.layers.front().layer), byte_count(before),
                            byte_count(after)));
+  print_layers_without_kernel(result.layers);
   const auto groups = left_groups(result.decisions, [](const TensorDecision&) { return true; });
   if (!groups.empty()) print_output("\n");
   all ? print_left_tensors(result.decisions) : print_left_kinds(groups);
