@@ -47,8 +47,8 @@ concept KernelFamily = requires(const KernelSpec& spec, const typename Family::S
   { Family::kTemplate } -> std::convertible_to<std::string_view>;
   /// The part of the kernel's name that comes from the schedule, unlike that of any other family: "t8".
   { Family::name_part(schedule) } -> std::same_as<std::string>;
-  /// Sets the schedule's constants and chooses its modules.
-  { Family::set_schedule(text, schedule) } -> std::same_as<void>;
+  /// Sets the schedule's constants and chooses the modules, such as the look-up engine for the spec's bits.
+  { Family::set_schedule(text, spec, schedule) } -> std::same_as<void>;
 };
 
 }  // namespace lutsmith

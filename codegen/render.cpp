@@ -62,7 +62,7 @@ Result<Source> render(const KernelSpec& spec, const Schedule& schedule) {
   const KernelTemplate kernel = visit_family(schedule, [&]<class Family>(const auto& own) {
     KernelTemplate text(module_text(Family::kTemplate).str());
     set_spec(text, spec.format);
-    Family::set_schedule(text, own);
+    Family::set_schedule(text, spec, own);
     name = kernel_name(spec, Family::name_part(own));
     text.replace("lutsmith_kernel", name);
     return text;

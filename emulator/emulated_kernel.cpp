@@ -174,10 +174,12 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
   if (Result<void> valid = check(launch); !valid) return valid;
   const Strides strides = strides_of(launch);
   const auto partitions = static_cast<std::size_t>(launch.partition.partitions);
-  const auto slot = static_cast<std::size_t>(recipe_.tile_rows * recipe_.tile_tokens);
+  const WorkspaceSize& each = recipe_.workspace_per_partition;
+  const std::size_t floats = partitions * each.partial_sum_bytes / sizeof(float);
+  const std::size_t counters = partitions * static_cast<std::size_t>(each.arrival_counters);
   // Not vectors: an allocation of exactly what the kernel may touch.
-  const auto partial_sums = std::make_unique<float[]>(partitions * 2 * slot);
-  const auto arrivals = std::make_unique<unsigned int[]>(partitions);
+  const auto partial_sums = std::make_unique<float[]>(floats);
+  const auto arrivals = std::make_unique<unsigned int[]>(counters);
   const LaunchArguments arguments{
       .weights = reinterpret_cast<const unsigned char*>(launch.weights.data()),
       .activations = launch.activations.data(),
@@ -201,8 +203,8 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
       .weights = launch.weights,
       .activations = std::as_bytes(launch.activations),
       .output = std::as_writable_bytes(launch.output),
-      .partial_sums = std::as_writable_bytes(std::span(partial_sums.get(), partitions * 2 * slot)),
-      .arrivals = std::as_writable_bytes(std::span(arrivals.get(), partitions)),
+      .partial_sums = std::as_writable_bytes(std::span(partial_sums.get(), floats)),
+      .arrivals = std::as_writable_bytes(std::span(arrivals.get(), counters)),
   };
   const GridShape shape{.blocks = launch.partition.partitions,
                         .threads = recipe_.threads,

@@ -15,7 +15,7 @@ namespace lutsmith {
 namespace {
 
 constexpr std::uintptr_t kVectorAlignment = 16;
-constexpr unsigned int kLongestTable = 512;  // values: pairs of 4-bit codes
+constexpr unsigned int kLongestTable = 512;  // values a launch has room for: pairs of 4-bit codes
 
 Result<void> check_pointer(std::string_view name, const void* pointer, std::uintptr_t alignment) {
   if (pointer == nullptr) return refuse(fmt::format("{}: null; give a device pointer", name));
@@ -45,6 +45,14 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
               fmt::format("the kernel for {} needs {} bytes of shared memory, the GPU has {} "
                           "per block; choose a schedule with fewer stages or warps",
                           describe(spec), needed, device.shared_bytes_per_block),
+              ""});
+  }
+  const int values = table_length(spec.format.bits, spec.format.table);
+  if (values > static_cast<int>(kLongestTable)) {
+    return std::unexpected(
+        Error{ErrorCode::unsupported,
+              fmt::format("the kernel for {} takes a table of {} values; a launch has room for {}",
+                          describe(spec), values, kLongestTable),
               ""});
   }
   Result<std::size_t> packed = packed_bytes(spec.format);

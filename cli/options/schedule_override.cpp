@@ -10,7 +10,10 @@
 namespace lutsmith::cli {
 namespace {
 
-/// What else changes where fields of `first` have been replaced.
+/// What else changes where fields of `first` have been replaced; nothing, unless the family says so below.
+template <class Own>
+void settle(Own& /*schedule*/, const Own& /*first*/, const ScheduleOverride& /*override*/) {}
+
 void settle(FewTokensSchedule& schedule, const FewTokensSchedule& first, const ScheduleOverride& override) {
   // The depth that suits every path best; one of the other path might not be allowed.
   constexpr int kUsualStages = 2;

@@ -23,7 +23,7 @@ struct FewTokens {
   static LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule);
   static WorkspaceSize workspace_size(int multiprocessors);
   static std::string name_part(const Schedule& schedule);
-  static void set_schedule(KernelTemplate& text, const Schedule& schedule);
+  static void set_schedule(KernelTemplate& text, const KernelSpec& spec, const Schedule& schedule);
 };
 static_assert(KernelFamily<FewTokens>);
 

@@ -25,7 +25,8 @@ std::string FewTokens::name_part(const FewTokensSchedule& schedule) {
   return fmt::format("t{}", schedule.tile_tokens);
 }
 
-void FewTokens::set_schedule(KernelTemplate& text, const FewTokensSchedule& schedule) {
+void FewTokens::set_schedule(KernelTemplate& text, const KernelSpec& /*spec*/,
+                             const FewTokensSchedule& schedule) {
   visit_fields(schedule, [&text]<class Value>(const FieldInfo& field, const Value& value) {
     if constexpr (std::is_same_v<Value, WeightPath>) {
       text.replace(module_of(WeightPath::registers), module_of(value));
