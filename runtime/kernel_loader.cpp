@@ -10,11 +10,9 @@ namespace lutsmith {
 
 Result<std::shared_ptr<const LoadedKernel>> KernelLoader::get(const CurrentContext& context,
                                                               const Request& request) {
-  if (const KnownKernel* known = provider_.known(request)) {
-    if (std::shared_ptr<const LoadedKernel> loaded = known->loaded_in(context.id)) {
-      provider_.count_memory_hit();
-      return loaded;
-    }
+  if (const auto* loaded = known(context, request)) {
+    provider_.count_memory_hit();
+    return loaded->get();
   }
   Result<const CurrentDevice*> gpu = device(context);
   if (!gpu) return failure(gpu);

@@ -11,6 +11,7 @@
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/read_mostly_map.h"
+#include "runtime/striped.h"
 
 namespace lutsmith {
 
@@ -20,6 +21,14 @@ class KernelLoader {
  public:
   /// `provider` must outlive it.
   explicit KernelLoader(KernelProvider& provider) : provider_(provider) {}
+
+  /// What was loaded before; null: nothing yet. A pointer to where it is kept, since every hand-over of a
+  /// shared pointer, from result to result, takes a tenth of a warm request.
+  const StripedPointer<const LoadedKernel>* known(const CurrentContext& context,
+                                                  const Request& request) const {
+    const KnownKernel* kernel = provider_.known(request);
+    return kernel != nullptr ? kernel->loaded_in(context.id) : nullptr;
+  }
 
   /// Errors: those of the provider; invalid_argument where the GPU is not the request's target; those of
   /// LoadedKernel::load.

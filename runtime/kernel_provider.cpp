@@ -89,6 +89,11 @@ Result<KernelProvider::Answer> KernelProvider::answer(const Request& request) {
 }
 
 Result<CompileResult> KernelProvider::compile(const Request& request) {
+  // Not by way of answer(): what is warm takes some 30 ns, and a result within a result is a tenth of that.
+  if (const KnownKernel* kernel = known(request); kernel != nullptr && kernel->final()) {
+    counters_.memory_hits.add();
+    return CompileResult{.artifact = kernel->artifact(), .schedule = kernel->schedule()};
+  }
   Result<Answer> answered = answer(request);
   if (!answered) return failure(answered);
   return CompileResult{.artifact = answered->kernel->artifact(),

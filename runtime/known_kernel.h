@@ -35,11 +35,11 @@ class KnownKernel {
   const Schedule& schedule() const { return schedule_; }
   bool final() const { return final_; }
 
-  /// Null where it was not loaded in the context with that id.
-  std::shared_ptr<const LoadedKernel> loaded_in(std::uint64_t context) const {
+  /// Null where it was not loaded in the context with that id; else there for as long as this is.
+  const StripedPointer<const LoadedKernel>* loaded_in(std::uint64_t context) const {
     const Loaded* each = loaded_.load(std::memory_order_acquire);
     while (each != nullptr && each->context != context) each = each->next;
-    return each != nullptr ? each->kernel.get() : nullptr;
+    return each != nullptr ? &each->kernel : nullptr;
   }
 
   void keep_loaded(std::uint64_t context, const std::shared_ptr<const LoadedKernel>& kernel) const {

@@ -157,6 +157,10 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> sche
       if (!device) return failure(device);
       request.spec.target = (*device)->target;
     }
+    if (const auto* loaded = state_->loader.known(*context, request)) {
+      state_->provider.count_memory_hit();
+      return Kernel(loaded->get(), spec.m);
+    }
     Result<std::shared_ptr<const LoadedKernel>> loaded = state_->loader.get(*context, request);
     if (!loaded) return failure(loaded);
     return Kernel(*std::move(loaded), spec.m);
