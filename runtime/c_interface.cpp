@@ -65,7 +65,8 @@ lutsmith_status status_after(Work&& work) noexcept {
   }
 }
 
-Result<void> check_handle(const void* pointer, const char* name) {
+template <class T>
+Result<void> check_handle(const T* pointer, const char* name) {
   if (pointer == nullptr) return refuse(fmt::format("{}: NULL is not allowed", name));
   return {};
 }
@@ -171,7 +172,8 @@ Result<void> hand_out(Result<T> object, Handle** handle) {
 }
 
 /// What `name` is to be written to, and the service that is asked, are there.
-Result<void> check_call(const lutsmith_service* service, const void* result, const char* name) {
+template <class T>
+Result<void> check_call(const lutsmith_service* service, const T* result, const char* name) {
   if (Result<void> there = check_handle(service, "service"); !there) return there;
   return check_handle(result, name);
 }

@@ -11,6 +11,8 @@ char anything;  // handles point here
 
 FAKE lutsmith::FakeCublasState* fake_cublas_state() { return &state; }
 
+// NOLINTBEGIN(readability-identifier-naming): cuBLAS's own names
+
 FAKE int cublasCreate_v2(void** handle) {
   if (state.create_status != 0) return state.create_status;
   ++state.living;
@@ -50,3 +52,5 @@ FAKE int cublasGemmEx(void*, int, int, int rows, int columns, int depth, const v
   }
   return 0;
 }
+
+// NOLINTEND(readability-identifier-naming)
