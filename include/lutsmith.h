@@ -74,7 +74,7 @@ LUTSMITH_C_API void lutsmith_close(lutsmith_service* service);
 /* What a kernel computes: Y[m, n] = sum over k of X[m, k] * scale[n, k / group] * table[code[n, k]]. */
 typedef struct lutsmith_spec {
   size_t struct_size;
-  int32_t bits;       /* per code: 2, 3 or 4 */
+  int32_t bits;       /* per code: 1 to 4 */
   int32_t group;      /* weights per scale along K: 32, 64, 128, 256; 0: one scale for each row */
   int64_t n;          /* output channels */
   int64_t k;          /* input channels, a multiple of 8 */

@@ -6,7 +6,7 @@
 #include "expect_error.h"
 #include "temporary_directory.h"
 
-namespace lutsmith::cli {
+namespace lutsmith {
 namespace {
 
 using testing::ElementsAre;
@@ -230,4 +230,4 @@ TEST_F(CheckpointFiles, OneShardOfANewerFormatIsEnoughToSaySo) {
 }
 
 }  // namespace
-}  // namespace lutsmith::cli
+}  // namespace lutsmith

@@ -3,12 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 
-namespace lutsmith::cli {
+#include "temporary_directory.h"
+
+namespace lutsmith {
 namespace {
 
 using nlohmann::json;
@@ -39,16 +39,6 @@ Parts valid_parts() {
 
 class PackedFile : public testing::Test {
  protected:
-  PackedFile() {
-    std::string name = (std::filesystem::temp_directory_path() / "lutsmith-test-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "no temporary directory";
-    directory_ = name;
-  }
-  ~PackedFile() override {
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
-  }
-
   // Writes the parts and reads the layers back.
   Result<std::vector<StoredLayer>> read(const Parts& parts) {
     std::vector<TensorWithBytes> tensors;
@@ -60,7 +50,7 @@ class PackedFile : public testing::Test {
       tensors.push_back(
           {"a.weight.table", parts.table_dtype, {length}, std::as_bytes(std::span(parts.table))});
     }
-    const auto path = directory_ / "packed.safetensors";
+    const auto path = directory_.path() / "packed.safetensors";
     const auto written = write_safetensors(path, tensors, {{parts.key, parts.description.dump()}});
     if (!written) return std::unexpected(written.error());
     const auto checkpoint = Checkpoint::open(path);
@@ -69,7 +59,7 @@ class PackedFile : public testing::Test {
   }
 
  private:
-  std::filesystem::path directory_;
+  TemporaryDirectory directory_;
 };
 
 TEST_F(PackedFile, DescriptionSurvivesWritingAndReading) {
@@ -184,4 +174,4 @@ TEST_F(PackedFile, PerChannelGroupIsWrittenAsAWord) {
 }
 
 }  // namespace
-}  // namespace lutsmith::cli
+}  // namespace lutsmith

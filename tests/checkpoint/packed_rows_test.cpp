@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace lutsmith::cli {
+namespace lutsmith {
 namespace {
 
 std::vector<float> values(std::int64_t count) {
@@ -67,4 +67,4 @@ TEST(PackedPieces, SlabsPutTogetherAreTheMatrixPackedWhole) {
 }
 
 }  // namespace
-}  // namespace lutsmith::cli
+}  // namespace lutsmith
