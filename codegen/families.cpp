@@ -15,6 +15,18 @@ LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule) {
                       [&]<class Family>(const auto& own) { return Family::launch_recipe(spec, own); });
 }
 
+GpuModel GpuModel::of(const Target& target) {
+  const TargetTraits& traits = target.traits();
+  return {traits.multiprocessors, traits.bytes_per_second, traits.costs};
+}
+
+double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule, const GpuModel& gpu,
+                              int partitions) {
+  return visit_family(schedule, [&]<class Family>(const auto& own) {
+    return Family::estimated_microseconds(spec, own, gpu, partitions);
+  });
+}
+
 WorkspaceSize workspace_size(int multiprocessors) {
   WorkspaceSize size;
   for_each_family([&]<class Family>() {
@@ -29,10 +41,11 @@ Result<std::vector<Schedule>> schedules(const KernelSpec& spec) {
   if (Result<void> valid = validate(spec); !valid) return std::unexpected(valid.error());
   KernelSpec bucket = spec;
   bucket.m = token_bucket(spec.m);
+  const GpuModel gpu = GpuModel::of(spec.target);
   std::vector<std::pair<double, Schedule>> ranked;
   for_each_family([&]<class Family>() {
     for (const auto& schedule : Family::candidates(bucket)) {
-      ranked.emplace_back(Family::estimated_microseconds(bucket, schedule), schedule);
+      ranked.emplace_back(Family::estimated_microseconds(bucket, schedule, gpu, 0), schedule);
     }
   });
   std::ranges::stable_sort(ranked, {}, &std::pair<double, Schedule>::first);

@@ -49,4 +49,9 @@ decltype(auto) visit_family(const Schedule& schedule, Visit&& visit) {
 /// Of a valid spec and schedule.
 LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule);
 
+/// Microseconds of a launch with the spec's tokens and so many Stream-K partitions (0: as `partition` cuts
+/// it) by the family's cost model, for a valid spec and schedule. Infinity for what cannot be launched.
+double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule, const GpuModel& gpu,
+                              int partitions = 0);
+
 }  // namespace lutsmith

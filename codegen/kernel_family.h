@@ -10,12 +10,22 @@
 
 namespace lutsmith {
 
+/// A GPU as cost models see it.
+struct GpuModel {
+  /// The common product of a target, with the target's costs.
+  static GpuModel of(const Target& target);
+
+  int multiprocessors = 0;
+  double bytes_per_second = 0;  ///< of its memory
+  MeasuredCosts costs = {};
+};
+
 /// A family of kernels: one main loop with its schedules. What the generator and the runtime ask of it are
 /// static functions of a class; codegen/families.h has the table of all, and nothing else depends on one.
 /// All but `validate` and `candidates` may rely on a schedule that is valid for the spec.
 template <class Family>
 concept KernelFamily = requires(const KernelSpec& spec, const typename Family::Schedule& schedule,
-                                KernelTemplate& text, int multiprocessors) {
+                                KernelTemplate& text, const GpuModel& gpu, int number) {
   /// Its name in JSON: "few_tokens".
   { Family::Schedule::kFamily } -> std::convertible_to<std::string_view>;
   /// Every field against the others and the target's limits; the spec is valid.
@@ -26,8 +36,9 @@ concept KernelFamily = requires(const KernelSpec& spec, const typename Family::S
   /// What may be worth trying for a valid spec, in any order: all valid, none expected to spill. None where
   /// the family has no kernel for such a spec or target.
   { Family::candidates(spec) } -> std::same_as<std::vector<typename Family::Schedule>>;
-  /// Of one launch with the spec's tokens. Families are compared by it.
-  { Family::estimated_microseconds(spec, schedule) } -> std::same_as<double>;
+  /// Of one launch with the spec's tokens and so many Stream-K partitions (0: as `partition` cuts it).
+  /// Families are compared by it.
+  { Family::estimated_microseconds(spec, schedule, gpu, number) } -> std::same_as<double>;
   /// Registers a thread needs at least; a schedule whose limit is below would spill.
   { Family::estimated_registers(spec, schedule) } -> std::same_as<int>;
   /// Registers a thread may use.
@@ -38,7 +49,7 @@ concept KernelFamily = requires(const KernelSpec& spec, const typename Family::S
   /// Threads, shared memory, tiles, what partial sums cost and where they go.
   { Family::launch_recipe(spec, schedule) } -> std::same_as<LaunchRecipe>;
   /// The workspace for the family's largest launch on such a GPU.
-  { Family::workspace_size(multiprocessors) } -> std::same_as<WorkspaceSize>;
+  { Family::workspace_size(number) } -> std::same_as<WorkspaceSize>;
 
   // To write the source.
 

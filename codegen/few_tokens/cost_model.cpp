@@ -24,20 +24,20 @@ double unit_instructions(const FewTokensSchedule& schedule, int steps_per_tile) 
 /// most work, and what stands around them. The numbers, here and in the target's costs, were fitted to 3,974
 /// launches measured on an H200 (39 products, every candidate each); there the first choice is 2.4 % from the
 /// best in the mean. Good for an order, not for a promise.
-double FewTokens::estimated_microseconds(const KernelSpec& spec, const FewTokensSchedule& schedule) {
-  const TargetTraits& traits = spec.target.traits();
-  const MeasuredCosts& costs = traits.costs;
+double FewTokens::estimated_microseconds(const KernelSpec& spec, const FewTokensSchedule& schedule,
+                                         const GpuModel& gpu, int partitions) {
+  const MeasuredCosts& costs = gpu.costs;
   const LaunchRecipe recipe = launch_recipe(spec, schedule);
-  const Result<Partition> cut = partition(recipe, spec.m, traits.multiprocessors);
+  const Result<Partition> cut = partition(recipe, spec.m, gpu.multiprocessors, partitions);
   if (!cut) return HUGE_VAL;
 
-  const int blocks = (cut->partitions + traits.multiprocessors - 1) / traits.multiprocessors;
+  const int blocks = (cut->partitions + gpu.multiprocessors - 1) / gpu.multiprocessors;
   const int steps = (cut->grains_per_partition + (cut->extra_grains > 0 ? 1 : 0)) * cut->steps_per_grain;
   const double warps = schedule.warps * blocks;  // of one multiprocessor
   const double units = steps * warps;            // a ragged last step takes as long as a whole one
 
   const double unit_bytes = shared_memory::stage_bytes(packed_layout(spec.format), schedule.tile_rows);
-  const double memory = units * unit_bytes / (traits.bytes_per_second / traits.multiprocessors) * 1e6;
+  const double memory = units * unit_bytes / (gpu.bytes_per_second / gpu.multiprocessors) * 1e6;
   constexpr double kSchedulers = 4;
   const double hiding = (warps + 9) / warps;  // few warps leave issue slots empty
   double issue = units * unit_instructions(schedule, recipe.steps_per_tile) / kSchedulers * hiding /

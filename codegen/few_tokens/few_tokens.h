@@ -17,7 +17,8 @@ struct FewTokens {
 
   static Result<void> validate(const KernelSpec& spec, const Schedule& schedule);
   static std::vector<Schedule> candidates(const KernelSpec& spec);
-  static double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule);
+  static double estimated_microseconds(const KernelSpec& spec, const Schedule& schedule, const GpuModel& gpu,
+                                       int partitions);
   static int estimated_registers(const KernelSpec& spec, const Schedule& schedule);
   static int register_limit(const Schedule& schedule);
   static LaunchRecipe launch_recipe(const KernelSpec& spec, const Schedule& schedule);
