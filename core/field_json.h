@@ -1,17 +1,21 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 
 #include "core/field_text.h"
-#include "lutsmith/codegen.h"
+#include "core/result.h"
 #include "lutsmith/kernel_spec.h"
+#include "lutsmith/schedule.h"
 
 namespace lutsmith {
 
-// Specs, schedules and recipes as JSON: one set of field names for cache manifests, warm-up manifests and
-// what the command line prints. `Json` is nlohmann's json or ordered_json.
+// Specs and schedules as JSON: one set of field names for cache manifests, warm-up manifests, documents of
+// tuned choices and what the command line prints. `Json` is nlohmann's json or ordered_json.
 
 /// A group as it stands in a spec: a number, or "channel".
 template <class Json>
@@ -58,16 +62,62 @@ Json schedule_json(const Schedule& schedule) {
       schedule);
 }
 
+/// The inverse of field_json. False where the field is missing, of another type or not allowed.
+template <class Json, class Value>
+bool read_field(const Json& object, const FieldInfo& field, Value& value) {
+  const auto found = object.find(field.name);
+  if (found == object.end()) return false;
+  if constexpr (std::is_same_v<Value, bool>) {
+    if (!found->is_boolean()) return false;
+    value = found->template get<bool>();
+    return true;
+  } else {
+    if (found->is_string()) {
+      const bool named = !core::Number<Value> || !field.zero.empty();
+      return named && core::parse_field(field, found->template get<std::string>(), value).has_value();
+    }
+    if constexpr (core::Number<Value>) {
+      if (!found->is_number_unsigned()) return false;
+      const auto number = found->template get<std::uint64_t>();
+      if (!std::in_range<Value>(number)) return false;
+      value = static_cast<Value>(number);
+      return true;
+    }
+    return false;
+  }
+}
+
+/// The inverse of fields_json, but for the field `except`, which is left as it is.
+template <class Json, class Object>
+bool read_fields(const Json& json, Object& object, std::string_view except = {}) {
+  bool complete = json.is_object();
+  visit_fields(object, [&](const FieldInfo& field, auto& value) {
+    complete = complete && (field.name == except || read_field(json, field, value));
+  });
+  return complete;
+}
+
+/// The inverse of schedule_json. Errors: unsupported for a family that this version does not know,
+/// corrupt_data.
 template <class Json>
-Json launch_json(const LaunchRecipe& launch) {
-  return {{"threads", launch.threads},
-          {"shared_bytes", launch.shared_bytes},
-          {"tile_rows", launch.tile_rows},
-          {"tile_tokens", launch.tile_tokens},
-          {"row_tiles", launch.row_tiles},
-          {"steps_per_tile", launch.steps_per_tile},
-          {"blocks_per_multiprocessor", launch.blocks_per_multiprocessor},
-          {"dependent_launch", launch.dependent_launch}};
+Result<Schedule> read_schedule(const Json& json) {
+  const auto corrupt = [] {
+    return std::unexpected(Error{ErrorCode::corrupt_data, "describes no schedule", ""});
+  };
+  if (!json.is_object()) return corrupt();
+  std::string family(core::family_of(Schedule()));
+  if (const auto named = json.find("family"); named != json.end()) {
+    if (!named->is_string()) return corrupt();
+    family = named->template get<std::string>();
+  }
+  Result<Schedule> schedule = std::unexpected(
+      Error{ErrorCode::unsupported, "is of a family of kernels that this library does not have", ""});
+  core::for_each_schedule([&]<class Own>() {
+    if (family != Own::kFamily) return;
+    Own own;
+    schedule = read_fields(json, own) ? Result<Schedule>(own) : corrupt();
+  });
+  return schedule;
 }
 
 }  // namespace lutsmith

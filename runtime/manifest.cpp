@@ -7,13 +7,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <type_traits>
 #include <utility>
 
 #include "cache/key.h"
-#include "core/field_text.h"
+#include "core/field_json.h"
 #include "core/result.h"
-#include "runtime/spec_json.h"
+#include "runtime/recipe_json.h"
 
 namespace lutsmith {
 namespace {
@@ -47,56 +46,6 @@ bool is_plain(std::string_view text, std::string_view also = "") {
 std::unexpected<Error> wrong(std::string_view reason) {
   return std::unexpected(
       Error{ErrorCode::corrupt_data, fmt::format("the manifest of a cache entry {}", reason), ""});
-}
-
-/// The inverse of field_json.
-template <class Value>
-bool read_field(const Json& object, const FieldInfo& field, Value& value) {
-  const auto found = object.find(field.name);
-  if (found == object.end()) return false;
-  if constexpr (std::is_same_v<Value, bool>) {
-    if (!found->is_boolean()) return false;
-    value = found->template get<bool>();
-    return true;
-  } else {
-    if (found->is_string()) {
-      const bool named = !core::Number<Value> || !field.zero.empty();
-      return named && core::parse_field(field, found->template get<std::string>(), value).has_value();
-    }
-    if constexpr (core::Number<Value>) {
-      if (!found->is_number_unsigned()) return false;
-      const auto number = found->template get<std::uint64_t>();
-      if (!std::in_range<Value>(number)) return false;
-      value = static_cast<Value>(number);
-      return true;
-    }
-    return false;
-  }
-}
-
-template <class Object>
-bool read_fields(const Json& json, Object& object) {
-  bool complete = json.is_object();
-  visit_fields(object, [&](const FieldInfo& field, auto& value) {
-    complete = complete && read_field(json, field, value);
-  });
-  return complete;
-}
-
-/// Errors: unsupported for a family that this version does not know, corrupt_data.
-Result<Schedule> read_schedule(const Json& json) {
-  if (!json.is_object()) return wrong("describes no schedule");
-  Result<Schedule> schedule = Schedule();
-  std::string family(core::family_of(*schedule));
-  if (json.contains("family") && !read_text(json, "family", family)) return wrong("describes no schedule");
-  schedule = std::unexpected(
-      Error{ErrorCode::unsupported, "the entry's kernel is of a family that this library does not have", ""});
-  core::for_each_schedule([&]<class Own>() {
-    if (family != Own::kFamily) return;
-    Own own;
-    schedule = read_fields(json, own) ? Result<Schedule>(own) : wrong("describes no schedule");
-  });
-  return schedule;
 }
 
 /// Whether a manifest is one this version reads. Errors: unsupported for a newer one, corrupt_data.
@@ -176,7 +125,11 @@ Result<Description> read_description(std::string_view manifest) {
   if (Result<void> valid = validate(description.spec); !valid) return wrong(valid.error().message);
   if (!parsed.contains("schedule")) return wrong("describes no schedule");
   Result<Schedule> schedule = read_schedule(parsed["schedule"]);
-  if (!schedule) return failure(schedule);
+  if (!schedule) {
+    Error error = schedule.error();
+    error.message = fmt::format("the manifest of a cache entry {}", error.message);
+    return std::unexpected(std::move(error));
+  }
   description.schedule = *schedule;
   int source_bytes = 0;
   if (!read_count(parsed, "source_bytes", source_bytes)) return wrong("lacks the size of the source");

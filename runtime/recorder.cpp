@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "runtime/spec_json.h"
+#include "core/field_json.h"
 
 namespace lutsmith {
 namespace {

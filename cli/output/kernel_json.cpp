@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "runtime/spec_json.h"
+#include "core/field_json.h"
+#include "runtime/recipe_json.h"
 
 namespace lutsmith::cli {
 

@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/field_json.h"
 #include "core/field_text.h"
 #include "runtime/manifest.h"
 #include "runtime/request.h"
-#include "runtime/spec_json.h"
 
 namespace lutsmith {
 namespace {

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "lutsmith/codegen.h"
+
+namespace lutsmith {
+
+/// What a kernel is launched with, as JSON. `Json` is nlohmann's json or ordered_json.
+template <class Json>
+Json launch_json(const LaunchRecipe& launch) {
+  return {{"threads", launch.threads},
+          {"shared_bytes", launch.shared_bytes},
+          {"tile_rows", launch.tile_rows},
+          {"tile_tokens", launch.tile_tokens},
+          {"row_tiles", launch.row_tiles},
+          {"steps_per_tile", launch.steps_per_tile},
+          {"blocks_per_multiprocessor", launch.blocks_per_multiprocessor},
+          {"dependent_launch", launch.dependent_launch}};
+}
+
+}  // namespace lutsmith
