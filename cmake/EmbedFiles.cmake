@@ -6,12 +6,15 @@ foreach(file IN LISTS FILES)
   file(READ ${file} text)
   string(APPEND entries "    {\"${name}\", R\"lutsmith(${text})lutsmith\"},\n")
 endforeach()
+list(LENGTH FILES count)
 file(WRITE ${OUTPUT} "// Generated from the files it holds; do not edit.
 #include \"${HEADER}\"
 
+#include <array>
+
 namespace {
-constexpr lutsmith::EmbeddedFile kFiles[] = {
-${entries}};
+constexpr std::array<lutsmith::EmbeddedFile, ${count}> kFiles{{
+${entries}}};
 }  // namespace
 
 std::span<const lutsmith::EmbeddedFile> lutsmith::${FUNCTION}() { return kFiles; }

@@ -1,17 +1,12 @@
 #pragma once
 
 #include <span>
-#include <string_view>
+
+#include "core/embedded_file.h"
 
 namespace lutsmith {
 
-/// A file of the project, embedded into the library at build time.
-struct EmbeddedFile {
-  std::string_view name;  ///< as it is included: "templates/stream_k.cuh"
-  std::string_view text;
-};
-
-/// All of templates/.
+/// All of templates/, named as they are included.
 std::span<const EmbeddedFile> embedded_templates();
 
 }  // namespace lutsmith

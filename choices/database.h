@@ -1,0 +1,56 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "choices/document.h"
+#include "lutsmith/error.h"
+
+namespace lutsmith::choices {
+
+/// Told of a document that cannot be used, in a sentence. It counts as missing.
+using Complain = std::function<void(std::string_view)>;
+
+/// Documents of tuned choices: a file for each model of GPU in the folder `tuned` of a cache directory, in
+/// those of directories that are only read, and in the library itself. Where several have an entry for a
+/// spec, the user's own comes before those of the directories, in their order, and these before the
+/// library's.
+///
+/// Many processes may add to one file: it is replaced whole, under a lock of the host, by one that has the
+/// entries of both. Thread-safe.
+class Database {
+ public:
+  static constexpr const char* kFolder = "tuned";
+
+  /// `own`: the cache directory to add to; empty where there is none. `system`: those that are only read.
+  Database(std::filesystem::path own, std::vector<std::filesystem::path> system)
+      : own_(std::move(own)), system_(std::move(system)) {}
+
+  /// All that is known of a GPU.
+  Document read(const Gpu& gpu, const Complain& complain) const;
+  /// The same of every GPU that something is known of, in the order of their names.
+  std::vector<Document> read_all(const Complain& complain) const;
+
+  /// Adds entries to the user's own document, which is made where it is missing. One that is damaged is put
+  /// aside first. Errors: not_found where there is no own directory; unsupported where the file is of another
+  /// schema, which is left alone; io_error.
+  Result<void> add(const Document& found) const;
+  /// The file that `add` writes to.
+  std::filesystem::path path_of(const Gpu& gpu) const { return own_ / kFolder / file_name(gpu); }
+
+ private:
+  std::filesystem::path own_;
+  std::vector<std::filesystem::path> system_;
+};
+
+/// Those that come with the library.
+const std::vector<Document>& shipped_documents();
+
+/// Reads one file, wherever it lies. Errors: those of parse_document, with the path in front; not_found;
+/// io_error.
+Result<Document> read_document(const std::filesystem::path& path);
+
+}  // namespace lutsmith::choices

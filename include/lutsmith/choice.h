@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "lutsmith/export.h"
+#include "lutsmith/schedule.h"
+
+namespace lutsmith {
+
+/// How a product is multiplied: a kernel's schedule, and into how many Stream-K partitions a launch cuts the
+/// work. What tuning chooses.
+struct Choice {
+  Schedule schedule;
+  int partitions = 0;  ///< 0: what `partition` makes of the launch's tokens and the GPU
+
+  friend bool operator==(const Choice&, const Choice&) = default;
+};
+
+/// Who made a choice.
+enum class ChoiceOrigin {
+  given,  ///< the caller
+  model,  ///< the cost model
+  tuned,  ///< measurements on a GPU of the same model
+};
+LUTSMITH_API std::string_view to_string(ChoiceOrigin origin);
+
+/// One line: the schedule, and the partitions where a number is set.
+LUTSMITH_API std::string describe(const Choice& choice);
+
+}  // namespace lutsmith
