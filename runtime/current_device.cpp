@@ -11,7 +11,8 @@ Result<CurrentContext> CurrentContext::ask(const cuda::Driver& driver) {
   if (!handle) return failure(handle);
   Result<std::uint64_t> id = driver.context_id(*handle);
   if (!id) return failure(id);
-  return CurrentContext{.driver = &driver, .handle = *handle, .id = *id};
+  // In place: a copy would wait for its own stores, every request.
+  return Result<CurrentContext>(std::in_place, &driver, *handle, *id);
 }
 
 Result<CurrentDevice> CurrentDevice::ask(const CurrentContext& context) {

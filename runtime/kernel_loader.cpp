@@ -8,11 +8,12 @@
 
 namespace lutsmith {
 
-Result<std::shared_ptr<const LoadedKernel>> KernelLoader::get(const CurrentContext& context,
-                                                              const Request& request) {
-  if (const auto* loaded = known(context, request)) {
-    provider_.count_memory_hit();
-    return loaded->get();
+Result<const SharedKernel*> KernelLoader::get(const CurrentContext& context, const Request& request) {
+  if (const KnownKernel* kernel = provider_.known(request)) {
+    if (const SharedKernel* loaded = kernel->loaded_in(context.id)) {
+      provider_.count_memory_hit();
+      return loaded;
+    }
   }
   Result<const CurrentDevice*> gpu = device(context);
   if (!gpu) return failure(gpu);
@@ -30,8 +31,7 @@ Result<const CurrentDevice*> KernelLoader::device(const CurrentContext& context)
   return devices_.insert_or_assign(context.id, *asked);
 }
 
-Result<std::shared_ptr<const LoadedKernel>> KernelLoader::load(const CurrentDevice& device,
-                                                               const Request& request) {
+Result<const SharedKernel*> KernelLoader::load(const CurrentDevice& device, const Request& request) {
   Result<KernelProvider::Answer> answer = provider_.answer(request);
   if (!answer) return failure(answer);
   Result<std::shared_ptr<const LoadedKernel>> loaded =
@@ -43,8 +43,8 @@ Result<std::shared_ptr<const LoadedKernel>> KernelLoader::load(const CurrentDevi
     if (!answer) return failure(answer);
     loaded = LoadedKernel::load(device, request.spec, answer->kernel->schedule(), answer->kernel->artifact());
   }
-  if (loaded) answer->kernel->keep_loaded(device.context.id, *loaded);
-  return loaded;
+  if (!loaded) return failure(loaded);
+  return answer->kernel->keep_loaded(device.context.id, *loaded);
 }
 
 bool KernelLoader::may_make_anew(const std::string& key) {

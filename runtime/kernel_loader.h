@@ -11,7 +11,6 @@
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/read_mostly_map.h"
-#include "runtime/striped.h"
 
 namespace lutsmith {
 
@@ -22,23 +21,15 @@ class KernelLoader {
   /// `provider` must outlive it.
   explicit KernelLoader(KernelProvider& provider) : provider_(provider) {}
 
-  /// What was loaded before; null: nothing yet. A pointer to where it is kept, since every hand-over of a
-  /// shared pointer, from result to result, takes a tenth of a warm request.
-  const StripedPointer<const LoadedKernel>* known(const CurrentContext& context,
-                                                  const Request& request) const {
-    const KnownKernel* kernel = provider_.known(request);
-    return kernel != nullptr ? kernel->loaded_in(context.id) : nullptr;
-  }
-
-  /// Errors: those of the provider; invalid_argument where the GPU is not the request's target; those of
-  /// LoadedKernel::load.
-  Result<std::shared_ptr<const LoadedKernel>> get(const CurrentContext& context, const Request& request);
+  /// What it points to lives as long as the provider. Errors: those of the provider; invalid_argument where
+  /// the GPU is not the request's target; those of LoadedKernel::load.
+  Result<const SharedKernel*> get(const CurrentContext& context, const Request& request);
 
   /// The GPU of the current context; asked of the driver once for each context.
   Result<const CurrentDevice*> device(const CurrentContext& context);
 
  private:
-  Result<std::shared_ptr<const LoadedKernel>> load(const CurrentDevice& device, const Request& request);
+  Result<const SharedKernel*> load(const CurrentDevice& device, const Request& request);
   /// Once for each key, where compiling is allowed.
   bool may_make_anew(const std::string& key);
 

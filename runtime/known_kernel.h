@@ -11,6 +11,10 @@ namespace lutsmith {
 
 class LoadedKernel;
 
+/// A loaded kernel where it is kept. Requests are answered with a pointer to it, and only the last hand
+/// copies the shared pointer: each hand-over takes a tenth of a warm request.
+using SharedKernel = StripedPointer<const LoadedKernel>;
+
 /// What a request was answered with and is answered with again: the compiled kernel, and the same loaded in
 /// every CUDA context that asked for it. Those are few, so they stand in a list; reading it takes no lock.
 class KnownKernel {
@@ -19,10 +23,10 @@ class KnownKernel {
   KnownKernel(const std::shared_ptr<const Artifact>& artifact, const Schedule& schedule, bool final)
       : artifact_(artifact), schedule_(schedule), final_(final) {}
   KnownKernel(KnownKernel&& other) noexcept
-      : artifact_(std::move(other.artifact_)),
+      : loaded_(other.loaded_.exchange(nullptr)),
+        artifact_(std::move(other.artifact_)),
         schedule_(other.schedule_),
-        final_(other.final_),
-        loaded_(other.loaded_.exchange(nullptr)) {}
+        final_(other.final_) {}
   KnownKernel& operator=(KnownKernel&&) = delete;
   ~KnownKernel() {
     for (const Loaded* each = loaded_; each != nullptr;) {
@@ -36,31 +40,32 @@ class KnownKernel {
   bool final() const { return final_; }
 
   /// Null where it was not loaded in the context with that id; else there for as long as this is.
-  const StripedPointer<const LoadedKernel>* loaded_in(std::uint64_t context) const {
+  const SharedKernel* loaded_in(std::uint64_t context) const {
     const Loaded* each = loaded_.load(std::memory_order_acquire);
     while (each != nullptr && each->context != context) each = each->next;
     return each != nullptr ? &each->kernel : nullptr;
   }
 
-  void keep_loaded(std::uint64_t context, const std::shared_ptr<const LoadedKernel>& kernel) const {
-    auto added =
-        std::make_unique<Loaded>(context, StripedPointer<const LoadedKernel>(kernel), loaded_.load());
+  /// Where it is kept.
+  const SharedKernel* keep_loaded(std::uint64_t context,
+                                  const std::shared_ptr<const LoadedKernel>& kernel) const {
+    auto added = std::make_unique<Loaded>(context, SharedKernel(kernel), loaded_.load());
     while (!loaded_.compare_exchange_weak(added->next, added.get(), std::memory_order_acq_rel)) {
     }
-    static_cast<void>(added.release());
+    return &added.release()->kernel;
   }
 
  private:
   struct Loaded {
     std::uint64_t context;
-    StripedPointer<const LoadedKernel> kernel;
+    SharedKernel kernel;
     const Loaded* next;
   };
 
+  mutable std::atomic<const Loaded*> loaded_{nullptr};  // first: what a warm request wants
   StripedPointer<const Artifact> artifact_;
   Schedule schedule_;
   bool final_;
-  mutable std::atomic<const Loaded*> loaded_{nullptr};
 };
 
 }  // namespace lutsmith

@@ -3,10 +3,11 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <memory>
+#include <deque>
 #include <mutex>
 #include <utility>
-#include <vector>
+
+#include "runtime/striped.h"
 
 namespace lutsmith {
 
@@ -24,56 +25,47 @@ class ReadMostlyMap {
   const Value* find(const Key& key) const {
     const Node* node = bucket(key).load(std::memory_order_acquire);
     while (node != nullptr && !(node->key == key)) node = node->next;
-    return node != nullptr ? node->value.load(std::memory_order_acquire) : nullptr;
+    return node != nullptr && !node->erased.load(std::memory_order_relaxed) ? &node->value : nullptr;
   }
 
   /// What is in the map now.
   const Value* insert_or_assign(const Key& key, Value value) {
     const std::lock_guard lock(mutex_);
-    const Value* kept = values_.emplace_back(std::make_unique<const Value>(std::move(value))).get();
-    std::atomic<Node*>& head = bucket(key);
-    Node* first = head.load(std::memory_order_relaxed);
-    for (Node* node = first; node != nullptr; node = node->next) {
-      if (node->key == key) {
-        node->value.store(kept, std::memory_order_release);
-        return kept;
-      }
-    }
-    Node* node = nodes_.emplace_back(std::make_unique<Node>(key, first, kept)).get();
-    head.store(node, std::memory_order_release);
-    return kept;
+    std::atomic<const Node*>& head = bucket(key);
+    const Node& node = nodes_.emplace_back(head.load(std::memory_order_relaxed), key, std::move(value));
+    head.store(&node, std::memory_order_release);  // ahead of the one it replaces
+    return &node.value;
   }
 
   /// Erases what `matches(key, value)` says.
   template <class Matches>
   void erase_if(Matches&& matches) {
     const std::lock_guard lock(mutex_);
-    for (const std::unique_ptr<Node>& node : nodes_) {
-      const Value* value = node->value.load(std::memory_order_relaxed);
-      if (value != nullptr && matches(node->key, *value))
-        node->value.store(nullptr, std::memory_order_release);
+    for (Node& node : nodes_) {
+      if (matches(node.key, node.value)) node.erased.store(true, std::memory_order_relaxed);
     }
   }
 
  private:
-  struct Node {
-    Node(const Key& its_key, Node* its_next, const Value* its_value)
-        : key(its_key), next(its_next), value(its_value) {}
+  /// Key and value side by side: a look-up that has missed the nearest cache for one has the other too.
+  struct alignas(kCacheLine) Node {
+    Node(const Node* its_next, const Key& its_key, Value its_value)
+        : next(its_next), key(its_key), value(std::move(its_value)) {}
+    const Node* const next;
+    std::atomic<bool> erased{false};
     const Key key;
-    Node* const next;
-    std::atomic<const Value*> value;  ///< null: erased
+    const Value value;
   };
 
   // A model has some dozens of kernels; with thousands a look-up still meets few others.
   static constexpr std::size_t kBuckets = 1024;
 
-  const std::atomic<Node*>& bucket(const Key& key) const { return heads_[Hash()(key) % kBuckets]; }
-  std::atomic<Node*>& bucket(const Key& key) { return heads_[Hash()(key) % kBuckets]; }
+  const std::atomic<const Node*>& bucket(const Key& key) const { return heads_[Hash()(key) % kBuckets]; }
+  std::atomic<const Node*>& bucket(const Key& key) { return heads_[Hash()(key) % kBuckets]; }
 
-  std::array<std::atomic<Node*>, kBuckets> heads_{};
-  std::mutex mutex_;  // of writers
-  std::vector<std::unique_ptr<Node>> nodes_;
-  std::vector<std::unique_ptr<const Value>> values_;
+  std::array<std::atomic<const Node*>, kBuckets> heads_{};
+  std::mutex mutex_;        // of writers
+  std::deque<Node> nodes_;  // which stay where they are
 };
 
 }  // namespace lutsmith

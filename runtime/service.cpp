@@ -73,8 +73,6 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 std::size_t Workspace::bytes() const { return state_ != nullptr ? state_->memory.bytes() : 0; }
 
-Kernel::Kernel(std::shared_ptr<const LoadedKernel> loaded, std::int64_t tokens)
-    : loaded_(std::move(loaded)), tokens_(tokens) {}
 const KernelSpec& Kernel::spec() const { return loaded_->spec(); }
 const Schedule& Kernel::schedule() const { return loaded_->schedule(); }
 const Artifact& Kernel::artifact() const { return loaded_->artifact(); }
@@ -157,13 +155,9 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> sche
       if (!device) return failure(device);
       request.spec.target = (*device)->target;
     }
-    if (const auto* loaded = state_->loader.known(*context, request)) {
-      state_->provider.count_memory_hit();
-      return Kernel(loaded->get(), spec.m);
-    }
-    Result<std::shared_ptr<const LoadedKernel>> loaded = state_->loader.get(*context, request);
+    Result<const SharedKernel*> loaded = state_->loader.get(*context, request);
     if (!loaded) return failure(loaded);
-    return Kernel(*std::move(loaded), spec.m);
+    return Kernel((*loaded)->get(), spec.m);
   });
 }
 

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lutsmith/cache.h"
@@ -147,7 +148,8 @@ class LUTSMITH_API Kernel {
 
  private:
   friend class Service;
-  Kernel(std::shared_ptr<const LoadedKernel> loaded, std::int64_t tokens);
+  Kernel(std::shared_ptr<const LoadedKernel> loaded, std::int64_t tokens)
+      : loaded_(std::move(loaded)), tokens_(tokens) {}
   std::shared_ptr<const LoadedKernel> loaded_;
   std::int64_t tokens_;
 };

@@ -37,8 +37,8 @@ TEST_F(KernelLoaderTest, RequestIsLoadedOnceForEachContextAndCompiledOnce) {
   EXPECT_EQ(loader_.get(context(2), request()).value(), *other);
   EXPECT_EQ(StandIn::state().module_loads, 2);
   EXPECT_EQ(script_.compiles, 1);
-  EXPECT_EQ(warps_of((*first)->schedule()), 4);
-  EXPECT_EQ((*first)->artifact().registers, 99);
+  EXPECT_EQ(warps_of((*first)->get()->schedule()), 4);
+  EXPECT_EQ((*first)->get()->artifact().registers, 99);
 }
 
 TEST_F(KernelLoaderTest, DriverIsAskedForTheContextOnceARequestAndForTheDeviceOnceAContext) {
@@ -100,7 +100,7 @@ TEST_F(KernelLoaderTest, AnswerThatIsNotFinalIsLoadedOnceAndStillImprovedByAComp
   EXPECT_EQ(loader_.get(context(), request()).value(), *spilling);
   EXPECT_EQ(StandIn::state().module_loads, 1) << "a warm request neither renders nor loads";
   EXPECT_EQ(warps_of(provider_->compile(request())->schedule), 8);
-  EXPECT_EQ(warps_of(loader_.get(context(), request()).value()->schedule()), 8);
+  EXPECT_EQ(warps_of(loader_.get(context(), request()).value()->get()->schedule()), 8);
 }
 
 }  // namespace

@@ -44,6 +44,14 @@ TEST(ReadMostlyMap, WhatWasFoundOutlivesItsReplacementAndItsRemoval) {
   EXPECT_EQ(*map.find(1), "again");
 }
 
+TEST(ReadMostlyMap, RemovedValueDoesNotUncoverTheOneItReplaced) {
+  Map map;
+  map.insert_or_assign(1, "old");
+  map.insert_or_assign(1, "new");
+  map.erase_if([](int, const std::string& value) { return value == "new"; });
+  EXPECT_EQ(map.find(1), nullptr);
+}
+
 TEST(ReadMostlyMap, ReadersAndWritersAtOnce) {
   Map map;
   std::atomic<bool> done{false};
