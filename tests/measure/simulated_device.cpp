@@ -86,7 +86,7 @@ class SimulatedStopwatch final : public measure::Stopwatch {
   double stop_ = 0;
 };
 
-SimulatedDevice::SimulatedDevice(SimulatedTimes times) : times_(std::move(times)) {
+SimulatedDevice::SimulatedDevice(SimulatedTimes times) : times_(std::move(times)), random_(times_.seed) {
   facts_.name = "simulated";
   facts_.major = 9;
   facts_.multiprocessors = 100;

@@ -19,6 +19,7 @@ struct SimulatedTimes {
   double launch_microseconds = 0;  ///< until a replay begins on a device with nothing to do
   double tick_microseconds = 0;    ///< what stopwatches count in; 0: they are exact
   double noise = 0;                ///< standard deviation of a replay's time, relative
+  unsigned seed = 1;               ///< of the noise
   /// Every so many replays one takes three times as long; 0: never.
   int disturbed_every = 0;
   int cold_replays = 0;  ///< of each recording, ten times as long as later ones
@@ -91,7 +92,7 @@ class SimulatedDevice final : public measure::Device {
   int replayed_ = 0;
   std::vector<int> replays_;
   std::vector<cuda::Launch> shapes_;
-  std::mt19937_64 random_{1};
+  std::mt19937_64 random_;
   std::list<std::pair<const std::byte*, std::size_t>> cached_;  // what was read last comes first
 };
 
