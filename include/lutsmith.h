@@ -127,9 +127,9 @@ LUTSMITH_C_API lutsmith_status lutsmith_workspace_over(lutsmith_service* service
                                                        lutsmith_workspace** workspace);
 LUTSMITH_C_API void lutsmith_workspace_free(lutsmith_workspace* workspace);
 
-/* One multiplication. Device pointers but for the table; matrices row-major. Weights are a bare pointer here, so
- * a launch checks their length and takes their format to be the kernel's: those of another format that are as
- * long are not read out of bounds, but multiplied wrongly. */
+/* One multiplication. Device pointers but for the table; matrices row-major. Weights are a bare pointer here,
+ * so a launch checks their length and takes their format to be the kernel's: those of another format that are
+ * as long are not read out of bounds, but multiplied wrongly. */
 typedef struct lutsmith_arguments {
   size_t struct_size;
   const void* weights;       /* packed, 16-byte aligned */
