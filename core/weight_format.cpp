@@ -1,6 +1,7 @@
 #include "lutsmith/weight_format.h"
 #include "core/format_fields.h"
 #include "core/result.h"
+#include "templates/abi/packed_layout.h"
 
 #include <fmt/format.h>
 
@@ -76,6 +77,11 @@ Result<void> validate(const WeightFormat& format) {
   }
   if (auto checked = validate(format.dtype); !checked) return checked;
   return validate(format.table);
+}
+
+Result<std::size_t> packed_bytes(const WeightFormat& format) {
+  if (Result<void> valid = validate(format); !valid) return failure(valid);
+  return static_cast<std::size_t>(packed_layout(format).packed_bytes());
 }
 
 int table_length(int bits, TableKind kind) { return kind == TableKind::scalar ? 1 << bits : 2 << (2 * bits); }

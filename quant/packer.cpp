@@ -127,11 +127,6 @@ std::int64_t groups_per_row(int group, std::int64_t k) {
   return group == kPerChannel ? 1 : (k + group - 1) / group;
 }
 
-Result<std::size_t> packed_bytes(const WeightFormat& format) {
-  if (auto checked = validate(format); !checked) return std::unexpected(checked.error());
-  return static_cast<std::size_t>(packed_layout(format).packed_bytes());
-}
-
 Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
   if (auto checked = quant::validate(matrix); !checked) return std::unexpected(checked.error());
   const WeightFormat& format = matrix.format;

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "core/result.h"
-#include "lutsmith/quantization.h"
 #include "lutsmith/service.h"
 #include "runtime/service_environment.h"
 

@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "core/result.h"
-#include "lutsmith/quantization.h"
 #include "templates/abi/kernel_arguments.h"
 
 namespace lutsmith {

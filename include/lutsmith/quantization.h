@@ -37,8 +37,6 @@ LUTSMITH_API Result<Table> given_table(int bits, TableKind kind, std::vector<flo
 /// By method name as on the command line: "nf", "int", "fp".
 LUTSMITH_API Result<Table> table_by_method(std::string_view method, int bits);
 
-/// Bytes of a packed matrix, padding included (rows to 32, k to 128).
-LUTSMITH_API Result<std::size_t> packed_bytes(const WeightFormat& format);
 /// Groups of one row: ceil(k / group), 1 for kPerChannel.
 LUTSMITH_API std::int64_t groups_per_row(int group, std::int64_t k);
 

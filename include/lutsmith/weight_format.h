@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -34,7 +35,9 @@ LUTSMITH_API std::string group_name(int group);
 LUTSMITH_API Result<int> parse_group(std::string_view name);
 
 /// A matrix of quantized weights, [n, k]: `weight[n, k] = scale[n, k / group] * table[code[n, k]]`. Where the
-/// packed bytes go and how many there are follows from it alone, whatever the schedule, batch or GPU.
+/// packed bytes go and how many there are follows from it alone, whatever the schedule, batch or GPU. An
+/// offset beside each scale, or a table for each row, would be one more member: docs/extending.md has their
+/// places.
 struct WeightFormat {
   int bits = 4;        ///< bits per code: 1 to 8
   int group = 128;     ///< weights per scale along K: 32, 64, 128, 256 or kPerChannel
@@ -49,6 +52,10 @@ struct WeightFormat {
 /// Checks every field of what can be packed, unpacked and multiplied by the reference. The error names the
 /// field, the value given and the values allowed. What kernels multiply is less: see validate(KernelSpec).
 LUTSMITH_API Result<void> validate(const WeightFormat& format);
+
+/// Bytes of such a matrix when it is packed, padding included (rows to 32, k to 128). Errors: those of
+/// validate.
+LUTSMITH_API Result<std::size_t> packed_bytes(const WeightFormat& format);
 
 /// Values in the table of such a matrix: 2^bits, or 2 * 2^(2 * bits) for pairs.
 LUTSMITH_API int table_length(int bits, TableKind kind);

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <thread>
 
-#include "lutsmith/quantization.h"
+#include "lutsmith/weight_format.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/workspace_memory.h"
 #include "stand_in.h"
