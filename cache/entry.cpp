@@ -11,6 +11,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "core/result.h"
+
 namespace lutsmith::cache {
 namespace {
 
@@ -27,10 +29,6 @@ constexpr int kCompressionLevel = 3;
 
 std::array<std::uint8_t, kDigestBytes> digest_of(std::span<const std::byte> bytes) {
   return llvm::SHA256::hash({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
-}
-
-std::unexpected<Error> corrupt(std::string message) {
-  return std::unexpected(Error{ErrorCode::corrupt_data, std::move(message), ""});
 }
 
 bool digest_matches(std::span<const std::byte> bytes) {

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/file_error.h"
 #include "checkpoint/foreign_format.h"
 #include "checkpoint/safetensors_format.h"
 
@@ -18,15 +19,12 @@ namespace lutsmith {
 namespace {
 
 namespace fs = std::filesystem;
+using checkpoint::file_error;
 using checkpoint::shown_name;
 
 constexpr std::string_view kFileSuffix = ".safetensors";
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 constexpr const char* kUsualIndex = "model.safetensors.index.json";
-
-std::unexpected<Error> failure(ErrorCode code, const fs::path& path, std::string_view reason) {
-  return std::unexpected(Error{code, fmt::format("{}: {}", path.string(), reason), {}});
-}
 
 using WeightMap = std::map<std::string, std::string>;
 
@@ -45,20 +43,20 @@ Result<std::string> read_index(const fs::path& path) {
   constexpr std::uintmax_t kMostBytes = 100'000'000;
   std::error_code error;
   const std::uintmax_t bytes = fs::file_size(path, error);
-  if (error) return failure(ErrorCode::io_error, path, error.message());
+  if (error) return file_error(ErrorCode::io_error, path, error.message());
   if (bytes > kMostBytes) {
-    return failure(ErrorCode::corrupt_data, path,
-                   fmt::format("has {} bytes; an index has at most {}", bytes, kMostBytes));
+    return file_error(ErrorCode::corrupt_data, path,
+                      fmt::format("has {} bytes; an index has at most {}", bytes, kMostBytes));
   }
   std::ifstream stream(path, std::ios::binary);
   std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream) return failure(ErrorCode::io_error, path, "cannot be read");
+  if (!stream) return file_error(ErrorCode::io_error, path, "cannot be read");
   return text;
 }
 
 Result<Index> parse_index(const fs::path& path, const std::string& text) {
   const auto corrupt = [&](std::string_view reason) {
-    return failure(ErrorCode::corrupt_data, path, reason);
+    return file_error(ErrorCode::corrupt_data, path, reason);
   };
   // What is nested deeper would be copied and written by recursion, until the stack ends.
   constexpr int kMaxDepth = 100;
@@ -105,7 +103,7 @@ Result<std::vector<std::string>> names_in(const fs::path& folder) {
     std::string name = entry->path().filename().string();
     if (!name.starts_with('.')) names.push_back(std::move(name));
   }
-  if (error) return failure(ErrorCode::io_error, folder, error.message());
+  if (error) return file_error(ErrorCode::io_error, folder, error.message());
   std::ranges::sort(names);
   return names;
 }
@@ -121,14 +119,14 @@ std::unexpected<Error> no_checkpoint(const fs::path& folder, const std::vector<s
   for (const std::string_view suffix : {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".npz", ".msgpack"}) {
     const auto others = ending_in(names, suffix);
     if (others.empty()) continue;
-    return failure(
+    return file_error(
         ErrorCode::not_found, folder,
         fmt::format("holds no *.safetensors, but {}; convert it with the Python package safetensors, or "
                     "look for a copy of the checkpoint in that format",
                     shown_name(others.front())));
   }
-  return failure(ErrorCode::not_found, folder,
-                 "holds no *.safetensors; give the folder or file of a checkpoint");
+  return file_error(ErrorCode::not_found, folder,
+                    "holds no *.safetensors; give the folder or file of a checkpoint");
 }
 
 }  // namespace
@@ -147,9 +145,9 @@ Result<Checkpoint> Checkpoint::open_folder(const fs::path& folder) {
   const auto indices = ending_in(*names, kIndexSuffix);
   if (std::ranges::find(indices, kUsualIndex) != indices.end()) return open_index(folder / kUsualIndex);
   if (indices.size() > 1) {
-    return failure(ErrorCode::invalid_argument, folder,
-                   fmt::format("holds {} indices: {}; give the one that is meant", indices.size(),
-                               fmt::join(indices, ", ")));
+    return file_error(ErrorCode::invalid_argument, folder,
+                      fmt::format("holds {} indices: {}; give the one that is meant", indices.size(),
+                                  fmt::join(indices, ", ")));
   }
   if (!indices.empty()) return open_index(folder / indices.front());
   const auto files = ending_in(*names, kFileSuffix);
@@ -168,9 +166,10 @@ Result<Checkpoint> Checkpoint::open_index(const fs::path& path) {
   for (const std::string& file : files) {
     std::error_code ignored;
     if (!fs::exists(folder / file, ignored)) {
-      return failure(ErrorCode::not_found, path,
-                     fmt::format("names the file {}, which is not there; download the rest of the checkpoint",
-                                 shown_name(file)));
+      return file_error(
+          ErrorCode::not_found, path,
+          fmt::format("names the file {}, which is not there; download the rest of the checkpoint",
+                      shown_name(file)));
     }
   }
   auto checkpoint = open_files(folder, std::vector(files.begin(), files.end()));
@@ -181,10 +180,11 @@ Result<Checkpoint> Checkpoint::open_index(const fs::path& path) {
     const auto tensor = checkpoint->tensors_.find(name);
     if (tensor != checkpoint->tensors_.end() && checkpoint->shards_[tensor->second.shard].name == file)
       continue;
-    return failure(ErrorCode::corrupt_data, path,
-                   fmt::format("says that tensor {} is in {}, which does not hold it; index and files are of "
-                               "different checkpoints, or the index is out of date",
-                               shown_name(name), shown_name(file)));
+    return file_error(
+        ErrorCode::corrupt_data, path,
+        fmt::format("says that tensor {} is in {}, which does not hold it; index and files are of "
+                    "different checkpoints, or the index is out of date",
+                    shown_name(name), shown_name(file)));
   }
   return checkpoint;
 }
@@ -204,7 +204,7 @@ Result<void> Checkpoint::add_shard(const fs::path& folder, const std::string& na
   for (const auto& [tensor, info] : file->tensors()) {
     const auto [position, is_new] = tensors_.try_emplace(tensor, CheckpointTensor{shard, info});
     if (is_new) continue;
-    return failure(
+    return file_error(
         ErrorCode::corrupt_data, folder,
         fmt::format("tensor {} is in both {} and {}; if they are different checkpoints, give the file "
                     "that is meant",

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/file_error.h"
 #include "checkpoint/foreign_format.h"
 #include "checkpoint/safetensors_format.h"
 #include "checkpoint/safetensors_header.h"
@@ -51,21 +52,19 @@ struct SafetensorsFile::Contents {
 
 namespace {
 
-using Reason = std::string;
+using checkpoint::file_error;
 
-std::unexpected<Error> failure(ErrorCode code, const fs::path& path, std::string_view reason) {
-  return std::unexpected(Error{code, fmt::format("{}: {}", path.string(), reason), {}});
-}
+using Reason = std::string;
 
 std::unexpected<Error> system_failure(const fs::path& path, int error) {
   const ErrorCode code = error == ENOENT ? ErrorCode::not_found : ErrorCode::io_error;
-  return failure(code, path, error == ENOENT ? "no such file" : std::generic_category().message(error));
+  return file_error(code, path, error == ENOENT ? "no such file" : std::generic_category().message(error));
 }
 
 std::unexpected<Error> got_shorter(const fs::path& path, std::uint64_t before, int descriptor) {
   struct stat now{};
   const std::string size = ::fstat(descriptor, &now) == 0 ? fmt::to_string(now.st_size) : "fewer";
-  return failure(
+  return file_error(
       ErrorCode::corrupt_data, path,
       fmt::format("the file got shorter while it was read: {} bytes before, {} now; try again when "
                   "nothing writes to it any more",
@@ -82,9 +81,9 @@ Result<OpenedFile> open_file(const fs::path& path) {
   struct stat status{};
   if (::stat(path.c_str(), &status) != 0) return system_failure(path, errno);
   if (S_ISDIR(status.st_mode)) {
-    return failure(ErrorCode::invalid_argument, path, "is a directory, not a regular file");
+    return file_error(ErrorCode::invalid_argument, path, "is a directory, not a regular file");
   }
-  if (!S_ISREG(status.st_mode)) return failure(ErrorCode::invalid_argument, path, "is not a regular file");
+  if (!S_ISREG(status.st_mode)) return file_error(ErrorCode::invalid_argument, path, "is not a regular file");
   OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.descriptor() < 0 || ::fstat(file.descriptor(), &status) != 0) return system_failure(path, errno);
   return OpenedFile{std::move(file), static_cast<std::uint64_t>(status.st_size)};
@@ -197,7 +196,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const fs::path& path) try {
   if (!beginning) return std::unexpected(beginning.error());
   const auto corrupt = [&](const Reason& reason) {
     const auto other = checkpoint::recognize_format(*beginning);
-    return failure(ErrorCode::corrupt_data, path, other ? *other : reason);
+    return file_error(ErrorCode::corrupt_data, path, other ? *other : reason);
   };
   const auto length = header_length(*beginning, opened->bytes);
   if (!length) return corrupt(length.error());
@@ -209,7 +208,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const fs::path& path) try {
   if (!header) return corrupt(header.error());
   const std::uint64_t data = checkpoint::kLengthBytes + *length;
   if (const auto checked = check_entries(header->tensors, opened->bytes - data); !checked) {
-    return failure(ErrorCode::corrupt_data, path, checked.error());
+    return file_error(ErrorCode::corrupt_data, path, checked.error());
   }
   auto contents = std::make_shared<Contents>(
       Contents{path, std::move(opened->file), opened->bytes, {}, {}, std::move(header->metadata)});
@@ -221,7 +220,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const fs::path& path) try {
   }
   return SafetensorsFile(std::move(contents));
 } catch (const std::bad_alloc&) {
-  return failure(ErrorCode::out_of_memory, path, "no memory for its header");
+  return file_error(ErrorCode::out_of_memory, path, "no memory for its header");
 }
 
 const fs::path& SafetensorsFile::path() const { return contents_->path; }
@@ -243,14 +242,14 @@ Result<void> SafetensorsFile::read(const std::string& name, std::uint64_t first_
                                    std::span<std::byte> into) const {
   const auto tensor = contents_->tensors.find(name);
   if (tensor == contents_->tensors.end()) {
-    return failure(ErrorCode::invalid_argument, contents_->path,
-                   fmt::format("holds no tensor {}", checkpoint::shown_name(name)));
+    return file_error(ErrorCode::invalid_argument, contents_->path,
+                      fmt::format("holds no tensor {}", checkpoint::shown_name(name)));
   }
   const std::uint64_t bytes = tensor->second.bytes;
   if (first_byte > bytes || into.size() > bytes - first_byte) {
-    return failure(ErrorCode::invalid_argument, contents_->path,
-                   fmt::format("tensor {}: {} bytes from byte {} on are asked for; it has {}",
-                               checkpoint::shown_name(name), into.size(), first_byte, bytes));
+    return file_error(ErrorCode::invalid_argument, contents_->path,
+                      fmt::format("tensor {}: {} bytes from byte {} on are asked for; it has {}",
+                                  checkpoint::shown_name(name), into.size(), first_byte, bytes));
   }
   return read_at(contents_->path, contents_->file, contents_->file_bytes,
                  contents_->positions.at(name) + first_byte, into);

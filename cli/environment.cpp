@@ -71,7 +71,7 @@ std::string reason(int number) { return std::generic_category().message(number);
 std::optional<std::string> record_complaint(const std::string& file) {
   struct stat status{};
   if (stat(file.c_str(), &status) == 0) {
-    if (!S_ISREG(status.st_mode)) return "it is no regular file; name one";
+    if (!S_ISREG(status.st_mode)) return "it is not a regular file; name one";
     return access(file.c_str(), W_OK) == 0 ? std::nullopt : std::optional(reason(errno));
   }
   if (errno != ENOENT) return reason(errno);

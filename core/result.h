@@ -18,6 +18,11 @@ inline std::unexpected<Error> refuse(std::string message, std::string context = 
   return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), std::move(context)});
 }
 
+/// The error for bytes, such as those of a file, that are not what they should be.
+inline std::unexpected<Error> corrupt(std::string message) {
+  return std::unexpected(Error{ErrorCode::corrupt_data, std::move(message), {}});
+}
+
 /// `value` where the step went well, else the step's error. By reference, since the step may have
 /// written the value through a pointer.
 template <class T>

@@ -64,7 +64,7 @@ class File {
     }
     struct stat status{};
     if (fstat(descriptor.number(), &status) != 0 || !S_ISREG(status.st_mode)) {
-      return refuse(ErrorCode::io_error, "it is no regular file");
+      return refuse(ErrorCode::io_error, "it is not a regular file");
     }
     return File(std::move(descriptor), static_cast<std::uint64_t>(status.st_size));
   }

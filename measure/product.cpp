@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "core/poison.h"
 #include "core/result.h"
 #include "lutsmith/float16.h"
 
@@ -13,9 +14,6 @@ namespace lutsmith::measure {
 namespace {
 
 constexpr std::int64_t kDenseRowsChecked = 64;
-
-// Both 16-bit types read it as not-a-number, so an element that no one wrote cannot pass for a result.
-constexpr unsigned char kPoison = 0xff;
 
 // Odd, so that rows of a matrix do not repeat.
 constexpr std::size_t kPatternValues = (std::size_t{1} << 20) + 7;
@@ -64,7 +62,9 @@ Operands Product::operands(int launch) const {
           .m = tokens_.m};
 }
 
-Result<void> Product::poison_output() { return device_->fill(output_->address(), kPoison, output_bytes()); }
+Result<void> Product::poison_output() {
+  return device_->fill(output_->address(), kPoisonByte, output_bytes());
+}
 
 Result<std::vector<std::uint16_t>> Product::read_output() {
   std::vector<std::uint16_t> result(output_bytes() / sizeof(std::uint16_t));

@@ -33,7 +33,7 @@ Result<std::unique_ptr<Recorder>> Recorder::open(const std::filesystem::path& pa
   if (fstat(file.number(), &status) != 0 || !S_ISREG(status.st_mode)) {
     return std::unexpected(Error{
         ErrorCode::invalid_argument,
-        fmt::format("cannot record requests in {}: it is no regular file; name one", path.native()), ""});
+        fmt::format("cannot record requests in {}: it is not a regular file; name one", path.native()), ""});
   }
   std::unordered_set<std::string> known;
   std::ifstream lines(path);

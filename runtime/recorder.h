@@ -17,7 +17,7 @@ namespace lutsmith {
 class Recorder {
  public:
   /// Creates the file where it is missing; requests that stand in it are not written again. Errors: io_error;
-  /// invalid_argument where it is no regular file.
+  /// invalid_argument where it is not a regular file.
   static Result<std::unique_ptr<Recorder>> open(const std::filesystem::path& path);
 
   Result<void> record(const Request& request);

@@ -117,7 +117,8 @@ Result<KeyText> KeyText::read(const fs::path& path, Half half) {
   }
   struct stat status{};
   if (fstat(file.number(), &status) != 0) return std::unexpected(core::system_error(errno, "inspect", path));
-  if (!S_ISREG(status.st_mode)) return refused(fmt::format("the key {} is no regular file", path.native()));
+  if (!S_ISREG(status.st_mode))
+    return refused(fmt::format("the key {} is not a regular file", path.native()));
   if (half == Half::private_key && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
     return refused(
         fmt::format("other users can reach the private key {0} (mode {1:04o}): make it yours alone by: "

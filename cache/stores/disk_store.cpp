@@ -14,6 +14,7 @@
 
 #include "cache/stores/disk_pruning.h"
 #include "cache/stores/key_lock.h"
+#include "core/result.h"
 
 namespace lutsmith::cache {
 namespace {
@@ -29,12 +30,11 @@ constexpr std::chrono::minutes kPrunePause{1};
 constexpr std::uint64_t kPruneShare = 64;
 constexpr std::chrono::seconds kLastPruning{2};
 
-/// The bytes of a file. Errors: corrupt_data where it is no regular file or too long for an entry.
+/// The bytes of a file. Errors: corrupt_data where it is not a regular file or too long for an entry.
 Result<std::vector<std::byte>> read_file(const core::Descriptor& file, const fs::path& path,
                                          struct stat& status) {
   if (fstat(file.number(), &status) != 0) return std::unexpected(core::system_error(errno, "inspect", path));
-  if (!S_ISREG(status.st_mode))
-    return std::unexpected(Error{ErrorCode::corrupt_data, "it is no regular file", ""});
+  if (!S_ISREG(status.st_mode)) return corrupt("it is not a regular file");
   if (!is_trusted(status)) {
     return std::unexpected(
         Error{ErrorCode::corrupt_data,
@@ -76,7 +76,7 @@ Result<FileContents> read_entry_file(const core::Descriptor& shard, const std::s
     const int reason = errno;
     if (reason == ENOENT || reason == ESTALE) return std::unexpected(Error{ErrorCode::not_found, "", ""});
     if (reason == ELOOP) {
-      return std::unexpected(Error{ErrorCode::corrupt_data, "it is a symbolic link", ""});
+      return corrupt("it is a symbolic link");
     }
     return std::unexpected(core::system_error(reason, "open", path));
   }

@@ -49,7 +49,7 @@ TEST(Environment, ValueThatCannotBeUsedIsToldWithItsReason) {
   const std::string folder = directory.path();
   EXPECT_THAT(complaints({"LUTSMITH_COMPILE=sometimes"}),
               ElementsAre(HasSubstr("allowed: when-needed, never")));
-  EXPECT_THAT(complaints({"LUTSMITH_RECORD=" + folder}), ElementsAre(HasSubstr("no regular file")));
+  EXPECT_THAT(complaints({"LUTSMITH_RECORD=" + folder}), ElementsAre(HasSubstr("not a regular file")));
   EXPECT_THAT(complaints({"LUTSMITH_RECORD=" + folder + "/no/file"}),
               ElementsAre(HasSubstr("no file can be made")));
   EXPECT_THAT(complaints({"LUTSMITH_RECORD=" + folder + "/file"}), IsEmpty());

@@ -95,7 +95,7 @@ TEST(SharedObject, WhatIsNoLibraryIsSaidPlainly) {
     return checked ? std::string("passes") : checked.error().message;
   };
   EXPECT_EQ(message(directory.path() / "missing"), "no such file");
-  EXPECT_EQ(message(directory.path()), "it is no regular file");
+  EXPECT_EQ(message(directory.path()), "it is not a regular file");
   EXPECT_THAT(message(directory.write("page", "<!DOCTYPE html>")),
               HasSubstr("does not begin like an ELF file"));
   std::string other = library();

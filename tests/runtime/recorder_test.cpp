@@ -91,7 +91,7 @@ TEST_F(RecorderTest, PipeIsRefusedInsteadOfWaitedFor) {
   ASSERT_EQ(pipe(ends), 0);  // what a container's standard error is
   const auto recorder = Recorder::open("/proc/self/fd/" + std::to_string(ends[1]));
   ASSERT_FALSE(recorder.has_value());
-  EXPECT_THAT(recorder.error().message, testing::HasSubstr("no regular file"));
+  EXPECT_THAT(recorder.error().message, testing::HasSubstr("not a regular file"));
   close(ends[0]);
   close(ends[1]);
 }

@@ -4,11 +4,10 @@
 #include <chrono>
 #include <utility>
 
+#include "core/poison.h"
+
 namespace lutsmith::cli {
 namespace {
-
-// Both 16-bit types read it as not-a-number, so an element that no one wrote cannot pass for a result.
-constexpr std::uint16_t kPoison = 0xffff;
 
 // Half as many partitions again as there are tiles, as far as a GPU holds their blocks at a time: then most
 // tiles are cut and their partial sums are added up, which the library's own choice does for long rows only.
@@ -54,7 +53,7 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerW
                              cutting_partitions(spec, source->launch));
   if (!cut) return std::unexpected(cut.error());
   const std::vector<std::uint16_t> input(activations.begin(), activations.end());
-  product.values.assign(static_cast<std::size_t>(spec.m * spec.format.n), kPoison);
+  product.values.assign(static_cast<std::size_t>(spec.m * spec.format.n), kPoisonValue);
   const auto ran = kernel->kernel->launch({.weights = weights.packed,
                                            .activations = input,
                                            .output = product.values,

@@ -1,14 +1,9 @@
 #include "cli/verbs/run/multiply.h"
 
+#include "core/poison.h"
 #include "runtime/driver.h"
 
 namespace lutsmith::cli {
-namespace {
-
-// Both 16-bit types read it as not-a-number, so an element that no one wrote cannot pass for a result.
-constexpr unsigned char kPoison = 0xff;
-
-}  // namespace
 
 Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kernel& kernel,
                                                    const KernelSpec& spec, const LayerWeights& weights,
@@ -25,7 +20,7 @@ Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kerne
   if (!input) return std::unexpected(input.error());
   const auto output = cuda::Buffer::allocate(**driver, result_bytes.size());
   if (!output) return std::unexpected(output.error());
-  if (const auto set = (*driver)->set(output->address(), kPoison, result_bytes.size()); !set) {
+  if (const auto set = (*driver)->set(output->address(), kPoisonByte, result_bytes.size()); !set) {
     return std::unexpected(set.error());
   }
   const MatmulArguments arguments{.weights = {spec.format, packed->data(), packed->bytes()},
