@@ -140,8 +140,9 @@ Result<void> check_destination(const fs::path& path) {
   std::error_code ignored;
   const fs::file_status status = fs::status(path, ignored);
   if (!fs::exists(status) || fs::is_regular_file(status)) return {};
-  return fault(ErrorCode::invalid_argument,
-               fmt::format("{} is no regular file; name one that is, or that is not there", path.native()));
+  return fault(
+      ErrorCode::invalid_argument,
+      fmt::format("{} is not a regular file; name one that is, or that is not there", path.native()));
 }
 
 Result<void> write_bundle(const fs::path& path, std::span<const std::byte> head, const Spool& entries) {
@@ -169,7 +170,7 @@ class BundleFile {
     if (fstat(file.number(), &status) != 0)
       return std::unexpected(core::system_error(errno, "inspect", path));
     if (!S_ISREG(status.st_mode)) {
-      return fault(ErrorCode::invalid_argument, fmt::format("{} is no regular file", path.native()));
+      return fault(ErrorCode::invalid_argument, fmt::format("{} is not a regular file", path.native()));
     }
     return BundleFile(std::move(file), path, static_cast<std::uint64_t>(status.st_size));
   }
@@ -208,8 +209,8 @@ Result<void> check_signature(const BundleHead& head, const ImportOptions& option
   }
   // What it claims is for messages only, until the signature is found to be right.
   const auto claimed = [&head] {
-    const Result<BundleManifest> manifest = parse_bundle_manifest(head.manifest);
-    return manifest && !manifest->signer.empty() ? manifest->signer : std::string("that it does not name");
+    const Result<BundleIndex> index = parse_bundle_index(head.index);
+    return index && !index->signer.empty() ? index->signer : std::string("that it does not name");
   };
   if (trusted == nullptr) {
     return fault(
@@ -228,27 +229,27 @@ Result<void> check_signature(const BundleHead& head, const ImportOptions& option
       fmt::format("it is signed by the key {}, and the trusted one is {}", signer, trusted->fingerprint()));
 }
 
-/// The manifest, once the signature is found to be right and the sizes fill the file.
-Result<BundleManifest> check_manifest(const BundleHead& head, const BundleFile& file,
-                                      const ImportOptions& options) {
+/// The index, once the signature is found to be right and the sizes fill the file.
+Result<BundleIndex> check_index(const BundleHead& head, const BundleFile& file,
+                                const ImportOptions& options) {
   if (Result<void> trusted = check_signature(head, options); !trusted) {
     return std::unexpected(std::move(trusted.error()));
   }
-  Result<BundleManifest> manifest = parse_bundle_manifest(head.manifest);
-  if (!manifest) return manifest;
-  if (manifest->signer != (options.trusted == nullptr ? "" : options.trusted->fingerprint())) {
-    return fault(ErrorCode::corrupt_data, "its manifest names a signer who did not sign it");
+  Result<BundleIndex> index = parse_bundle_index(head.index);
+  if (!index) return index;
+  if (index->signer != (options.trusted == nullptr ? "" : options.trusted->fingerprint())) {
+    return fault(ErrorCode::corrupt_data, "its index names a signer who did not sign it");
   }
   std::uint64_t expected = head.bytes;  // cannot wrap around: both factors are bounded far below
-  for (const BundledEntry& entry : manifest->entries) expected += entry.bytes;
+  for (const BundledEntry& entry : index->entries) expected += entry.bytes;
   if (expected != file.size()) {
     return fault(ErrorCode::corrupt_data,
-                 fmt::format("it has {} bytes where its manifest says {}", file.size(), expected));
+                 fmt::format("it has {} bytes where its index says {}", file.size(), expected));
   }
-  return manifest;
+  return index;
 }
 
-/// One entry, as the manifest says it is. `number` counts from 1 and is for messages.
+/// One entry, as the index says it is. `number` counts from 1 and is for messages.
 Result<Entry> read_entry(const BundleFile& file, std::uint64_t offset, const BundledEntry& expected,
                          std::size_t number) {
   const Result<std::vector<std::byte>> bytes = file.read(offset, expected.bytes);
@@ -257,7 +258,7 @@ Result<Entry> read_entry(const BundleFile& file, std::uint64_t offset, const Bun
     return fault(code, fmt::format("its entry {} ({}) {}", number, expected.key.hex(), reason));
   };
   if (bytes->size() != expected.bytes || digest_of(*bytes) != expected.sha256) {
-    return wrong(ErrorCode::corrupt_data, "is not the one its manifest describes");
+    return wrong(ErrorCode::corrupt_data, "is not the one that the index describes");
   }
   Result<Entry> entry = decode(*bytes);
   if (!entry && entry.error().code == ErrorCode::corrupt_data) {
@@ -300,16 +301,16 @@ Result<ImportSummary> import_checked(const BundleFile& file, Store& into, const 
   if (!front) return std::unexpected(front.error());
   const Result<BundleHead> head = parse_bundle_head(*front);
   if (!head) return std::unexpected(head.error());
-  const Result<BundleManifest> manifest = check_manifest(*head, file, options);
-  if (!manifest) return std::unexpected(manifest.error());
+  const Result<BundleIndex> index = check_index(*head, file, options);
+  if (!index) return std::unexpected(index.error());
 
-  ImportSummary summary{.created = manifest->created, .signer = manifest->signer};
-  const std::size_t count = manifest->entries.size();
+  ImportSummary summary{.created = index->created, .signer = index->signer};
+  const std::size_t count = index->entries.size();
   for (const bool putting : {false, true}) {
     std::uint64_t offset = head->bytes;
-    for (std::size_t index = 0; index < count; ++index) {
-      const BundledEntry& expected = manifest->entries[index];
-      const Result<Entry> entry = read_entry(file, offset, expected, index + 1);
+    for (std::size_t i = 0; i < count; ++i) {
+      const BundledEntry& expected = index->entries[i];
+      const Result<Entry> entry = read_entry(file, offset, expected, i + 1);
       Result<void> done = {};
       if (!entry) {
         done = std::unexpected(entry.error());
@@ -317,12 +318,11 @@ Result<ImportSummary> import_checked(const BundleFile& file, Store& into, const 
         done = put_missing(into, expected.key, *entry, summary);
       }
       if (!done) {
-        if (putting)
-          done.error().message += fmt::format(" ({} of {} entries were done before)", index, count);
+        if (putting) done.error().message += fmt::format(" ({} of {} entries were done before)", i, count);
         return std::unexpected(std::move(done.error()));
       }
       offset += expected.bytes;
-      report(options.progress, (putting ? count : 0) + index + 1, 2 * count);
+      report(options.progress, (putting ? count : 0) + i + 1, 2 * count);
     }
   }
   return summary;
@@ -350,35 +350,35 @@ Result<ExportSummary> export_bundle(Store& from, std::span<const Key> keys, cons
   Result<Spool> spool = Spool::create(path);
   if (!spool) return std::unexpected(std::move(spool.error()));
 
-  BundleManifest manifest{
+  BundleIndex index{
       .created = fmt::format("{:%FT%TZ}", std::chrono::floor<std::chrono::seconds>(options.created)),
       .signer = {},
       .entries = {}};
   ExportSummary summary;
-  for (std::size_t index = 0; index < sorted.size(); ++index) {
-    const Key& key = sorted[index];
+  for (std::size_t i = 0; i < sorted.size(); ++i) {
+    const Key& key = sorted[i];
     Result<std::vector<std::byte>> bytes = encoded(from, key);
     if (bytes) {
       if (Result<void> kept = spool->append(*bytes); !kept) return std::unexpected(std::move(kept.error()));
-      manifest.entries.push_back({.key = key, .bytes = bytes->size(), .sha256 = digest_of(*bytes)});
+      index.entries.push_back({.key = key, .bytes = bytes->size(), .sha256 = digest_of(*bytes)});
     } else {
       summary.left_out.push_back({.key = key, .reason = std::move(bytes.error().message)});
     }
-    report(options.progress, index + 1, sorted.size());
+    report(options.progress, i + 1, sorted.size());
   }
-  if (manifest.entries.empty()) {
+  if (index.entries.empty()) {
     Error error{ErrorCode::not_found, fmt::format("none of {} entries can be exported", sorted.size()), ""};
     for (const LeftOut& entry : summary.left_out) {
       error.context += fmt::format("{}: {}\n", entry.key.hex(), entry.reason);
     }
     return std::unexpected(std::move(error));
   }
-  const Result<std::vector<std::byte>> head = write_bundle_head(manifest, options.signer);
+  const Result<std::vector<std::byte>> head = write_bundle_head(index, options.signer);
   if (!head) return std::unexpected(head.error());
   if (Result<void> written = write_bundle(path, *head, *spool); !written) {
     return std::unexpected(std::move(written.error()));
   }
-  summary.entries = manifest.entries.size();
+  summary.entries = index.entries.size();
   summary.bytes = head->size() + spool->size();
   return summary;
 }

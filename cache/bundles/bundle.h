@@ -44,7 +44,7 @@ Result<std::vector<Key>> all_keys(Store& store);
 /// may come in any order and more than once; the same entries, time and signer give the same bytes. Holds one
 /// entry in memory at a time, and needs the space of the entries twice beside `path` while it runs. The file
 /// is its owner's alone (0600). Errors: not_found where none of the entries could be had, invalid_argument
-/// where `path` is taken by something that is no regular file, io_error where the file cannot be written.
+/// where `path` is taken by something that is not a regular file, io_error where the file cannot be written.
 Result<ExportSummary> export_bundle(Store& from, std::span<const Key> keys, const std::filesystem::path& path,
                                     const ExportOptions& options = {});
 
@@ -62,8 +62,8 @@ struct ImportSummary {
   std::size_t imported = 0;
   std::size_t present = 0;  ///< there already and intact; left alone
   std::size_t newer = 0;    ///< there already, written by a newer version; left alone
-  std::string created;      ///< as in BundleManifest
-  std::string signer;       ///< as in BundleManifest
+  std::string created;      ///< as in BundleIndex
+  std::string signer;       ///< as in BundleIndex
 };
 
 /// Puts the entries of a bundle into a store. Checks all of it first: where anything is wrong, nothing is

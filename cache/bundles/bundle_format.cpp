@@ -8,17 +8,15 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "core/result.h"
+
 namespace lutsmith::cache {
 namespace {
 
 constexpr std::string_view kMagic = "LUTSBNDL";
-constexpr std::uint64_t kManifestSchema = 1;
+constexpr std::uint64_t kIndexSchema = 1;
 constexpr std::size_t kLengthBytes = 4;
 constexpr std::size_t kSignatureBytes = sizeof(Signature);
-
-std::unexpected<Error> corrupt(std::string message) {
-  return std::unexpected(Error{ErrorCode::corrupt_data, std::move(message), ""});
-}
 
 std::uint32_t number_at(std::span<const std::byte> bytes, std::size_t offset) {
   return llvm::support::endian::read32le(bytes.data() + offset);
@@ -39,21 +37,21 @@ bool is_time(std::string_view text) {
 
 bool is_digest(std::string_view text) { return Key::parse(text).has_value(); }
 
-/// Follows the parser through the one shape a manifest may have and stops it at the first thing that is out
+/// Follows the parser through the one shape an index may have and stops it at the first thing that is out
 /// of place. No tree is built: a hostile text could make it twenty times as large as itself, or nest it
 /// deeply.
-class ManifestReader final : public nlohmann::json_sax<nlohmann::json> {
+class IndexReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  BundleManifest take() { return std::move(manifest_); }
+  BundleIndex take() { return std::move(index_); }
   /// Why `sax_parse` returned false.
   Error error() const {
     if (error_) return *error_;
-    return Error{ErrorCode::corrupt_data, "the bundle's manifest is not as a manifest should be", ""};
+    return Error{ErrorCode::corrupt_data, "the bundle's index is not as an index should be", ""};
   }
 
   bool start_object(std::size_t /*elements*/) override {
     if (place_ == Place::outside) {
-      place_ = Place::manifest;
+      place_ = Place::index;
     } else if (place_ == Place::entries) {
       place_ = Place::entry;
       entry_ = {};
@@ -64,42 +62,42 @@ class ManifestReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool key(std::string& name) override {
-    if (place_ == Place::manifest) return open_member(name, kManifestMembers, seen_);
+    if (place_ == Place::index) return open_member(name, kIndexMembers, seen_);
     return open_member(name, kEntryMembers, entry_.seen);
   }
 
   bool start_array(std::size_t /*elements*/) override {
-    if (place_ != Place::manifest || member_ != "entries") return wrong("has a list where none belongs");
+    if (place_ != Place::index || member_ != "entries") return wrong("has a list where none belongs");
     place_ = Place::entries;
     return true;
   }
 
   bool end_array() override {
-    place_ = Place::manifest;
+    place_ = Place::index;
     return true;
   }
 
   bool end_object() override {
-    if (place_ == Place::manifest) {
+    if (place_ == Place::index) {
       place_ = Place::outside;
-      return seen_ == kAllOf<kManifestMembers.size()> || wrong("lacks schema, created, signer or entries");
+      return seen_ == kAllOf<kIndexMembers.size()> || wrong("lacks schema, created, signer or entries");
     }
     place_ = Place::entries;
     if (entry_.seen != kAllOf<kEntryMembers.size()>) return wrong_entry("lacks key, bytes or sha256");
-    if (!manifest_.entries.empty() && manifest_.entries.back().key >= *entry_.key) {
+    if (!index_.entries.empty() && index_.entries.back().key >= *entry_.key) {
       return wrong_entry("is there twice or out of order; entries stand by rising key");
     }
-    manifest_.entries.push_back(
+    index_.entries.push_back(
         {.key = *std::move(entry_.key), .bytes = entry_.bytes, .sha256 = std::move(entry_.sha256)});
     return true;
   }
 
   bool number_unsigned(std::uint64_t value) override {
-    if (place_ == Place::manifest && member_ == "schema") {
-      if (value == kManifestSchema) return true;
-      return fail(value > kManifestSchema ? ErrorCode::unsupported : ErrorCode::corrupt_data,
-                  fmt::format("the bundle's manifest has schema {}, this library reads {}; use a newer one",
-                              value, kManifestSchema));
+    if (place_ == Place::index && member_ == "schema") {
+      if (value == kIndexSchema) return true;
+      return fail(value > kIndexSchema ? ErrorCode::unsupported : ErrorCode::corrupt_data,
+                  fmt::format("the bundle's index has schema {}, this library reads {}; use a newer one",
+                              value, kIndexSchema));
     }
     if (place_ != Place::entry || member_ != "bytes") return wrong("has a number where none belongs");
     if (value == 0 || value > kMaxEntryBytes) {
@@ -118,12 +116,12 @@ class ManifestReader final : public nlohmann::json_sax<nlohmann::json> {
       entry_.sha256 = text;
       return is_digest(text) || wrong_entry("has a sha256 that is not 64 lower-case hexadecimal digits");
     }
-    if (place_ == Place::manifest && member_ == "created") {
-      manifest_.created = text;
+    if (place_ == Place::index && member_ == "created") {
+      index_.created = text;
       return is_time(text) || wrong("has a time that is not of the form 2025-01-31T23:59:59Z");
     }
-    if (place_ == Place::manifest && member_ == "signer") {
-      manifest_.signer = text;
+    if (place_ == Place::index && member_ == "signer") {
+      index_.signer = text;
       return text.empty() || is_digest(text) ||
              wrong("has a signer that is neither empty nor 64 lower-case hexadecimal digits");
     }
@@ -143,9 +141,8 @@ class ManifestReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  enum class Place { outside, manifest, entries, entry };
-  static constexpr std::array<std::string_view, 4> kManifestMembers = {"schema", "created", "signer",
-                                                                       "entries"};
+  enum class Place { outside, index, entries, entry };
+  static constexpr std::array<std::string_view, 4> kIndexMembers = {"schema", "created", "signer", "entries"};
   static constexpr std::array<std::string_view, 3> kEntryMembers = {"key", "bytes", "sha256"};
   template <std::size_t kCount>
   static constexpr unsigned kAllOf = (1U << kCount) - 1;
@@ -174,17 +171,17 @@ class ManifestReader final : public nlohmann::json_sax<nlohmann::json> {
     return false;
   }
   bool wrong(std::string_view what) {
-    return fail(ErrorCode::corrupt_data, fmt::format("the bundle's manifest {}", what));
+    return fail(ErrorCode::corrupt_data, fmt::format("the bundle's index {}", what));
   }
   bool wrong_entry(std::string_view what) {
-    return wrong(fmt::format("is wrong: its entry {} {}", manifest_.entries.size() + 1, what));
+    return wrong(fmt::format("is wrong: its entry {} {}", index_.entries.size() + 1, what));
   }
 
   Place place_ = Place::outside;
   std::string_view member_;  ///< whose value comes next
   unsigned seen_ = 0;
   OpenEntry entry_;
-  BundleManifest manifest_;
+  BundleIndex index_;
   std::optional<Error> error_;
 };
 
@@ -206,25 +203,25 @@ Result<std::size_t> bundle_head_bytes(std::span<const std::byte> start) {
               ""});
   }
   if (version != kBundleVersion) return corrupt(fmt::format("version {} was never written", version));
-  const std::size_t manifest_bytes = number_at(start, kMagic.size() + 4);
-  if (manifest_bytes > kMaxBundleManifestBytes) {
-    return corrupt(fmt::format("its manifest has {} bytes, at most {} are allowed", manifest_bytes,
-                               kMaxBundleManifestBytes));
+  const std::size_t index_bytes = number_at(start, kMagic.size() + 4);
+  if (index_bytes > kMaxBundleIndexBytes) {
+    return corrupt(
+        fmt::format("its index has {} bytes, at most {} are allowed", index_bytes, kMaxBundleIndexBytes));
   }
-  return kBundleStartBytes + manifest_bytes + kLengthBytes + kSignatureBytes;
+  return kBundleStartBytes + index_bytes + kLengthBytes + kSignatureBytes;
 }
 
 Result<BundleHead> parse_bundle_head(std::span<const std::byte> bytes) {
   const Result<std::size_t> longest = bundle_head_bytes(bytes);
   if (!longest) return std::unexpected(longest.error());
   const std::size_t covered = *longest - kSignatureBytes - kLengthBytes;
-  if (bytes.size() < covered + kLengthBytes) return corrupt("it ends within its manifest");
+  if (bytes.size() < covered + kLengthBytes) return corrupt("it ends within its index");
   const std::size_t signature_bytes = number_at(bytes, covered);
-  BundleHead head{.covered = bytes.first(covered),
-                  .manifest = {reinterpret_cast<const char*>(bytes.data()) + kBundleStartBytes,
-                               covered - kBundleStartBytes},
-                  .signature = {},
-                  .bytes = covered + kLengthBytes};
+  BundleHead head{
+      .covered = bytes.first(covered),
+      .index = {reinterpret_cast<const char*>(bytes.data()) + kBundleStartBytes, covered - kBundleStartBytes},
+      .signature = {},
+      .bytes = covered + kLengthBytes};
   if (signature_bytes == 0) return head;
   if (signature_bytes != kSignatureBytes) {
     return corrupt(
@@ -236,35 +233,35 @@ Result<BundleHead> parse_bundle_head(std::span<const std::byte> bytes) {
   return head;
 }
 
-Result<BundleManifest> parse_bundle_manifest(std::string_view json) {
-  if (json.size() > kMaxBundleManifestBytes) {
-    return corrupt(fmt::format("a manifest of {} bytes is too long, at most {} are allowed", json.size(),
-                               kMaxBundleManifestBytes));
+Result<BundleIndex> parse_bundle_index(std::string_view json) {
+  if (json.size() > kMaxBundleIndexBytes) {
+    return corrupt(fmt::format("an index of {} bytes is too long, at most {} are allowed", json.size(),
+                               kMaxBundleIndexBytes));
   }
   // The parser would take a zero byte for the end, whatever came behind it.
-  if (json.contains('\0')) return corrupt("the bundle's manifest has a zero byte, and so is no JSON");
-  ManifestReader reader;
+  if (json.contains('\0')) return corrupt("the bundle's index has a zero byte, and so is no JSON");
+  IndexReader reader;
   if (!nlohmann::json::sax_parse(json, &reader)) return std::unexpected(reader.error());
   return reader.take();
 }
 
-Result<std::vector<std::byte>> write_bundle_head(const BundleManifest& manifest, const SigningKey* signer) {
+Result<std::vector<std::byte>> write_bundle_head(const BundleIndex& index, const SigningKey* signer) {
   using Json = nlohmann::ordered_json;
   Json entries = Json::array();
-  for (const BundledEntry& entry : manifest.entries) {
+  for (const BundledEntry& entry : index.entries) {
     entries.push_back({{"key", entry.key.hex()}, {"bytes", entry.bytes}, {"sha256", entry.sha256}});
   }
-  const Json document = {{"schema", kManifestSchema},
-                         {"created", manifest.created},
+  const Json document = {{"schema", kIndexSchema},
+                         {"created", index.created},
                          {"signer", signer == nullptr ? "" : signer->fingerprint()},
                          {"entries", std::move(entries)}};
   const std::string text =
       document.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
-  if (text.size() > kMaxBundleManifestBytes) {
-    return std::unexpected(Error{ErrorCode::invalid_argument,
-                                 fmt::format("{} entries are too many for one bundle; export them to several",
-                                             manifest.entries.size()),
-                                 ""});
+  if (text.size() > kMaxBundleIndexBytes) {
+    return std::unexpected(Error{
+        ErrorCode::invalid_argument,
+        fmt::format("{} entries are too many for one bundle; export them to several", index.entries.size()),
+        ""});
   }
   const auto magic = std::as_bytes(std::span(kMagic));
   std::vector<std::byte> head(magic.begin(), magic.end());

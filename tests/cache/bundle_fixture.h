@@ -55,20 +55,20 @@ inline std::map<Key, Entry> contents(Store& store) {
   return entries;
 }
 
-/// A line of a manifest that was written by hand.
+/// A line of an index that was written by hand.
 inline std::string line_of(const std::string& key, std::string_view entry) {
   return R"({"key":")" + key + R"(","bytes":)" + std::to_string(entry.size()) + R"(,"sha256":")" +
          sha256(entry) + R"("})";
 }
 
-/// A bundle made from the grammar, with whatever is in the manifest. `signer` in the manifest is that of the
+/// A bundle made from the grammar, with whatever is in the index. `signer` in the index is that of the
 /// key, or what is given.
 inline std::string forge(const std::string& lines, const std::string& entries, const SigningKey* key,
                          const std::string& claimed = "") {
   const std::string signer = claimed.empty() && key != nullptr ? key->fingerprint() : claimed;
-  const std::string manifest = R"({"schema":1,"created":"2025-01-31T23:59:59Z","signer":")" + signer +
-                               R"(","entries":[)" + lines + "]}";
-  std::string head = "LUTSBNDL" + number(1) + number(manifest.size()) + manifest;
+  const std::string index = R"({"schema":1,"created":"2025-01-31T23:59:59Z","signer":")" + signer +
+                            R"(","entries":[)" + lines + "]}";
+  std::string head = "LUTSBNDL" + number(1) + number(index.size()) + index;
   if (key == nullptr) return head + number(0) + entries;
   const Signature signature = test::must(key->sign(std::as_bytes(std::span(head))));
   return head + number(64) + text_of(signature) + entries;

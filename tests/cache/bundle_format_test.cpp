@@ -20,11 +20,11 @@ std::string entry(const std::string& key, const std::string& bytes = "7") {
   return R"({"key":")" + key + R"(","bytes":)" + bytes + R"(,"sha256":")" + kDigest + R"("})";
 }
 
-std::string manifest_of(const std::string& entries) {
+std::string index_of(const std::string& entries) {
   return R"({"schema":1,"created":"2025-01-31T23:59:59Z","signer":"","entries":[)" + entries + "]}";
 }
 
-BundleManifest sample() {
+BundleIndex sample() {
   return {.created = "2025-01-31T23:59:59Z",
           .signer = "",
           .entries = {{.key = Key::parse(kKeyA).value(), .bytes = 7, .sha256 = kDigest}}};
@@ -33,55 +33,55 @@ BundleManifest sample() {
 std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
 
 void expect_corrupt(const std::string& json) {
-  const Result<BundleManifest> parsed = parse_bundle_manifest(json);
+  const Result<BundleIndex> parsed = parse_bundle_index(json);
   ASSERT_FALSE(parsed.has_value()) << json.substr(0, 300);
   EXPECT_EQ(parsed.error().code, ErrorCode::corrupt_data) << parsed.error().message;
 }
 
-TEST(BundleManifest, TextIsThatOfTheGrammar) {
+TEST(BundleIndex, TextIsThatOfTheGrammar) {
   const std::vector<std::byte> head = must(write_bundle_head(sample(), nullptr));
-  const std::string text = manifest_of(entry(kKeyA));
+  const std::string text = index_of(entry(kKeyA));
   const std::string expected = std::string("LUTSBNDL\1\0\0\0", 12) + static_cast<char>(text.size()) +
                                std::string("\0\0\0", 3) + text + std::string(4, '\0');
   ASSERT_LT(text.size(), 256U);
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(head.data()), head.size()), expected);
-  EXPECT_EQ(must(parse_bundle_manifest(text)), sample());
+  EXPECT_EQ(must(parse_bundle_index(text)), sample());
 }
 
-TEST(BundleManifest, BlanksAndOrderOfMembersDoNotMatter) {
-  EXPECT_EQ(must(parse_bundle_manifest(R"( {"entries": [ {"sha256":")" + kDigest + R"(", "bytes":7,"key":")" +
-                                       kKeyA +
-                                       R"("}], "signer":"", "schema":1,)"
-                                       "\n"
-                                       R"("created" : "2025-01-31T23:59:59Z"} )")),
-            sample());
+TEST(BundleIndex, BlanksAndOrderOfMembersDoNotMatter) {
+  EXPECT_EQ(
+      must(parse_bundle_index(R"( {"entries": [ {"sha256":")" + kDigest + R"(", "bytes":7,"key":")" + kKeyA +
+                              R"("}], "signer":"", "schema":1,)"
+                              "\n"
+                              R"("created" : "2025-01-31T23:59:59Z"} )")),
+      sample());
 }
 
-TEST(BundleManifest, KeysThatAreNoKeysAreRefused) {
+TEST(BundleIndex, KeysThatAreNoKeysAreRefused) {
   for (const std::string& key :
        {std::string("../../etc/passwd"), std::string("/etc/passwd"), std::string(64, 'A'),
         std::string(63, 'a'), std::string(65, 'a'), std::string(), "../" + std::string(61, 'a'),
         std::string(62, 'a') + "\\n", std::string(63, 'a') + "\\u0000", std::string(64, 'g')}) {
-    expect_corrupt(manifest_of(entry(key)));
+    expect_corrupt(index_of(entry(key)));
   }
 }
 
-TEST(BundleManifest, KeysGivenTwiceOrOutOfOrderAreRefused) {
-  EXPECT_EQ(must(parse_bundle_manifest(manifest_of(entry(kKeyA) + "," + entry(kKeyB)))).entries.size(), 2U);
-  expect_corrupt(manifest_of(entry(kKeyA) + "," + entry(kKeyA)));
-  expect_corrupt(manifest_of(entry(kKeyB) + "," + entry(kKeyA)));
+TEST(BundleIndex, KeysGivenTwiceOrOutOfOrderAreRefused) {
+  EXPECT_EQ(must(parse_bundle_index(index_of(entry(kKeyA) + "," + entry(kKeyB)))).entries.size(), 2U);
+  expect_corrupt(index_of(entry(kKeyA) + "," + entry(kKeyA)));
+  expect_corrupt(index_of(entry(kKeyB) + "," + entry(kKeyA)));
 }
 
-TEST(BundleManifest, SizesNoEntryHasAreRefused) {
+TEST(BundleIndex, SizesNoEntryHasAreRefused) {
   for (const char* bytes :
        {"0", "-1", "1.5", "7e0", "67174504000", "18446744073709551615", "18446744073709551616",
         "99999999999999999999999999", "1e999", "\"7\"", "null", "[7]", "{}", "true"}) {
-    expect_corrupt(manifest_of(entry(kKeyA, bytes)));
+    expect_corrupt(index_of(entry(kKeyA, bytes)));
   }
 }
 
-TEST(BundleManifest, MembersMissingUnknownOrGivenTwiceAreRefused) {
-  const std::string good = manifest_of(entry(kKeyA));
+TEST(BundleIndex, MembersMissingUnknownOrGivenTwiceAreRefused) {
+  const std::string good = index_of(entry(kKeyA));
   for (const std::string& member :
        {std::string(R"("schema":1,)"), std::string(R"("created":"2025-01-31T23:59:59Z",)"),
         std::string(R"("signer":"",)"), std::string(R"("bytes":7,)"), R"("key":")" + kKeyA + R"(",)"}) {
@@ -98,8 +98,8 @@ TEST(BundleManifest, MembersMissingUnknownOrGivenTwiceAreRefused) {
   }
 }
 
-TEST(BundleManifest, ValuesOfTheWrongKindAreRefused) {
-  const std::string good = manifest_of(entry(kKeyA));
+TEST(BundleIndex, ValuesOfTheWrongKindAreRefused) {
+  const std::string good = index_of(entry(kKeyA));
   const auto with = [&good](std::string_view from, std::string_view to) {
     std::string changed = good;
     return changed.replace(changed.find(from), from.size(), to);
@@ -117,39 +117,39 @@ TEST(BundleManifest, ValuesOfTheWrongKindAreRefused) {
   expect_corrupt(with(kDigest, "00"));
   for (const char* value : {"", "null", "1", "\"entries\"", "[]", "{}", "{\"entries\":[]}", "[[]]"})
     expect_corrupt(value);
-  expect_corrupt(manifest_of("1"));
-  expect_corrupt(manifest_of("[]"));
-  expect_corrupt(manifest_of("null"));
-  expect_corrupt(manifest_of("{}"));
+  expect_corrupt(index_of("1"));
+  expect_corrupt(index_of("[]"));
+  expect_corrupt(index_of("null"));
+  expect_corrupt(index_of("{}"));
 }
 
-TEST(BundleManifest, TextAfterTheEndAndInvalidTextAreRefused) {
-  const std::string good = manifest_of(entry(kKeyA));
+TEST(BundleIndex, TextAfterTheEndAndInvalidTextAreRefused) {
+  const std::string good = index_of(entry(kKeyA));
   expect_corrupt(good + "{}");
   expect_corrupt(good + std::string(1, '\0'));
   expect_corrupt("\xff" + good);
-  expect_corrupt(manifest_of(entry("\xc3\x28" + std::string(62, 'a'))));
+  expect_corrupt(index_of(entry("\xc3\x28" + std::string(62, 'a'))));
   for (std::size_t length = 0; length < good.size(); ++length) expect_corrupt(good.substr(0, length));
 }
 
-TEST(BundleManifest, DeepNestingIsRefusedAtItsFirstLevel) {
+TEST(BundleIndex, DeepNestingIsRefusedAtItsFirstLevel) {
   std::string deep;
   deep.resize(10'000'000, '[');
   expect_corrupt(deep);
-  expect_corrupt(manifest_of(deep));
+  expect_corrupt(index_of(deep));
   expect_corrupt(R"({"schema":)" + deep);
 }
 
-TEST(BundleManifest, NewerSchemaIsCalledUnsupported) {
-  const Result<BundleManifest> parsed = parse_bundle_manifest(R"({"schema":2,"what":"ever"})");
+TEST(BundleIndex, NewerSchemaIsCalledUnsupported) {
+  const Result<BundleIndex> parsed = parse_bundle_index(R"({"schema":2,"what":"ever"})");
   ASSERT_FALSE(parsed.has_value());
   EXPECT_EQ(parsed.error().code, ErrorCode::unsupported);
 }
 
-TEST(BundleManifest, MessagesNeverQuoteTheText) {
+TEST(BundleIndex, MessagesNeverQuoteTheText) {
   const std::string hostile = "\\u001b]0;owned\\u0007";
-  for (const std::string& json : {manifest_of(entry(hostile)), "{\"" + hostile + "\":1}", "{" + hostile}) {
-    const Result<BundleManifest> parsed = parse_bundle_manifest(json);
+  for (const std::string& json : {index_of(entry(hostile)), "{\"" + hostile + "\":1}", "{" + hostile}) {
+    const Result<BundleIndex> parsed = parse_bundle_index(json);
     ASSERT_FALSE(parsed.has_value());
     EXPECT_THAT(parsed.error().message + parsed.error().context, testing::Not(testing::HasSubstr("owned")));
   }
@@ -173,9 +173,9 @@ TEST_P(BundleHeads, ParsesAsWritten) {
   const BundleHead head = must(parse_bundle_head(head_));
   EXPECT_EQ(head.bytes, size);
   EXPECT_EQ(head.signature.has_value(), GetParam());
-  BundleManifest expected = sample();
+  BundleIndex expected = sample();
   if (GetParam()) expected.signer = signer_.fingerprint();
-  EXPECT_EQ(must(parse_bundle_manifest(head.manifest)), expected);
+  EXPECT_EQ(must(parse_bundle_index(head.index)), expected);
   if (GetParam()) {
     const auto trusted =
         must(VerificationKey::read_pem(write_public(directory_.path() / "key.pub", kPublic1)));

@@ -71,7 +71,7 @@ TEST_F(BundleTest, BytesBehindTheEndAreRefused) {
   }
 }
 
-TEST_F(BundleTest, ManifestSignedByAnotherKeyIsRefusedAndBothKeysAreNamed) {
+TEST_F(BundleTest, IndexSignedByAnotherKeyIsRefusedAndBothKeysAreNamed) {
   must(export_all(&other_signer_));
   const Result<ImportSummary> summary = import_trusted();
   expect_refused(summary, ErrorCode::invalid_argument, other_signer_.fingerprint());
@@ -79,7 +79,7 @@ TEST_F(BundleTest, ManifestSignedByAnotherKeyIsRefusedAndBothKeysAreNamed) {
   EXPECT_THAT(summary.error().message, testing::HasSubstr(path().string()));
 }
 
-TEST_F(BundleTest, SignerNamedInTheManifestMustBeTheOneWhoSigned) {
+TEST_F(BundleTest, SignerNamedInTheIndexMustBeTheOneWhoSigned) {
   const std::string entry = text_of(must(encode(entry_of(key_of("a")))));
   const std::string line = line_of(key_of("a").hex(), entry);
   write_text(path(), forge(line, entry, &other_signer_, signer_.fingerprint()));
@@ -183,10 +183,10 @@ TEST_F(BundleTest, HugeLengthsAreRefusedWithoutMemoryForThem) {
   const long before = peak_kilobytes();
   write_text(path(), "LUTSBNDL" + number(1) + number(0xffffffff) + "{}");
   expect_refused(import_trusted(), ErrorCode::corrupt_data, "at most");
-  write_text(path(), "LUTSBNDL" + number(1) + number(kMaxBundleManifestBytes) + "{}");
+  write_text(path(), "LUTSBNDL" + number(1) + number(kMaxBundleIndexBytes) + "{}");
   expect_refused(import_trusted(), ErrorCode::corrupt_data, "ends within");
   write_text(path(), forge(largest, entry, &signer_));
-  expect_refused(import_trusted(), ErrorCode::corrupt_data, "its manifest says");
+  expect_refused(import_trusted(), ErrorCode::corrupt_data, "its index says");
   EXPECT_LT(peak_kilobytes() - before, 32 << 10);
 }
 

@@ -98,11 +98,11 @@ TEST_F(CacheBundle, OneChangedByteAnywhereImportsNothing) {
   ASSERT_EQ(export_bundle({"--sign", file("key.pem")}).exit_code, 0);
   go_to("two");
   const std::string intact = read_file(file("bundle"));
-  const std::size_t manifest_end = intact.find("]}");
-  ASSERT_NE(manifest_end, std::string::npos);
+  const std::size_t index_end = intact.find("]}");
+  ASSERT_NE(index_end, std::string::npos);
   for (const std::size_t offset :
        {std::size_t{0}, std::size_t{8}, std::size_t{12}, intact.find("created") + 12,
-        intact.find("signer") + 12, intact.find("sha256") + 12, manifest_end + 10, manifest_end + 100,
+        intact.find("signer") + 12, intact.find("sha256") + 12, index_end + 10, index_end + 100,
         intact.size() / 2, intact.size() - 1}) {
     flip_byte(file("bundle"), offset);
     const Outcome outcome = import_trusted();
@@ -125,7 +125,7 @@ TEST_F(CacheBundle, WhatIsNoBundleIsRefused) {
   fs::remove(file("bundle"));
   expect_refused(import_bundle({"--allow-unsigned"}), 1, "bundle");
   fs::create_directory(file("bundle"));
-  expect_refused(import_bundle({"--allow-unsigned"}), 2, "no regular file");
+  expect_refused(import_bundle({"--allow-unsigned"}), 2, "not a regular file");
 }
 
 TEST_F(CacheBundle, KeysAndTargetsChooseWhatGoesIn) {

@@ -149,7 +149,7 @@ TEST_F(SecurityFaults, Case26BundleCannotNameAPath) {
     const std::string json =
         std::string(R"({"schema":1,"created":"2025-01-31T23:59:59Z","signer":"","entries":[)") +
         R"({"key":")" + key + R"(","bytes":100,"sha256":")" + std::string(64, 'a') + "\"}]}";
-    EXPECT_FALSE(cache::parse_bundle_manifest(json).has_value()) << key;
+    EXPECT_FALSE(cache::parse_bundle_index(json).has_value()) << key;
   }
 }
 

@@ -12,7 +12,7 @@ cache::BundledEntry bundled(char digit) {
   return {.key = cache::Key::parse(digits).value(), .bytes = 1234, .sha256 = digits};
 }
 
-Bytes head_of(const cache::BundleManifest& manifest) { return must(write_bundle_head(manifest, nullptr)); }
+Bytes head_of(const cache::BundleIndex& index) { return must(write_bundle_head(index, nullptr)); }
 
 /// A signature is only cut out, never verified.
 Bytes with_signature(std::span<const std::byte> head) {
@@ -27,11 +27,11 @@ Bytes with_version(Bytes head, std::uint32_t version) {
 }  // namespace
 
 Seeds bundle_seeds() {
-  const cache::BundleManifest none{.created = "2025-01-31T23:59:59Z", .signer = "", .entries = {}};
-  cache::BundleManifest two = none;
+  const cache::BundleIndex none{.created = "2025-01-31T23:59:59Z", .signer = "", .entries = {}};
+  cache::BundleIndex two = none;
   two.entries = {bundled('a'), bundled('b')};
   const Bytes whole = head_of(two);
-  const std::string manifest(must(cache::parse_bundle_head(whole)).manifest);
+  const std::string index(must(cache::parse_bundle_head(whole)).index);
   return {
       {"bundle_empty", head_of(none)},
       {"bundle_unsigned", whole},
@@ -39,13 +39,13 @@ Seeds bundle_seeds() {
       {"bundle_newer", with_version(whole, cache::kBundleVersion + 1)},
       {"bundle_cut_off", {whole.begin(), whole.end() - 40}},
       {"bundle_with_entries", joined({whole, Bytes(100, std::byte{7})})},
-      {"manifest", bytes_of(manifest)},
-      {"manifest_with_blanks", bytes_of(replaced(manifest, ":", " \n\t:"))},
-      {"manifest_with_escape", bytes_of(replaced(manifest, "aaaa", R"(\u0061aaa)"))},
-      {"manifest_newer", bytes_of(replaced(manifest, "1", "2"))},
-      {"manifest_of_too_long_entry", bytes_of(replaced(manifest, "1234", "123456789"))},
-      {"manifest_with_null", bytes_of(replaced(manifest, "1234", "null"))},
-      {"manifest_with_true", bytes_of(replaced(manifest, "1234", "true"))},
+      {"index", bytes_of(index)},
+      {"index_with_blanks", bytes_of(replaced(index, ":", " \n\t:"))},
+      {"index_with_escape", bytes_of(replaced(index, "aaaa", R"(\u0061aaa)"))},
+      {"index_newer", bytes_of(replaced(index, "1", "2"))},
+      {"index_of_too_long_entry", bytes_of(replaced(index, "1234", "123456789"))},
+      {"index_with_null", bytes_of(replaced(index, "1234", "null"))},
+      {"index_with_true", bytes_of(replaced(index, "1234", "true"))},
   };
 }
 

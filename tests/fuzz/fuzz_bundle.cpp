@@ -1,4 +1,4 @@
-// Bundles up to their entries, and the manifests of bundles: an input is taken for the one, then for the
+// Bundles up to their entries, and the indices of bundles: an input is taken for the one, then for the
 // other.
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace lutsmith::fuzz {
 namespace {
 
 using cache::BundleHead;
-using cache::BundleManifest;
+using cache::BundleIndex;
 
 bool is_refusal(ErrorCode code) { return code == ErrorCode::corrupt_data || code == ErrorCode::unsupported; }
 
@@ -24,30 +24,29 @@ bool lies_in(std::span<const std::byte> part, std::span<const std::byte> whole) 
 }
 
 /// What was read can be written, and is then read as the same. Nobody signs here.
-void rewrite(BundleManifest manifest) {
-  manifest.signer.clear();
-  const Result<std::vector<std::byte>> written = write_bundle_head(manifest, nullptr);
-  require(written.has_value(), "a manifest that was read can be written");
+void rewrite(BundleIndex index) {
+  index.signer.clear();
+  const Result<std::vector<std::byte>> written = write_bundle_head(index, nullptr);
+  require(written.has_value(), "an index that was read can be written");
   const Result<BundleHead> head = cache::parse_bundle_head(*written);
   require(head.has_value() && head->bytes == written->size() && !head->signature,
           "a head is read as it was written");
-  const Result<BundleManifest> again = cache::parse_bundle_manifest(head->manifest);
-  require(again.has_value() && *again == manifest, "a manifest is read as it was written");
+  const Result<BundleIndex> again = cache::parse_bundle_index(head->index);
+  require(again.has_value() && *again == index, "an index is read as it was written");
 }
 
-void check_manifest(std::string_view json) {
-  const Result<BundleManifest> manifest = cache::parse_bundle_manifest(json);
-  if (!manifest)
-    return require(is_refusal(manifest.error().code), "a manifest that is refused is corrupt or newer");
-  for (const cache::BundledEntry& entry : manifest->entries) {
+void check_index(std::string_view json) {
+  const Result<BundleIndex> index = cache::parse_bundle_index(json);
+  if (!index) return require(is_refusal(index.error().code), "an index that is refused is corrupt or newer");
+  for (const cache::BundledEntry& entry : index->entries) {
     require(entry.bytes >= 1 && entry.bytes <= cache::kMaxEntryBytes,
             "entries are as long as entries may be");
     require(cache::Key::parse(entry.sha256).has_value(), "digests are digests");
   }
   const auto falls =
-      std::ranges::adjacent_find(manifest->entries, std::ranges::greater_equal{}, &cache::BundledEntry::key);
-  require(falls == manifest->entries.end(), "keys rise, and none is there twice");
-  rewrite(*manifest);
+      std::ranges::adjacent_find(index->entries, std::ranges::greater_equal{}, &cache::BundledEntry::key);
+  require(falls == index->entries.end(), "keys rise, and none is there twice");
+  rewrite(*index);
 }
 
 void check_head(std::span<const std::byte> bytes) {
@@ -57,9 +56,9 @@ void check_head(std::span<const std::byte> bytes) {
   require(longest.has_value(), "a head that is read tells its length");
   require(head->bytes <= bytes.size() && head->bytes <= *longest, "a head ends within its bundle");
   require(lies_in(head->covered, bytes), "what is signed lies within the bundle");
-  require(lies_in(std::as_bytes(std::span(head->manifest)), head->covered), "the manifest is signed");
+  require(lies_in(std::as_bytes(std::span(head->index)), head->covered), "the index is signed");
   require(head->covered.size() < head->bytes, "the entries begin behind what is signed");
-  check_manifest(head->manifest);
+  check_index(head->index);
 }
 
 }  // namespace
@@ -69,6 +68,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace lutsmith::fuzz;
   const std::span bytes(data, size);
   check_head(std::as_bytes(bytes));
-  check_manifest({reinterpret_cast<const char*>(data), size});
+  check_index({reinterpret_cast<const char*>(data), size});
   return 0;
 }
