@@ -94,54 +94,53 @@ void print_layers(const QuantizeResult& result) {
 
 void print_kinds(const QuantizeResult& result) {
   const Varying varying(result.layers);
-  std::vector<LayerGroup> groups = group_layers(result.layers);
-  const std::size_t all = groups.size();
+  std::vector<LayerKind> kinds = layer_kinds(result.layers);
+  const std::size_t all = kinds.size();
   if (all > kShownKinds) {
     // Those that matter most, still in the order of their names.
     std::vector<std::uint64_t> sizes;
-    for (const LayerGroup& group : groups) sizes.push_back(group.before);
+    for (const LayerKind& kind : kinds) sizes.push_back(kind.before);
     std::ranges::sort(sizes, std::greater());
-    std::erase_if(groups, [&](const LayerGroup& group) { return group.before < sizes[kShownKinds - 1]; });
-    groups.resize(std::min(groups.size(), kShownKinds));
+    std::erase_if(kinds, [&](const LayerKind& kind) { return kind.before < sizes[kShownKinds - 1]; });
+    kinds.resize(std::min(kinds.size(), kShownKinds));
   }
   TextTable table = layer_table("kind of layer", "worst error");
-  for (const LayerGroup& group : groups) {
+  for (const LayerKind& kind : kinds) {
     // A long name has a line of its own, so that the figures stay in sight.
-    const std::string name = printable(group.name, 2 * kNameColumn);
+    const std::string name = printable(kind.name, 2 * kNameColumn);
     if (name.size() > kNameColumn) table.add_heading(name);
-    add_row(table, name.size() > kNameColumn ? "" : name, group.layers.size(),
-            result.layers[group.layers.front()].layer, group.before, group.after, group.weight_error,
-            varying);
+    add_row(table, name.size() > kNameColumn ? "" : name, kind.layers.size(),
+            result.layers[kind.layers.front()].layer, kind.before, kind.after, kind.weight_error, varying);
   }
   table.print();
-  if (all > groups.size()) {
+  if (all > kinds.size()) {
     print_output(
-        fmt::format("... and {}; --all shows every layer\n", counted(all - groups.size(), "smaller kind")));
+        fmt::format("... and {}; --all shows every layer\n", counted(all - kinds.size(), "smaller kind")));
   }
 }
 
 // ---- What was left alone
 // -----------------------------------------------------------------------------------------
 
-struct LeftGroup {
+struct LeftKind {
   std::size_t tensors = 0;
   std::uint64_t bytes = 0;
   const TensorDecision* example = nullptr;  ///< the largest
 };
-using LeftGroups = std::map<std::pair<LeftAlone, std::string>, LeftGroup>;
+using LeftKinds = std::map<std::pair<LeftAlone, std::string>, LeftKind>;
 
 template <class Filter>
-LeftGroups left_groups(const std::vector<TensorDecision>& decisions, const Filter& filter) {
-  LeftGroups groups;
+LeftKinds left_kinds(const std::vector<TensorDecision>& decisions, const Filter& filter) {
+  LeftKinds kinds;
   for (const TensorDecision& decision : decisions) {
     if (!decision.left_alone || !filter(decision)) continue;
-    LeftGroup& group = groups[{*decision.left_alone, decision.format}];
-    ++group.tensors;
-    group.bytes += decision.tensor.bytes;
-    if (group.example == nullptr || decision.tensor.bytes > group.example->tensor.bytes)
-      group.example = &decision;
+    LeftKind& kind = kinds[{*decision.left_alone, decision.format}];
+    ++kind.tensors;
+    kind.bytes += decision.tensor.bytes;
+    if (kind.example == nullptr || decision.tensor.bytes > kind.example->tensor.bytes)
+      kind.example = &decision;
   }
-  return groups;
+  return kinds;
 }
 
 std::string title(const std::pair<LeftAlone, std::string>& key) {
@@ -152,19 +151,19 @@ std::string type_text(const TensorInfo& tensor) {
   return fmt::format("{} [{}]", printable(tensor.dtype, 20), fmt::join(tensor.shape, ", "));
 }
 
-void print_left_kinds(const LeftGroups& groups) {
+void print_left_kinds(const LeftKinds& kinds) {
   TextTable table({{"left as they are", left}, {"tensors"}, {"bytes"}, {"such as", left}});
   std::size_t shown = 0;
   std::size_t others = 0;
   std::uint64_t other_bytes = 0;
-  for (const auto& [key, group] : groups) {
+  for (const auto& [key, kind] : kinds) {
     if (shown++ < kShownReasons) {
-      table.add_row({title(key), fmt::to_string(group.tensors), byte_count(group.bytes),
-                     fmt::format("{} {}", printable(name_of_kind(group.example->name), kExampleColumn),
-                                 type_text(group.example->tensor))});
+      table.add_row({title(key), fmt::to_string(kind.tensors), byte_count(kind.bytes),
+                     fmt::format("{} {}", printable(name_of_kind(kind.example->name), kExampleColumn),
+                                 type_text(kind.example->tensor))});
     } else {
-      others += group.tensors;
-      other_bytes += group.bytes;
+      others += kind.tensors;
+      other_bytes += kind.bytes;
     }
   }
   if (others > 0) table.add_row({"others, see --all", fmt::to_string(others), byte_count(other_bytes)});
@@ -182,15 +181,15 @@ void print_left_tensors(const std::vector<TensorDecision>& decisions) {
 }
 
 /// What to do about what looks like a layer but was not taken.
-void print_advice(const QuantizeResult& result, const LeftGroups& groups) {
+void print_advice(const QuantizeResult& result, const LeftKinds& kinds) {
   std::vector<std::pair<std::string, std::string>> said;  // each advice once: about what, and what
-  for (const auto& [key, group] : groups) {
+  for (const auto& [key, kind] : kinds) {
     const auto& [reason, format] = key;
     const std::string advice(format.empty() ? text_of(reason).advice
-                                            : std::string_view(group.example->format_advice));
+                                            : std::string_view(kind.example->format_advice));
     // Positions and masks are of other types everywhere; nobody needs to be told.
     const bool usual = reason == LeftAlone::too_small || reason == LeftAlone::other_name ||
-                       (reason == LeftAlone::other_type && !group.example->name.ends_with(".weight"));
+                       (reason == LeftAlone::other_type && !kind.example->name.ends_with(".weight"));
     if (advice.empty() || usual) continue;
     const std::string about = format.empty() ? title(key) : format;
     const auto same = std::ranges::find(said, advice, &std::pair<std::string, std::string>::second);
@@ -201,14 +200,14 @@ void print_advice(const QuantizeResult& result, const LeftGroups& groups) {
     }
   }
   for (const auto& [about, advice] : said) print_output(fmt::format("{}: {}\n", about, advice));
-  const auto in_vain = left_groups(result.decisions, [](const TensorDecision& decision) {
+  const auto in_vain = left_kinds(result.decisions, [](const TensorDecision& decision) {
     return decision.asked_for && decision.left_alone != LeftAlone::vector &&
            decision.left_alone != LeftAlone::skipped;
   });
-  for (const auto& [key, group] : in_vain) {
+  for (const auto& [key, kind] : in_vain) {
     print_output(fmt::format("--layers matches {} that cannot be quantized: {}, such as {}\n",
-                             counted(group.tensors, "tensor"), title(key),
-                             printable(group.example->name, kExampleColumn)));
+                             counted(kind.tensors, "tensor"), title(key),
+                             printable(kind.example->name, kExampleColumn)));
   }
 }
 
@@ -240,10 +239,10 @@ void print_result(const QuantizeResult& result, bool all) {
                            Varying(result.layers).rest(result.layers.front().layer), byte_count(before),
                            byte_count(after)));
   print_layers_without_kernel(result.layers);
-  const auto groups = left_groups(result.decisions, [](const TensorDecision&) { return true; });
-  if (!groups.empty()) print_output("\n");
-  all ? print_left_tensors(result.decisions) : print_left_kinds(groups);
-  print_advice(result, groups);
+  const auto kinds = left_kinds(result.decisions, [](const TensorDecision&) { return true; });
+  if (!kinds.empty()) print_output("\n");
+  all ? print_left_tensors(result.decisions) : print_left_kinds(kinds);
+  print_advice(result, kinds);
   print_output(fmt::format("\nthe whole checkpoint: {} -> {}, written to {}\n",
                            byte_count(result.total_before), byte_count(result.total_after),
                            printable(result.output)));

@@ -6,7 +6,7 @@
 
 #include "cli/output/output.h"
 #include "cli/verbs/quantize/tensor_plan.h"
-#include "cli/verbs/run/layer_groups.h"
+#include "cli/verbs/run/layer_kinds.h"
 
 namespace lutsmith::cli {
 

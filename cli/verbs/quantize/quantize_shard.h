@@ -7,7 +7,7 @@
 #include "checkpoint/packed_file.h"
 #include "cli/output/progress.h"
 #include "cli/verbs/quantize/tensor_plan.h"
-#include "cli/verbs/run/layer_groups.h"
+#include "cli/verbs/run/layer_kinds.h"
 #include "lutsmith/safetensors.h"
 
 namespace lutsmith::cli {

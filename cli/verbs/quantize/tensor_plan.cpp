@@ -19,7 +19,7 @@ using Decisions = std::vector<TensorDecision>;
 
 constexpr std::int64_t kColumnMultiple = 8;
 // Layers smaller than this gain nothing from packing. A stack of experts is a layer whatever its size; below
-// a block of rows and a group of columns it would be mostly padding.
+// a panel of rows and a group of columns it would be mostly padding.
 constexpr std::int64_t kSmallestSide = 64;
 constexpr std::int64_t kSmallestExpertSide = 32;
 constexpr std::size_t kShownName = 80;

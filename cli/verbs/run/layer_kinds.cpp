@@ -1,4 +1,4 @@
-#include "cli/verbs/run/layer_groups.h"
+#include "cli/verbs/run/layer_kinds.h"
 
 #include <fmt/format.h>
 
@@ -37,28 +37,28 @@ double worse(double left, double right) {
   return std::max(left, right);
 }
 
-std::vector<LayerGroup> group_layers(std::span<const LayerBytes> layers) {
-  std::vector<LayerGroup> groups;
+std::vector<LayerKind> layer_kinds(std::span<const LayerBytes> layers) {
+  std::vector<LayerKind> kinds;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const PackedLayer& layer = layers[i].layer;
-    const std::string kind = name_of_kind(layer.name);
-    auto group = std::ranges::find_if(groups, [&](const LayerGroup& known) {
-      return known.name == kind && same_kind(layers[known.layers.front()].layer, layer);
+    const std::string name = name_of_kind(layer.name);
+    auto kind = std::ranges::find_if(kinds, [&](const LayerKind& known) {
+      return known.name == name && same_kind(layers[known.layers.front()].layer, layer);
     });
-    if (group == groups.end()) {
-      groups.push_back({.name = kind, .format = layer.format, .layers = {}});
-      group = std::prev(groups.end());
+    if (kind == kinds.end()) {
+      kinds.push_back({.name = name, .format = layer.format, .layers = {}});
+      kind = std::prev(kinds.end());
     }
-    group->layers.push_back(i);
-    group->before += layers[i].before;
-    group->after += layers[i].after;
-    group->weight_error = worse(group->weight_error, layer.weight_error);
+    kind->layers.push_back(i);
+    kind->before += layers[i].before;
+    kind->after += layers[i].after;
+    kind->weight_error = worse(kind->weight_error, layer.weight_error);
   }
   // The layers' own name where a kind has only one.
-  for (LayerGroup& group : groups) {
-    if (group.layers.size() == 1) group.name = layers[group.layers.front()].layer.name;
+  for (LayerKind& kind : kinds) {
+    if (kind.layers.size() == 1) kind.name = layers[kind.layers.front()].layer.name;
   }
-  return groups;
+  return kinds;
 }
 
 }  // namespace lutsmith::cli

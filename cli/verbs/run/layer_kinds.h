@@ -18,11 +18,11 @@ struct LayerBytes {
   std::uint64_t after = 0;
 };
 
-/// Layers that differ in their numbers only, such as those of one name in all blocks of a model.
-struct LayerGroup {
+/// Layers that differ in their numbers only, such as those that a model repeats.
+struct LayerKind {
   std::string name;  ///< with '*' where the layers have numbers: "model.layers.*.mlp.up_proj.weight"
   WeightFormat format;
-  std::vector<std::size_t> layers;  ///< indices into what was grouped, ascending
+  std::vector<std::size_t> layers;  ///< indices into the layers given, ascending
   std::uint64_t before = 0;         ///< bytes of all layers together
   std::uint64_t after = 0;
   double weight_error = 0;  ///< the largest; not-a-number where one is
@@ -38,6 +38,6 @@ std::string shape_text(const WeightFormat& format);
 double worse(double left, double right);
 
 /// By name, shape and all that they were quantized with, in the order in which each is met first.
-std::vector<LayerGroup> group_layers(std::span<const LayerBytes> layers);
+std::vector<LayerKind> layer_kinds(std::span<const LayerBytes> layers);
 
 }  // namespace lutsmith::cli

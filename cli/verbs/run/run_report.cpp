@@ -10,14 +10,14 @@
 
 #include "cli/output/kernel_json.h"
 #include "cli/output/printable.h"
-#include "cli/verbs/run/layer_groups.h"
+#include "cli/verbs/run/layer_kinds.h"
 
 namespace lutsmith::cli {
 namespace {
 
 using enum TextTable::Align;
 
-/// Figures of a group of layers, added up.
+/// Figures of several layers, added up.
 struct Figures {
   std::size_t layers = 0;
   std::uint64_t before = 0;
@@ -140,11 +140,11 @@ void print_kinds(const std::vector<LayerResult>& results) {
                    {"time"}});
   Figures total;
   for (const LayerResult& result : results) total.add(result);
-  for (const LayerGroup& group : group_layers(layers)) {
+  for (const LayerKind& kind : layer_kinds(layers)) {
     Figures figures;
-    for (const std::size_t i : group.layers) figures.add(results[i]);
-    table.add_heading(group.name);
-    table.add_row(figure_cells(figures, shape_text(group.format), fmt::to_string(group.format.bits)));
+    for (const std::size_t i : kind.layers) figures.add(results[i]);
+    table.add_heading(kind.name);
+    table.add_row(figure_cells(figures, shape_text(kind.format), fmt::to_string(kind.format.bits)));
   }
   if (total.layers > 1) {
     table.add_heading("in total");
