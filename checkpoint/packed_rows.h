@@ -11,7 +11,7 @@
 namespace lutsmith {
 
 /// Rows of a matrix that are read, quantized, packed and written together, so that a matrix of any size takes
-/// the memory of a few. All slabs but the last have whole blocks of the packed layout.
+/// the memory of a few. All slabs but the last have whole panels of the packed layout.
 struct RowSlab {
   std::int64_t first = 0;
   std::int64_t rows = 0;
@@ -26,7 +26,7 @@ struct PackedPiece {
   std::span<const std::byte> bytes;
 };
 
-/// A slab packed as a matrix of its own, taken apart: its blocks, and its scales where these stand in a plane
+/// A slab packed as a matrix of its own, taken apart: its panels, and its scales where these stand in a plane
 /// of their own (else that piece is empty).
 std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
                                          std::span<const std::byte> packed_slab);

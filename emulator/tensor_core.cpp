@@ -32,7 +32,7 @@ struct Format {
 
 constexpr Format format_of(DataType type) { return type == DataType::bf16 ? Format{7, 127} : Format{10, 15}; }
 
-Number decode(std::uint32_t bits, int width, const Format& format) {
+Number number_of(std::uint32_t bits, int width, const Format& format) {
   const int exponent_bits = width - 1 - format.fraction;
   const int biased = static_cast<int>(bits >> format.fraction & ((1u << exponent_bits) - 1));
   std::int64_t significand = bits & ((1u << format.fraction) - 1);
@@ -74,14 +74,14 @@ Place place_in_a(int lane, int r, int e) { return {lane / 4 + r % 2 * 8, lane % 
 Place place_in_b(int lane, int r, int e) { return {lane % 4 * 2 + r * 8 + e, lane / 4}; }
 Place place_in_d(int lane, int c) { return {lane / 4 + c / 2 * 8, lane % 4 * 2 + c % 2}; }
 
-Matrices decode(const MmaFragments& fragments, DataType type) {
+Matrices matrices_of(const MmaFragments& fragments, DataType type) {
   const Format format = format_of(type);
   Matrices matrices;
   std::ranges::fill(matrices.row_finite, true);
   std::ranges::fill(matrices.token_finite, true);
   const auto number = [&](std::uint32_t word, int e, bool& finite) {
     const std::uint32_t bits = word >> 16 * e & 0xffff;
-    Number result = decode(bits, 16, format);
+    Number result = number_of(bits, 16, format);
     result.value = from_bits(static_cast<std::uint16_t>(bits), type);
     finite = finite && std::isfinite(result.value);
     return result;
@@ -106,7 +106,7 @@ Matrices decode(const MmaFragments& fragments, DataType type) {
 }
 
 float add_products(float d, const Matrices& matrices, int row, int token, int fraction) {
-  const Number sum = decode(std::bit_cast<std::uint32_t>(d), 32, {kSumFraction, 127});
+  const Number sum = number_of(std::bit_cast<std::uint32_t>(d), 32, {kSumFraction, 127});
   Number products[kDepth];
   int largest = sum.exponent;
   for (int k = 0; k < kDepth; ++k) {
@@ -136,7 +136,7 @@ float add_non_finite(float d, const Matrices& matrices, int row, int token) {
 }  // namespace
 
 void multiply_accumulate(MmaFragments& fragments, DataType type) {
-  const Matrices matrices = decode(fragments, type);
+  const Matrices matrices = matrices_of(fragments, type);
   const int fraction = format_of(type).fraction;
   for (int lane = 0; lane < 32; ++lane) {
     for (int c = 0; c < 4; ++c) {

@@ -78,7 +78,7 @@ typedef struct lutsmith_spec {
   int32_t group;      /* weights per scale along K: 32, 64, 128, 256; 0: one scale for each row */
   int64_t n;          /* output channels */
   int64_t k;          /* input channels, a multiple of 8 */
-  int64_t m;          /* tokens the kernel is tuned for, and what a launch brings unless it says otherwise */
+  int64_t m;          /* tokens the kernel is made for, and what a launch brings unless it says otherwise */
   const char* dtype;  /* "f16" or "bf16"; NULL: f16 */
   const char* table;  /* "scalar" or "pair"; NULL: scalar */
   const char* target; /* such as "sm_90a"; NULL: the GPU at hand */

@@ -40,15 +40,15 @@ Error not_warmed(const Request& request) {
 }
 
 /// Held while a compile runs.
-class Slot {
+class Permit {
  public:
-  explicit Slot(std::counting_semaphore<>& slots) : slots_(slots) { slots_.acquire(); }
-  Slot(const Slot&) = delete;
-  Slot& operator=(const Slot&) = delete;
-  ~Slot() { slots_.release(); }
+  explicit Permit(std::counting_semaphore<>& permits) : permits_(permits) { permits_.acquire(); }
+  Permit(const Permit&) = delete;
+  Permit& operator=(const Permit&) = delete;
+  ~Permit() { permits_.release(); }
 
  private:
-  std::counting_semaphore<>& slots_;
+  std::counting_semaphore<>& permits_;
 };
 
 /// All of an artifact that is known before it is compiled.
@@ -72,7 +72,7 @@ KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Co
       log_(std::move(options.log)),
       policy_(options.policy),
       recorder_(std::move(options.recorder)),
-      slots_(std::min(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources()), kMostJobs)),
+      permits_(std::min(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources()), kMostJobs)),
       longest_wait_(options.longest_wait) {}
 
 Result<KernelProvider::Answer> KernelProvider::answer(const Request& request) {
@@ -237,8 +237,8 @@ Result<KernelProvider::Found> KernelProvider::make(const KernelSpec& spec, const
       ++counters_.refusals;
       return std::unexpected(not_warmed({spec, rendered.asked_for}));
     }
-    // The slot first: who waits for another process's compile leaves his core to it.
-    const Slot slot(slots_);
+    // The permit first: who waits for another process's compile leaves his core to it.
+    const Permit permit(permits_);
     return compile_or_wait(spec, rendered, std::move(artifact), may_store);
   } catch (const std::exception& thrown) {
     return std::unexpected(Error{ErrorCode::out_of_memory,

@@ -34,7 +34,7 @@ SourceGenerator codegen_sources();
 /// How many candidates a request without a schedule tries for one that does not spill registers.
 inline constexpr std::size_t kMostCandidatesTried = 6;
 
-/// Finds or makes compiled kernels. The way of a request, each step only where the one before has
+/// Finds or makes compiled kernels. The path of a request, each step only where the one before has
 /// nothing:
 ///
 ///   request -> known requests -> render -> key -> artifacts, made or being made -> store
@@ -130,7 +130,7 @@ class KernelProvider {
   LogCallback log_;
   CompilePolicy policy_;
   std::unique_ptr<Recorder> recorder_;
-  std::counting_semaphore<> slots_;  ///< for compiles
+  std::counting_semaphore<> permits_;  ///< to compile
   std::chrono::milliseconds longest_wait_;
   std::atomic<bool> warned_{false};
   std::atomic<bool> warned_of_record_{false};

@@ -26,7 +26,7 @@ std::vector<FewTokensSchedule> FewTokens::candidates(const KernelSpec& spec) {
   const WeightPath ring = traits.bulk_copy ? WeightPath::bulk_copy : WeightPath::async_copy;
   const std::pair<WeightPath, int> paths[] = {
       {WeightPath::registers, 2}, {WeightPath::registers, 3}, {ring, 2}, {ring, 3}, {ring, 4}, {ring, 6}};
-  const std::int64_t columns = packed_layout(spec.format).column_blocks();
+  const std::int64_t columns = packed_layout(spec.format).column_panels();
   std::vector<FewTokensSchedule> candidates;
   for (int warps = 1; warps <= kMostWarps; ++warps) {
     // A number of warps is worth trying where it is usual, or leaves none idle in the last step.

@@ -10,11 +10,11 @@ namespace {
 
 using namespace few_tokens;
 
-/// Issue slots of one unit, counted over a warp: fixed bookkeeping, look-ups and mma of each record,
+/// Issue cycles of one unit, counted over a warp: fixed bookkeeping, look-ups and mma of each record,
 /// and activations where they are loaded again for every unit.
 double unit_instructions(const FewTokensSchedule& schedule, int steps_per_tile) {
-  const double mma = 57 + 24 * token_groups(schedule) + (schedule.weights == WeightPath::registers ? 0 : 2.5);
-  const double activations = steps_per_tile > 2 ? 42 * token_groups(schedule) : 0;
+  const double mma = 57 + 24 * token_octets(schedule) + (schedule.weights == WeightPath::registers ? 0 : 2.5);
+  const double activations = steps_per_tile > 2 ? 42 * token_octets(schedule) : 0;
   return 108 + records(schedule) * mma + activations;
 }
 
@@ -39,7 +39,7 @@ double FewTokens::estimated_microseconds(const KernelSpec& spec, const FewTokens
   const double unit_bytes = shared_memory::stage_bytes(packed_layout(spec.format), schedule.tile_rows);
   const double memory = units * unit_bytes / (gpu.bytes_per_second / gpu.multiprocessors) * 1e6;
   constexpr double kSchedulers = 4;
-  const double hiding = (warps + 9) / warps;  // few warps leave issue slots empty
+  const double hiding = (warps + 9) / warps;  // few warps leave cycles without an issue
   double issue = units * unit_instructions(schedule, recipe.steps_per_tile) / kSchedulers * hiding /
                  costs.cycles_per_microsecond;
   // A deeper ring than two stages only moves work to the start.

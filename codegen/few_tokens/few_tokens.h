@@ -42,8 +42,8 @@ int shared_bytes(const KernelSpec& spec, const FewTokensSchedule& schedule);
 
 /// Records of 16 rows in a tile.
 int records(const FewTokensSchedule& schedule);
-/// Groups of 8 tokens in a tile: the n of one mma.
-int token_groups(const FewTokensSchedule& schedule);
+/// Octets of tokens in a tile: 8 are the n of one mma.
+int token_octets(const FewTokensSchedule& schedule);
 
 }  // namespace few_tokens
 }  // namespace lutsmith

@@ -23,7 +23,7 @@ int few_tokens::records(const FewTokensSchedule& schedule) {
   return schedule.tile_rows / layout::kRecordRows;
 }
 
-int few_tokens::token_groups(const FewTokensSchedule& schedule) { return (schedule.tile_tokens + 7) / 8; }
+int few_tokens::token_octets(const FewTokensSchedule& schedule) { return (schedule.tile_tokens + 7) / 8; }
 
 int few_tokens::shared_bytes(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   const PackedLayout weights = packed_layout(spec.format);
@@ -37,7 +37,7 @@ int few_tokens::shared_bytes(const KernelSpec& spec, const FewTokensSchedule& sc
 }
 
 LaunchRecipe FewTokens::launch_recipe(const KernelSpec& spec, const FewTokensSchedule& schedule) {
-  const int columns = static_cast<int>(packed_layout(spec.format).column_blocks());
+  const int columns = static_cast<int>(packed_layout(spec.format).column_panels());
   const int records_per_step = schedule.warps * few_tokens::records(schedule);
   return LaunchRecipe{.threads = schedule.warps * layout::kLanes,
                       .shared_bytes = few_tokens::shared_bytes(spec, schedule),

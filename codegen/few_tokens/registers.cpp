@@ -18,7 +18,7 @@ constexpr int kOtherRegisters = 38;
 /// but are loaded two steps ahead. Read off kernels at the edge of spilling: docs/registers.md.
 int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedule, int columns) {
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
-  const int tile = records(schedule) * token_groups(schedule);
+  const int tile = records(schedule) * token_octets(schedule);
   const bool ring = schedule.weights != WeightPath::registers;
   const int groups =
       spec.format.group == kPerChannel ? 1 : std::max(1, packed_layout(spec.format).groups_per_record());
@@ -30,13 +30,13 @@ int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedul
   const int overlapping = overlaps ? (groups - 1) * tile * 4 * ahead : 0;
   // Few tokens do without the rest where every step is whole.
   const bool ragged = columns % schedule.warps != 0;
-  if (steps <= 2 || (token_groups(schedule) == 1 && !ragged)) return overlapping;
+  if (steps <= 2 || (token_octets(schedule) == 1 && !ragged)) return overlapping;
 
   // Addresses. A ring has its own besides, which ptxas keeps for some targets only where scales stand in a
   // plane.
   const bool keeps_addresses = ring && spec.target.traits().keeps_ring_addresses;
   const bool plane = spec.format.group > layout::kRecordColumns;
-  const int loading = (!ring ? 2 : keeps_addresses || plane ? 5 : 0) * token_groups(schedule);
+  const int loading = (!ring ? 2 : keeps_addresses || plane ? 5 : 0) * token_octets(schedule);
   int joining = 0;  // codes that wait for their other slices, or for the group before
   if (spec.format.bits == 3 && keeps_addresses) joining = 4 * records(schedule);
   if (spec.format.bits == 4 && groups > 1) joining = 4 * records(schedule);
@@ -46,14 +46,14 @@ int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedul
 }  // namespace
 
 int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedule& schedule) {
-  const int columns = static_cast<int>(packed_layout(spec.format).column_blocks());
+  const int columns = static_cast<int>(packed_layout(spec.format).column_panels());
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
   const bool per_channel = spec.format.group == kPerChannel;
   const int groups = per_channel ? 0 : std::max(1, packed_layout(spec.format).groups_per_record());
   const int unit = records(schedule) * (2 * spec.format.bits + groups);  // scales take a word a group
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
-  const int activations = token_groups(schedule) * 16 * std::min(2, steps);
-  const int sums = records(schedule) * token_groups(schedule) * 4 * 2;
+  const int activations = token_octets(schedule) * 16 * std::min(2, steps);
+  const int sums = records(schedule) * token_octets(schedule) * 4 * 2;
   // Joining slices and scaling keep more values alive at once.
   const int joining = spec.format.bits < 4 ? 4 : 0;
   const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;

@@ -16,7 +16,7 @@ namespace lutsmith {
 /// How it does so is a `Schedule`.
 struct KernelSpec {
   WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
-  std::int64_t m = 0;  ///< tokens the kernel is tuned for, see token_bucket; a launch may bring any number
+  std::int64_t m = 0;  ///< tokens the kernel is made for, see token_bucket; a launch may bring any number
   Target target = {};  ///< a default one: the GPU at hand, where a `Service` is asked
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
@@ -32,7 +32,7 @@ struct KernelSpec {
           self.format.group);
     visit(FieldInfo{"n", "Output channels (rows of the weight matrix)", "1 or more", " {}"}, self.format.n);
     visit(FieldInfo{"k", "Input channels", "a multiple of 8", "x{}"}, self.format.k);
-    visit(FieldInfo{"m", "Tokens the kernel is tuned for", "1 or more", " m{}"}, self.m);
+    visit(FieldInfo{"m", "Tokens the kernel is made for", "1 or more", " m{}"}, self.m);
     visit(FieldInfo{"dtype", "Activations, output, scales and table", "f16 or bf16", " {}"},
           self.format.dtype);
     visit(FieldInfo{"table", "What a code stands for", "scalar (one value) or pair (two codes: two values)",
@@ -42,7 +42,7 @@ struct KernelSpec {
   }
 };
 
-/// Numbers of tokens that kernels are tuned for, so that finitely many kernels serve every number: up to 16
+/// Numbers of tokens that kernels are made for, so that finitely many kernels serve every number: up to 16
 /// by the width of a tile, then by powers of two.
 inline constexpr std::array<std::int64_t, 7> kTokenBuckets{1, 8, 16, 32, 64, 128, 256};
 

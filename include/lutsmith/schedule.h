@@ -10,7 +10,7 @@
 
 namespace lutsmith {
 
-/// The way of the packed weights from global memory to the warp that uses them.
+/// The weight stream: how packed weights come from global memory to the warp that uses them.
 enum class WeightPath {
   registers,   ///< 16-byte loads into registers, ahead of use
   async_copy,  ///< per-warp ring in shared memory filled by cp.async (any target)
@@ -42,7 +42,7 @@ struct FewTokensSchedule {
     visit(FieldInfo{"tile_rows", "Output channels of a tile", "16 or 32", "rows {}"}, self.tile_rows);
     visit(FieldInfo{"tile_tokens", "Tokens of a tile", "1, 8 or 16", ", tokens {}"}, self.tile_tokens);
     visit(FieldInfo{"warps", "Warps of a thread block", "1 to 16", ", warps {}"}, self.warps);
-    visit(FieldInfo{"weights", "Way of the weights to the warp",
+    visit(FieldInfo{"weights", "How weights reach the warp",
                     "registers, async_copy or bulk_copy (sm_90 and later)", ", {}"},
           self.weights);
     visit(

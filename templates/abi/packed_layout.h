@@ -5,12 +5,12 @@
 // The layout of packed weights, written once: the packer, its inverse and the device code all take
 // it from here. Plain C++17 without the standard library, so that NVRTC reads it too.
 //
-// The matrix [n, k] is cut into blocks of 32 rows x 128 k. Blocks follow one another along k, then
-// along n. A block is two records, one for each half of 16 rows:
+// The matrix [n, k] is cut into panels of 32 rows x 128 k. Panels follow one another along k, then
+// along n. A panel is two records, one for each half of 16 rows:
 //
 //      k = 0        128       256
-//   n=0  +----------+----------+--   block (0, 0) = | record of rows 0..15  | record of rows 16..31 |
-//        | block 0,0| block 0,1|
+//   n=0  +----------+----------+--   panel (0, 0) = | record of rows 0..15  | record of rows 16..31 |
+//        | panel 0,0| panel 0,1|
 //    32  +----------+----------+--   record = | slice | slice ... | scales |
 //
 // What a warp of 32 lanes holds of a record is the A operand of 8 mma.m16n8k16: with g = lane / 4
@@ -35,19 +35,19 @@
 // 2, in one 8-byte vector. A vector of all lanes is contiguous, lane 0 first.
 //
 // Scales: with group <= 128 the record ends with them, [128 / group][g][row g, row g + 8]. A larger
-// group spans records, so its scales stand in a plane of their own after the last block:
-// [row block][group][half][g][row g, row g + 8]. Per channel is one group.
+// group spans records, so its scales stand in a plane of their own after the last panel:
+// [row panel][group][half][g][row g, row g + 8]. Per channel is one group.
 //
-// Below, a record is named by its record row (16 rows) and its column block (128 k).
+// Below, a record is named by its record row (16 rows) and its column panel (128 k).
 
 namespace lutsmith::layout {
 
-constexpr int kBlockRows = 32;
+constexpr int kPanelRows = 32;
 constexpr int kRecordRows = 16;
 constexpr int kRecordColumns = 128;
 constexpr int kLanes = 32;
 constexpr int kMmaPerRecord = 8;
-constexpr int kRecordsPerBlock = kBlockRows / kRecordRows;
+constexpr int kRecordsPerPanel = kPanelRows / kRecordRows;
 constexpr int kPerChannelGroup = 0;
 
 constexpr int kScaleBytes = 2;
@@ -98,18 +98,18 @@ struct PackedLayout {
     return code_bytes() + groups_per_record() * group_bytes();
   }
 
-  LUTSMITH_HOST_DEVICE constexpr int block_bytes() const { return layout::kRecordsPerBlock * record_bytes(); }
+  LUTSMITH_HOST_DEVICE constexpr int panel_bytes() const { return layout::kRecordsPerPanel * record_bytes(); }
 
-  LUTSMITH_HOST_DEVICE constexpr long long row_blocks() const {
-    return (n + layout::kBlockRows - 1) / layout::kBlockRows;
+  LUTSMITH_HOST_DEVICE constexpr long long row_panels() const {
+    return (n + layout::kPanelRows - 1) / layout::kPanelRows;
   }
 
-  LUTSMITH_HOST_DEVICE constexpr long long column_blocks() const {
+  LUTSMITH_HOST_DEVICE constexpr long long column_panels() const {
     return (k + layout::kRecordColumns - 1) / layout::kRecordColumns;
   }
 
-  /// All blocks of 32 rows.
-  LUTSMITH_HOST_DEVICE constexpr long long row_block_bytes() const { return column_blocks() * block_bytes(); }
+  /// All panels of 32 rows.
+  LUTSMITH_HOST_DEVICE constexpr long long row_panel_bytes() const { return column_panels() * panel_bytes(); }
 
   /// Groups of one row in the plane; 0 where scales stand in the records.
   LUTSMITH_HOST_DEVICE constexpr long long plane_groups() const {
@@ -117,22 +117,22 @@ struct PackedLayout {
   }
 
   /// What 32 rows have in the plane.
-  LUTSMITH_HOST_DEVICE constexpr long long row_block_plane_bytes() const {
-    return plane_groups() * layout::kRecordsPerBlock * group_bytes();
+  LUTSMITH_HOST_DEVICE constexpr long long row_panel_plane_bytes() const {
+    return plane_groups() * layout::kRecordsPerPanel * group_bytes();
   }
 
-  /// Where the plane of scales begins: right after the blocks.
-  LUTSMITH_HOST_DEVICE constexpr long long plane_offset() const { return row_blocks() * row_block_bytes(); }
+  /// Where the plane of scales begins: right after the panels.
+  LUTSMITH_HOST_DEVICE constexpr long long plane_offset() const { return row_panels() * row_panel_bytes(); }
 
   LUTSMITH_HOST_DEVICE constexpr long long packed_bytes() const {
-    return plane_offset() + row_blocks() * row_block_plane_bytes();
+    return plane_offset() + row_panels() * row_panel_plane_bytes();
   }
 
-  /// Where a record begins; an even record row begins a block.
-  LUTSMITH_HOST_DEVICE constexpr long long record_offset(int record_row, int column_block) const {
-    return (static_cast<long long>(record_row / layout::kRecordsPerBlock) * column_blocks() + column_block) *
-               block_bytes() +
-           record_row % layout::kRecordsPerBlock * record_bytes();
+  /// Where a record begins; an even record row begins a panel.
+  LUTSMITH_HOST_DEVICE constexpr long long record_offset(int record_row, int column_panel) const {
+    return (static_cast<long long>(record_row / layout::kRecordsPerPanel) * column_panels() + column_panel) *
+               panel_bytes() +
+           record_row % layout::kRecordsPerPanel * record_bytes();
   }
 
   /// Where in a record the scales of a group begin; groups count within the record.
@@ -142,12 +142,12 @@ struct PackedLayout {
 
   /// Where the scales of a record row in a group begin in the plane; groups count along k.
   LUTSMITH_HOST_DEVICE constexpr long long plane_group_offset(int record_row, int along_k) const {
-    // With one group the halves of all row blocks follow one another.
+    // With one group the halves of all row panels follow one another.
     if (per_channel()) return plane_offset() + static_cast<long long>(record_row) * group_bytes();
-    const int row_block = record_row / layout::kRecordsPerBlock;
+    const int row_panel = record_row / layout::kRecordsPerPanel;
     return plane_offset() +
-           ((static_cast<long long>(row_block) * plane_groups() + along_k) * layout::kRecordsPerBlock +
-            record_row % layout::kRecordsPerBlock) *
+           ((static_cast<long long>(row_panel) * plane_groups() + along_k) * layout::kRecordsPerPanel +
+            record_row % layout::kRecordsPerPanel) *
                group_bytes();
   }
 

@@ -61,13 +61,13 @@ class Epilogue {
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
 #pragma unroll
-      for (int group = 0; group < G::kTokenGroups; ++group) {
+      for (int octet = 0; octet < G::kTokenOctets; ++octet) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const int row = record * layout::kRecordRows + product.lane_ / 4 + c / 2 * 8;
-          const int token = group * 8 + product.lane_ % 4 * 2 + c % 2;
+          const int token = octet * 8 + product.lane_ % 4 * 2 + c % 2;
           if (token < Config::kTileTokens)
-            store_shared(buffer + token * kReductionStride + row, product.sums_[record][group][c]);
+            store_shared(buffer + token * kReductionStride + row, product.sums_[record][octet][c]);
         }
       }
     }

@@ -11,7 +11,7 @@
 //                +-------+-------+-------+-------+-------+----
 //                |<------ step 0 ------->|<------ step 1 ------
 //
-// A tile is tile_rows output channels by tile_tokens tokens. A step takes the block (warps x 128)
+// A tile is tile_rows output channels by tile_tokens tokens. A step takes (warps x 128)
 // along K, a unit (tile_rows x 128) for each warp. Tiles are numbered row tile by row tile, the token
 // tiles of one row tile together, so that they find its weights in L2.
 
@@ -25,17 +25,17 @@ LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout_of() {
 template <class Config>
 struct Geometry {
   static constexpr int kRecords = Config::kTileRows / layout::kRecordRows;  // of one unit
-  static constexpr int kTokenGroups = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
+  static constexpr int kTokenOctets = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
   static constexpr int kTileElements = Config::kTileRows * Config::kTileTokens;
   static constexpr int kThreads = Config::kWarps * layout::kLanes;
-  static constexpr int kColumnBlocks = static_cast<int>(packed_layout_of<Config>().column_blocks());
-  static constexpr int kStepsPerTile = (kColumnBlocks + Config::kWarps - 1) / Config::kWarps;
-  static constexpr bool kWholeSteps = kColumnBlocks % Config::kWarps == 0;
+  static constexpr int kColumnPanels = static_cast<int>(packed_layout_of<Config>().column_panels());
+  static constexpr int kStepsPerTile = (kColumnPanels + Config::kWarps - 1) / Config::kWarps;
+  static constexpr bool kWholeSteps = kColumnPanels % Config::kWarps == 0;
   static constexpr bool kWholeColumns = Config::kK % layout::kRecordColumns == 0;
   static constexpr bool kWholeRows = Config::kN % Config::kTileRows == 0;
 
   static constexpr int kRecordBytes = packed_layout_of<Config>().record_bytes();
-  static constexpr int kBlockBytes = packed_layout_of<Config>().block_bytes();
+  static constexpr int kPanelBytes = packed_layout_of<Config>().panel_bytes();
   static constexpr int kGroupBytes = packed_layout_of<Config>().group_bytes();
   static constexpr bool kScalesInRecord = packed_layout_of<Config>().scales_in_record();
   static constexpr bool kPerChannel = packed_layout_of<Config>().per_channel();
@@ -44,9 +44,9 @@ struct Geometry {
                                      : kScalesInRecord ? packed_layout_of<Config>().groups_per_record()
                                                        : 1;
 
-  /// Offset of the unit at (row tile, column block): one block, or one of its two records.
-  static __device__ __forceinline__ long long unit_offset(int row_tile, int column_block) {
-    return packed_layout_of<Config>().record_offset(row_tile * kRecords, column_block);
+  /// Offset of the unit at (row tile, column panel): one panel, or one of its two records.
+  static __device__ __forceinline__ long long unit_offset(int row_tile, int column_panel) {
+    return packed_layout_of<Config>().record_offset(row_tile * kRecords, column_panel);
   }
 
   /// Offset of the scales of the unit's first record, where they stand in the plane.
@@ -54,9 +54,9 @@ struct Geometry {
     return packed_layout_of<Config>().plane_group_offset(row_tile * kRecords, group);
   }
 
-  /// The group of a column block whose scales stand in the plane.
-  static __device__ __forceinline__ int plane_group(int column_block) {
-    return column_block / (Config::kGroup / layout::kRecordColumns);
+  /// The group of a column panel whose scales stand in the plane.
+  static __device__ __forceinline__ int plane_group(int column_panel) {
+    return column_panel / (Config::kGroup / layout::kRecordColumns);
   }
 };
 
@@ -75,7 +75,7 @@ struct Walk {
       : steps_left(count), token_tile(0), token_tiles(token_tiles_) {
     row_tile = first_step / G::kStepsPerTile;
     step = first_step - row_tile * G::kStepsPerTile;
-    if (token_tiles > 1) {  // spares decoding a division on its way to the first load
+    if (token_tiles > 1) {  // spares a division on its way to the first load
       token_tile = row_tile % token_tiles;
       row_tile /= token_tiles;
     }
@@ -85,7 +85,7 @@ struct Walk {
 
   /// Whether a warp has a unit here: the last step of a tile may be ragged.
   __device__ __forceinline__ bool has_unit(int warp) const {
-    return steps_left > 0 && (G::kWholeSteps || step * Config::kWarps + warp < G::kColumnBlocks);
+    return steps_left > 0 && (G::kWholeSteps || step * Config::kWarps + warp < G::kColumnPanels);
   }
 
   __device__ __forceinline__ void next_tile() {
@@ -112,7 +112,7 @@ class UnitWalk {
 
   __device__ __forceinline__ UnitWalk(const unsigned char* weights, const Walk<Config>& first, int warp)
       : weights_(weights), walk_(first), warp_(warp) {
-    unit_ = weights_ + G::unit_offset(walk_.row_tile, column_block());
+    unit_ = weights_ + G::unit_offset(walk_.row_tile, column_panel());
   }
 
   __device__ __forceinline__ bool at_end() const { return walk_.steps_left <= 0; }
@@ -121,19 +121,19 @@ class UnitWalk {
 
   /// The scales of the unit's first record, where they stand in the plane.
   __device__ __forceinline__ const unsigned char* plane_scales() const {
-    return weights_ + G::plane_scales_offset(walk_.row_tile, G::plane_group(column_block()));
+    return weights_ + G::plane_scales_offset(walk_.row_tile, G::plane_group(column_panel()));
   }
 
   __device__ __forceinline__ void advance() {
     if (walk_.advance()) {
       unit_ = weights_ + G::unit_offset(walk_.row_tile, warp_);
     } else {
-      unit_ += Config::kWarps * G::kBlockBytes;
+      unit_ += Config::kWarps * G::kPanelBytes;
     }
   }
 
  private:
-  __device__ __forceinline__ int column_block() const { return walk_.step * Config::kWarps + warp_; }
+  __device__ __forceinline__ int column_panel() const { return walk_.step * Config::kWarps + warp_; }
 
   const unsigned char* weights_;
   const unsigned char* unit_;

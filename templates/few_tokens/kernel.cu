@@ -1,5 +1,5 @@
-// The kernel. The generator sets the constants of Config, the way of the weights among the includes below it
-// and the name; as it stands here the file compiles too.
+// The kernel. The generator sets the constants of Config, the weight stream among the includes below it and
+// the name; as it stands here the file compiles too.
 
 #include "templates/abi/element.h"
 

@@ -50,17 +50,17 @@ class FewTokens {
   static constexpr int kRingOffset = shared_memory::ring_offset(Engine::kSharedBytes, Config::kTileRows,
                                                                 Config::kTileTokens, Config::kWarps);
 
-  /// Activations of two steps are in registers: slot i has those of the i-th step from the start and
-  /// every second one after it. Where a tile has at most two steps they stay there for the whole
+  /// Activations of two steps are in registers: activations_[i] has those of the i-th step from the start
+  /// and of every second one after it. Where a tile has at most two steps they stay there for the whole
   /// launch, unless there are several tiles of tokens.
-  static constexpr int kActivationSlots = G::kStepsPerTile == 1 ? 1 : 2;
+  static constexpr int kActivationSteps = G::kStepsPerTile == 1 ? 1 : 2;
   static constexpr bool kResident = G::kStepsPerTile <= 2;
 
   /// An mma waits for the sum it adds to, so few sums are doubled to have more of them under way.
   /// (Groups below 128 begin new sums often enough.)
-  static constexpr int kChains = G::kRecords * G::kTokenGroups == 1 && G::kUnitGroups <= 1 ? 2 : 1;
+  static constexpr int kChains = G::kRecords * G::kTokenOctets == 1 && G::kUnitGroups <= 1 ? 2 : 1;
 
-  using Sums = float[G::kRecords][G::kTokenGroups][4];
+  using Sums = float[G::kRecords][G::kTokenOctets][4];
 
   __device__ __forceinline__ FewTokens(const Parameter& parameter, unsigned char* shared,
                                        const Walk<Config>& start, int warp, int lane)
@@ -79,16 +79,16 @@ class FewTokens {
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
 #pragma unroll
-      for (int group = 0; group < G::kTokenGroups; ++group) {
+      for (int octet = 0; octet < G::kTokenOctets; ++octet) {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) sums[record][group][c] = 0;
+        for (int c = 0; c < 4; ++c) sums[record][octet][c] = 0;
       }
     }
   }
 
   /// Segment by segment: the part of a tile that lies in this partition.
   __device__ __forceinline__ void multiply(Weights& weights) {
-    int slot = 0;
+    int parity = 0;
     bool first = true;
     if constexpr (!kResident) {
       loader_.find_tokens(at_.token_tile);
@@ -97,56 +97,56 @@ class FewTokens {
     }
 #pragma unroll 1
     while (at_.steps_left > 0) {
-      if (kResident && (first || at_.token_tiles > 1)) load_all_activations(slot);
+      if (kResident && (first || at_.token_tiles > 1)) load_all_activations(parity);
       if (first) block_barrier();  // the engine is filled
       first = false;
       look_up_.begin_segment(at_.row_tile, lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
-      multiply_steps(weights, steps, reaches_end, slot);
+      multiply_steps(weights, steps, reaches_end, parity);
       Epilogue<Config>::finish_segment(*this, at_.step == 0 && reaches_end);
       at_.steps_left -= steps;
       at_.next_tile();
     }
   }
 
-  /// Resident: the activations of the tile's one or two steps; the step it stands at uses `slot`.
-  __device__ __forceinline__ void load_all_activations(int slot) {
+  /// Resident: the activations of the tile's one or two steps; the step it stands at has `parity`.
+  __device__ __forceinline__ void load_all_activations(int parity) {
     loader_.find_tokens(at_.token_tile);
 #pragma unroll
-    for (int i = 0; i < kActivationSlots; ++i) {
-      loader_.load(activations_[i], kActivationSlots == 1 ? 0 : (at_.step ^ slot ^ i) & 1);
+    for (int i = 0; i < kActivationSteps; ++i) {
+      loader_.load(activations_[i], kActivationSteps == 1 ? 0 : (at_.step ^ parity ^ i) & 1);
     }
   }
 
   /// Not resident: the activations of the step two steps on.
-  __device__ __forceinline__ void load_next_activations(int slot) {
-    loader_.load(activations_[slot], ahead_.step);
+  __device__ __forceinline__ void load_next_activations(int parity) {
+    loader_.load(activations_[parity], ahead_.step);
     if (ahead_.advance() && ahead_.token_tiles > 1) loader_.find_tokens(ahead_.token_tile);
   }
 
-  /// Slots name registers, so the two steps of the loop are written out; it begins with the slot at
-  /// which the last segment ended.
-  __device__ __forceinline__ void multiply_steps(Weights& weights, int steps, bool reaches_end, int& slot) {
+  /// The parity names registers, so the two steps of the loop are written out; it begins with the
+  /// parity at which the last segment ended.
+  __device__ __forceinline__ void multiply_steps(Weights& weights, int steps, bool reaches_end, int& parity) {
     do {
-      if (slot == 0) {
+      if (parity == 0) {
         step(weights, 0, steps == 1 && reaches_end);
-        slot = 1;
+        parity = 1;
         if (--steps == 0) return;
       }
       step(weights, 1, steps == 1 && reaches_end);
-      slot = 0;
+      parity = 0;
     } while (--steps > 0);
   }
 
-  __device__ __forceinline__ void step(Weights& weights, int slot, bool last_of_tile) {
-    constexpr int kLastStepWarps = G::kColumnBlocks - (G::kStepsPerTile - 1) * Config::kWarps;
-    Activations<Config>& activations = activations_[slot % kActivationSlots];
+  __device__ __forceinline__ void step(Weights& weights, int parity, bool last_of_tile) {
+    constexpr int kLastStepWarps = G::kColumnPanels - (G::kStepsPerTile - 1) * Config::kWarps;
+    Activations<Config>& activations = activations_[parity % kActivationSteps];
     const bool has_unit = G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps;
-    weights.begin_step(slot);
-    if (has_unit) accumulate(weights.take(slot), activations);
-    weights.release(slot, consumed());
-    if constexpr (!kResident) load_next_activations(slot);
+    weights.begin_step(parity);
+    if (has_unit) accumulate(weights.take(parity), activations);
+    weights.release(parity, consumed());
+    if constexpr (!kResident) load_next_activations(parity);
   }
 
   /// A number that depends on every code of the unit just multiplied.
@@ -182,9 +182,9 @@ class FewTokens {
       unsigned int a[4];
       look_up_.look_up(a, unit, record, mma);
 #pragma unroll
-      for (int group = 0; group < G::kTokenGroups; ++group) {
-        multiply_accumulate<Config::kElement>(products[record][group], a, activations.b0(group, mma),
-                                              activations.b1(group, mma));
+      for (int octet = 0; octet < G::kTokenOctets; ++octet) {
+        multiply_accumulate<Config::kElement>(products[record][octet], a, activations.b0(octet, mma),
+                                              activations.b1(octet, mma));
       }
     }
   }
@@ -201,12 +201,12 @@ class FewTokens {
         scale[1] = high_to_float<Config::kElement>(unit.scales[record][scale_group]);
       }
 #pragma unroll
-      for (int group = 0; group < G::kTokenGroups; ++group) {
+      for (int octet = 0; octet < G::kTokenOctets; ++octet) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
-          float product = products[0][record][group][c];
-          if constexpr (kChains == 2) product += products[1][record][group][c];
-          float& sum = sums_[record][group][c];
+          float product = products[0][record][octet][c];
+          if constexpr (kChains == 2) product += products[1][record][octet][c];
+          float& sum = sums_[record][octet][c];
           sum = multiply_add(scale[c / 2], product, sum);
         }
       }
@@ -219,7 +219,7 @@ class FewTokens {
   Walk<Config> at_;
   ActivationLoader<Config> loader_;
   Walk<Config> ahead_;  ///< the step whose activations are loaded next
-  Activations<Config> activations_[kActivationSlots];
+  Activations<Config> activations_[kActivationSteps];
   Sums sums_;
   int buffer_ = 0;
   int warp_;

@@ -2,7 +2,7 @@
 
 #include "templates/primitives/shared_memory.cuh"
 
-// Copies from global to shared memory that a thread issues and waits for in groups (cp.async, every
+// Copies from global to shared memory that a thread issues, commits and waits for (cp.async, every
 // target).
 
 #ifndef LUTSMITH_EMULATOR  // which brings its own
@@ -16,10 +16,10 @@ __device__ __forceinline__ void copy_async_16(unsigned char* to, const unsigned 
                : "memory");
 }
 
-/// Closes the group of this thread's copies since the last call; it may be empty.
+/// Commits this thread's copies since the last call, which may be none.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" : : : "memory"); }
 
-/// Returns when all but this thread's `pending` youngest groups have arrived.
+/// Returns when all but this thread's `pending` youngest commits have arrived.
 template <int pending>
 __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" : : "n"(pending) : "memory");

@@ -50,7 +50,7 @@ class WeightStream {
         copy_bytes<Stage::kPlaneBytes>(to + Stage::kUnitBytes, ahead_.plane_scales());
       }
     }
-    commit_copies();  // a group for every step, so that the count of groups is the count of steps
+    commit_copies();  // for every step, so that the count of commits is the count of steps
     ahead_.advance();
   }
 

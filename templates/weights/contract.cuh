@@ -2,9 +2,9 @@
 
 #include "templates/weights/unit.cuh"
 
-// A way of the weights to the warp: class WeightStream<Config>, one of which kernel.cu includes. prime()
-// starts the first loads; then, for every step (`slot` is its parity, a constant), begin_step(slot), where
-// the warp has a unit take(slot), and release(slot, used), with a number that depends on every code taken: a
+// A weight stream: class WeightStream<Config>, one of which kernel.cu includes. prime() starts the first
+// loads; then come, for every step (`parity` is its parity, a constant), begin_step(parity), take(parity)
+// where the warp has a unit, and release(parity, used), with a number that depends on every code taken: a
 // copy to shared memory must not start while issued loads may be under way. docs/kernels.md says it in full.
 
 namespace lutsmith::device {
@@ -28,7 +28,7 @@ struct WeightStreamContract {
                                    int),
                 "a weight stream is made from (shared, weights, first step, warp, lane)");
   static_assert(Offers<Stream>::value,
-                "a weight stream has prime(), begin_step(slot), take(slot) and release(slot, used)");
+                "a weight stream has prime(), begin_step(parity), take(parity) and release(parity, used)");
   static constexpr bool kKept = true;
 };
 

@@ -4,8 +4,8 @@
 #include "templates/weights/contract.cuh"
 
 // Weights by 16-byte loads straight into registers, two units ahead of use. No shared memory is spent
-// and none of its bandwidth; the registers limit how far ahead. With 3 stages a slot is refilled before
-// its unit is used, from a copy, so that two units are always under way; with 2 after. Registers do not
+// and none of its bandwidth; the registers limit how far ahead. With 3 stages a unit is refilled before
+// it is used, from a copy, so that two are always under way; with 2 after. Registers do not
 // change under an instruction that still reads them, so no refill waits for the use.
 
 namespace lutsmith::device {
@@ -16,7 +16,7 @@ class WeightStream {
   using G = Geometry<Config>;
   using Unit = WeightUnit<Config>;
 
-  static constexpr int kSlots = 2;
+  static constexpr int kUnits = 2;
 
   __device__ __forceinline__ WeightStream(unsigned char*, const unsigned char* weights,
                                           const Walk<Config>& first, int warp, int lane)
@@ -24,30 +24,31 @@ class WeightStream {
 
   __device__ __forceinline__ void prime() {
 #pragma unroll
-    for (int slot = 0; slot < kSlots; ++slot) load(slot);
+    for (int parity = 0; parity < kUnits; ++parity) load(parity);
   }
 
-  __device__ __forceinline__ void begin_step(int slot) {
+  __device__ __forceinline__ void begin_step(int parity) {
     if constexpr (kRefillsEarly) {
-      in_use_ = units_[slot];
-      load(slot);
+      in_use_ = units_[parity];
+      load(parity);
     }
   }
 
-  __device__ __forceinline__ const Unit& take(int slot) const {
-    return kRefillsEarly ? in_use_ : units_[slot];
+  __device__ __forceinline__ const Unit& take(int parity) const {
+    return kRefillsEarly ? in_use_ : units_[parity];
   }
 
-  __device__ __forceinline__ void release(int slot, float) {
-    if constexpr (!kRefillsEarly) load(slot);
+  __device__ __forceinline__ void release(int parity, float) {
+    if constexpr (!kRefillsEarly) load(parity);
   }
 
  private:
   static constexpr bool kRefillsEarly = Config::kStages == 3;
 
-  /// Fills `slot` with the unit two steps on.
-  __device__ __forceinline__ void load(int slot) {
-    if (ahead_.has_unit()) units_[slot].template read<StreamedWeights>(ahead_.unit(), first_scales(), lane_);
+  /// Fills units_[parity] with the unit two steps on.
+  __device__ __forceinline__ void load(int parity) {
+    if (ahead_.has_unit())
+      units_[parity].template read<StreamedWeights>(ahead_.unit(), first_scales(), lane_);
     ahead_.advance();
   }
 
@@ -61,7 +62,7 @@ class WeightStream {
 
   UnitWalk<Config> ahead_;
   int lane_;
-  Unit units_[kSlots];
+  Unit units_[kUnits];
   Unit in_use_;
 };
 

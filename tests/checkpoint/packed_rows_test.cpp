@@ -16,7 +16,7 @@ std::vector<float> values(std::int64_t count) {
   return result;
 }
 
-TEST(RowSlabs, CoverAllRowsInOrderByWholeBlocks) {
+TEST(RowSlabs, CoverAllRowsInOrderByWholePanels) {
   for (const auto& [n, k] : std::vector<std::pair<std::int64_t, std::int64_t>>{
            {1, 8}, {32, 128}, {33, 128}, {1000, 4096}, {4097, 1024}, {100, 1 << 20}}) {
     std::int64_t next = 0;

@@ -12,7 +12,7 @@
 namespace lutsmith::emulator_test {
 namespace {
 
-/// Two row blocks, the second ragged; three column blocks, the third ragged; groups that end early.
+/// Two row panels, the second ragged; three column panels, the third ragged; groups that end early.
 constexpr std::int64_t kRows = 40;
 constexpr std::int64_t kColumns = 264;
 
@@ -35,7 +35,7 @@ std::vector<KernelSpec> formats(const char* target) {
   return specs;
 }
 
-/// The way of the weights, rows and tokens of a tile.
+/// The weight stream, rows and tokens of a tile.
 using Structure = std::tuple<WeightPath, int, int>;
 
 class EmulatedFormats : public testing::TestWithParam<Structure> {};

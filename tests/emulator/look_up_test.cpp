@@ -158,7 +158,7 @@ TEST(LookUpEngines, OneThatLacksALookUpIsRefusedInASentence) {
 TEST(WeightStreams, OneThatLacksAReleaseIsRefusedInASentence) {
   const KernelSpec spec = spec_of(4, 128);
   Source source = must(render(spec, FewTokensSchedule{.warps = 2}));
-  const std::size_t at = source.text.find("void release(int slot, float)");
+  const std::size_t at = source.text.find("void release(int parity, float)");
   ASSERT_NE(at, std::string::npos);
   source.text.replace(at, std::string_view("void release(").size(), "void forget(");
   const auto kernel = emulator::EmulatedKernel::compile(host_compiler(), spec, source);

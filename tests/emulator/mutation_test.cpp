@@ -24,7 +24,7 @@ using emulator::BlockOrder;
 using emulator::EmulatedKernel;
 using enum WeightPath;
 
-/// The smallest problem in which everything is ragged: 40 rows are three tiles of 16, 264 k three blocks of
+/// The smallest problem in which everything is ragged: 40 rows are three tiles of 16, 264 k three panels of
 /// 128 and so two steps of two warps, the second of which has one warp too many.
 struct Example {
   WeightPath weights = registers;
@@ -145,14 +145,14 @@ constexpr Example kDependent = {.dependent_launch = true};
 
 // Pieces that several mutations change.
 constexpr std::string_view kTakeThenRelease =
-    R"(if (has_unit) accumulate(weights.take(slot), activations);
-    weights.release(slot, consumed());)";
+    R"(if (has_unit) accumulate(weights.take(parity), activations);
+    weights.release(parity, consumed());)";
 constexpr std::string_view kReleaseThenTake =
-    R"(weights.release(slot, consumed());
-    if (has_unit) accumulate(weights.take(slot), activations);)";
+    R"(weights.release(parity, consumed());
+    if (has_unit) accumulate(weights.take(parity), activations);)";
 constexpr std::string_view kReleaseBeforeUse =
-    R"(const auto unit = weights.take(slot);
-    weights.release(slot, 0);
+    R"(const auto unit = weights.take(parity);
+    weights.release(parity, 0);
     if (has_unit) accumulate(unit, activations);)";
 constexpr std::string_view kRefill = "if (Stage::all_consumed(sum)) copy(stage_);";
 constexpr std::string_view kRefillNext =
@@ -164,15 +164,15 @@ constexpr Mutation kMutations[] = {
      "layout::kRecordColumns + (lane + 1) % 4 * 8", kWrong},
     {"ActivationFragmentOneElementOn", "layout::kRecordColumns + lane % 4 * 8",
      "layout::kRecordColumns + lane % 4 * 8 + 1", "of the activations, an address that is no multiple of 16"},
-    {"ActivationFragmentOfTheNextToken", "const int row = group * 8 + lane_ / 4;",
-     "const int row = group * 8 + lane_ / 4 + 1;", kWrong},
-    {"ActivationWordOfTheOtherMma", ".x : x[group][mma / 2].z", ".z : x[group][mma / 2].x", kWrong},
+    {"ActivationFragmentOfTheNextToken", "const int row = octet * 8 + lane_ / 4;",
+     "const int row = octet * 8 + lane_ / 4 + 1;", kWrong},
+    {"ActivationWordOfTheOtherMma", ".x : x[octet][mma / 2].z", ".z : x[octet][mma / 2].x", kWrong},
     {"AccumulatorOfTheNextRow", "layout::kRecordRows + product.lane_ / 4 + c / 2 * 8",
      "layout::kRecordRows + product.lane_ / 4 + c / 2 * 8 + 1", kUnwritten},
     {"AccumulatorRowAndTokenSwapped", "lane_ % 4 * 2 + c % 2", "lane_ % 4 * 2 + (c + 1) % 2", kWrong},
     {"TableEntryOfTheSwappedPair", "shared + (odd * pair_table::kOddStride + even)",
      "shared + (even * pair_table::kOddStride + odd)", kWrong},
-    {"ActivationsOfTheOtherStep", "(at_.step ^ slot ^ i) & 1", "(slot ^ i) & 1", kWrong},
+    {"ActivationsOfTheOtherStep", "(at_.step ^ parity ^ i) & 1", "(parity ^ i) & 1", kWrong},
 
     // Barriers.
     {"NoBarrierBehindTheTable", "if (first) block_barrier();", "", kUnwritten},
@@ -195,9 +195,9 @@ constexpr Mutation kMutations[] = {
      "record * kNextScales + (group ^ 1) * G::kGroupBytes", kWrong, kTwoGroups},
     {"ScaleOfTheNextRow", "first_scales += lane / 4 * 4;", "first_scales += (lane / 4 ^ 1) * 4;", kWrong},
     {"ScaleOfTheOtherHalf", "multiply_add(scale[c / 2]", "multiply_add(scale[1 - c / 2]", kWrong},
-    {"PlaneScaleOfTheNextGroup", "return column_block / (", "return (column_block + 1) / (", kWrong, kPlane},
-    {"PlaneScaleOfTheOtherRecord", "record_row % layout::kRecordsPerBlock) *",
-     "1 - record_row % layout::kRecordsPerBlock) *", kWrong, kPlane},
+    {"PlaneScaleOfTheNextGroup", "return column_panel / (", "return (column_panel + 1) / (", kWrong, kPlane},
+    {"PlaneScaleOfTheOtherRecord", "record_row % layout::kRecordsPerPanel) *",
+     "1 - record_row % layout::kRecordsPerPanel) *", kWrong, kPlane},
     {"ChannelScaleOfTheNextRow", "scale_index(row % layout::kRecordRows)",
      "scale_index((row + 1) % layout::kRecordRows)", kWrong, kChannel},
     {"ScaleOfTheLowHalfWithoutItsSign", "low_to_float<Config::kElement>(unit.scales[record][scale_group])",
@@ -261,7 +261,7 @@ constexpr Mutation kMutations[] = {
      "",
      "touches .* bytes at shared byte .*; the block has",
      {.tile_tokens = 1}},
-    {"NoMaskOfUnitsFetched", "(G::kWholeSteps || step * Config::kWarps + warp < G::kColumnBlocks)", "true",
+    {"NoMaskOfUnitsFetched", "(G::kWholeSteps || step * Config::kWarps + warp < G::kColumnPanels)", "true",
      kPastWeights},
     {"NoMaskOfUnitsMultiplied", "G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps", "true",
      kUnwritten, kBulkRing},
@@ -280,13 +280,13 @@ constexpr Mutation kMutations[] = {
     {"OneBitSliceOfTheNextMma", "Config::kBits - 1 - mma % 4;", "Config::kBits - 1 - (mma + 1) % 4;", kWrong,
      kThreeBits},
 
-    // The ways of the weights.
+    // The weight streams.
     {"RegistersRefilledBeforeTheirUse", kTakeThenRelease, kReleaseThenTake, kWrong, kRegisters},
     {"AsyncRingRefilledBeforeItsUse", kTakeThenRelease, kReleaseThenTake, kUnderWay, kAsyncRing},
     {"BulkRingRefilledBeforeItsUse", kTakeThenRelease, kReleaseThenTake, kUnwritten, kBulkRing},
     {"RegistersRefilledUnderTheirUse",
-     "return kRefillsEarly ? in_use_ : units_[slot];",
-     "return units_[slot];",
+     "return kRefillsEarly ? in_use_ : units_[parity];",
+     "return units_[parity];",
      kWrong,
      {.stages = 3, .partitions = 1}},
     {"AsyncRingRefilledWhenItsLoadsAreIssued",
@@ -312,8 +312,8 @@ constexpr Mutation kMutations[] = {
      kAsyncRing},
     {"AsyncRingOneGroupTooManyPending", "wait_copies<Config::kStages - 1>();",
      "wait_copies<Config::kStages>();", kUnderWay, kAsyncRing},
-    {"AsyncRingGroupOfEveryUnit", "commit_copies();  // a group for every step",
-     "if (ahead_.has_unit()) commit_copies();  // a group for every unit", kUnderWay, kAsyncRing},
+    {"AsyncRingCommitOfEveryUnit", "commit_copies();  // for every step",
+     "if (ahead_.has_unit()) commit_copies();  // for every unit", kUnderWay, kAsyncRing},
     {"BulkRingParityNotFlipped", "parity_ ^= 1u;", "", kWaitedBefore, kBulkRing},
     {"BulkRingParityFlippedAtTheStart", "unsigned int parity_ = 0;", "unsigned int parity_ = 1;",
      kWaitedBefore, kBulkRing},

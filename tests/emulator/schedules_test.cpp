@@ -63,7 +63,7 @@ TEST_P(EmulatedPaths, EveryNumberOfTokensIsRight) {
   }
 }
 
-TEST_P(EmulatedPaths, ColumnsThatFillNoBlockAreRight) {
+TEST_P(EmulatedPaths, ColumnsThatFillNoPanelAreRight) {
   for (const std::int64_t k : {8, 40, 128, 136, 248}) {
     for (const int group : {32, 128, 256, kPerChannel}) {
       expect_right(spec_of(4, group, 17, k),

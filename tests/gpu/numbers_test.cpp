@@ -75,7 +75,7 @@ TEST_F(NumbersOnGpu, IdentityIsExactForTablesWithExtremes) {
   expect_exact_on_identity({spec_of(4, 32, 40, 136, 17), std::nullopt}, {.table = TableStyle::subnormal});
 }
 
-// Every number format under every way of the weights; tokens 1 (no matrix instruction need be full) and 5.
+// Every number format under every weight stream; tokens 1 (no matrix instruction need be full) and 5.
 void expect_formats_right(WeightPath path) {
   std::vector<KernelRequest> requests;
   for (const KernelSpec& spec : all_number_formats(72, 648, 5)) {

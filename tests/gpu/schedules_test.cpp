@@ -89,7 +89,7 @@ TEST_F(SchedulesOnGpu, EveryCandidateTheModelOffersIsRight) {
 }
 
 TEST_F(SchedulesOnGpu, SchedulesThatSplitTheSumAlikeAgreeBitForBit) {
-  // The way of the weights changes when a weight arrives, not the order of any sum.
+  // The weight stream changes when a weight arrives, not the order of any sum.
   const KernelSpec spec = spec_of(4, 128, 96, 2048);
   const Problem problem = make_problem(spec, 8);
   std::vector<std::uint16_t> first;

@@ -39,7 +39,7 @@ TEST_F(ShapesOnGpu, DefaultSchedulesAreRightForTheTokensTheyAreTunedFor) {
   for (const KernelRequest& request : requests) expect_right(request, request.spec.m);
 }
 
-TEST_F(ShapesOnGpu, RowsAndColumnsThatFillNoBlockAreRight) {
+TEST_F(ShapesOnGpu, RowsAndColumnsThatFillNoPanelAreRight) {
   std::vector<KernelRequest> requests;
   for (const std::int64_t n : {1, 7, 15, 16, 17, 31, 32, 33, 100}) {
     for (const std::int64_t k : {8, 40, 120, 128, 136, 392, 1032}) {
@@ -51,7 +51,7 @@ TEST_F(ShapesOnGpu, RowsAndColumnsThatFillNoBlockAreRight) {
   for (const KernelRequest& request : requests) expect_right(request, request.spec.m);
 }
 
-TEST_F(ShapesOnGpu, ColumnsShorterThanOneBlockAreRightForEveryGroupAndPath) {
+TEST_F(ShapesOnGpu, ColumnsShorterThanOnePanelAreRightForEveryGroupAndPath) {
   std::vector<KernelRequest> requests;
   for (const std::int64_t k : {8, 40, 120}) {
     for (const int group : {32, 64, 128, 256, kPerChannel}) {

@@ -110,7 +110,7 @@ TEST(Packer, RaggedShapesTakeTheBytesOfTheirPaddedOnes) {
     for (const int group : {32, 64, 128, kPerChannel}) {
       EXPECT_EQ(*packed_bytes({bits, group, 33, 136}), *packed_bytes({bits, group, 64, 256}));
     }
-    // The plane has a group of 256 where it exists: 2 of them at k = 384, though 3 blocks.
+    // The plane has a group of 256 where it exists: 2 of them at k = 384, though 3 panels.
     const std::size_t codes = std::size_t{64} * 384 / 8 * static_cast<std::size_t>(bits);
     EXPECT_EQ(*packed_bytes({bits, 256, 33, 264}), codes + std::size_t{64} * 2 * 2);
   }
@@ -181,8 +181,8 @@ TEST(Packer, ScalesStandWhereTheLayoutSays) {
           int byte = 0;
           if (columns <= 128) {
             const int record_bytes = code_bytes + 128 / columns * 32;
-            const int block = row / 32 * (kColumns / 128) + index * columns / 128;
-            byte = (2 * block + half) * record_bytes + code_bytes + index % (128 / columns) * 32 + in_half;
+            const int panel = row / 32 * (kColumns / 128) + index * columns / 128;
+            byte = (2 * panel + half) * record_bytes + code_bytes + index % (128 / columns) * 32 + in_half;
           } else {
             byte = kRows * kColumns * bits / 8 + ((row / 32 * groups + index) * 2 + half) * 32 + in_half;
           }
