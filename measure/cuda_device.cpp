@@ -22,10 +22,10 @@ class CudaKernel final : public DeviceKernel {
              cuda::FunctionHandle function)
       : driver_(driver), stream_(stream), module_(std::move(module)), function_(function) {}
 
-  Result<void> launch(const cuda::Launch& shape, void** parameters) const override {
-    cuda::Launch launch = shape;
-    launch.stream = stream_;
-    return driver_.launch(function_, launch, parameters);
+  Result<void> launch(const cuda::LaunchConfiguration& configuration, void** parameters) const override {
+    cuda::LaunchConfiguration on_stream = configuration;
+    on_stream.stream = stream_;
+    return driver_.launch(function_, on_stream, parameters);
   }
 
  private:

@@ -38,8 +38,9 @@ class DeviceKernel {
   DeviceKernel& operator=(const DeviceKernel&) = delete;
   virtual ~DeviceKernel() = default;
 
-  /// Enqueues it. `shape.stream` is not looked at; `parameters` holds a pointer to each parameter in order.
-  virtual Result<void> launch(const cuda::Launch& shape, void** parameters) const = 0;
+  /// Enqueues it on the device's stream, whatever `configuration.stream` is. `parameters` holds a pointer to
+  /// each parameter in order.
+  virtual Result<void> launch(const cuda::LaunchConfiguration& configuration, void** parameters) const = 0;
 };
 
 /// Launches that were recorded once and run anew with each replay, without the host between them.

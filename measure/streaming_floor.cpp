@@ -83,12 +83,11 @@ Result<void> StreamingFloor::launch(const FloorVariant& variant, const std::byte
   const long long useful = std::max(1LL, (vectors + kThreads - 1) / kThreads);
   const long long blocks = std::min<long long>(
       useful, static_cast<long long>(multiprocessors_) * variant.blocks_per_multiprocessor);
-  const cuda::Launch shape{.grid = {static_cast<unsigned int>(blocks), 1, 1},
-                           .block = {static_cast<unsigned int>(kThreads), 1, 1},
-                           .dynamic_shared_bytes = 0,
-                           .stream = nullptr,
-                           .attributes = {&cuda::kDependentLaunch, variant.dependent ? 1U : 0U}};
-  return (variant.dependent ? dependent_ : plain_)->launch(shape, parameters.data());
+  const cuda::LaunchConfiguration configuration{.grid_x = static_cast<unsigned int>(blocks),
+                                                .block_x = static_cast<unsigned int>(kThreads),
+                                                .attributes = &cuda::kDependentLaunch,
+                                                .attribute_count = variant.dependent ? 1U : 0U};
+  return (variant.dependent ? dependent_ : plain_)->launch(configuration, parameters.data());
 }
 
 Result<std::vector<Contender>> floor_contenders(Device& device, const StreamingFloor& floor,

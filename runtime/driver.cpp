@@ -244,19 +244,8 @@ Result<void> Driver::allow_dynamic_shared(FunctionHandle function, int bytes) co
                "cuFuncSetAttribute");
 }
 
-Result<void> Driver::launch(FunctionHandle function, const Launch& launch, void** parameters) const {
-  const LaunchConfiguration configuration{
-      .grid_x = launch.grid.x,
-      .grid_y = launch.grid.y,
-      .grid_z = launch.grid.z,
-      .block_x = launch.block.x,
-      .block_y = launch.block.y,
-      .block_z = launch.block.z,
-      .dynamic_shared_bytes = launch.dynamic_shared_bytes,
-      .stream = launch.stream,
-      .attributes = launch.attributes.data(),
-      .attribute_count = static_cast<unsigned int>(launch.attributes.size()),
-  };
+Result<void> Driver::launch(FunctionHandle function, const LaunchConfiguration& configuration,
+                            void** parameters) const {
   return check(api_.launch(&configuration, function, parameters, nullptr), "cuLaunchKernelEx");
 }
 

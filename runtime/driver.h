@@ -24,21 +24,6 @@ struct DeviceFacts {
   std::size_t memory_bytes = 0;
 };
 
-struct Dimensions {
-  unsigned int x = 1;
-  unsigned int y = 1;
-  unsigned int z = 1;
-};
-
-/// One launch. `parameters` holds a pointer to each kernel parameter in order.
-struct Launch {
-  Dimensions grid;
-  Dimensions block;
-  unsigned int dynamic_shared_bytes = 0;
-  StreamHandle stream = nullptr;
-  std::span<const LaunchAttribute> attributes = {};
-};
-
 /// The CUDA driver, opened at run time. Every failed call becomes an Error that names the call, the
 /// driver's error name and its text. Thread-safe.
 class Driver {
@@ -83,8 +68,10 @@ class Driver {
   /// Allows a kernel more dynamic shared memory than the default 48 KiB.
   Result<void> allow_dynamic_shared(FunctionHandle function, int bytes) const;
 
-  /// Enqueues a kernel. No allocation and no synchronisation.
-  Result<void> launch(FunctionHandle function, const Launch& launch, void** parameters) const;
+  /// Enqueues a kernel; `parameters` holds a pointer to each of its parameters in order. No allocation and no
+  /// synchronisation.
+  Result<void> launch(FunctionHandle function, const LaunchConfiguration& configuration,
+                      void** parameters) const;
 
   /// Ok on success, else the Error for a failed `call`.
   Result<void> check(Status status, const char* call) const {

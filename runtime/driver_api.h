@@ -75,16 +75,16 @@ inline constexpr LaunchAttribute kDependentLaunch{.id = 6, .value = {.integer = 
 
 /// CUlaunchConfig.
 struct LaunchConfiguration {
-  unsigned int grid_x;
-  unsigned int grid_y;
-  unsigned int grid_z;
-  unsigned int block_x;
-  unsigned int block_y;
-  unsigned int block_z;
-  unsigned int dynamic_shared_bytes;
-  StreamHandle stream;
-  const LaunchAttribute* attributes;
-  unsigned int attribute_count;
+  unsigned int grid_x = 1;  ///< blocks
+  unsigned int grid_y = 1;
+  unsigned int grid_z = 1;
+  unsigned int block_x = 1;  ///< threads
+  unsigned int block_y = 1;
+  unsigned int block_z = 1;
+  unsigned int dynamic_shared_bytes = 0;
+  StreamHandle stream = nullptr;
+  const LaunchAttribute* attributes = nullptr;
+  unsigned int attribute_count = 0;
 };
 static_assert(sizeof(LaunchConfiguration) == 56 && offsetof(LaunchConfiguration, stream) == 32);
 

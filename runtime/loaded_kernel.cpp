@@ -158,12 +158,15 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
   if (auto ok = driver_.check(driver_.api().context_get_current(&current), "cuCtxGetCurrent"); !ok) return ok;
   std::optional<cuda::ContextScope> scope;
   if (current != context_) scope.emplace(driver_, context_);
-  const cuda::Launch launch{.grid = {static_cast<unsigned int>(cut->partitions)},
-                            .block = {static_cast<unsigned int>(recipe_.threads)},
-                            .dynamic_shared_bytes = static_cast<unsigned int>(recipe_.shared_bytes),
-                            .stream = stream,
-                            .attributes = attributes_};
-  return driver_.launch(function_, launch, parameters);
+  const cuda::LaunchConfiguration configuration{
+      .grid_x = static_cast<unsigned int>(cut->partitions),
+      .block_x = static_cast<unsigned int>(recipe_.threads),
+      .dynamic_shared_bytes = static_cast<unsigned int>(recipe_.shared_bytes),
+      .stream = stream,
+      .attributes = attributes_.data(),
+      .attribute_count = static_cast<unsigned int>(attributes_.size()),
+  };
+  return driver_.launch(function_, configuration, parameters);
 }
 
 }  // namespace lutsmith

@@ -88,8 +88,7 @@ void multiply_on_gpu(std::vector<emulator::MmaFragments>& cases, DataType type) 
   cuda::DevicePointer addresses[] = {a_memory.address(), b_memory.address(), d_memory.address()};
   void* parameters[] = {&addresses[0], &addresses[1], &addresses[2]};
   must(driver.launch(must(module.function("one_mma")),
-                     {.grid = {static_cast<unsigned int>(cases.size()), 1, 1}, .block = {32, 1, 1}},
-                     parameters));
+                     {.grid_x = static_cast<unsigned int>(cases.size()), .block_x = 32}, parameters));
   must(driver.synchronize());
   must(driver.copy_to_host(std::as_writable_bytes(std::span(d)), d_memory.address()));
   auto from = d.begin();

@@ -28,10 +28,10 @@ class SimulatedKernel final : public measure::DeviceKernel {
   explicit SimulatedKernel(SimulatedDevice& device) : device_(device) { ++device_.living_; }
   ~SimulatedKernel() override { --device_.living_; }
 
-  Result<void> launch(const cuda::Launch& shape, void** parameters) const override {
+  Result<void> launch(const cuda::LaunchConfiguration& configuration, void** parameters) const override {
     const auto* data = *static_cast<const std::byte**>(parameters[0]);
     const auto vectors = *static_cast<long long*>(parameters[1]);
-    device_.shapes_.push_back(shape);
+    device_.launches_.push_back(configuration);
     return device_.enqueue_read(data, static_cast<std::size_t>(vectors) * 16);
   }
 

@@ -50,7 +50,7 @@ class SimulatedDevice final : public measure::Device {
   /// What was replayed, in order: indices of recordings as they were made. Timed ones only with `timed`.
   const std::vector<int>& replays() const { return replays_; }
   /// Launches of kernels that were loaded, outside of recordings or while recording.
-  const std::vector<cuda::Launch>& shapes() const { return shapes_; }
+  const std::vector<cuda::LaunchConfiguration>& launches() const { return launches_; }
   cuda::DeviceFacts& mutable_facts() { return facts_; }
 
   const cuda::DeviceFacts& facts() const override { return facts_; }
@@ -91,7 +91,7 @@ class SimulatedDevice final : public measure::Device {
   int synchronizations_ = 0;
   int replayed_ = 0;
   std::vector<int> replays_;
-  std::vector<cuda::Launch> shapes_;
+  std::vector<cuda::LaunchConfiguration> launches_;
   std::mt19937_64 random_;
   std::list<std::pair<const std::byte*, std::size_t>> cached_;  // what was read last comes first
 };

@@ -22,8 +22,8 @@ TEST(StreamingFloor, NoBlockIsLaunchedWithoutAVectorToRead) {
   std::vector<std::byte> data(512 * 16 * 3 + 16);
   must(floor.launch({.blocks_per_multiprocessor = 4}, data.data(), data.size()));
   must(floor.launch({.blocks_per_multiprocessor = 4}, data.data(), 16));
-  EXPECT_EQ(device.shapes()[0].grid.x, 4U);
-  EXPECT_EQ(device.shapes()[1].grid.x, 1U);
+  EXPECT_EQ(device.launches()[0].grid_x, 4U);
+  EXPECT_EQ(device.launches()[1].grid_x, 1U);
 }
 
 TEST(StreamingFloor, LargeReadsHaveTheBlocksOfTheVariant) {
@@ -32,11 +32,11 @@ TEST(StreamingFloor, LargeReadsHaveTheBlocksOfTheVariant) {
   const std::vector<std::byte> data(std::size_t{16} << 20);
   must(floor.launch({.dependent = false, .blocks_per_multiprocessor = 2}, data.data(), data.size()));
   must(floor.launch({.dependent = true, .blocks_per_multiprocessor = 1}, data.data(), data.size()));
-  EXPECT_EQ(device.shapes()[0].grid.x, 200U);
-  EXPECT_TRUE(device.shapes()[0].attributes.empty());
-  EXPECT_EQ(device.shapes()[1].grid.x, 100U);
-  ASSERT_EQ(device.shapes()[1].attributes.size(), 1U);
-  EXPECT_EQ(device.shapes()[1].attributes[0].id, cuda::kDependentLaunch.id);
+  EXPECT_EQ(device.launches()[0].grid_x, 200U);
+  EXPECT_EQ(device.launches()[0].attribute_count, 0U);
+  EXPECT_EQ(device.launches()[1].grid_x, 100U);
+  ASSERT_EQ(device.launches()[1].attribute_count, 1U);
+  EXPECT_EQ(device.launches()[1].attributes[0].id, cuda::kDependentLaunch.id);
 }
 
 TEST(StreamingFloor, DependentLaunchIsLeftOutWhereTheGpuHasNone) {
