@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "core/poison.h"
@@ -53,9 +54,8 @@ std::size_t Product::output_bytes() const {
   return static_cast<std::size_t>(tokens_.m * format().n) * sizeof(std::uint16_t);
 }
 
-Operands Product::operands(int launch) const {
-  return {.weights = packed_.copy_for(launch),
-          .weight_bytes = packed_bytes(),
+MatmulArguments Product::arguments(int launch) const {
+  return {.weights = {.format = format(), .data = packed_.copy_for(launch), .bytes = packed_bytes()},
           .activations = activations(),
           .output = output(),
           .table = weights_->table,
@@ -76,7 +76,7 @@ Result<std::vector<std::uint16_t>> Product::read_output() {
 Result<double> Product::check(const Multiply& kernel) {
   Result<void> done = poison_output();
   // The last copy of the weights, so that the copies are checked as well.
-  if (done) done = kernel(operands(packed_.rotation().sets - 1));
+  if (done) done = kernel(arguments(packed_.rotation().sets - 1));
   if (done) done = device_->synchronize();
   if (!done) return failure(done);
   Result<std::vector<std::uint16_t>> result = read_output();
@@ -86,7 +86,7 @@ Result<double> Product::check(const Multiply& kernel) {
 
 Result<Contender> Product::contender(std::string name, const Multiply& kernel) {
   return make_contender(*device_, std::move(name), packed_.rotation().launches,
-                        [&](int launch) { return kernel(operands(launch)); });
+                        [&](int launch) { return kernel(arguments(launch)); });
 }
 
 void DenseProduct::make_pattern(DataType dtype) {

@@ -4,10 +4,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "lutsmith/service.h"
 #include "measure/cublas.h"
 #include "measure/device.h"
 #include "measure/random_weights.h"
@@ -17,18 +17,8 @@
 
 namespace lutsmith::measure {
 
-/// What one launch of a kernel under test is given; pointers are to the device's memory.
-struct Operands {
-  const std::byte* weights = nullptr;  ///< packed
-  std::size_t weight_bytes = 0;
-  const void* activations = nullptr;          ///< X [m, k]
-  void* output = nullptr;                     ///< Y [m, n]
-  std::span<const std::uint16_t> table = {};  ///< host memory
-  std::int64_t m = 1;
-};
-
-/// Enqueues Y = X * W^T on the device's stream.
-using Multiply = std::function<Result<void>(const Operands& operands)>;
+/// Enqueues Y = X * W^T on the device's stream. The kernel under test may choose the partitions.
+using Multiply = std::function<Result<void>(const MatmulArguments& arguments)>;
 
 /// Weights and tokens of one product, on the device and as the reference knows them.
 class Product {
@@ -62,7 +52,7 @@ class Product {
  private:
   Product(Device& device, const RandomWeights& weights)
       : device_(&device), weights_(&weights), packed_(device) {}
-  Operands operands(int launch) const;
+  MatmulArguments arguments(int launch) const;
   std::size_t output_bytes() const;
 
   Device* device_;

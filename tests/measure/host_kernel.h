@@ -17,14 +17,15 @@ namespace lutsmith::test {
 /// result it leaves the last `unwritten` values alone.
 inline measure::Multiply host_kernel(SimulatedDevice& device, const WeightFormat& format, double factor = 1,
                                      std::size_t unwritten = 0) {
-  return [&device, format, factor, unwritten](const measure::Operands& operands) {
+  return [&device, format, factor, unwritten](const MatmulArguments& arguments) {
     return device.enqueue_work([=] {
-      QuantizedMatrix matrix = must(unpack({operands.weights, operands.weight_bytes}, format));
-      matrix.table.assign(operands.table.begin(), operands.table.end());
-      const std::span activations(static_cast<const std::uint16_t*>(operands.activations),
-                                  static_cast<std::size_t>(operands.m * format.k));
-      const std::vector<double> product = must(reference_matmul(matrix, activations, operands.m));
-      auto* output = static_cast<std::uint16_t*>(operands.output);
+      QuantizedMatrix matrix = must(
+          unpack({static_cast<const std::byte*>(arguments.weights.data), arguments.weights.bytes}, format));
+      matrix.table.assign(arguments.table.begin(), arguments.table.end());
+      const std::span activations(static_cast<const std::uint16_t*>(arguments.activations),
+                                  static_cast<std::size_t>(arguments.m * format.k));
+      const std::vector<double> product = must(reference_matmul(matrix, activations, arguments.m));
+      auto* output = static_cast<std::uint16_t*>(arguments.output);
       for (std::size_t i = 0; i + unwritten < product.size(); ++i) {
         output[i] = to_bits(static_cast<float>(factor * product[i]), format.dtype);
       }

@@ -52,7 +52,7 @@ TEST_F(ProductTest, ValueThatNoOneWroteIsSeenThoughTheOutputWasRightBefore) {
 }
 
 TEST_F(ProductTest, FailedLaunchIsTheError) {
-  const Multiply refuses = [](const Operands&) -> Result<void> {
+  const Multiply refuses = [](const MatmulArguments&) -> Result<void> {
     return std::unexpected(Error{ErrorCode::unsupported, "not this one", ""});
   };
   expect_error(product_.check(refuses), ErrorCode::unsupported, "not this one");
@@ -67,9 +67,9 @@ TEST_F(ProductTest, OtherTokensMayFollow) {
 }
 
 TEST_F(ProductTest, LaunchesOfAContenderReadEachCopyInTurn) {
-  std::vector<const std::byte*> read;
-  const Contender contender = must(product_.contender("kernel", [&](const Operands& operands) {
-    read.push_back(operands.weights);
+  std::vector<const void*> read;
+  const Contender contender = must(product_.contender("kernel", [&](const MatmulArguments& arguments) {
+    read.push_back(arguments.weights.data);
     return device_.enqueue(1);
   }));
   const int sets = product_.packed().rotation().sets;
@@ -81,8 +81,8 @@ TEST_F(ProductTest, ComparisonHasTheKernelsInTheirOrderAndTheFloor) {
   const StreamingFloor floor = must(StreamingFloor::create(device_, kCubin, /*dependent_launch=*/true));
   std::vector<Contender> kernels;
   for (const double microseconds : {20.0, 10.0}) {
-    kernels.push_back(
-        must(product_.contender("kernel", [&](const Operands&) { return device_.enqueue(microseconds); })));
+    kernels.push_back(must(
+        product_.contender("kernel", [&](const MatmulArguments&) { return device_.enqueue(microseconds); })));
   }
   const Comparison compared = must(compare(product_, std::move(kernels), nullptr, floor));
   ASSERT_EQ(compared.kernels.size(), 2U);

@@ -62,14 +62,9 @@ void BenchSession::open_cublas() {
 }
 
 measure::Multiply BenchSession::launcher(const Kernel& kernel, int partitions) {
-  return [this, &kernel, partitions](const measure::Operands& operands) {
-    return kernel.launch({.weights = {kernel.spec().format, operands.weights, operands.weight_bytes},
-                          .activations = operands.activations,
-                          .output = operands.output,
-                          .table = operands.table,
-                          .m = operands.m,
-                          .partitions = partitions},
-                         workspace_, device_->stream());
+  return [this, &kernel, partitions](MatmulArguments arguments) {
+    arguments.partitions = partitions;
+    return kernel.launch(arguments, workspace_, device_->stream());
   };
 }
 
