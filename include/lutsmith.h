@@ -127,23 +127,23 @@ LUTSMITH_C_API lutsmith_status lutsmith_workspace_over(lutsmith_service* service
                                                        lutsmith_workspace** workspace);
 LUTSMITH_C_API void lutsmith_workspace_free(lutsmith_workspace* workspace);
 
-/* One multiplication. Device pointers but for the table; matrices row-major. Weights are a bare pointer here,
- * so a launch checks their length and takes their format to be the kernel's: those of another format that are
- * as long are not read out of bounds, but multiplied wrongly. */
+/* One multiplication. Device pointers but for the table and weights_format; matrices row-major. Weights of
+ * another format or length than the kernel's are refused. */
 typedef struct lutsmith_arguments {
   size_t struct_size;
-  const void* weights;       /* packed, 16-byte aligned */
-  size_t weights_bytes;      /* must be lutsmith_packed_bytes of the kernel's spec */
-  const void* activations;   /* X [m, k], 16-byte aligned */
-  void* output;              /* Y [m, n], 2-byte aligned */
-  const uint16_t* table;     /* host memory, 16-bit floats of the spec's dtype; copied by the launch */
-  size_t table_length;       /* values */
-  int64_t m;                 /* tokens; 0: the spec's */
-  int64_t activation_stride; /* elements between rows of X, a multiple of 8; 0: k */
-  int64_t output_stride;     /* elements between rows of Y; 0: n */
-  int32_t partitions;        /* Stream-K partitions; 0: the library's choice */
+  const lutsmith_spec* weights_format; /* what they were packed for; m and target are not looked at */
+  const void* weights;                 /* packed, 16-byte aligned */
+  size_t weights_bytes;                /* lutsmith_packed_bytes of that format */
+  const void* activations;             /* X [m, k], 16-byte aligned */
+  void* output;                        /* Y [m, n], 2-byte aligned */
+  const uint16_t* table;               /* host memory, 16-bit floats of the kernel's dtype; copied */
+  size_t table_length;                 /* values */
+  int64_t m;                           /* tokens; 0: those of the kernel's spec */
+  int64_t activation_stride;           /* elements between rows of X, a multiple of 8; 0: k */
+  int64_t output_stride;               /* elements between rows of Y; 0: n */
+  int32_t partitions;                  /* Stream-K partitions; 0: the library's choice */
 } lutsmith_arguments;
-#define LUTSMITH_ARGUMENTS_INIT {sizeof(lutsmith_arguments), NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0}
+#define LUTSMITH_ARGUMENTS_INIT {sizeof(lutsmith_arguments), NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0}
 
 struct CUstream_st;
 

@@ -92,6 +92,7 @@ Result<T> known_part(const T* given, const char* name, T defaults) {
   return defaults;
 }
 
+/// The format that a spec describes. Not validated.
 Result<WeightFormat> format_of(const lutsmith_spec& given) {
   WeightFormat format{.bits = given.bits, .group = given.group, .n = given.n, .k = given.k};
   if (given.dtype != nullptr) {
@@ -168,6 +169,29 @@ Result<void> hand_out(Result<T> object, Handle** handle) {
   if (!object) return failure(object);
   *handle = new Handle{*std::move(object)};
   return {};
+}
+
+Result<MatmulArguments> arguments_of(const lutsmith_arguments* pointer) {
+  Result<lutsmith_arguments> given =
+      known_part(pointer, "arguments", lutsmith_arguments LUTSMITH_ARGUMENTS_INIT);
+  if (!given) return failure(given);
+  if (given->weights_format == nullptr) {
+    return refuse("weights_format: NULL is not allowed; give the spec that the weights were packed for");
+  }
+  Result<lutsmith_spec> packed_for =
+      known_part(given->weights_format, "weights_format", lutsmith_spec LUTSMITH_SPEC_INIT);
+  if (!packed_for) return failure(packed_for);
+  Result<WeightFormat> format = format_of(*packed_for);
+  if (!format) return failure(format);
+  return MatmulArguments{
+      .weights = {.format = *format, .data = given->weights, .bytes = given->weights_bytes},
+      .activations = given->activations,
+      .output = given->output,
+      .table = {given->table, given->table_length},
+      .m = given->m,
+      .activation_stride = given->activation_stride,
+      .output_stride = given->output_stride,
+      .partitions = given->partitions};
 }
 
 /// What `name` is to be written to, and the service that is asked, are there.
@@ -270,19 +294,8 @@ lutsmith_status lutsmith_launch(const lutsmith_kernel* kernel, const lutsmith_ar
   return lutsmith::status_after([&]() -> Result<void> {
     if (Result<void> there = lutsmith::check_handle(kernel, "kernel"); !there) return there;
     if (Result<void> there = lutsmith::check_handle(workspace, "workspace"); !there) return there;
-    Result<lutsmith_arguments> given =
-        lutsmith::known_part(arguments, "arguments", lutsmith_arguments LUTSMITH_ARGUMENTS_INIT);
+    Result<lutsmith::MatmulArguments> given = lutsmith::arguments_of(arguments);
     if (!given) return lutsmith::failure(given);
-    const lutsmith::MatmulArguments matmul{.weights = {.format = kernel->kernel.spec().format,
-                                                       .data = given->weights,
-                                                       .bytes = given->weights_bytes},
-                                           .activations = given->activations,
-                                           .output = given->output,
-                                           .table = {given->table, given->table_length},
-                                           .m = given->m,
-                                           .activation_stride = given->activation_stride,
-                                           .output_stride = given->output_stride,
-                                           .partitions = given->partitions};
-    return kernel->kernel.launch(matmul, workspace->workspace, stream);
+    return kernel->kernel.launch(*given, workspace->workspace, stream);
   });
 }

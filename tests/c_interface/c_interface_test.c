@@ -127,6 +127,44 @@ static void test_workspaces(lutsmith_service* service) {
   lutsmith_workspace_free(workspace);
 }
 
+/* Weights are of the format that the launch says, whatever their length: bf16 ones are as long as f16 ones. */
+static void test_weights_of_other_formats(const lutsmith_kernel* kernel, lutsmith_workspace* workspace,
+                                          const lutsmith_arguments* good) {
+  lutsmith_spec other = small_spec();
+  lutsmith_arguments spoilt = *good;
+  size_t bytes = 0;
+  spoilt.weights_format = &other;
+  other.m = 77;
+  other.target = "not looked at";
+  CHECK(lutsmith_launch(kernel, &spoilt, workspace, NULL) == LUTSMITH_OK);
+
+  other = small_spec();
+  other.dtype = "bf16";
+  CHECK(lutsmith_packed_bytes(&other, &bytes) == LUTSMITH_OK && bytes == good->weights_bytes);
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: they are packed for");
+  other = small_spec();
+  other.n = 33; /* rows are packed 32 at a time */
+  CHECK(lutsmith_packed_bytes(&other, &bytes) == LUTSMITH_OK && bytes == good->weights_bytes);
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "33x128");
+  other = small_spec();
+  other.table = "pair";
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: they are packed for");
+  other = small_spec();
+  other.group = 128;
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "g128");
+  other = small_spec();
+  other.bits = 3;
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "w3");
+
+  other.dtype = "f32";
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "f32");
+  other = small_spec();
+  other.struct_size = 0;
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights_format: its struct_size");
+  spoilt.weights_format = NULL;
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights_format: NULL");
+}
+
 static void test_launching(lutsmith_service* service) {
   static const uint16_t table[16] = {0};
   lutsmith_spec spec = small_spec(); /* without a target: the GPU at hand */
@@ -139,6 +177,7 @@ static void test_launching(lutsmith_service* service) {
   CHECK(lutsmith_workspace_create(service, &workspace) == LUTSMITH_OK);
   if (kernel == NULL || workspace == NULL) return;
 
+  arguments.weights_format = &spec;
   arguments.weights = (const void*)0x100000;
   CHECK(lutsmith_packed_bytes(&spec, &arguments.weights_bytes) == LUTSMITH_OK);
   arguments.activations = (const void*)0x200000;
@@ -147,6 +186,7 @@ static void test_launching(lutsmith_service* service) {
   arguments.table_length = 16;
   CHECK(lutsmith_launch(kernel, &arguments, workspace, NULL) == LUTSMITH_OK);
 
+  test_weights_of_other_formats(kernel, workspace, &arguments);
   spoilt = arguments;
   spoilt.weights = NULL;
   REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: null");
