@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -172,6 +173,32 @@ std::vector<Document> Database::read_all(const Complain& complain) const {
   std::vector<Document> documents;
   for (const auto& [name, gpu] : gpus) documents.push_back(read(gpu, complain));
   return documents;
+}
+
+Result<Gpu> Database::find_gpu(std::string_view text) const {
+  const auto lower = [](std::string_view mixed) {
+    std::string result(mixed);
+    for (char& c : result) {
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
+    return result;
+  };
+  std::vector<Gpu> found;
+  std::vector<std::string> known;
+  for (const Document& document : read_all({})) {
+    const Gpu& gpu = document.gpu();
+    if (gpu.name == text) return gpu;
+    known.push_back(gpu.name);
+    if (lower(gpu.name).find(lower(text)) != std::string::npos) found.push_back(gpu);
+  }
+  if (found.size() == 1) return found.front();
+  const std::string all = known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", "));
+  if (found.empty()) {
+    return std::unexpected(Error{
+        ErrorCode::not_found, fmt::format("gpu: no choices were tuned on '{}'; GPUs with some: {}", text, all),
+        ""});
+  }
+  return refuse(fmt::format("gpu: '{}' may be several; GPUs with tuned choices: {}", text, all));
 }
 
 Result<void> Database::add(const Document& found) const {

@@ -15,7 +15,7 @@ Result<std::vector<Candidate>> ModelSource::candidates(const KernelSpec& spec, c
   if (!ranked) return failure(ranked);
   std::vector<Candidate> result;
   result.reserve(ranked->size());
-  for (Schedule& schedule : *ranked) result.push_back({.choice = {.schedule = schedule}});
+  for (Schedule& schedule : *ranked) result.push_back({.choice = schedule});
   return result;
 }
 

@@ -20,13 +20,14 @@ namespace {
 
 constexpr std::string_view kPrefix = "LUTSMITH_";
 
-constexpr std::array<std::string_view, 16> kVariables = {
+constexpr std::array<std::string_view, 20> kVariables = {
     "LUTSMITH_BUILD",  // LUTSMITH_BUILD and LUTSMITH_JOBS are of the scripts
     "LUTSMITH_CACHE_DIR",
     "LUTSMITH_CACHE_MAX_BYTES",
     "LUTSMITH_CACHE_MAX_ENTRIES",
     "LUTSMITH_CACHE_PATH",
     "LUTSMITH_COMPILE",
+    "LUTSMITH_GPU",
     "LUTSMITH_HOST_CXX",
     "LUTSMITH_JOBS",
     "LUTSMITH_NVRTC",
@@ -37,6 +38,9 @@ constexpr std::array<std::string_view, 16> kVariables = {
     "LUTSMITH_REMOTE_CACHE_KEY",
     "LUTSMITH_REMOTE_CACHE_MODE",
     "LUTSMITH_REMOTE_CACHE_TOKEN",
+    "LUTSMITH_TUNING",
+    "LUTSMITH_TUNING_FILE",
+    "LUTSMITH_TUNING_MISSING",
 };
 
 /// Whether a name that nothing reads can be a known one's: the first words of it, or with no more than a
@@ -86,10 +90,18 @@ std::optional<std::string> value_complaint(std::string_view name, const std::str
     const auto policy = parse_compile_policy("LUTSMITH_COMPILE", value);
     return policy ? std::nullopt : std::optional(policy.error().message);
   }
+  if (name == "LUTSMITH_TUNING") {
+    const auto mode = parse_tuning_mode("LUTSMITH_TUNING", value);
+    return mode ? std::nullopt : std::optional(mode.error().message);
+  }
+  if (name == "LUTSMITH_TUNING_MISSING") {
+    const auto missing = parse_missing_choice("LUTSMITH_TUNING_MISSING", value);
+    return missing ? std::nullopt : std::optional(missing.error().message);
+  }
   std::optional<std::string> wrong;
   if (name == "LUTSMITH_RECORD") wrong = record_complaint(value);
   if (name == "LUTSMITH_REMOTE_CACHE_CA" || name == "LUTSMITH_REMOTE_CACHE_CERTIFICATE" ||
-      name == "LUTSMITH_REMOTE_CACHE_KEY") {
+      name == "LUTSMITH_REMOTE_CACHE_KEY" || name == "LUTSMITH_TUNING_FILE") {
     if (access(value.c_str(), R_OK) != 0) wrong = reason(errno);
   }
   if (wrong) wrong = fmt::format("{}: '{}' cannot be used: {}", name, value, *wrong);

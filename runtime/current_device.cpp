@@ -18,7 +18,7 @@ Result<CurrentContext> CurrentContext::ask(const cuda::Driver& driver) {
 Result<CurrentDevice> CurrentDevice::ask(const CurrentContext& context) {
   Result<cuda::DeviceHandle> device = context.driver->current_device();
   if (!device) return failure(device);
-  CurrentDevice facts{.context = context, .target = {}};
+  CurrentDevice facts{.context = context, .target = {}, .gpu = {}};
   int major = 0;
   int minor = 0;
   const std::pair<cuda::DeviceAttribute, int*> attributes[] = {
@@ -35,6 +35,9 @@ Result<CurrentDevice> CurrentDevice::ask(const CurrentContext& context) {
   Result<Target> target = Target::from_compute_capability(major, minor);
   if (!target) return failure(target);
   facts.target = *target;
+  Result<std::string> name = context.driver->device_name(*device);
+  if (!name) return failure(name);
+  facts.gpu = {.name = *std::move(name), .multiprocessors = facts.multiprocessors, .target = *target};
   return facts;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "choices/document.h"
 #include "lutsmith/target.h"
 #include "runtime/driver.h"
 
@@ -25,6 +26,7 @@ struct CurrentDevice {
   CurrentContext context;
   Target target;
   int multiprocessors = 0;
+  choices::Gpu gpu;                ///< the same as a model of GPU, for which choices are tuned
   int shared_bytes_per_block = 0;  ///< largest a block can opt in to
 };
 

@@ -148,18 +148,22 @@ Result<int> Driver::attribute(DeviceHandle device, DeviceAttribute attribute) co
   return value_after(check(api_.device_attribute(&value, attribute, device), "cuDeviceGetAttribute"), value);
 }
 
+Result<std::string> Driver::device_name(DeviceHandle device) const {
+  std::array<char, 256> name{};
+  Result<void> ok = check(api_.device_name(name.data(), name.size() - 1, device), "cuDeviceGetName");
+  if (!ok) return failure(ok);
+  return std::string(name.data());
+}
+
 Result<DeviceFacts> Driver::device(int ordinal) const {
   DeviceHandle handle = 0;
   if (Result<void> ok = check(api_.device_get(&handle, ordinal), "cuDeviceGet"); !ok) {
     return failure(ok);
   }
   DeviceFacts facts;
-  std::array<char, 256> name{};
-  if (Result<void> ok = check(api_.device_name(name.data(), name.size() - 1, handle), "cuDeviceGetName");
-      !ok) {
-    return failure(ok);
-  }
-  facts.name = name.data();
+  Result<std::string> name = device_name(handle);
+  if (!name) return failure(name);
+  facts.name = *std::move(name);
   if (Result<void> ok = check(api_.device_total_memory(&facts.memory_bytes, handle), "cuDeviceTotalMem");
       !ok) {
     return failure(ok);

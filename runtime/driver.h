@@ -45,6 +45,7 @@ class Driver {
 
   Result<int> device_count() const;
   Result<DeviceFacts> device(int ordinal) const;
+  Result<std::string> device_name(DeviceHandle device) const;
   Result<int> attribute(DeviceHandle device, DeviceAttribute attribute) const;
 
   /// The context current in this thread; where there is none, the primary context of device 0, made

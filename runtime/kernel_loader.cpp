@@ -32,19 +32,19 @@ Result<const CurrentDevice*> KernelLoader::device(const CurrentContext& context)
 }
 
 Result<const SharedKernel*> KernelLoader::load(const CurrentDevice& device, const Request& request) {
-  Result<KernelProvider::Answer> answer = provider_.answer(request);
+  Result<KernelProvider::Answer> answer = provider_.answer(request, &device.gpu);
   if (!answer) return failure(answer);
   Result<std::shared_ptr<const LoadedKernel>> loaded =
-      LoadedKernel::load(device, request.spec, answer->kernel->schedule(), answer->kernel->artifact());
-  if (!loaded && loaded.error().code == ErrorCode::corrupt_data && answer->origin != Origin::compiled &&
-      may_make_anew(answer->kernel->artifact()->key)) {
-    provider_.forget(request, answer->kernel->artifact()->key);
-    answer = provider_.answer(request);
+      LoadedKernel::load(device, request.spec, answer->result.choice, answer->result.artifact);
+  if (!loaded && loaded.error().code == ErrorCode::corrupt_data &&
+      answer->result.origin != Origin::compiled && may_make_anew(answer->result.artifact->key)) {
+    provider_.forget(request, answer->result.artifact->key);
+    answer = provider_.answer(request, &device.gpu);
     if (!answer) return failure(answer);
-    loaded = LoadedKernel::load(device, request.spec, answer->kernel->schedule(), answer->kernel->artifact());
+    loaded = LoadedKernel::load(device, request.spec, answer->result.choice, answer->result.artifact);
   }
   if (!loaded) return failure(loaded);
-  return answer->kernel->keep_loaded(device.context.id, *loaded);
+  return answer->known->keep_loaded(device.context.id, *loaded);
 }
 
 bool KernelLoader::may_make_anew(const std::string& key) {

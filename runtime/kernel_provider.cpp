@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <ranges>
 #include <utility>
 
 #include "core/result.h"
@@ -51,6 +50,10 @@ class Permit {
   std::counting_semaphore<>& permits_;
 };
 
+CompileResult result_of(const KnownKernel& kernel) {
+  return {.artifact = kernel.artifact(), .choice = kernel.choice(), .chosen_by = kernel.chosen_by()};
+}
+
 /// All of an artifact that is known before it is compiled.
 Artifact expected_artifact(const Source& source, const cache::Key& key) {
   return {.key = key.hex(), .kernel_name = source.kernel_name, .launch = source.launch, .cubin = {}};
@@ -58,8 +61,10 @@ Artifact expected_artifact(const Source& source, const cache::Key& key) {
 
 }  // namespace
 
-SourceGenerator codegen_sources() {
-  return {.schedules = [](const KernelSpec& spec) { return schedules(spec); },
+SourceGenerator codegen_sources(std::shared_ptr<choices::Source> choices) {
+  return {.candidates = [choices = std::move(choices)](
+                            const KernelSpec& spec,
+                            const choices::Gpu* gpu) { return choices->candidates(spec, gpu); },
           .render = [](const KernelSpec& spec,
                        const Schedule& schedule) { return lutsmith::render(spec, schedule); }};
 }
@@ -75,31 +80,38 @@ KernelProvider::KernelProvider(SourceGenerator sources, std::unique_ptr<const Co
       permits_(std::min(options.jobs > 0 ? options.jobs : compile_jobs(compile_resources()), kMostJobs)),
       longest_wait_(options.longest_wait) {}
 
-Result<KernelProvider::Answer> KernelProvider::answer(const Request& request) {
-  if (const KnownKernel* kernel = known(request); kernel != nullptr && kernel->final()) {
+Result<KernelProvider::Answer> KernelProvider::answer(const Request& request, const choices::Gpu* gpu) {
+  const KnownKernel* kernel = known(request);
+  if (kernel != nullptr && kernel->answers(gpu)) {
     counters_.memory_hits.add();
-    return Answer{.kernel = kernel};
+    return Answer{.result = result_of(*kernel), .known = kernel};
   }
   const Clock::time_point start = Clock::now();
-  Result<Chosen> chosen = choose(request);
+  Result<Chosen> chosen = choose(request, gpu);
   if (!chosen) return failure(chosen);
-  const KnownKernel* kernel =
-      requests_.insert_or_assign(request, KnownKernel(chosen->artifact, chosen->schedule, chosen->final));
-  return Answer{.kernel = kernel, .origin = chosen->origin, .milliseconds = milliseconds_since(start)};
+  CompileResult result{.artifact = std::move(chosen->artifact),
+                       .choice = chosen->candidate.choice,
+                       .chosen_by = chosen->candidate.origin,
+                       .origin = chosen->origin,
+                       .milliseconds = milliseconds_since(start)};
+  // Another GPU's answer stays: the kernels of all contexts that asked are kept with it.
+  if (kernel == nullptr || !kernel->final()) {
+    kernel = requests_.insert_or_assign(
+        request, KnownKernel(result.artifact, result.choice, result.chosen_by,
+                             gpu != nullptr ? std::optional(*gpu) : std::nullopt, chosen->final));
+  }
+  return Answer{.result = std::move(result), .known = kernel};
 }
 
-Result<CompileResult> KernelProvider::compile(const Request& request) {
+Result<CompileResult> KernelProvider::compile(const Request& request, const choices::Gpu* gpu) {
   // Not by way of answer(): what is warm takes some 30 ns, and a result within a result is a tenth of that.
-  if (const KnownKernel* kernel = known(request); kernel != nullptr && kernel->final()) {
+  if (const KnownKernel* kernel = known(request); kernel != nullptr && kernel->answers(gpu)) {
     counters_.memory_hits.add();
-    return CompileResult{.artifact = kernel->artifact(), .schedule = kernel->schedule()};
+    return result_of(*kernel);
   }
-  Result<Answer> answered = answer(request);
+  Result<Answer> answered = answer(request, gpu);
   if (!answered) return failure(answered);
-  return CompileResult{.artifact = answered->kernel->artifact(),
-                       .schedule = answered->kernel->schedule(),
-                       .origin = answered->origin,
-                       .milliseconds = answered->milliseconds};
+  return std::move(answered->result);
 }
 
 void KernelProvider::forget(const Request& request, const std::string& key) {
@@ -143,10 +155,13 @@ ServiceStatistics KernelProvider::statistics() const {
           .wait_seconds = seconds(counters_.wait_nanoseconds)};
 }
 
-Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request) const {
+Result<std::vector<choices::Candidate>> KernelProvider::candidates(const Request& request,
+                                                                   const choices::Gpu* gpu) const {
   if (Result<void> valid = validate(request.spec); !valid) return failure(valid);
-  if (request.schedule) return std::vector<Schedule>{*request.schedule};
-  Result<std::vector<Schedule>> all = sources_.schedules(request.spec);
+  if (request.choice) {
+    return std::vector{choices::Candidate{.choice = *request.choice, .origin = ChoiceOrigin::given}};
+  }
+  Result<std::vector<choices::Candidate>> all = sources_.candidates(request.spec, gpu);
   if (all && all->empty()) {
     return std::unexpected(Error{ErrorCode::unsupported,
                                  fmt::format("there is no schedule for {}; give one", describe(request.spec)),
@@ -155,31 +170,47 @@ Result<std::vector<Schedule>> KernelProvider::candidates(const Request& request)
   return all;
 }
 
+/// Whether the next candidate is to be taken where this one cannot be had.
+bool KernelProvider::gives_way(const KernelSpec& spec, const choices::Candidate& candidate,
+                               const Error& reason) {
+  if (candidate.origin != ChoiceOrigin::tuned) return false;
+  warn(fmt::format("the tuned choice for {} is not used: {}", describe(spec), reason.message));
+  return true;
+}
+
 /// The first candidate that does not spill. How many registers a compiler needs cannot be known before it
 /// has run; the model's estimate is right but for a few kernels in a thousand. Those that spill stay in the
 /// store too, so that the choice is found again without a compile.
-Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request) {
-  Result<std::vector<Schedule>> schedules = candidates(request);
-  if (!schedules) return failure(schedules);
+Result<KernelProvider::Chosen> KernelProvider::choose(const Request& request, const choices::Gpu* gpu) {
+  Result<std::vector<choices::Candidate>> all = candidates(request, gpu);
+  if (!all) return failure(all);
   record(request);  // what is not valid is not asked for again
   std::optional<Chosen> first;
+  std::optional<Error> passed_over;
   bool final = true;
   Origin origin = Origin::memory;
-  for (const Schedule& schedule : *schedules | std::views::take(kMostCandidatesTried)) {
-    Result<Rendered> rendered = render(request.spec, schedule);
+  std::size_t tried = 0;  // of the model's
+  for (const choices::Candidate& candidate : *all) {
+    if (candidate.origin == ChoiceOrigin::model && ++tried > kMostCandidatesTried) break;
+    Result<Rendered> rendered = render(request.spec, candidate.choice.schedule);
     if (!rendered) return failure(rendered);
-    rendered->asked_for = request.schedule;
+    rendered->asked_for = request.choice;
     Result<Found> found = find_or_make(request.spec, *rendered);
     if (!found && first) {
       final = false;  // one that spills is better than none, but the next request may find a better one
       break;
     }
+    if (!found && gives_way(request.spec, candidate, found.error())) {
+      passed_over = found.error();
+      continue;
+    }
     if (!found) return failure(found);
     origin = std::max(origin, found->origin);  // the costliest that was needed
-    Chosen chosen{std::move(found->artifact), schedule, origin};
+    Chosen chosen{std::move(found->artifact), candidate, origin};
     if (chosen.artifact->spill_bytes == 0) return chosen;
     if (!first) first = std::move(chosen);
   }
+  if (!first) return std::unexpected(*passed_over);
   first->origin = origin;
   first->final = final;
   return *std::move(first);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cache/stores/store.h"
+#include "choices/source.h"
 #include "lutsmith/service.h"
 #include "runtime/compiler.h"
 #include "runtime/known_kernel.h"
@@ -26,12 +27,15 @@ namespace lutsmith {
 
 /// Where sources come from: codegen's functions, or a stand-in.
 struct SourceGenerator {
-  std::function<Result<std::vector<Schedule>>(const KernelSpec&)> schedules;
+  /// The best first, for a GPU where one is known.
+  std::function<Result<std::vector<choices::Candidate>>(const KernelSpec&, const choices::Gpu*)> candidates;
   std::function<Result<Source>(const KernelSpec&, const Schedule&)> render;
 };
-SourceGenerator codegen_sources();
+/// `choices` must not be null.
+SourceGenerator codegen_sources(std::shared_ptr<choices::Source> choices);
 
-/// How many candidates a request without a schedule tries for one that does not spill registers.
+/// How many candidates of the cost model a request without a choice of its own tries for one that does not
+/// spill registers.
 inline constexpr std::size_t kMostCandidatesTried = 6;
 
 /// Finds or makes compiled kernels. The path of a request, each step only where the one before has
@@ -43,8 +47,9 @@ inline constexpr std::size_t kMostCandidatesTried = 6;
 /// So memory has two layers: requests with their answers, and keys with their artifacts, which different
 /// requests may share.
 ///
-/// Without a schedule of its own a request gets the first of the model's best candidates that does not
-/// spill registers; where all of them do, the first.
+/// Without a choice of its own a request gets the first of the candidates, tuned ones before the model's
+/// best, that does not spill registers; where all of them do, the first. A tuned candidate that cannot be
+/// had, for want of a compiler or of the right to use it, gives way to the model's, and `log` is told.
 ///
 /// One compile per key however many threads ask; a failure is told to all who waited and forgotten,
 /// so that the next request tries again. One compile per key on a host where the store has locks between
@@ -68,12 +73,13 @@ class KernelProvider {
 
   /// What a request got, and how.
   struct Answer {
-    const KnownKernel* kernel = nullptr;  ///< lives as long as the provider
-    Origin origin = Origin::memory;
-    double milliseconds = 0;
+    CompileResult result;
+    /// Where the kernel may be kept as loaded; lives as long as the provider. Its own may be another GPU's.
+    const KnownKernel* known = nullptr;
   };
-  Result<Answer> answer(const Request& request);
-  Result<CompileResult> compile(const Request& request);
+  /// `gpu`: the one that it is to run on; null where none is known.
+  Result<Answer> answer(const Request& request, const choices::Gpu* gpu = nullptr);
+  Result<CompileResult> compile(const Request& request, const choices::Gpu* gpu = nullptr);
   /// What the request was answered with before; null: nothing yet.
   const KnownKernel* known(const Request& request) const { return requests_.find(request); }
   CompilePolicy policy() const { return policy_; }
@@ -98,19 +104,20 @@ class KernelProvider {
     Schedule schedule;
     Source source;
     cache::Key key;
-    std::optional<Schedule> asked_for;  ///< by the request; nothing where the schedule was chosen here
+    std::optional<Choice> asked_for;  ///< by the request; nothing where it was chosen here
   };
 
   /// A request's answer.
   struct Chosen {
     SharedArtifact artifact;
-    Schedule schedule;
+    choices::Candidate candidate;
     Origin origin = Origin::memory;
     bool final = true;  ///< the same request will always get it
   };
 
-  Result<std::vector<Schedule>> candidates(const Request& request) const;
-  Result<Chosen> choose(const Request& request);
+  Result<std::vector<choices::Candidate>> candidates(const Request& request, const choices::Gpu* gpu) const;
+  Result<Chosen> choose(const Request& request, const choices::Gpu* gpu);
+  bool gives_way(const KernelSpec& spec, const choices::Candidate& candidate, const Error& reason);
   Result<Rendered> render(const KernelSpec& spec, const Schedule& schedule) const;
   Result<Found> find_or_make(const KernelSpec& spec, const Rendered& rendered);
   Result<Found> make(const KernelSpec& spec, const Rendered& rendered);

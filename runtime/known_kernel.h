@@ -3,7 +3,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 
+#include "choices/document.h"
 #include "lutsmith/service.h"
 #include "runtime/striped.h"
 
@@ -19,13 +22,16 @@ using SharedKernel = StripedPointer<const LoadedKernel>;
 /// every CUDA context that asked for it. Those are few, so they stand in a list; reading it takes no lock.
 class KnownKernel {
  public:
-  /// `final`: the same request will always get it.
-  KnownKernel(const std::shared_ptr<const Artifact>& artifact, const Schedule& schedule, bool final)
-      : artifact_(artifact), schedule_(schedule), final_(final) {}
+  /// `final`: the same request will always get it on a GPU of that model.
+  KnownKernel(const std::shared_ptr<const Artifact>& artifact, const Choice& choice, ChoiceOrigin chosen_by,
+              std::optional<choices::Gpu> gpu, bool final)
+      : artifact_(artifact), choice_(choice), chosen_by_(chosen_by), gpu_(std::move(gpu)), final_(final) {}
   KnownKernel(KnownKernel&& other) noexcept
       : loaded_(other.loaded_.exchange(nullptr)),
         artifact_(std::move(other.artifact_)),
-        schedule_(other.schedule_),
+        choice_(other.choice_),
+        chosen_by_(other.chosen_by_),
+        gpu_(std::move(other.gpu_)),
         final_(other.final_) {}
   KnownKernel& operator=(KnownKernel&&) = delete;
   ~KnownKernel() {
@@ -36,8 +42,13 @@ class KnownKernel {
   }
 
   std::shared_ptr<const Artifact> artifact() const { return artifact_.get(); }
-  const Schedule& schedule() const { return schedule_; }
+  const Choice& choice() const { return choice_; }
+  ChoiceOrigin chosen_by() const { return chosen_by_; }
   bool final() const { return final_; }
+  /// Whether the request always gets it on that GPU (null: none is known).
+  bool answers(const choices::Gpu* gpu) const {
+    return final_ && (gpu == nullptr ? !gpu_ : gpu_ && *gpu_ == *gpu);
+  }
 
   /// Null where it was not loaded in the context with that id; else there for as long as this is.
   const SharedKernel* loaded_in(std::uint64_t context) const {
@@ -64,7 +75,9 @@ class KnownKernel {
 
   mutable std::atomic<const Loaded*> loaded_{nullptr};  // first: what a warm request wants
   StripedPointer<const Artifact> artifact_;
-  Schedule schedule_;
+  Choice choice_;
+  ChoiceOrigin chosen_by_;
+  std::optional<choices::Gpu> gpu_;
   bool final_;
 };
 

@@ -33,8 +33,7 @@ std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe)
 }  // namespace
 
 Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevice& device,
-                                                               const KernelSpec& spec,
-                                                               const Schedule& schedule,
+                                                               const KernelSpec& spec, const Choice& choice,
                                                                std::shared_ptr<const Artifact> artifact) {
   const cuda::Driver& driver = *device.context.driver;
   const int needed = artifact->launch.shared_bytes + artifact->static_shared_bytes;
@@ -63,7 +62,7 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
   if (auto allowed = driver.allow_dynamic_shared(*function, artifact->launch.shared_bytes); !allowed) {
     return failure(allowed);
   }
-  std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(device, spec, schedule, std::move(artifact)));
+  std::shared_ptr<LoadedKernel> kernel(new LoadedKernel(device, spec, choice, std::move(artifact)));
   kernel->packed_bytes_ = *packed;
   kernel->module_ = std::move(*module);
   kernel->function_ = *function;
@@ -72,7 +71,16 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
 }
 
 int LoadedKernel::default_partitions(std::int64_t m) const {
-  return partition(recipe_, m, multiprocessors_).value_or(Partition{}).partitions;
+  return partition(recipe_, m, multiprocessors_, wanted_partitions(m)).value_or(Partition{}).partitions;
+}
+
+/// The choice's number where there is as much work as it was made for, else 0.
+int LoadedKernel::wanted_partitions(std::int64_t tokens) const {
+  if (choice_.partitions == 0) return 0;
+  const auto token_tiles = [this](std::int64_t m) {
+    return (m + recipe_.tile_tokens - 1) / recipe_.tile_tokens;
+  };
+  return token_tiles(tokens) == token_tiles(spec_.m) ? choice_.partitions : 0;
 }
 
 Result<void> LoadedKernel::check_weights(const PackedWeights& weights) const {
@@ -128,7 +136,9 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
   if (workspace.context() != context_) {
     return refuse("workspace: it belongs to another CUDA context than the kernel; create one per GPU");
   }
-  Result<Partition> cut = partition(recipe_, tokens, multiprocessors_, arguments.partitions);
+  Result<Partition> cut =
+      partition(recipe_, tokens, multiprocessors_,
+                arguments.partitions > 0 ? arguments.partitions : wanted_partitions(tokens));
   if (!cut) return failure(cut);
   const int capacity = workspace.capacity(recipe_.workspace_per_partition);
   if (cut->partitions > capacity) {

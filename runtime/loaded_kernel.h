@@ -18,11 +18,12 @@ class LoadedKernel {
  public:
   /// Loads into the current context. Errors: the cubin is refused; more shared memory than the GPU has.
   static Result<std::shared_ptr<const LoadedKernel>> load(const CurrentDevice& device, const KernelSpec& spec,
-                                                          const Schedule& schedule,
+                                                          const Choice& choice,
                                                           std::shared_ptr<const Artifact> artifact);
 
   const KernelSpec& spec() const { return spec_; }
-  const Schedule& schedule() const { return schedule_; }
+  const Choice& choice() const { return choice_; }
+  const Schedule& schedule() const { return choice_.schedule; }
   const Artifact& artifact() const { return *artifact_; }
   /// Partitions of a launch with `m` tokens; 0 where `m` cannot be launched.
   int default_partitions(std::int64_t m) const;
@@ -31,13 +32,14 @@ class LoadedKernel {
                       cuda::StreamHandle stream) const;
 
  private:
+  int wanted_partitions(std::int64_t tokens) const;
   Result<void> check_weights(const PackedWeights& weights) const;
   Result<void> check_sizes(const MatmulArguments& arguments, std::int64_t tokens) const;
-  LoadedKernel(const CurrentDevice& device, const KernelSpec& spec, const Schedule& schedule,
+  LoadedKernel(const CurrentDevice& device, const KernelSpec& spec, const Choice& choice,
                std::shared_ptr<const Artifact> artifact)
       : driver_(*device.context.driver),
         spec_(spec),
-        schedule_(schedule),
+        choice_(choice),
         artifact_(std::move(artifact)),
         recipe_(artifact_->launch),
         context_(device.context.handle),
@@ -45,7 +47,7 @@ class LoadedKernel {
 
   const cuda::Driver& driver_;
   KernelSpec spec_;
-  Schedule schedule_;
+  Choice choice_;
   std::shared_ptr<const Artifact> artifact_;
   const LaunchRecipe& recipe_;
   std::vector<cuda::LaunchAttribute> attributes_;

@@ -61,6 +61,7 @@ OpenedStore open_store(const ServiceOptions& options) {
   for (const std::filesystem::path& directory : places.system) {
     auto store = cache::DiskStore::open(directory, {.access = cache::Access::read_only});
     if (store) {
+      opened.system_directories.push_back((*store)->root());
       tiers.system.push_back(*std::move(store));
     } else {
       warn(fmt::format("kernels are not looked for in {}: {}", directory.native(), store.error().message));

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "cache/stores/store.h"
 #include "lutsmith/service.h"
@@ -9,8 +10,9 @@
 namespace lutsmith {
 
 struct OpenedStore {
-  std::unique_ptr<cache::Store> store;  ///< null where kernels are kept in memory only
-  std::filesystem::path directory;      ///< the user's; empty where there is none
+  std::unique_ptr<cache::Store> store;                         ///< null where kernels are kept in memory only
+  std::filesystem::path directory;                             ///< the user's; empty where there is none
+  std::vector<std::filesystem::path> system_directories = {};  ///< those that are only read and can be used
 };
 
 /// The tiers that options and environment name. What cannot be used is left out and `options.log` is told

@@ -19,7 +19,10 @@ using Json = nlohmann::ordered_json;
 
 std::string line_of(const Request& request) {
   Json line = spec_json<Json>(request.spec);
-  if (request.schedule) line["schedule"] = schedule_json<Json>(*request.schedule);
+  if (request.choice) {
+    line["schedule"] = schedule_json<Json>(request.choice->schedule);
+    if (request.choice->partitions > 0) line["partitions"] = request.choice->partitions;
+  }
   return line.dump();
 }
 

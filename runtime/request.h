@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "core/field_text.h"
+#include "lutsmith/choice.h"
 #include "lutsmith/codegen.h"
 #include "lutsmith/kernel_spec.h"
 
@@ -17,15 +18,15 @@ namespace lutsmith {
 /// What a caller asks for.
 struct Request {
   KernelSpec spec;
-  std::optional<Schedule> schedule;
+  std::optional<Choice> choice;  ///< nothing: the service's
 
   friend bool operator==(const Request&, const Request&) = default;
 };
 
 /// The request for the kernel that serves a spec and all others of its token bucket: whoever asks for every
 /// number of tokens that comes along makes and loads a few kernels, no more.
-inline Request request_for(const KernelSpec& spec, const std::optional<Schedule>& schedule) {
-  Request request{.spec = spec, .schedule = schedule};
+inline Request request_for(const KernelSpec& spec, const std::optional<Choice>& choice) {
+  Request request{.spec = spec, .choice = choice};
   request.spec.m = token_bucket(spec.m);
   return request;
 }
@@ -33,8 +34,9 @@ inline Request request_for(const KernelSpec& spec, const std::optional<Schedule>
 /// The command that puts such a kernel into the cache.
 inline std::string warm_command(const Request& request) {
   std::string command = "lutsmith compile" + core::command_options(request.spec);
-  if (request.schedule) {
-    command += std::visit([](const auto& own) { return core::command_options(own); }, *request.schedule);
+  if (request.choice) {
+    const Schedule& schedule = request.choice->schedule;
+    command += std::visit([](const auto& own) { return core::command_options(own); }, schedule);
   }
   return command;
 }
@@ -45,9 +47,10 @@ class RequestHash {
   std::size_t operator()(const Request& request) const noexcept {
     Sum sum;
     visit_fields(request.spec, sum);
-    if (request.schedule) {
-      sum.add(request.schedule->index() + 1);
-      std::visit([&sum](const auto& own) { visit_fields(own, sum); }, *request.schedule);
+    if (request.choice) {
+      sum.add(request.choice->schedule.index() + 1);
+      sum.add(static_cast<std::uint64_t>(request.choice->partitions));
+      std::visit([&sum](const auto& own) { visit_fields(own, sum); }, request.choice->schedule);
     }
     const std::uint64_t folded = (sum.total ^ sum.total >> 32U) * kFactor;
     return static_cast<std::size_t>(folded ^ folded >> 32U);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "core/fork_mark.h"
@@ -13,6 +15,7 @@
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/nvrtc.h"
+#include "runtime/open_choices.h"
 #include "runtime/open_store.h"
 #include "runtime/service_environment.h"
 #include "runtime/workspace_memory.h"
@@ -37,6 +40,18 @@ Result<CurrentContext> current_context() {
   Result<const cuda::Driver*> driver = cuda::Driver::open();
   if (!driver) return failure(driver);
   return CurrentContext::ask(**driver);
+}
+
+/// Nothing without a GPU, or with one that is too old or too new.
+std::optional<choices::Gpu> ask_first_gpu() {
+  const Result<const cuda::Driver*> driver = cuda::Driver::open();
+  if (!driver) return std::nullopt;
+  Result<cuda::DeviceFacts> facts = (*driver)->device(0);
+  if (!facts) return std::nullopt;
+  const Result<Target> target = Target::from_compute_capability(facts->major, facts->minor);
+  if (!target) return std::nullopt;
+  return choices::Gpu{
+      .name = std::move(facts->name), .multiprocessors = facts->multiprocessors, .target = *target};
 }
 
 Error no_native_target(const Error& reason) {
@@ -74,7 +89,7 @@ Workspace::~Workspace() = default;
 std::size_t Workspace::bytes() const { return state_ != nullptr ? state_->memory.bytes() : 0; }
 
 const KernelSpec& Kernel::spec() const { return loaded_->spec(); }
-const Schedule& Kernel::schedule() const { return loaded_->schedule(); }
+const Choice& Kernel::choice() const { return loaded_->choice(); }
 const Artifact& Kernel::artifact() const { return loaded_->artifact(); }
 int Kernel::default_partitions(std::int64_t m) const { return loaded_->default_partitions(m); }
 
@@ -88,9 +103,12 @@ Result<void> Kernel::launch(const MatmulArguments& arguments, Workspace& workspa
 }
 
 struct Service::State {
-  State(std::unique_ptr<const Compiler> compiler, OpenedStore opened, KernelProvider::Options options)
+  State(std::unique_ptr<const Compiler> compiler, OpenedStore opened, OpenedChoices opened_choices,
+        KernelProvider::Options options)
       : directory(std::move(opened.directory)),
-        provider(codegen_sources(), std::move(compiler), std::move(opened.store), std::move(options)) {}
+        choices(std::move(opened_choices)),
+        provider(codegen_sources(choices.source), std::move(compiler), std::move(opened.store),
+                 std::move(options)) {}
 
   /// Errors where this is a forked copy: threads of its parent may hold its locks, and no CUDA context
   /// survives a fork.
@@ -109,7 +127,17 @@ struct Service::State {
     return loader.device(*context);
   }
 
+  /// The GPU whose tuned choices count for a target that was named; null: none.
+  const choices::Gpu* gpu_of(const Target& target) {
+    if (choices.gpu) return choices.gpu->target == target ? &*choices.gpu : nullptr;
+    std::call_once(first_gpu_asked, [this] { first_gpu = ask_first_gpu(); });
+    return first_gpu && first_gpu->target == target ? &*first_gpu : nullptr;
+  }
+
   fs::path directory;
+  OpenedChoices choices;
+  std::once_flag first_gpu_asked;
+  std::optional<choices::Gpu> first_gpu;  ///< of the machine; without a context, which would cost its memory
   KernelProvider provider;
   KernelLoader loader{provider};
   core::ForkMark mark;
@@ -127,29 +155,31 @@ Result<Service> Service::open(ServiceOptions options) {
                                      .jobs = options.compile_jobs,
                                      .recorder = open_recorder(options)};
     OpenedStore store = open_store(options);
-    return Service(std::make_shared<State>(*std::move(nvrtc), std::move(store), std::move(provider)));
+    Result<OpenedChoices> choices = open_choices(chosen_tuning(options), store, options.log);
+    if (!choices) return failure(choices);
+    return Service(std::make_shared<State>(*std::move(nvrtc), std::move(store), *std::move(choices),
+                                           std::move(provider)));
   });
 }
 
-Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Schedule> schedule) {
+Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Choice> choice) {
   return guarded([&]() -> Result<CompileResult> {
     if (Result<void> own = state_->check_process(); !own) return failure(own);
-    Request request = request_for(spec, schedule);
-    if (spec.target.is_native()) {
-      Result<const CurrentDevice*> device = state_->current_device();
-      if (!device) return std::unexpected(no_native_target(device.error()));
-      request.spec.target = (*device)->target;
-    }
-    return state_->provider.compile(request);
+    Request request = request_for(spec, choice);
+    if (!spec.target.is_native()) return state_->provider.compile(request, state_->gpu_of(spec.target));
+    Result<const CurrentDevice*> device = state_->current_device();
+    if (!device) return std::unexpected(no_native_target(device.error()));
+    request.spec.target = (*device)->target;
+    return state_->provider.compile(request, &(*device)->gpu);
   });
 }
 
-Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Schedule> schedule) {
+Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Choice> choice) {
   return guarded([&]() -> Result<Kernel> {
     if (Result<void> own = state_->check_process(); !own) return failure(own);
     Result<CurrentContext> context = current_context();
     if (!context) return failure(context);
-    Request request = request_for(spec, schedule);
+    Request request = request_for(spec, choice);
     if (spec.target.is_native()) {
       Result<const CurrentDevice*> device = state_->loader.device(*context);
       if (!device) return failure(device);

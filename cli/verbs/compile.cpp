@@ -45,11 +45,13 @@ Json row_json(const Row& row) {
   json["shared_bytes"] = shared_bytes(artifact);
   json["spill_bytes"] = artifact.spill_bytes;
   json["cubin_bytes"] = artifact.cubin.size();
-  if (const auto source = render(row.request.spec, result.schedule))
+  if (const auto source = render(row.request.spec, result.choice.schedule))
     json["source_bytes"] = source->text.size();
   json["kernel_name"] = artifact.kernel_name;
   json["spec"] = to_json(row.request.spec);
-  json["schedule"] = to_json(result.schedule);
+  json["schedule"] = to_json(result.choice.schedule);
+  json["partitions"] = result.choice.partitions;
+  json["chosen_by"] = to_string(result.chosen_by);
   json["launch"] = to_json(artifact.launch);
   return json;
 }
@@ -73,7 +75,7 @@ void print_table(const std::vector<Row>& rows) {
                    fmt::format("{:.1f}", row.result->milliseconds), fmt::to_string(artifact.registers),
                    byte_count(shared_bytes(artifact)), byte_count(artifact.spill_bytes),
                    byte_count(artifact.cubin.size()), artifact.key.substr(0, 12),
-                   describe(row.result->schedule)});
+                   describe(row.result->choice)});
   }
   table.print();
   for (const Row& row : rows) {

@@ -11,6 +11,11 @@ namespace lutsmith {
 /// How a product is multiplied: a kernel's schedule, and into how many Stream-K partitions a launch cuts the
 /// work. What tuning chooses.
 struct Choice {
+  Choice() = default;
+  /// A schedule alone is a choice, too: its launches are cut as `partition` does by itself.
+  Choice(const Schedule& its_schedule, int its_partitions = 0)  // NOLINT(google-explicit-constructor)
+      : schedule(its_schedule), partitions(its_partitions) {}
+
   Schedule schedule;
   int partitions = 0;  ///< 0: what `partition` makes of the launch's tokens and the GPU
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "lutsmith/cache.h"
+#include "lutsmith/choice.h"
 #include "lutsmith/codegen.h"
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
@@ -41,7 +42,8 @@ struct Artifact {
 /// What a request for a compiled kernel got, and how.
 struct CompileResult {
   std::shared_ptr<const Artifact> artifact;
-  Schedule schedule;
+  Choice choice;  ///< its schedule is the artifact's
+  ChoiceOrigin chosen_by = ChoiceOrigin::model;
   Origin origin = Origin::memory;
   double milliseconds = 0;  ///< of this request, rendering included; 0 where it was answered from memory
 };
@@ -54,6 +56,31 @@ using LogCallback = std::function<void(LogLevel, std::string_view)>;
 enum class CompilePolicy {
   when_needed,  ///< compiles it
   never,        ///< fails at once (not_found) and names the command that would warm it
+};
+
+/// What a service does with tuned choices: schedules and numbers of partitions that were measured on a GPU of
+/// the same model (docs/tuning.md).
+enum class TuningMode {
+  off,     ///< the cost model chooses
+  use,     ///< what was tuned is used: the user's own, then that of directories and the library; else the
+           ///< model's
+  tune,    ///< the same, and `prepare` measures what is missing; no other call does
+  replay,  ///< one document's choices, so that all processes that read it choose alike
+};
+
+/// What a replay does about a spec that its document has no choice for.
+enum class MissingChoice { error, model };
+
+struct TuningOptions {
+  /// LUTSMITH_TUNING ("off", "use", "tune", "replay"), else `use`.
+  std::optional<TuningMode> mode = {};
+  /// The document that is replayed. LUTSMITH_TUNING_FILE.
+  std::filesystem::path document = {};
+  /// LUTSMITH_TUNING_MISSING ("error", "model"), else an error.
+  std::optional<MissingChoice> missing = {};
+  /// The GPU whose tuned choices `compile` follows for a target that is named: all or a part of a name such
+  /// as "NVIDIA H100 80GB HBM3". LUTSMITH_GPU, else the machine's first GPU, where there is one.
+  std::string gpu = {};
 };
 
 /// What is left empty comes from the environment variable named, else from the default.
@@ -78,6 +105,7 @@ struct ServiceOptions {
   /// `never` for services in which no request may wait for a compiler. LUTSMITH_COMPILE ("when-needed",
   /// "never"), else when needed.
   std::optional<CompilePolicy> compile = {};
+  TuningOptions tuning = {};
   /// Compiles at a time; 0: as many as cores and memory allow.
   unsigned compile_jobs = 0;
   /// A file to which every distinct request is written, a line of JSON each, for `lutsmith warm --manifest`.
@@ -136,7 +164,10 @@ class LUTSMITH_API Kernel {
   const KernelSpec& spec() const;
   /// Tokens it was asked for.
   std::int64_t tokens() const { return tokens_; }
-  const Schedule& schedule() const;
+  /// What it was chosen for: a launch with as many tokens as the token bucket's is cut into the choice's
+  /// partitions, where it has a number.
+  const Choice& choice() const;
+  const Schedule& schedule() const { return choice().schedule; }
   const Artifact& artifact() const;
   /// Partitions a launch with `m` tokens and no number of its own uses.
   int default_partitions(std::int64_t m) const;
@@ -160,21 +191,23 @@ class LUTSMITH_API Kernel {
 class LUTSMITH_API Service {
  public:
   /// Opens NVRTC and the cache. Needs no GPU. Errors: not_found or unsupported where there is no NVRTC that
-  /// can be used. A cache that cannot be used is no error: `log` is told.
+  /// can be used; those of the document where choices are to be replayed. A cache that cannot be used is no
+  /// error: `log` is told.
   static Result<Service> open(ServiceOptions options = {});
 
-  /// The compiled kernel for a spec, under the schedule given or the first of the model's best six that
-  /// does not spill registers (the first where all do). A spec without a target is for the GPU at hand; with
-  /// one, no GPU is needed. Errors: invalid_argument for a spec or schedule that is not allowed, unsupported
-  /// for a target that NVRTC does not know, compilation_failed with its log, corrupt_data where it puts out
-  /// no kernel; not_found under CompilePolicy::never.
-  Result<CompileResult> compile(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
+  /// The compiled kernel for a spec, under the choice given, else the one that was tuned for the GPU, else
+  /// the first of the cost model's best six that does not spill registers (the first where all do). A spec
+  /// without a target is for the GPU at hand; with one, no GPU is needed, and what was tuned counts where the
+  /// GPU at hand, or that of `TuningOptions::gpu`, is of that target. Errors: invalid_argument for a spec or
+  /// schedule that is not allowed, unsupported for a target that NVRTC does not know, compilation_failed with
+  /// its log, corrupt_data where it puts out no kernel; not_found under CompilePolicy::never.
+  Result<CompileResult> compile(const KernelSpec& spec, std::optional<Choice> choice = std::nullopt);
 
   /// The same, loaded on the current CUDA context's GPU (device 0's primary context where none is current),
   /// which the spec need not name. Errors: those of `compile`; not_found without a GPU, invalid_argument
   /// where `spec.target` names another, corrupt_data where the driver refuses the kernel, driver_error or
   /// out_of_memory where it cannot load it.
-  Result<Kernel> get(const KernelSpec& spec, std::optional<Schedule> schedule = std::nullopt);
+  Result<Kernel> get(const KernelSpec& spec, std::optional<Choice> choice = std::nullopt);
 
   /// Zeroed device memory that suits every kernel on the current GPU. Errors: not_found, out_of_memory,
   /// driver_error.

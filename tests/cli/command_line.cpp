@@ -67,7 +67,8 @@ pid_t CommandLine::start(const std::vector<std::string>& arguments) const {
 std::string CommandLine::words(std::string command, const std::vector<std::string>& arguments) const {
   for (const char* name : {"LUTSMITH_CACHE_PATH", "LUTSMITH_CACHE_MAX_BYTES", "LUTSMITH_CACHE_MAX_ENTRIES",
                            "LUTSMITH_COMPILE", "LUTSMITH_REMOTE_CACHE", "LUTSMITH_REMOTE_CACHE_MODE",
-                           "LUTSMITH_REMOTE_CACHE_TOKEN", "LUTSMITH_RECORD"}) {
+                           "LUTSMITH_REMOTE_CACHE_TOKEN", "LUTSMITH_RECORD", "LUTSMITH_TUNING",
+                           "LUTSMITH_TUNING_FILE", "LUTSMITH_TUNING_MISSING", "LUTSMITH_GPU"}) {
     command += std::string(" -u ") + name;
   }
   const auto append = [&command](std::string_view before, const std::string& text) {

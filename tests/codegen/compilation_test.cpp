@@ -37,7 +37,7 @@ void expect_clean_kernels(const std::vector<KernelSpec>& specs) {
         continue;
       }
       EXPECT_EQ(result->artifact->spill_bytes, 0)
-          << describe(specs[i]) << " spills under " << describe(result->schedule);
+          << describe(specs[i]) << " spills under " << describe(result->choice.schedule);
       EXPECT_GT(result->artifact->registers, 0) << describe(specs[i]);
     }
   };

@@ -117,7 +117,7 @@ TEST_F(LatencyFaults, Case30NoMeasurementDecidesWhichKernelIsUsed) {
                                 real.reset();
                                 return real;
                               }});
-  EXPECT_EQ(idle->compile(request(0))->schedule, busy->compile(request(0))->schedule);
+  EXPECT_EQ(idle->compile(request(0))->choice.schedule, busy->compile(request(0))->choice.schedule);
   EXPECT_EQ(idle->compile(request(0))->artifact->key, busy->compile(request(0))->artifact->key);
 }
 
@@ -175,7 +175,7 @@ TEST_F(LatencyFaults, Case32LostOrForeignChoicesAreMadeAgainAndComeOutTheSame) {
     const auto again = provider()->compile(request(0));
     ASSERT_TRUE(again.has_value());
     EXPECT_EQ(again->origin, Origin::compiled);
-    EXPECT_EQ(again->schedule, first->schedule);
+    EXPECT_EQ(again->choice.schedule, first->choice.schedule);
     EXPECT_EQ(again->artifact->key, first->artifact->key);
   }
 }

@@ -39,13 +39,14 @@ class CountingCompiler final : public Compiler {
 
 /// Every request has a kernel of its own name, so that no other can pass for it.
 SourceGenerator sources() {
-  return {.schedules = [](const KernelSpec&) -> Result<std::vector<Schedule>> {
-            return std::vector<Schedule>{FewTokensSchedule{}};
-          },
-          .render = [](const KernelSpec& spec, const Schedule&) -> Result<Source> {
-            return Source{
-                .text = describe(spec), .kernel_name = "kern_" + std::to_string(spec.format.n), .launch = {}};
-          }};
+  return {
+      .candidates = [](const KernelSpec&, const choices::Gpu*) -> Result<std::vector<choices::Candidate>> {
+        return std::vector{choices::Candidate{.choice = Schedule(FewTokensSchedule{})}};
+      },
+      .render = [](const KernelSpec& spec, const Schedule&) -> Result<Source> {
+        return Source{
+            .text = describe(spec), .kernel_name = "kern_" + std::to_string(spec.format.n), .launch = {}};
+      }};
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ class FaultTest : public testing::Test {
   static Request request(int number) {
     return {
         .spec = {.format = {.n = 32 * (number + 1), .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
-        .schedule = {}};
+        .choice = {}};
   }
   /// The kernel of request(number), where `provider` gives one and it is the right one.
   static bool is_right(KernelProvider& provider, int number);

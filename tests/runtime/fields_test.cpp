@@ -84,12 +84,12 @@ KernelSpec spec() { return {.format = {.n = 4096, .k = 4096}, .m = 1, .target = 
 std::vector<std::pair<std::string, Request>> requests() {
   std::vector<std::pair<std::string, Request>> all;
   core::for_each_schedule([&]<class Own>() {
-    all.emplace_back("", Request{.spec = spec(), .schedule = Own()});
+    all.emplace_back("", Request{.spec = spec(), .choice = Schedule(Own())});
     for (const auto& [name, changed] : with_each_field_changed(spec())) {
-      all.emplace_back(name, Request{.spec = changed, .schedule = Own()});
+      all.emplace_back(name, Request{.spec = changed, .choice = Schedule(Own())});
     }
     for (const auto& [name, changed] : with_each_field_changed(Own())) {
-      all.emplace_back(name, Request{.spec = spec(), .schedule = changed});
+      all.emplace_back(name, Request{.spec = spec(), .choice = Schedule(changed)});
     }
   });
   return all;
@@ -110,13 +110,13 @@ TEST(FieldsTest, EveryFieldIsInTheHash) {
 }
 
 TEST(FieldsTest, RequestsWithAndWithoutAScheduleHashDifferently) {
-  EXPECT_NE(RequestHash()({.spec = spec(), .schedule = {}}),
-            RequestHash()({.spec = spec(), .schedule = FewTokensSchedule{}}));
+  EXPECT_NE(RequestHash()({.spec = spec(), .choice = {}}),
+            RequestHash()({.spec = spec(), .choice = Schedule(FewTokensSchedule{})}));
 }
 
 TEST(FieldsTest, EveryFieldIsInTheJsonUnderItsName) {
   expect_all_different([](const Request& request) {
-    return spec_json<Json>(request.spec).dump() + schedule_json<Json>(*request.schedule).dump();
+    return spec_json<Json>(request.spec).dump() + schedule_json<Json>(request.choice->schedule).dump();
   });
   for (const auto& [name, changed] : with_each_field_changed(spec())) {
     EXPECT_NE(spec_json<Json>(changed).at(name), spec_json<Json>(spec()).at(name));
@@ -124,13 +124,14 @@ TEST(FieldsTest, EveryFieldIsInTheJsonUnderItsName) {
 }
 
 TEST(FieldsTest, EveryFieldIsInTheDescription) {
-  expect_all_different(
-      [](const Request& request) { return describe(request.spec) + "; " + describe(*request.schedule); });
+  expect_all_different([](const Request& request) {
+    return describe(request.spec) + "; " + describe(request.choice->schedule);
+  });
 }
 
 TEST(FieldsTest, EveryFieldIsInTheCommandThatWarmsTheKernel) {
   expect_all_different([](const Request& request) { return warm_command(request); });
-  const std::string command = warm_command({.spec = spec(), .schedule = FewTokensSchedule{}});
+  const std::string command = warm_command({.spec = spec(), .choice = Schedule(FewTokensSchedule{})});
   EXPECT_THAT(command,
               testing::StartsWith(
                   "lutsmith compile --bits 4 --group 128 --n 4096 --k 4096 --m 1 --dtype f16 --table "
@@ -141,11 +142,12 @@ TEST(FieldsTest, EveryFieldIsInTheCommandThatWarmsTheKernel) {
 TEST(FieldsTest, EveryFieldComesBackFromAnEntrysManifest) {
   for (const auto& [name, request] : requests()) {
     if (!validate(request.spec)) continue;  // 12 bits
-    const std::string manifest = write_manifest(request.spec, *request.schedule, Artifact{}, Provenance{});
+    const std::string manifest =
+        write_manifest(request.spec, request.choice->schedule, Artifact{}, Provenance{});
     const Result<Description> read = read_description(manifest);
     ASSERT_TRUE(read.has_value()) << name << ": " << read.error().message;
     EXPECT_EQ(read->spec, request.spec) << name;
-    EXPECT_EQ(read->schedule, *request.schedule) << name;
+    EXPECT_EQ(read->schedule, request.choice->schedule) << name;
   }
 }
 

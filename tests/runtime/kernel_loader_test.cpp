@@ -99,7 +99,7 @@ TEST_F(KernelLoaderTest, AnswerThatIsNotFinalIsLoadedOnceAndStillImprovedByAComp
   ASSERT_TRUE(spilling.has_value());
   EXPECT_EQ(loader_.get(context(), request()).value(), *spilling);
   EXPECT_EQ(StandIn::state().module_loads, 1) << "a warm request neither renders nor loads";
-  EXPECT_EQ(warps_of(provider_->compile(request())->schedule), 8);
+  EXPECT_EQ(warps_of(provider_->compile(request())->choice.schedule), 8);
   EXPECT_EQ(warps_of(loader_.get(context(), request()).value()->get()->schedule()), 8);
 }
 

@@ -13,6 +13,7 @@
 namespace lutsmith {
 namespace {
 
+using testing::Contains;
 using testing::HasSubstr;
 
 TEST_F(KernelProviderTest, FirstRequestCompilesTheNextIsAnsweredFromMemory) {
@@ -20,7 +21,7 @@ TEST_F(KernelProviderTest, FirstRequestCompilesTheNextIsAnsweredFromMemory) {
   const Result<CompileResult> first = kernels->compile(request());
   ASSERT_TRUE(first.has_value());
   EXPECT_EQ(first->origin, Origin::compiled);
-  EXPECT_EQ(warps_of(first->schedule), 4) << "the first candidate";
+  EXPECT_EQ(warps_of(first->choice.schedule), 4) << "the first candidate";
   EXPECT_EQ(first->artifact->launch.threads, 128);
   EXPECT_EQ(first->artifact->registers, 99);
   EXPECT_EQ(first->artifact->key.size(), 64U);
@@ -52,12 +53,12 @@ TEST_F(KernelProviderTest, ScheduleThatSpillsGivesWayToTheNextCandidate) {
   script_.spilling = 1;
   const Result<CompileResult> compiled = provider()->compile(request());
   ASSERT_TRUE(compiled.has_value());
-  EXPECT_EQ(warps_of(compiled->schedule), 8);
+  EXPECT_EQ(warps_of(compiled->choice.schedule), 8);
   EXPECT_EQ(compiled->artifact->spill_bytes, 0);
   EXPECT_EQ(script_.compiles, 2);
   const Result<CompileResult> restored = provider()->compile(request());
   ASSERT_TRUE(restored.has_value());
-  EXPECT_EQ(warps_of(restored->schedule), 8);
+  EXPECT_EQ(warps_of(restored->choice.schedule), 8);
   EXPECT_EQ(restored->origin, Origin::disk) << "the choice costs no compile the second time";
   EXPECT_EQ(script_.compiles, 2);
 }
@@ -65,10 +66,10 @@ TEST_F(KernelProviderTest, ScheduleThatSpillsGivesWayToTheNextCandidate) {
 TEST_F(KernelProviderTest, GivenScheduleIsKeptEvenIfItSpills) {
   script_.spilling = 1;
   Request given = request();
-  given.schedule = FewTokensSchedule{.warps = 4};
+  given.choice = Schedule(FewTokensSchedule{.warps = 4});
   const Result<CompileResult> compiled = provider()->compile(given);
   ASSERT_TRUE(compiled.has_value());
-  EXPECT_EQ(warps_of(compiled->schedule), 4);
+  EXPECT_EQ(warps_of(compiled->choice.schedule), 4);
   EXPECT_EQ(compiled->artifact->spill_bytes, 8);
 }
 
@@ -76,7 +77,7 @@ TEST_F(KernelProviderTest, WhereEveryCandidateSpillsTheFirstIsTaken) {
   script_.spilling = 2;
   const Result<CompileResult> compiled = provider()->compile(request());
   ASSERT_TRUE(compiled.has_value());
-  EXPECT_EQ(warps_of(compiled->schedule), 4);
+  EXPECT_EQ(warps_of(compiled->choice.schedule), 4);
   EXPECT_EQ(compiled->origin, Origin::compiled);
 }
 
@@ -136,12 +137,12 @@ TEST_F(KernelProviderTest, FailureIsToldToAllWhoWaitAndThenForgotten) {
 TEST_F(KernelProviderTest, GivenScheduleAndTheModelsEqualChoiceShareOneKernel) {
   const auto kernels = provider();
   Request given = request();
-  given.schedule = FewTokensSchedule{.warps = 4};
+  given.choice = Schedule(FewTokensSchedule{.warps = 4});
   ASSERT_TRUE(kernels->compile(request()).has_value());
   const Result<CompileResult> same = kernels->compile(given);
   ASSERT_TRUE(same.has_value());
   EXPECT_EQ(same->origin, Origin::memory);
-  given.schedule = FewTokensSchedule{.warps = 8};
+  given.choice = Schedule(FewTokensSchedule{.warps = 8});
   const Result<CompileResult> other = kernels->compile(given);
   ASSERT_TRUE(other.has_value());
   EXPECT_EQ(other->origin, Origin::compiled);
@@ -279,6 +280,66 @@ TEST_F(KernelProviderTest, WithoutCompilingAColdRequestFailsAtOnceAndNamesTheCom
   const Result<CompileResult> warm = strict->compile(request());
   ASSERT_TRUE(warm.has_value());
   EXPECT_EQ(warm->origin, Origin::disk);
+}
+
+const choices::Gpu kTunedGpu{.name = "tuned", .multiprocessors = 132, .target = {}};
+const choices::Gpu kOtherGpu{.name = "other", .multiprocessors = 132, .target = {}};
+
+TEST_F(KernelProviderTest, TunedChoiceComesBeforeTheModels) {
+  const auto provider = this->provider();
+  const auto compiled = provider->compile(request(), &kTunedGpu);
+  ASSERT_TRUE(compiled.has_value());
+  EXPECT_EQ(warps_of(compiled->choice.schedule), 16);
+  EXPECT_EQ(compiled->choice.partitions, 7);
+  EXPECT_EQ(compiled->chosen_by, ChoiceOrigin::tuned);
+  const auto again = provider->compile(request(), &kTunedGpu);
+  EXPECT_EQ(again->choice, compiled->choice);
+  EXPECT_EQ(again->chosen_by, ChoiceOrigin::tuned);
+  EXPECT_EQ(again->origin, Origin::memory);
+  EXPECT_EQ(script_.compiles, 1);
+}
+
+TEST_F(KernelProviderTest, GpusOfDifferentModelsGetTheirOwnChoices) {
+  const auto provider = this->provider();
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(warps_of(provider->compile(request(), &kTunedGpu)->choice.schedule), 16);
+    EXPECT_EQ(warps_of(provider->compile(request(), &kOtherGpu)->choice.schedule), 4);
+    EXPECT_EQ(warps_of(provider->compile(request())->choice.schedule), 4);
+  }
+  EXPECT_EQ(script_.compiles, 2);
+}
+
+TEST_F(KernelProviderTest, GivenChoiceComesBeforeTheTunedOne) {
+  Request given = request();
+  given.choice = {FewTokensSchedule{.warps = 8}, 3};
+  const auto compiled = provider()->compile(given, &kTunedGpu);
+  EXPECT_EQ(compiled->choice, *given.choice);
+  EXPECT_EQ(compiled->chosen_by, ChoiceOrigin::given);
+}
+
+TEST_F(KernelProviderTest, TunedChoiceThatIsNotWarmedGivesWayWhereCompilingIsOff) {
+  ASSERT_TRUE(provider()->compile(request()).has_value());  // the model's
+  const auto strict = provider(true, CompilePolicy::never);
+  const auto found = strict->compile(request(), &kTunedGpu);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_EQ(warps_of(found->choice.schedule), 4);
+  EXPECT_EQ(found->chosen_by, ChoiceOrigin::model);
+  EXPECT_EQ(found->origin, Origin::disk);
+  EXPECT_THAT(log_, Contains(HasSubstr("the tuned choice")));
+}
+
+TEST_F(KernelProviderTest, TunedChoiceThatSpillsGivesWayToTheModels) {
+  script_.spilling = 1;
+  const auto compiled = provider()->compile(request(), &kTunedGpu);
+  EXPECT_EQ(warps_of(compiled->choice.schedule), 4);
+}
+
+TEST_F(KernelProviderTest, TunedChoiceThatDoesNotCompileGivesWayToTheModels) {
+  script_.failing = 1;
+  const auto compiled = provider()->compile(request(), &kTunedGpu);
+  ASSERT_TRUE(compiled.has_value());
+  EXPECT_EQ(warps_of(compiled->choice.schedule), 4);
+  EXPECT_THAT(log_, Contains(HasSubstr("the tuned choice")));
 }
 
 }  // namespace

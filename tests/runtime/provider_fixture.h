@@ -23,6 +23,7 @@ inline int warps_of(const Schedule& schedule) { return std::get<FewTokensSchedul
 struct CompilerScript {
   std::atomic<int> compiles{0};
   std::atomic<bool> fails{false};
+  std::atomic<int> failing{0};   ///< the first so many kernels are refused
   std::atomic<int> spilling{0};  ///< the first so many kernels spill
   std::function<void()> during = [] {};
   std::string identity = "stand-in 1";
@@ -37,7 +38,7 @@ class StandInCompiler final : public Compiler {
                                  const std::string& kernel) const override {
     const int number = ++script_.compiles;
     script_.during();
-    if (script_.fails) {
+    if (script_.fails || number <= script_.failing) {
       return std::unexpected(Error{ErrorCode::compilation_failed, "the stand-in refuses", "its log"});
     }
     return CompiledKernel{.cubin = synthetic_cubin(target, kernel),
@@ -105,8 +106,8 @@ class KernelProviderTest : public testing::Test {
 
   std::unique_ptr<KernelProvider> provider(std::unique_ptr<cache::Store> store, CompilePolicy policy) {
     SourceGenerator sources;
-    sources.schedules = [](const KernelSpec&) -> Result<std::vector<Schedule>> {
-      return std::vector<Schedule>{FewTokensSchedule{.warps = 4}, FewTokensSchedule{.warps = 8}};
+    sources.candidates = [](const KernelSpec&, const choices::Gpu* gpu) {
+      return Result<std::vector<choices::Candidate>>(candidates_of(gpu));
     };
     sources.render = [this](const KernelSpec& spec, const Schedule& schedule) -> Result<Source> {
       ++renders_;
@@ -128,7 +129,7 @@ class KernelProviderTest : public testing::Test {
 
   static Request request(std::int64_t n = 4096) {
     return {.spec = {.format = {.n = n, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
-            .schedule = {}};
+            .choice = {}};
   }
 
   int stored() {
@@ -138,6 +139,17 @@ class KernelProviderTest : public testing::Test {
   }
 
   unsigned jobs_ = 0;
+  /// The model's two; of GPUs named "tuned", 16 warps in 7 partitions before them.
+  static std::vector<choices::Candidate> candidates_of(const choices::Gpu* gpu) {
+    std::vector<choices::Candidate> result{{.choice = Schedule(FewTokensSchedule{.warps = 4})},
+                                           {.choice = Schedule(FewTokensSchedule{.warps = 8})}};
+    if (gpu != nullptr && gpu->name == "tuned") {
+      result.insert(result.begin(),
+                    {.choice = {FewTokensSchedule{.warps = 16}, 7}, .origin = ChoiceOrigin::tuned});
+    }
+    return result;
+  }
+
   CompilerScript script_;
   SharedStore store_;
   std::atomic<int> renders_{0};

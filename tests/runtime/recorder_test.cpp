@@ -17,8 +17,7 @@ namespace lutsmith {
 namespace {
 
 Request request(std::int64_t n) {
-  return {.spec = {.format = {.n = n, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")},
-          .schedule = {}};
+  return {.spec = {.format = {.n = n, .k = 4096}, .m = 1, .target = *Target::parse("sm_90a")}, .choice = {}};
 }
 
 class RecorderTest : public testing::Test {
@@ -43,7 +42,7 @@ TEST_F(RecorderTest, WritesEachDistinctRequestOnce) {
   const auto recorder = open();
   for (const std::int64_t n : {1024, 2048, 1024}) EXPECT_TRUE(recorder->record(request(n)).has_value());
   Request with_schedule = request(1024);
-  with_schedule.schedule = FewTokensSchedule{.warps = 4};
+  with_schedule.choice = Schedule(FewTokensSchedule{.warps = 4});
   EXPECT_TRUE(recorder->record(with_schedule).has_value());
   ASSERT_EQ(lines().size(), 3U);
   EXPECT_EQ(nlohmann::json::parse(lines()[0])["n"], 1024);

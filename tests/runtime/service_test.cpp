@@ -69,7 +69,7 @@ TEST_F(ServiceTest, CompiledThenMemoryThenDiskInAnotherService) {
   EXPECT_EQ(stored->artifact->cubin, compiled->artifact->cubin);
   EXPECT_EQ(stored->artifact->key, compiled->artifact->key);
   EXPECT_EQ(stored->artifact->registers, compiled->artifact->registers);
-  EXPECT_EQ(stored->schedule, compiled->schedule);
+  EXPECT_EQ(stored->choice.schedule, compiled->choice.schedule);
   EXPECT_TRUE(warnings_.empty());
 }
 

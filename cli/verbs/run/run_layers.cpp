@@ -54,7 +54,7 @@ Result<Multiplication> multiply(Service& service, const Task& task, const RunPla
     const auto compiled = service.compile(spec);
     if (!compiled) return std::unexpected(compiled.error());
     result.kernels.push_back({.target = target,
-                              .schedule = compiled->schedule,
+                              .schedule = compiled->choice.schedule,
                               .name = compiled->artifact->kernel_name,
                               .compiled = compiled->origin == Origin::compiled,
                               .compile_milliseconds = compiled->milliseconds,
