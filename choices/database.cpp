@@ -17,6 +17,7 @@
 #include "cache/stores/atomic_file.h"
 #include "cache/stores/disk_folders.h"
 #include "choices/shipped_files.h"
+#include "core/atomic_file.h"
 #include "core/descriptor.h"
 #include "core/file_lock.h"
 #include "core/result.h"
@@ -130,6 +131,15 @@ const std::vector<Document>& shipped_documents() {
   return documents;
 }
 
+Result<void> write_file(const fs::path& path, const Document& document) {
+  Result<core::AtomicFile> file = core::AtomicFile::create(path);
+  if (!file) return failure(file);
+  const std::string text = write_document(document);
+  Result<void> written = file->write(std::as_bytes(std::span(text)));
+  if (written) written = file->commit();
+  return written;
+}
+
 Result<Document> read_document(const fs::path& path) {
   Result<std::optional<std::string>> text = read_text(AT_FDCWD, path.string(), path);
   if (!text) return failure(text);
@@ -154,6 +164,30 @@ Document Database::read(const Gpu& gpu, const Complain& complain) const {
     if (found && found->gpu() == gpu) put_before(all, *found);
   }
   return all;
+}
+
+Document Database::read_own(const Gpu& gpu) const {
+  if (own_.empty()) return Document(gpu);
+  std::optional<Document> found = read_directory(own_, file_name(gpu), {});
+  return found && found->gpu() == gpu ? *std::move(found) : Document(gpu);
+}
+
+Result<std::unique_ptr<core::FileLock>> Database::lock_gpu(const std::string& address,
+                                                           std::chrono::milliseconds longest) const {
+  if (own_.empty() || address.empty()) return nullptr;
+  Result<core::Descriptor> folder = open_tuned(own_, cache::Missing::create);
+  if (!folder) return failure(folder);
+  // A byte for each GPU; two that have the same, once in 2^31, wait for each other.
+  const auto byte = static_cast<std::int64_t>(std::hash<std::string>()(address) & 0x7fffffffU);
+  bool timed_out = false;
+  std::unique_ptr<core::FileLock> lock =
+      core::FileLock::acquire(*folder, "gpu-lock", byte, longest, &timed_out);
+  if (timed_out) {
+    return std::unexpected(Error{ErrorCode::unsupported,
+                                 fmt::format("another process measures on the GPU at {}; wait for it", address),
+                                 ""});
+  }
+  return lock;
 }
 
 std::vector<Document> Database::read_all(const Complain& complain) const {

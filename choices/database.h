@@ -1,12 +1,15 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "choices/document.h"
+#include "core/file_lock.h"
 #include "lutsmith/error.h"
 
 namespace lutsmith::choices {
@@ -31,7 +34,9 @@ class Database {
 
   /// All that is known of a GPU.
   Document read(const Gpu& gpu, const Complain& complain) const;
-  /// The same of every GPU that something is known of, in the order of their names.
+  /// What the user's own document alone has of it.
+  Document read_own(const Gpu& gpu) const;
+  /// The same as `read`, of every GPU that something is known of, in the order of their names.
   std::vector<Document> read_all(const Complain& complain) const;
 
   /// The GPU of which something is known and whose name is `text`, or has it in it, in any case. Errors:
@@ -42,6 +47,10 @@ class Database {
   /// aside first. Errors: not_found where there is no own directory; unsupported where the file is of another
   /// schema, which is left alone; io_error.
   Result<void> add(const Document& found) const;
+  /// Held by the one process of the host that measures on a GPU; `address` names it among those of the machine.
+  /// Waits for another that has it at most `longest`, then fails (unsupported). Null where there are no locks.
+  Result<std::unique_ptr<core::FileLock>> lock_gpu(const std::string& address,
+                                                   std::chrono::milliseconds longest) const;
   /// The file that `add` writes to.
   std::filesystem::path path_of(const Gpu& gpu) const { return own_ / kFolder / file_name(gpu); }
 
@@ -52,6 +61,9 @@ class Database {
 
 /// Those that come with the library.
 const std::vector<Document>& shipped_documents();
+
+/// Writes one file, wherever it lies, whole or not at all. Error: io_error.
+Result<void> write_file(const std::filesystem::path& path, const Document& document);
 
 /// Reads one file, wherever it lies. Errors: those of parse_document, with the path in front; not_found;
 /// io_error.

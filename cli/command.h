@@ -41,6 +41,7 @@ void add_quantize(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
 void add_warm(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
+void add_tune(CLI::App& app, Context& context);
 void add_cache(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
 

@@ -13,7 +13,7 @@
 #include <optional>
 #include <system_error>
 
-#include "runtime/service_environment.h"
+#include "service/service_environment.h"
 
 namespace lutsmith::cli {
 namespace {

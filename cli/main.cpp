@@ -61,6 +61,7 @@ void add_verbs(CLI::App& app, Context& context) {
   add_quantize(app, context);
   add_run(app, context);
   add_warm(app, context);
+  add_tune(app, context);
   add_bench(app, context);
   add_cache(app, context);
   add_doctor(app, context);

@@ -155,6 +155,16 @@ Result<std::string> Driver::device_name(DeviceHandle device) const {
   return std::string(name.data());
 }
 
+Result<std::string> Driver::current_pci_address() const {
+  Result<DeviceHandle> device = current_device();
+  if (!device) return failure(device);
+  std::array<char, 64> address{};
+  Result<void> ok =
+      check(api_.device_pci_address(address.data(), address.size() - 1, *device), "cuDeviceGetPCIBusId");
+  if (!ok) return failure(ok);
+  return std::string(address.data());
+}
+
 Result<DeviceFacts> Driver::device(int ordinal) const {
   DeviceHandle handle = 0;
   if (Result<void> ok = check(api_.device_get(&handle, ordinal), "cuDeviceGet"); !ok) {

@@ -46,6 +46,8 @@ class Driver {
   Result<int> device_count() const;
   Result<DeviceFacts> device(int ordinal) const;
   Result<std::string> device_name(DeviceHandle device) const;
+  /// Of the current context's device: "0000:1b:00.0".
+  Result<std::string> current_pci_address() const;
   Result<int> attribute(DeviceHandle device, DeviceAttribute attribute) const;
 
   /// The context current in this thread; where there is none, the primary context of device 0, made

@@ -13,6 +13,7 @@ void load_devices(core::SharedLibrary& library, DriverApi& api) {
   library.load("cuDeviceGetCount", api.device_count);
   library.load("cuDeviceGet", api.device_get);
   library.load("cuDeviceGetName", api.device_name);
+  library.load("cuDeviceGetPCIBusId", api.device_pci_address);
   library.load("cuDeviceGetAttribute", api.device_attribute);
   library.load("cuDeviceTotalMem_v2", api.device_total_memory);
   library.load("cuDevicePrimaryCtxRetain", api.primary_context_retain);

@@ -98,6 +98,7 @@ struct DriverApi {
   Status (*device_count)(int* count);
   Status (*device_get)(DeviceHandle* device, int ordinal);
   Status (*device_name)(char* name, int length, DeviceHandle device);
+  Status (*device_pci_address)(char* address, int length, DeviceHandle device);
   Status (*device_attribute)(int* value, DeviceAttribute attribute, DeviceHandle device);
   Status (*device_total_memory)(std::size_t* bytes, DeviceHandle device);
 

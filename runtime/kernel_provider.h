@@ -83,6 +83,7 @@ class KernelProvider {
   /// What the request was answered with before; null: nothing yet.
   const KnownKernel* known(const Request& request) const { return requests_.find(request); }
   CompilePolicy policy() const { return policy_; }
+  const std::string& compiler() const { return compiler_->identity(); }
 
   /// Forgets a kernel everywhere, the store included: the driver refused it, so it must be made anew.
   void forget(const Request& request, const std::string& key);

@@ -234,7 +234,7 @@ class Search {
 
 }  // namespace
 
-Result<std::vector<Schedule>> Tuner::schedules_for(const KernelSpec& spec) const {
+Result<std::vector<Schedule>> schedules_to_measure(const KernelSpec& spec, const TunerOptions& options) {
   Result<std::vector<Schedule>> ranked = schedules(spec);
   if (!ranked) return ranked;
   KernelSpec bucket = spec;
@@ -244,13 +244,17 @@ Result<std::vector<Schedule>> Tuner::schedules_for(const KernelSpec& spec) const
   double limit = HUGE_VAL;
   for (const Schedule& schedule : *ranked) {
     const double estimate = estimated_microseconds(bucket, schedule, gpu);
-    if (kept.empty()) limit = estimate * options_.prune_at + options_.prune_microseconds;
+    if (kept.empty()) limit = estimate * options.prune_at + options.prune_microseconds;
     // The service tries the first few whatever they take.
     const bool tried = kept.size() < kMostCandidatesTried;
-    if (!tried && (estimate > limit || kept.size() >= options_.most_schedules)) break;
+    if (!tried && (estimate > limit || kept.size() >= options.most_schedules)) break;
     kept.push_back(schedule);
   }
   return kept;
+}
+
+Result<std::vector<Schedule>> Tuner::schedules_for(const KernelSpec& spec) const {
+  return schedules_to_measure(spec, options_);
 }
 
 Result<choices::Entry> Tuner::tune(const KernelSpec& spec, const TuningProgress& progress) {

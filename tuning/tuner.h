@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "choices/document.h"
 #include "lutsmith/error.h"
@@ -26,6 +27,9 @@ struct TunerOptions {
   /// Repeats of one kernel that differ by more than this make the result a noisy one.
   double most_noise = 0.03;
 };
+
+/// The schedules that are compiled for a spec to tune it, in the cost model's order.
+Result<std::vector<Schedule>> schedules_to_measure(const KernelSpec& spec, const TunerOptions& options);
 
 /// What the tuner is doing, for whoever waits.
 struct TuningStep {
@@ -57,7 +61,7 @@ class Tuner {
   /// measured; unsupported where there is no kernel for such a spec.
   Result<choices::Entry> tune(const KernelSpec& spec, const TuningProgress& progress = {});
 
-  /// The schedules that would be compiled for a spec, in the cost model's order.
+  /// See schedules_to_measure.
   Result<std::vector<Schedule>> schedules_for(const KernelSpec& spec) const;
 
  private:

@@ -53,6 +53,12 @@ void Progress::advance(const std::string& text) {
   }
 }
 
+void Progress::working_on(const std::string& text) {
+  if (!terminal_) return;
+  const std::scoped_lock lock(mutex_);
+  draw(printable(text));
+}
+
 bool Progress::line_is_due() const {
   return done_ == 1 || done_ == total_ || (done_ - told_) * kPlainLines >= total_ ||
          std::chrono::steady_clock::now() - told_at_ >= kLongestSilence;

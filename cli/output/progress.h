@@ -21,6 +21,8 @@ class Progress {
   /// One more piece is done; `text` tells which and how it went. Nothing is written to what is no terminal
   /// where it is empty; what would steer a terminal is shown escaped.
   void advance(const std::string& text);
+  /// What is being done on a piece that is not done yet; only shown on a terminal.
+  void working_on(const std::string& text);
 
  private:
   void draw(const std::string& line) const;

@@ -185,6 +185,14 @@ class LUTSMITH_API Kernel {
   std::int64_t tokens_;
 };
 
+/// What `Service::prepare` did.
+struct PrepareSummary {
+  std::size_t kernels = 0;   ///< ready
+  std::size_t compiled = 0;  ///< of them
+  std::size_t tuned = 0;     ///< specs measured
+  double seconds = 0;
+};
+
 /// Hands out kernels: memory, then disk, then the server, then NVRTC; one compile per key however many
 /// threads ask. Thread-safe; a copy shares everything. Not usable in a child that was forked after it was
 /// opened: every call says so.
@@ -209,6 +217,12 @@ class LUTSMITH_API Service {
   /// out_of_memory where it cannot load it.
   Result<Kernel> get(const KernelSpec& spec, std::optional<Choice> choice = std::nullopt);
 
+  /// Loads the kernels of all specs on the current GPU, before the first request wants one; where there is no
+  /// GPU, makes or finds them. Where the mode is `tune`, measures first what nothing is known of, a second or
+  /// two for each spec, and keeps it for others. Goes on behind a spec that fails; the error, if there is
+  /// one, is the first one's, and names it.
+  Result<PrepareSummary> prepare(std::span<const KernelSpec> specs);
+
   /// Zeroed device memory that suits every kernel on the current GPU. Errors: not_found, out_of_memory,
   /// driver_error.
   Result<Workspace> create_workspace();
@@ -228,6 +242,9 @@ class LUTSMITH_API Service {
 
   /// Empty when kernels are kept in memory only.
   const std::filesystem::path& cache_directory() const;
+
+  /// The compiler in use, its build included: "NVRTC 13.0 ...".
+  const std::string& compiler() const;
 
   ServiceStatistics statistics() const;
 

@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "runtime/open_store.h"
+#include "service/open_store.h"
 #include "synthetic_cubin.h"
 
 namespace lutsmith {

@@ -54,6 +54,10 @@ FAKE Status cuDeviceGetName(char* name, int length, DeviceHandle) {
   std::strncpy(name, "Stand-in", static_cast<std::size_t>(length));
   return 0;
 }
+FAKE Status cuDeviceGetPCIBusId(char* address, int length, DeviceHandle) {
+  std::strncpy(address, "0000:01:00.0", static_cast<std::size_t>(length));
+  return 0;
+}
 FAKE Status cuDeviceGetAttribute(int* value, DeviceAttribute attribute, DeviceHandle) {
   ++state.device_queries;
   switch (attribute) {

@@ -11,7 +11,7 @@ endforeach()
 string(REPLACE "`_KEY`, `_CA`" "`LUTSMITH_REMOTE_CACHE_KEY` `LUTSMITH_REMOTE_CACHE_CA`" described "${described}")
 
 set(found "")
-foreach(folder cache checkpoint choices cli codegen core emulator measure quant runtime tuning)
+foreach(folder cache checkpoint choices cli codegen core emulator measure quant runtime service tuning)
   file(GLOB_RECURSE sources ${ROOT}/${folder}/*.cpp)
   list(REMOVE_ITEM sources ${ROOT}/cli/environment.cpp)
   foreach(source IN LISTS sources)

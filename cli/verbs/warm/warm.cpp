@@ -28,6 +28,7 @@ struct WarmOptions {
   std::string manifest;
   int jobs = 0;
   std::string shard = "1/1";
+  std::string gpu;
 
   // A service may bring any number of tokens.
   WarmOptions() { spec.text["m"] = "all"; }
@@ -162,18 +163,24 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
   if (!shard) return std::unexpected(shard.error());
   const auto requested = warm_requests(options.spec, options.manifest);
   if (!requested) return std::unexpected(requested.error());
-  const auto unique = without_duplicates(*requested);
+  const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
+  const choices::Database tuned(places.own.empty() ? std::filesystem::path() : places.own.front(),
+                                places.system);
+  const auto wanted = with_tuned_choices(*requested, tuned, options.gpu);
+  if (!wanted) return std::unexpected(wanted.error());
+  const auto unique = without_duplicates(*wanted);
   if (!unique) return std::unexpected(unique.error());
   const std::vector<KernelRequest> mine = part_of(*unique, *shard);
   const unsigned jobs = jobs_for(options.jobs);
   ServiceOptions service_options;
   service_options.compile_jobs = jobs;
   service_options.compile = CompilePolicy::when_needed;  // whatever LUTSMITH_COMPILE says
+  service_options.tuning.mode = TuningMode::off;         // what was tuned is asked for by name
   auto service = open_service(std::move(service_options));
   if (!service) return std::unexpected(service.error());
   const auto results = compile_all(*service, mine, jobs);
 
-  Summary summary{.requested = requested->size(), .merged = requested->size() - unique->size()};
+  Summary summary{.requested = wanted->size(), .merged = wanted->size() - unique->size()};
   Json kernels = Json::array();
   for (std::size_t i = 0; i < results.size(); ++i) {
     ++(!results[i]                              ? summary.failed
@@ -181,7 +188,6 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
                                                 : summary.hits);
     kernels.push_back(request_json(mine[i], results[i]));
   }
-  const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
   summary.shared = finish_sharing(*service, places);
   const std::string cache_directory = service->cache_directory().string();
   if (!cache_directory.empty()) summary.lost = count_lost(results, cache_directory, places);
@@ -242,6 +248,9 @@ void add_warm(CLI::App& app, Context& context) {
   verb.add_option("--shard", options->shard, "I/N: only the I-th of N equal parts of the work, I from 1 to N")
       ->capture_default_str()
       ->type_name("I/N");
+  verb.add_option("--gpu", options->gpu,
+                  "Of the choices that were tuned, only those of this GPU: all or a part of its name")
+      ->type_name("NAME");
   add_spec_options(verb, options->spec);
 }
 

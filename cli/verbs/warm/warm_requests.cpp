@@ -34,6 +34,8 @@ Result<std::string> identity_of(const KernelRequest& request) {
   return identity;
 }
 
+void print_complaint(std::string_view complaint) { print_warning(std::string(complaint)); }
+
 }  // namespace
 
 Result<std::vector<KernelRequest>> warm_requests(const SpecOptions& options, const std::string& manifest) {
@@ -74,6 +76,32 @@ Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRe
     auto identity = identity_of(request);
     if (!identity) return std::unexpected(identity.error());
     if (seen.insert(*std::move(identity)).second) result.push_back(request);
+  }
+  return result;
+}
+
+Result<std::vector<KernelRequest>> with_tuned_choices(const std::vector<KernelRequest>& requests,
+                                                      const choices::Database& database,
+                                                      const std::string& gpu) {
+  std::vector<choices::Document> documents;
+  if (gpu.empty()) {
+    documents = database.read_all(print_complaint);
+  } else {
+    Result<choices::Gpu> found = database.find_gpu(gpu);
+    if (!found) return std::unexpected(found.error());
+    documents.push_back(database.read(*found, print_complaint));
+  }
+  std::vector<KernelRequest> result;
+  for (const KernelRequest& request : requests) {
+    result.push_back(request);
+    if (request.schedule) continue;
+    for (const choices::Document& document : documents) {
+      if (document.gpu().target != request.spec.target) continue;
+      const choices::Entry* entry = document.find(request.spec);
+      if (entry == nullptr) continue;
+      result.push_back(request);
+      result.back().schedule = entry->chosen().schedule;
+    }
   }
   return result;
 }

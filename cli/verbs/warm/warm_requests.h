@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "choices/database.h"
 #include "cli/options/spec_options.h"
 #include "cli/options/spec_request.h"
 #include "lutsmith/error.h"
@@ -17,6 +18,13 @@ Result<std::vector<KernelRequest>> warm_requests(const SpecOptions& options, con
 /// One request for each kernel: those that come out as the same kernel are merged, so that no two parts of
 /// the work compile one twice.
 Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRequest>& requests);
+
+/// The requests, and behind each that names no schedule one for every choice that was tuned for its spec: a
+/// machine without a GPU makes what those with one will ask for. `gpu` is all or a part of a GPU's name whose
+/// choices alone count; empty: those of all GPUs. Errors: of `choices::Database::find_gpu`.
+Result<std::vector<KernelRequest>> with_tuned_choices(const std::vector<KernelRequest>& requests,
+                                                      const choices::Database& database,
+                                                      const std::string& gpu);
 
 /// Part `index` (from 1) of `count` equal parts of the work.
 struct WorkPart {

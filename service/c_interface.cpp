@@ -12,7 +12,7 @@
 
 #include "core/result.h"
 #include "lutsmith/service.h"
-#include "runtime/service_environment.h"
+#include "service/service_environment.h"
 
 // The handles of lutsmith.h: each holds one object of the C++ interface.
 struct lutsmith_service {

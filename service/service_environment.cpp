@@ -1,4 +1,4 @@
-#include "runtime/service_environment.h"
+#include "service/service_environment.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "runtime/open_store.h"
+#include "service/open_store.h"
 
 #include <fmt/format.h>
 

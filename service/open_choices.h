@@ -5,7 +5,7 @@
 
 #include "choices/source.h"
 #include "lutsmith/service.h"
-#include "runtime/open_store.h"
+#include "service/open_store.h"
 
 namespace lutsmith {
 
@@ -14,6 +14,7 @@ struct OpenedChoices {
   /// Where what is tuned is kept; nothing in modes that neither use nor make it.
   std::optional<choices::Database> database;
   std::optional<choices::Gpu> gpu;  ///< that `options.gpu` names
+  bool tunes = false;               ///< `prepare` measures what is missing
 };
 
 /// Where choices come from. Errors: a document that is to be replayed and cannot be, a GPU that is not known.

@@ -1,4 +1,4 @@
-#include "runtime/open_choices.h"
+#include "service/open_choices.h"
 
 #include <string_view>
 #include <utility>
@@ -35,6 +35,7 @@ Result<OpenedChoices> open_choices(const TuningOptions& options, const OpenedSto
     opened.source = *std::move(source);
     return opened;
   }
+  opened.tunes = mode == TuningMode::tune;
   opened.database.emplace(store.directory, store.system_directories);
   if (!options.gpu.empty()) {
     Result<choices::Gpu> gpu = opened.database->find_gpu(options.gpu);

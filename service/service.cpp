@@ -2,23 +2,32 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <cstdint>
 #include <exception>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "core/fork_mark.h"
 #include "core/result.h"
+#include "runtime/compile_jobs.h"
 #include "runtime/current_device.h"
 #include "runtime/driver.h"
 #include "runtime/kernel_loader.h"
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/nvrtc.h"
-#include "runtime/open_choices.h"
-#include "runtime/open_store.h"
-#include "runtime/service_environment.h"
+#include "service/open_choices.h"
+#include "service/open_store.h"
+#include "service/service_environment.h"
 #include "runtime/workspace_memory.h"
+#include "tuning/campaign.h"
+#include "tuning/gpu_workbench.h"
 
 namespace lutsmith {
 namespace {
@@ -40,6 +49,31 @@ Result<CurrentContext> current_context() {
   Result<const cuda::Driver*> driver = cuda::Driver::open();
   if (!driver) return failure(driver);
   return CurrentContext::ask(**driver);
+}
+
+template <class Value>
+Result<void> without_value(const Result<Value>& result) {
+  if (!result) return std::unexpected(result.error());
+  return {};
+}
+
+/// Measures what neither the machine nor the library knows of its GPU. How many specs that were.
+Result<std::size_t> tune_unknown(Service& service, const choices::Database& database,
+                                 std::span<const KernelSpec> specs,
+                                 const std::function<void(const KernelSpec&, const Error&)>& failed) {
+  Result<std::unique_ptr<tuning::GpuWorkbench>> bench =
+      tuning::GpuWorkbench::open(service, compile_jobs(compile_resources()));
+  if (!bench) return failure(bench);
+  std::vector<KernelSpec> here(specs.begin(), specs.end());
+  for (KernelSpec& spec : here) spec.target = (*bench)->gpu().target;
+  const std::vector<KernelSpec> unknown =
+      tuning::missing_specs(here, database.read((*bench)->gpu(), {}));
+  Result<tuning::CampaignSummary> done = tuning::tune_missing(
+      **bench, (*bench)->address(), database, unknown, {}, [&failed](const tuning::CampaignStep& step) {
+        if (step.error != nullptr) failed(*step.spec, *step.error);
+      });
+  if (!done) return failure(done);
+  return done->tuned;
 }
 
 /// Nothing without a GPU, or with one that is too old or too new.
@@ -191,6 +225,35 @@ Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Choice> choice
   });
 }
 
+Result<PrepareSummary> Service::prepare(std::span<const KernelSpec> specs) {
+  return guarded([&]() -> Result<PrepareSummary> {
+    if (Result<void> own = state_->check_process(); !own) return failure(own);
+    const auto start = std::chrono::steady_clock::now();
+    PrepareSummary summary;
+    std::optional<Error> first_error;
+    const auto failed = [&first_error](const KernelSpec& spec, const Error& error) {
+      if (!first_error) first_error = {error.code, describe(spec) + ": " + error.message, error.context};
+    };
+    const bool has_gpu = state_->current_device().has_value();
+    if (has_gpu && state_->choices.tunes) {
+      Result<std::size_t> tuned = tune_unknown(*this, *state_->choices.database, specs, failed);
+      if (!tuned) return failure(tuned);
+      summary.tuned = *tuned;
+      state_->choices.source->refresh();
+    }
+    const std::uint64_t compiles = statistics().compiles;
+    for (const KernelSpec& spec : specs) {
+      const Result<void> ready = has_gpu ? without_value(get(spec)) : without_value(compile(spec));
+      if (ready) ++summary.kernels;
+      if (!ready) failed(spec, ready.error());
+    }
+    if (first_error) return std::unexpected(*first_error);
+    summary.compiled = statistics().compiles - compiles;
+    summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return summary;
+  });
+}
+
 Result<Workspace> Service::create_workspace() {
   return guarded([&]() -> Result<Workspace> {
     Result<const CurrentDevice*> device = state_->current_device();
@@ -230,6 +293,8 @@ Result<Target> Service::native_target() {
 }
 
 const fs::path& Service::cache_directory() const { return state_->directory; }
+
+const std::string& Service::compiler() const { return state_->provider.compiler(); }
 
 ServiceStatistics Service::statistics() const { return state_->provider.statistics(); }
 

@@ -1,0 +1,175 @@
+#include "tuning/gpu_workbench.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "core/result.h"
+#include "lutsmith/version.h"
+#include "runtime/cuda_version.h"
+
+namespace lutsmith::tuning {
+namespace {
+
+Error needs_gpu(const Error& reason) {
+  return {reason.code == ErrorCode::invalid_argument ? ErrorCode::unsupported : reason.code,
+          fmt::format("measuring needs a GPU: {}", reason.message), reason.context};
+}
+
+/// Now, as "2026-11-26T21:30:00Z".
+std::string utc_now() {
+  return fmt::format("{:%FT%TZ}", std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
+}
+
+}  // namespace
+
+GpuWorkbench::GpuWorkbench(Service& service, unsigned jobs, std::unique_ptr<measure::CudaDevice> device,
+                           choices::Gpu gpu, Workspace workspace, measure::StreamingFloor floor)
+    : service_(service),
+      jobs_(std::max(jobs, 1U)),
+      device_(std::move(device)),
+      gpu_(std::move(gpu)),
+      workspace_(std::move(workspace)),
+      floor_(std::move(floor)) {}
+
+GpuWorkbench::~GpuWorkbench() = default;
+
+Result<std::unique_ptr<GpuWorkbench>> GpuWorkbench::open(Service& service, unsigned jobs) {
+  Result<const cuda::Driver*> driver = cuda::Driver::open();
+  if (!driver) return std::unexpected(needs_gpu(driver.error()));
+  if (Result<cuda::ContextHandle> context = (*driver)->ensure_context(); !context) {
+    return std::unexpected(needs_gpu(context.error()));
+  }
+  Result<std::unique_ptr<measure::CudaDevice>> device = measure::CudaDevice::open(**driver);
+  if (!device) return failure(device);
+  const cuda::DeviceFacts& facts = (*device)->facts();
+  Result<Target> target = Target::from_compute_capability(facts.major, facts.minor);
+  if (!target) return std::unexpected(needs_gpu(target.error()));
+  Result<Workspace> workspace = service.create_workspace();
+  if (!workspace) return failure(workspace);
+  Result<std::vector<std::byte>> cubin = measure::compile_streaming_floor(*target);
+  if (!cubin) return failure(cubin);
+  Result<measure::StreamingFloor> floor =
+      measure::StreamingFloor::create(**device, *cubin, target->traits().dependent_launch);
+  if (!floor) return failure(floor);
+  choices::Gpu gpu{.name = facts.name, .multiprocessors = facts.multiprocessors, .target = *target};
+  std::unique_ptr<GpuWorkbench> bench(new GpuWorkbench(service, jobs, std::move(*device), std::move(gpu),
+                                                       std::move(*workspace), std::move(*floor)));
+  if (Result<std::string> address = (*driver)->current_pci_address()) bench->address_ = *std::move(address);
+  if (auto monitor = measure::open_nvml(bench->address_)) bench->monitor_ = std::move(*monitor);
+  if (auto cublas = measure::Cublas::open(*bench->device_, measure::usual_cublas_places())) {
+    bench->dense_.emplace(*bench->device_, std::move(*cublas));
+  }
+  return bench;
+}
+
+void GpuWorkbench::compile_ahead(const KernelSpec& spec, std::span<const Schedule> schedules) {
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < schedules.size(); i = next++) {
+      static_cast<void>(service_.compile(spec, schedules[i]));  // `make` tells what went wrong
+    }
+  };
+  std::vector<std::jthread> threads;
+  const std::size_t helpers = std::min<std::size_t>(jobs_, schedules.size()) - 1;
+  for (std::size_t i = 0; i < helpers; ++i) threads.emplace_back(work);
+  work();
+}
+
+Result<void> GpuWorkbench::begin(const KernelSpec& spec) {
+  kernels_.clear();
+  spec_ = spec;
+  if (weights_ == nullptr || weights_->format != spec.format) {
+    product_.reset();
+    Result<measure::RandomWeights> weights = measure::make_random_weights(spec.format);
+    if (!weights) return failure(weights);
+    weights_ = std::make_unique<measure::RandomWeights>(std::move(*weights));
+    Result<measure::Product> product = measure::Product::create(*device_, *weights_);
+    if (!product) return failure(product);
+    product_.emplace(std::move(*product));
+  }
+  return product_->set_tokens(spec.m);
+}
+
+Result<Kernel> GpuWorkbench::kernel(const Schedule& schedule) {
+  for (const auto& [known, kernel] : kernels_) {
+    if (known == schedule) return kernel;
+  }
+  Result<Kernel> made = service_.get(spec_, schedule);
+  if (made) kernels_.emplace_back(schedule, *made);
+  return made;
+}
+
+Result<void> GpuWorkbench::make(const Schedule& schedule) {
+  Result<Kernel> made = kernel(schedule);
+  if (!made) return failure(made);
+  if (const int spilled = made->artifact().spill_bytes; spilled > 0) {
+    return std::unexpected(
+        Error{ErrorCode::unsupported, fmt::format("spills {} bytes of registers", spilled), ""});
+  }
+  return {};
+}
+
+Result<measure::Multiply> GpuWorkbench::launcher(const Choice& choice) {
+  Result<Kernel> made = kernel(choice.schedule);
+  if (!made) return failure(made);
+  return [this, kernel = *made, partitions = choice.partitions](const measure::Operands& operands) {
+    return kernel.launch({.weights = {kernel.spec().format, operands.weights, operands.weight_bytes},
+                          .activations = operands.activations,
+                          .output = operands.output,
+                          .table = operands.table,
+                          .m = operands.m,
+                          .partitions = partitions},
+                         workspace_, device_->stream());
+  };
+}
+
+Result<void> GpuWorkbench::check(const Choice& choice) {
+  Result<measure::Multiply> multiply = launcher(choice);
+  if (!multiply) return failure(multiply);
+  Result<double> error = product_->check(*multiply);
+  if (!error) return failure(error);
+  return {};
+}
+
+Result<measure::Contender> GpuWorkbench::contender(const Choice& choice) {
+  Result<measure::Multiply> multiply = launcher(choice);
+  if (!multiply) return failure(multiply);
+  return product_->contender("kernel", *multiply);
+}
+
+Result<Bounds> GpuWorkbench::bounds() {
+  Result<measure::Comparison> compared =
+      measure::compare(*product_, {}, dense_ ? &*dense_ : nullptr, floor_);
+  if (!compared) return failure(compared);
+  Bounds bounds{.floor = compared->bounds.floor.plain.microseconds,
+                .floor_dependent = {},
+                .fp16 = compared->bounds.cublas};
+  if (compared->bounds.floor.dependent) {
+    bounds.floor_dependent = compared->bounds.floor.dependent->microseconds;
+  }
+  return bounds;
+}
+
+choices::Conditions GpuWorkbench::conditions() {
+  choices::Conditions conditions{.measured = utc_now(),
+                                 .driver = cuda_version_text(device_->driver().version()),
+                                 .compiler = service_.compiler(),
+                                 .library = LUTSMITH_VERSION_STRING};
+  if (monitor_ == nullptr) return conditions;
+  measure::GpuState state = monitor_->state();
+  conditions.clock_mhz = state.clock_mhz;
+  conditions.memory_clock_mhz = state.memory_clock_mhz;
+  conditions.power_watts = state.power_watts;
+  conditions.temperature_celsius = state.temperature_celsius;
+  conditions.throttled_by = std::move(state.throttled_by);
+  conditions.other_processes = state.other_processes;
+  return conditions;
+}
+
+}  // namespace lutsmith::tuning
