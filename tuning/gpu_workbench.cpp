@@ -118,14 +118,9 @@ Result<void> GpuWorkbench::make(const Schedule& schedule) {
 Result<measure::Multiply> GpuWorkbench::launcher(const Choice& choice) {
   Result<Kernel> made = kernel(choice.schedule);
   if (!made) return failure(made);
-  return [this, kernel = *made, partitions = choice.partitions](const measure::Operands& operands) {
-    return kernel.launch({.weights = {kernel.spec().format, operands.weights, operands.weight_bytes},
-                          .activations = operands.activations,
-                          .output = operands.output,
-                          .table = operands.table,
-                          .m = operands.m,
-                          .partitions = partitions},
-                         workspace_, device_->stream());
+  return [this, kernel = *made, partitions = choice.partitions](MatmulArguments arguments) {
+    arguments.partitions = partitions;
+    return kernel.launch(arguments, workspace_, device_->stream());
   };
 }
 
