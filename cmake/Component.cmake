@@ -64,6 +64,19 @@ function(lutsmith_embed variable)
   set(${variable} ${output} PARENT_SCOPE)
 endfunction()
 
+# lutsmith_embed_large(VARIABLE FILES file... HEADER header FUNCTION name): the same for files too large for string
+# literals, which the assembler puts into the binary as they are; their names are without folders.
+function(lutsmith_embed_large variable)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "HEADER;FUNCTION" "FILES")
+  set(output ${PROJECT_BINARY_DIR}/${arg_FUNCTION}.cpp)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} "-DFILES=${arg_FILES}" -DHEADER=${arg_HEADER} -DFUNCTION=${arg_FUNCTION} -DOUTPUT=${output}
+      -P ${PROJECT_SOURCE_DIR}/cmake/EmbedLargeFiles.cmake
+    DEPENDS ${arg_FILES} ${PROJECT_SOURCE_DIR}/cmake/EmbedLargeFiles.cmake
+    VERBATIM)
+  set(${variable} ${output} PARENT_SCOPE)
+endfunction()
+
 # lutsmith_leak_check(TARGET): decides whether a program of a build with the address sanitizer checks for leaks.
 function(lutsmith_leak_check target)
   if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=address")
