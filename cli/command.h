@@ -44,5 +44,6 @@ void add_bench(CLI::App& app, Context& context);
 void add_tune(CLI::App& app, Context& context);
 void add_cache(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
+void add_report(CLI::App& app, Context& context);
 
 }  // namespace lutsmith::cli

@@ -64,6 +64,7 @@ void add_verbs(CLI::App& app, Context& context) {
   add_tune(app, context);
   add_bench(app, context);
   add_cache(app, context);
+  add_report(app, context);
   add_doctor(app, context);
 }
 

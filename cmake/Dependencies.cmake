@@ -36,3 +36,7 @@ target_link_libraries(lutsmith_re2 INTERFACE ${RE2_ARCHIVE} Threads::Threads)
 # Opened at run time; here only their headers are needed.
 find_path(CURL_INCLUDE_DIR NAMES curl/curl.h REQUIRED)
 find_path(OPENSSL_INCLUDE_DIR NAMES openssl/evp.h REQUIRED)
+
+# Scripts that are embedded and put into the pages that `lutsmith report` writes.
+find_path(VEGA_DIRECTORY NAMES vega-util.min.js PATHS /usr/share/javascript/vega NO_DEFAULT_PATH REQUIRED
+  DOC "Vega's modules; Debian package libjs-vega")
