@@ -36,7 +36,8 @@ std::string model_text(const ReportModel& model) {
 std::vector<const ReportShape*> changed_shapes(const TuningReport& report) {
   std::vector<const ReportShape*> changed;
   for (const ReportShape& shape : report.shapes) {
-    if (shape.change && shape.change->kind != ChangeKind::same) changed.push_back(&shape);
+    const bool moved = shape.change && shape.change->kind != ChangeKind::same;
+    if (moved && shape.change->kind != ChangeKind::added) changed.push_back(&shape);
   }
   std::ranges::stable_sort(changed, {}, [](const ReportShape* shape) {
     return std::pair(shape->change->kind, -std::abs(shape->change_ratio().value_or(1) - 1));

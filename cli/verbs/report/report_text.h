@@ -20,7 +20,7 @@ std::string times_text(std::optional<double> factor);
 std::string change_text(const ReportShape& shape);
 /// "llama3.1-8b, mistral-7b tp2".
 std::string model_text(const ReportModel& model);
-/// Shapes that were not found as before: regressions first, the largest change first.
+/// Shapes whose time moved, without new ones: regressions first, the largest change first.
 std::vector<const ReportShape*> changed_shapes(const TuningReport& report);
 /// "2 slower, 1 faster, 90 as before, 2 new, 1 gone".
 std::string changes_summary(const TuningReport& report);

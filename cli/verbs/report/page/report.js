@@ -8,6 +8,8 @@ report.shapes.forEach((shape, i) => (shape.anchor = `shape-${i}`));
 
 const kMostOpenOnPaper = 120;  // A page each; drawn in some seconds.
 
+const kMostNamed = 30;  // of the shapes that changed; the table below has all
+
 const kQuality = {good: "good", noisy: "⚠ noisy", throttled: "⚠ throttled", busy: "⚠ busy"};
 const kChange = {
   slower: "▲ slower", faster: "▼ faster", same: "as before", new: "+ new", uncertain: "? uncertain",
@@ -64,8 +66,8 @@ function showSummary() {
 function showChanges() {
   const {against} = report;
   if (!against) return;
-  const moved = report.shapes.filter(({change}) => change && change.status !== "same");
-  const order = ["slower", "faster", "uncertain", "new"];
+  const order = ["slower", "faster", "uncertain"];
+  const moved = report.shapes.filter(({change}) => order.includes(change?.status));
   moved.sort((a, b) => order.indexOf(a.change.status) - order.indexOf(b.change.status) || Math.abs(b.change.ratio - 1) - Math.abs(a.change.ratio - 1));
   const place = section("changes");
   place.hidden = false;
@@ -78,12 +80,17 @@ function showChanges() {
       element("span", {class: "quiet"}, `Slower or faster: by more than the noise of both and than ${percent(against.tolerance)}. ` +
         "Uncertain: one of the two was measured on a GPU that was not idle.")));
   if (moved.length > 0) {
-    place.append(plainTable(["Shape", ["Before, µs", "number"], ["Now, µs", "number"], "Change"], moved.map((shape) => [
+    place.append(plainTable(["Shape", ["Before, µs", "number"], ["Now, µs", "number"], "Change"], moved.slice(0, kMostNamed).map((shape) => [
       element("a", {href: `#${shape.anchor}`}, shape.name),
       microseconds(shape.change.before_microseconds), microseconds(shape.choice.microseconds), changeElement(shape)])));
   }
+  if (against.new > 0 || moved.length > kMostNamed) {
+    place.append(element("p", {class: "quiet"}, "All of them are marked in the table of shapes, which filters and sorts by their change."));
+  }
   if (against.gone.length > 0) {
-    place.append(element("p", {}, "Gone: ", against.gone.map(({name}) => name).join("; "), "."));
+    const more = against.gone.length - kMostNamed;
+    place.append(element("p", {}, "Gone: ", against.gone.slice(0, kMostNamed).map(({name}) => name).join("; "),
+      more > 0 && ` and ${more} more`, "."));
   }
 }
 
