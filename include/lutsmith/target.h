@@ -8,16 +8,54 @@
 
 namespace lutsmith {
 
-/// What work costs on a target, for the order of candidates and the cut of the work. In microseconds where no
-/// unit is given. Measured on an H200; a target that was measured itself has numbers of its own.
+/// What work costs on a target, for the order of candidates and the cut of the work. Microseconds where no
+/// unit is given; cycles are issue slots of one warp. `lutsmith tune --fit` fits them to tuned choices
+/// (docs/tuning.md says on which GPUs that was done); a target that was not measured has these.
 struct MeasuredCosts {
   double cycles_per_microsecond = 1800;
+  double launch = 0;                     ///< what every launch takes; no order depends on it
+  double unit = 108;                     ///< cycles of a unit of weights,
+  double record = 57;                    ///< of each of its records,
+  double octet = 24;                     ///< of each record and eight tokens,
+  double slice = 0;                      ///< of each record and slice of the codes but the first,
+  double register_slice = 0;             ///< the same, where slices are loaded into registers one by one,
+  double ring = 2.5;                     ///< of each record that goes through a ring,
+  double activations = 42;               ///< and of eight tokens' activations, where they are loaded again
+  double hiding = 9;                     ///< warps that a multiprocessor lacks to be busy all the time
+  double ring_stage = 0.007;             ///< part by which each stage of a ring above two slows it
   double step = 0.03;                    ///< of every step of a block
+  double segment = 0;                    ///< of every tile of a block
+  double warp = 0;                       ///< of every warp of a multiprocessor, to start and to end it
+  double partial = 0;                    ///< of every element of the tile and warp, on its way to the sum
   double reduction_per_element = 0.005;  ///< sums of a block's warps to one, per element of the tile and warp
   double fix_up = 2.4;                   ///< partial sums of a cut tile: their way to L2 and back,
   double fix_up_per_element = 0.0084;    ///< and per element of the tile
   /// Records (16 rows x 128 k) that a multiprocessor multiplies in the time of `fix_up`, by all its warps.
   int fix_up_records = 120;
+
+  /// Calls `visit(name, value)` for everything that can be fitted: all but `fix_up_records`, which decides
+  /// how launches are cut.
+  template <class Self, class Visit>
+  static constexpr void visit_fields(Self& self, Visit&& visit) {
+    visit(std::string_view("cycles_per_microsecond"), self.cycles_per_microsecond);
+    visit(std::string_view("launch"), self.launch);
+    visit(std::string_view("unit"), self.unit);
+    visit(std::string_view("record"), self.record);
+    visit(std::string_view("octet"), self.octet);
+    visit(std::string_view("slice"), self.slice);
+    visit(std::string_view("register_slice"), self.register_slice);
+    visit(std::string_view("ring"), self.ring);
+    visit(std::string_view("activations"), self.activations);
+    visit(std::string_view("hiding"), self.hiding);
+    visit(std::string_view("ring_stage"), self.ring_stage);
+    visit(std::string_view("step"), self.step);
+    visit(std::string_view("segment"), self.segment);
+    visit(std::string_view("warp"), self.warp);
+    visit(std::string_view("partial"), self.partial);
+    visit(std::string_view("reduction_per_element"), self.reduction_per_element);
+    visit(std::string_view("fix_up"), self.fix_up);
+    visit(std::string_view("fix_up_per_element"), self.fix_up_per_element);
+  }
 };
 
 /// What the generator has to know of a GPU architecture: one row per target, nothing else depends

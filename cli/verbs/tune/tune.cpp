@@ -21,6 +21,7 @@
 #include "core/result.h"
 #include "runtime/compile_jobs.h"
 #include "tuning/campaign.h"
+#include "tuning/fit.h"
 #include "tuning/gpu_workbench.h"
 
 namespace lutsmith::cli {
@@ -35,6 +36,7 @@ struct TuneOptions {
   bool dry_run = false;
   bool force = false;
   bool evaluate_model = false;
+  std::vector<std::string> fit;
 
   TuneOptions() { spec.text["m"] = "1,8,16,32"; }
 };
@@ -148,7 +150,48 @@ Result<ExitCode> dry_run(const TuneOptions& options, bool json) {
   return ExitCode::success;
 }
 
+/// Costs that suit documents better than the target's own, for core/target.cpp.
+Result<ExitCode> fit(const TuneOptions& options, bool json) {
+  std::vector<choices::Document> documents;
+  for (const std::string& file : options.fit) {
+    Result<choices::Document> document = choices::read_document(file);
+    if (!document) return failure(document);
+    if (!documents.empty() && document->gpu().target != documents.front().gpu().target) {
+      return refuse(
+          "fit: the documents are of GPUs of different targets, each of which has costs of its own");
+    }
+    documents.push_back(*std::move(document));
+  }
+  const TargetTraits& traits = documents.front().gpu().target.traits();
+  const MeasuredCosts fitted = tuning::fit_costs(documents, traits.costs, traits.bytes_per_second);
+  const tuning::ModelRegret before = tuning::model_regret(documents, traits.costs, traits.bytes_per_second);
+  const tuning::ModelRegret after = tuning::model_regret(documents, fitted, traits.bytes_per_second);
+  Json costs = Json::object();
+  MeasuredCosts::visit_fields(fitted,
+                              [&](std::string_view name, double value) { costs[std::string(name)] = value; });
+  if (json) {
+    const auto regret_of = [](const tuning::ModelRegret& each) {
+      return Json{{"median", each.median}, {"mean", each.mean}, {"worst", each.worst}};
+    };
+    print_json({{"target", traits.name},
+                {"specs", after.specs},
+                {"costs", costs},
+                {"regret_before", regret_of(before)},
+                {"regret_after", regret_of(after)}});
+    return ExitCode::success;
+  }
+  for (const auto& [name, value] : costs.items())
+    print_output(fmt::format(".{} = {:.4g},\n", name, value.get<double>()));
+  for (const auto& [what, each] : {std::pair("before", before), std::pair("after", after)}) {
+    print_output(
+        fmt::format("{}: first choice over the best of {}: median {:.1f} %, mean {:.1f} %, worst {:.1f} %\n",
+                    what, counted(each.specs, "spec"), 100 * each.median, 100 * each.mean, 100 * each.worst));
+  }
+  return ExitCode::success;
+}
+
 Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
+  if (!options.fit.empty()) return fit(options, json);
   if (options.dry_run) return dry_run(options, json);
   Result<Service> service = open_service();
   if (!service) return failure(service);
@@ -252,6 +295,10 @@ void add_tune(CLI::App& app, Context& context) {
                 "Measure on a GPU that is busy or throttled; the results are marked");
   verb.add_flag("--evaluate-model", options->evaluate_model,
                 "Tell how far the cost model's first choice is from the best");
+  verb.add_option(
+          "--fit", options->fit,
+          "Measure nothing: print costs for the cost model that suit these documents of tuned choices")
+      ->type_name("FILE...");
   verb.add_option("--output", options->output,
                   "Write the choices of these specs to a document of their own, to pin them")
       ->type_name("FILE");
