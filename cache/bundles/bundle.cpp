@@ -12,11 +12,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "core/atomic_file.h"
 #include "core/descriptor.h"
+#include "core/result.h"
 #include "core/scratch.h"
 
 namespace lutsmith::cache {
@@ -113,10 +115,10 @@ class Spool {
   std::uint64_t size_ = 0;
 };
 
-/// An entry's bytes as they go into a bundle; the error says why there are none.
-Result<std::vector<std::byte>> encoded(Store& from, const Key& key) {
-  const Result<Lookup> found = from.get(key);
-  if (!found) return std::unexpected(found.error());
+/// An entry of a store; the error says why there is none.
+Result<Entry> look_up(Store& from, const Key& key) {
+  Result<Lookup> found = from.get(key);
+  if (!found) return failure(found);
   switch (found->state) {
     case LookupState::hit:
       break;
@@ -126,10 +128,24 @@ Result<std::vector<std::byte>> encoded(Store& from, const Key& key) {
     case LookupState::newer:
       return fault(ErrorCode::corrupt_data, found->note);
   }
-  if (!belongs_to(found->entry, key)) {
-    return fault(ErrorCode::corrupt_data, "its own description does not name its key");
-  }
-  return encode(found->entry);
+  return std::move(found->entry);
+}
+
+/// An entry's bytes as they go into a bundle.
+Result<std::vector<std::byte>> encoded(const Entry& entry, const Key& key) {
+  if (belongs_to(entry, key)) return encode(entry);
+  return fault(ErrorCode::corrupt_data, "its own description does not name its key");
+}
+
+/// What is to go into a bundle, by rising key: an entry of its own, or null for the store's.
+using Wanted = std::map<Key, const Entry*>;
+
+Result<std::vector<std::byte>> encoded(Store& from, const Wanted::value_type& wanted) {
+  const auto& [key, other] = wanted;
+  if (other != nullptr) return encoded(*other, key);
+  Result<Entry> entry = look_up(from, key);
+  if (!entry) return failure(entry);
+  return encoded(*entry, key);
 }
 
 // The rename would put a file in the place of a device, and root may do so.
@@ -292,6 +308,18 @@ Result<void> put_missing(Store& into, const Key& key, const Entry& entry, Import
   return {};
 }
 
+/// Checks an entry of the bundle or puts it, where it belongs.
+Result<void> take(const Key& key, const Entry& entry, bool putting, Store& into, const ImportOptions& options,
+                  ImportSummary& summary) {
+  Result<bool> elsewhere = options.other != nullptr ? options.other->takes(key, entry) : false;
+  if (!elsewhere) return failure(elsewhere);
+  if (!putting) return {};
+  if (!*elsewhere) return put_missing(into, key, entry, summary);
+  Result<void> put = options.other->put(key, entry);
+  if (put) ++summary.others;
+  return put;
+}
+
 Result<ImportSummary> import_checked(const BundleFile& file, Store& into, const ImportOptions& options) {
   const Result<std::vector<std::byte>> start = file.read(0, kBundleStartBytes);
   if (!start) return std::unexpected(start.error());
@@ -310,13 +338,9 @@ Result<ImportSummary> import_checked(const BundleFile& file, Store& into, const 
     std::uint64_t offset = head->bytes;
     for (std::size_t i = 0; i < count; ++i) {
       const BundledEntry& expected = index->entries[i];
-      const Result<Entry> entry = read_entry(file, offset, expected, i + 1);
-      Result<void> done = {};
-      if (!entry) {
-        done = std::unexpected(entry.error());
-      } else if (putting) {
-        done = put_missing(into, expected.key, *entry, summary);
-      }
+      Result<Entry> entry = read_entry(file, offset, expected, i + 1);
+      Result<void> done =
+          entry ? take(expected.key, *entry, putting, into, options, summary) : failure(entry);
       if (!done) {
         if (putting) done.error().message += fmt::format(" ({} of {} entries were done before)", i, count);
         return std::unexpected(std::move(done.error()));
@@ -344,9 +368,9 @@ Result<ExportSummary> export_bundle(Store& from, std::span<const Key> keys, cons
                                     const ExportOptions& options) {
   if (Result<void> usable = check_destination(path); !usable)
     return std::unexpected(std::move(usable.error()));
-  std::vector<Key> sorted(keys.begin(), keys.end());
-  std::ranges::sort(sorted);
-  sorted.erase(std::ranges::unique(sorted).begin(), sorted.end());
+  Wanted wanted;
+  for (const Key& key : keys) wanted.emplace(key, nullptr);
+  for (const OtherEntry& other : options.others) wanted.insert_or_assign(other.key, &other.entry);
   Result<Spool> spool = Spool::create(path);
   if (!spool) return std::unexpected(std::move(spool.error()));
 
@@ -355,19 +379,21 @@ Result<ExportSummary> export_bundle(Store& from, std::span<const Key> keys, cons
       .signer = {},
       .entries = {}};
   ExportSummary summary;
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
-    const Key& key = sorted[i];
-    Result<std::vector<std::byte>> bytes = encoded(from, key);
+  std::size_t done = 0;
+  for (const auto& each : wanted) {
+    const auto& [key, other] = each;
+    Result<std::vector<std::byte>> bytes = encoded(from, each);
     if (bytes) {
       if (Result<void> kept = spool->append(*bytes); !kept) return std::unexpected(std::move(kept.error()));
       index.entries.push_back({.key = key, .bytes = bytes->size(), .sha256 = digest_of(*bytes)});
+      ++(other != nullptr ? summary.others : summary.entries);
     } else {
       summary.left_out.push_back({.key = key, .reason = std::move(bytes.error().message)});
     }
-    report(options.progress, i + 1, sorted.size());
+    report(options.progress, ++done, wanted.size());
   }
   if (index.entries.empty()) {
-    Error error{ErrorCode::not_found, fmt::format("none of {} entries can be exported", sorted.size()), ""};
+    Error error{ErrorCode::not_found, fmt::format("none of {} entries can be exported", wanted.size()), ""};
     for (const LeftOut& entry : summary.left_out) {
       error.context += fmt::format("{}: {}\n", entry.key.hex(), entry.reason);
     }
@@ -378,7 +404,6 @@ Result<ExportSummary> export_bundle(Store& from, std::span<const Key> keys, cons
   if (Result<void> written = write_bundle(path, *head, *spool); !written) {
     return std::unexpected(std::move(written.error()));
   }
-  summary.entries = index.entries.size();
   summary.bytes = head->size() + spool->size();
   return summary;
 }

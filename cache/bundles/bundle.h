@@ -11,6 +11,8 @@
 
 #include "cache/bundles/bundle_format.h"
 #include "cache/bundles/signing.h"
+#include "cache/entry.h"
+#include "cache/key.h"
 #include "cache/stores/store.h"
 #include "lutsmith/error.h"
 
@@ -19,10 +21,17 @@ namespace lutsmith::cache {
 /// Told after every step how many of how many are done.
 using BundleProgress = std::function<void(std::size_t done, std::size_t total)>;
 
+/// An entry that is kept elsewhere than in a store.
+struct OtherEntry {
+  Key key;
+  Entry entry;
+};
+
 struct ExportOptions {
   const SigningKey* signer = nullptr;  ///< null: the bundle is not signed
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now();
-  BundleProgress progress = {};  ///< a step for each key
+  std::span<const OtherEntry> others = {};  ///< go in beside those of the store
+  BundleProgress progress = {};             ///< a step for each key
 };
 
 /// An entry that was asked for and could not be had.
@@ -32,7 +41,8 @@ struct LeftOut {
 };
 
 struct ExportSummary {
-  std::size_t entries = 0;
+  std::size_t entries = 0;  ///< of the store
+  std::size_t others = 0;
   std::uint64_t bytes = 0;  ///< of the whole file
   std::vector<LeftOut> left_out;
 };
@@ -52,9 +62,18 @@ Result<ExportSummary> export_bundle(Store& from, std::span<const Key> keys, cons
 /// wherever it is imported.
 enum class Unsigned { refuse, allow };
 
+/// Where entries go that are not for the store.
+struct OtherPlace {
+  /// Whether an entry, which names `key` itself, goes there. An error where it does and cannot be used: then
+  /// nothing of the bundle is put.
+  std::function<Result<bool>(const Key& key, const Entry& entry)> takes;
+  std::function<Result<void>(const Key& key, const Entry& entry)> put;
+};
+
 struct ImportOptions {
   const VerificationKey* trusted = nullptr;      ///< whose bundles are taken; with it, only signed ones are
   Unsigned unsigned_bundles = Unsigned::refuse;  ///< counts where no key is trusted
+  const OtherPlace* other = nullptr;             ///< null: all entries are for the store
   BundleProgress progress = {};                  ///< two steps for each entry: all checked, then all put
 };
 
@@ -62,6 +81,7 @@ struct ImportSummary {
   std::size_t imported = 0;
   std::size_t present = 0;  ///< there already and intact; left alone
   std::size_t newer = 0;    ///< there already, written by a newer version; left alone
+  std::size_t others = 0;   ///< handed to the other place
   std::string created;      ///< as in BundleIndex
   std::string signer;       ///< as in BundleIndex
 };
@@ -69,8 +89,8 @@ struct ImportSummary {
 /// Puts the entries of a bundle into a store. Checks all of it first: where anything is wrong, nothing is
 /// put; and each entry once more as it is put. Holds one entry in memory at a time. Errors: invalid_argument
 /// where the signature is missing or another's than the trusted key's, corrupt_data for a bundle or an entry
-/// that is damaged or was changed, unsupported for a newer version of either, and those of `Store::put`,
-/// after which the import can be run again and goes on from there.
+/// that is damaged or was changed, unsupported for a newer version of either, and those of `Store::put`
+/// and of the other place, after which the import can be run again and goes on from there.
 Result<ImportSummary> import_bundle(const std::filesystem::path& path, Store& into,
                                     const ImportOptions& options = {});
 

@@ -222,5 +222,60 @@ TEST_F(BundleTest, ProgressCountsEveryKeyOnceAndEveryImportedEntryTwice) {
               testing::ElementsAre(std::pair(1, 4), std::pair(2, 4), std::pair(3, 4), std::pair(4, 4)));
 }
 
+/// Takes entries whose payload begins with a letter, refuses those with another.
+struct LetterPlace {
+  char taken = 'o';
+  char refused = '!';
+  std::map<Key, Entry> put = {};
+  OtherPlace place{.takes = [this](const Key& /*key*/, const Entry& entry) -> Result<bool> {
+                     const char first = entry.payload.empty() ? ' ' : static_cast<char>(entry.payload[0]);
+                     if (first == refused) {
+                       return std::unexpected(Error{ErrorCode::corrupt_data, "it is refused", ""});
+                     }
+                     return first == taken;
+                   },
+                   .put = [this](const Key& key, const Entry& entry) -> Result<void> {
+                     put[key] = entry;
+                     return {};
+                   }};
+};
+
+TEST_F(BundleTest, OtherEntriesTravelBesideThoseOfTheStoreAndGoToTheirOwnPlace) {
+  const std::vector<OtherEntry> others{{key_of("other"), entry_of(key_of("other"), 'o')},
+                                       {key_of("more"), entry_of(key_of("more"), 'o')}};
+  const ExportSummary exported = must(export_bundle(
+      from_, must(all_keys(from_)), path(), {.signer = &signer_, .created = kTime, .others = others}));
+  EXPECT_EQ(exported.entries, 2U);
+  EXPECT_EQ(exported.others, 2U);
+  EXPECT_EQ(exported.bytes, fs::file_size(path()));
+  LetterPlace place;
+  const ImportSummary imported =
+      must(import_bundle(path(), into_, {.trusted = &trusted_, .other = &place.place}));
+  EXPECT_EQ(imported.imported, 2U);
+  EXPECT_EQ(imported.others, 2U);
+  EXPECT_EQ(contents(into_), contents(from_));
+  EXPECT_EQ(place.put,
+            (std::map<Key, Entry>{{others[0].key, others[0].entry}, {others[1].key, others[1].entry}}));
+}
+
+TEST_F(BundleTest, OtherEntryThatCannotBeUsedKeepsAllFromBeingPut) {
+  const std::vector<OtherEntry> others{{key_of("other"), entry_of(key_of("other"), 'o')},
+                                       {key_of("bad"), entry_of(key_of("bad"), '!')}};
+  must(export_bundle(from_, must(all_keys(from_)), path(), {.signer = &signer_, .others = others}));
+  LetterPlace place;
+  expect_refused(import_bundle(path(), into_, {.trusted = &trusted_, .other = &place.place}),
+                 ErrorCode::corrupt_data, "it is refused");
+  EXPECT_TRUE(place.put.empty());
+}
+
+TEST_F(BundleTest, OtherEntryThatDoesNotNameItsKeyIsLeftOut) {
+  const std::vector<OtherEntry> others{{key_of("other"), entry_of(key_of("a"), 'o')}};
+  const ExportSummary summary =
+      must(export_bundle(from_, must(all_keys(from_)), path(), {.signer = &signer_, .others = others}));
+  EXPECT_EQ(summary.others, 0U);
+  ASSERT_EQ(summary.left_out.size(), 1U);
+  EXPECT_EQ(summary.left_out[0].key, key_of("other"));
+}
+
 }  // namespace
 }  // namespace lutsmith::cache
