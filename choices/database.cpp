@@ -113,6 +113,15 @@ void put_before(Document& all, const Document& nearer) {
   for (const auto& [spec, entry] : nearer.entries()) all.put(entry);
 }
 
+/// Names of the files of this schema in a folder `tuned`, sorted.
+std::vector<std::string> documents_in(const core::Descriptor& folder) {
+  std::vector<std::string> names = cache::names_in(folder);
+  std::erase_if(names,
+                [](const std::string& name) { return !name.ends_with(fmt::format(".v{}.json", kSchema)); });
+  std::ranges::sort(names);
+  return names;
+}
+
 /// A damaged file out of the way, but kept for whoever wants to know what happened.
 void put_aside(const core::Descriptor& folder, const std::string& name) {
   static_cast<void>(renameat(folder.number(), name.c_str(), folder.number(), (name + ".damaged").c_str()));
@@ -198,14 +207,27 @@ std::vector<Document> Database::read_all(const Complain& complain) const {
   for (const fs::path& directory : directories) {
     const Result<core::Descriptor> folder = open_tuned(directory, cache::Missing::keep);
     if (!folder || !folder->valid()) continue;
-    for (const std::string& name : cache::names_in(*folder)) {
-      if (!name.ends_with(fmt::format(".v{}.json", kSchema)) || gpus.contains(name)) continue;
+    for (const std::string& name : documents_in(*folder)) {
+      if (gpus.contains(name)) continue;
       // What is wrong with it is told by `read`.
       if (const auto found = read_directory(directory, name, {})) gpus.emplace(name, found->gpu());
     }
   }
   std::vector<Document> documents;
   for (const auto& [name, gpu] : gpus) documents.push_back(read(gpu, complain));
+  return documents;
+}
+
+std::vector<Document> Database::read_all_own(const Complain& complain) const {
+  std::vector<Document> documents;
+  if (own_.empty()) return documents;
+  const Result<core::Descriptor> folder = open_tuned(own_, cache::Missing::keep);
+  if (!folder) complain_of(complain, folder.error());
+  if (!folder || !folder->valid()) return documents;
+  for (const std::string& name : documents_in(*folder)) {
+    std::optional<Document> found = read_directory(own_, name, complain);
+    if (found && found->entries().size() + found->unread() > 0) documents.push_back(*std::move(found));
+  }
   return documents;
 }
 
@@ -261,6 +283,14 @@ Result<void> Database::add(const Document& found) const {
   if (!present) {
     put_aside(*folder, name);
   } else if (*present) {
+    if ((*present)->gpu() != found.gpu()) {
+      return std::unexpected(
+          Error{ErrorCode::unsupported,
+                fmt::format("{}: it is of {} for {}; no choices of {} for {} can be added", path.native(),
+                            describe((*present)->gpu()), (*present)->gpu().target.name(),
+                            describe(found.gpu()), found.gpu().target.name()),
+                ""});
+    }
     merged = **std::move(present);
   }
   merged.merge(found);

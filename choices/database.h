@@ -39,13 +39,16 @@ class Database {
   /// The same as `read`, of every GPU that something is known of, in the order of their names.
   std::vector<Document> read_all(const Complain& complain) const;
 
+  /// The user's own documents alone, of every GPU that has entries there, in the order of their names.
+  std::vector<Document> read_all_own(const Complain& complain) const;
+
   /// The GPU of which something is known and whose name is `text`, or has it in it, in any case. Errors:
   /// not_found, invalid_argument where there are several; both name those that are known.
   Result<Gpu> find_gpu(std::string_view text) const;
 
   /// Adds entries to the user's own document, which is made where it is missing. One that is damaged is put
   /// aside first. Errors: not_found where there is no own directory; unsupported where the file is of another
-  /// schema, which is left alone; io_error.
+  /// schema or GPU, which is left alone; io_error.
   Result<void> add(const Document& found) const;
   /// Held by the one process of the host that measures on a GPU; `address` names it among those of the machine.
   /// Waits for another that has it at most `longest`, then fails (unsupported). Null where there are no locks.

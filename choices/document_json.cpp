@@ -222,6 +222,26 @@ bool read_gpu(const Json& json, Gpu& gpu) {
   return true;
 }
 
+/// Whether JSON is nested deeper than that of any version: writing it again would take too much stack.
+bool is_nested_deeply(std::string_view text) {
+  constexpr int kDeepest = 64;
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      quoted = !quoted;
+    } else if (!quoted && (c == '[' || c == '{')) {
+      if (++depth > kDeepest) return true;
+    } else if (!quoted && (c == ']' || c == '}')) {
+      --depth;
+    }
+  }
+  return false;
+}
+
 std::unexpected<Error> wrong(std::string reason) {
   return std::unexpected(Error{ErrorCode::corrupt_data, std::move(reason), ""});
 }
@@ -229,6 +249,7 @@ std::unexpected<Error> wrong(std::string reason) {
 }  // namespace
 
 Result<Document> parse_document(std::string_view text) {
+  if (is_nested_deeply(text)) return wrong("it is nested deeper than a document of tuned choices");
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return wrong("it is no JSON, or cut off");
   if (!json.is_object() || !json.contains("schema") || !json["schema"].is_number_unsigned()) {

@@ -171,5 +171,26 @@ TEST(ShippedDocuments, CanAllBeRead) {
   }
 }
 
+TEST_F(TunedDatabase, OwnDocumentsAreThoseOfTheDirectoryAlone) {
+  EXPECT_TRUE(database_.read_all_own({}).empty());
+  must(database_.add(example_document()));
+  put("{", "other-gpu-8.v1.json");
+  std::string complaints;
+  const auto own = database_.read_all_own([&](std::string_view text) { complaints += text; });
+  ASSERT_EQ(own.size(), 1U);
+  EXPECT_EQ(write_document(own[0]), write_document(example_document()));
+  EXPECT_NE(complaints.find("other-gpu-8.v1.json"), std::string::npos) << complaints;
+}
+
+TEST_F(TunedDatabase, GpuWhoseFileIsAnothersIsNotAdded) {
+  must(database_.add(example_document()));
+  Gpu other = example_gpu();
+  other.name = "Example-GPU 80GB";  // the same file
+  Document found(other);
+  found.put(example_entry(1024));
+  expect_error(database_.add(found), ErrorCode::unsupported, "Example-GPU 80GB");
+  EXPECT_EQ(write_document(read()), write_document(example_document()));
+}
+
 }  // namespace
 }  // namespace lutsmith::choices
