@@ -3,7 +3,13 @@
 
 #include <filesystem>
 
+#include "cache/bundles/bundle.h"
+#include "cache/stores/disk_store.h"
+#include "choices/database.h"
+#include "choices/document_entry.h"
+#include "example_document.h"
 #include "key_files.h"
+#include "must.h"
 #include "small_kernels.h"
 
 namespace lutsmith::tests {
@@ -193,6 +199,131 @@ TEST_F(CacheBundle, KernelsThatTheLimitsDoNotLeaveInThereAreAFailure) {
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_EQ(outcome.json()["lost"], 1);
   EXPECT_THAT(outcome.errors, HasSubstr("1 kernel"));
+}
+
+/// The same, and choices tuned for another GPU than that of the kernels.
+class TunedBundle : public CacheBundle {
+ protected:
+  TunedBundle() { test::must(tuned("one").add(test::example_document())); }
+
+  choices::Database tuned(const std::string& machine) const { return {file(machine), {}}; }
+  std::string tuned_text(const std::string& machine) const {
+    return choices::write_document(tuned(machine).read_own(test::example_gpu()));
+  }
+  void expect_all_refused(const Outcome& outcome) const {
+    EXPECT_NE(outcome.exit_code, 0);
+    expect_refused(outcome, outcome.exit_code, "cannot import");
+    EXPECT_FALSE(fs::exists(file("two") / choices::Database::kFolder));
+  }
+};
+
+TEST_F(TunedBundle, ChoicesArriveWithTheKernelsSignedOrNot) {
+  const Outcome exported = export_bundle({"--sign", file("key.pem")});
+  ASSERT_EQ(exported.exit_code, 0) << exported.errors;
+  EXPECT_EQ(exported.json()["entries"], 2);
+  EXPECT_EQ(exported.json()["tuned_documents"], 1);
+  go_to("two");
+  const Outcome imported = import_trusted();
+  ASSERT_EQ(imported.exit_code, 0) << imported.errors;
+  EXPECT_EQ(imported.json()["imported"], 2);
+  EXPECT_EQ(imported.json()["tuned_documents"], 1);
+  EXPECT_EQ(kernels_in_cache(program_), 2U);
+  EXPECT_EQ(tuned_text("two"), tuned_text("one"));
+
+  go_to("one");
+  ASSERT_EQ(export_bundle().exit_code, 0);
+  go_to("three");
+  expect_refused(import_bundle(), 2, "--allow-unsigned");
+  EXPECT_FALSE(fs::exists(file("three") / choices::Database::kFolder));
+  const Outcome allowed = program_.run({"cache", "import", file("bundle"), "--allow-unsigned"});
+  ASSERT_EQ(allowed.exit_code, 0) << allowed.errors;
+  EXPECT_THAT(allowed.output,
+              HasSubstr("2 kernels and the tuned choices of 1 GPU imported, 0 there already;"));
+  EXPECT_EQ(tuned_text("three"), tuned_text("one"));
+}
+
+TEST_F(TunedBundle, OneChangedByteAnywhereImportsNeitherKernelsNorChoices) {
+  ASSERT_EQ(export_bundle({"--sign", file("key.pem")}).exit_code, 0);
+  const std::string intact = read_file(file("bundle"));
+  const std::size_t entry = intact.find("tuned_choices");
+  ASSERT_NE(entry, std::string::npos);
+  go_to("two");
+  for (const std::size_t offset :
+       {intact.find("sha256") + 12, entry, entry + 100, entry + 200, intact.size() - 1}) {
+    flip_byte(file("bundle"), offset);
+    expect_all_refused(import_trusted());
+    write_file(file("bundle"), intact);
+  }
+  EXPECT_EQ(import_trusted().exit_code, 0);
+}
+
+TEST_F(TunedBundle, DocumentThatIsDamagedThoughSignedImportsNothing) {
+  cache::OtherEntry damaged = choices::to_entry(test::example_document());
+  damaged.entry.payload.resize(damaged.entry.payload.size() / 2);
+  const auto store = test::must(cache::DiskStore::open(file("one")));
+  const auto signer = test::must(cache::SigningKey::read_pem(file("key.pem")));
+  test::must(cache::export_bundle(*store, test::must(cache::all_keys(*store)), file("bundle"),
+                                  {.signer = &signer, .others = {&damaged, 1}}));
+  go_to("two");
+  expect_all_refused(import_trusted());
+}
+
+TEST_F(TunedBundle, OfTwoChoicesTheOneMeasuredLaterStays) {
+  ASSERT_EQ(export_bundle().exit_code, 0);
+  choices::Document newer(test::example_gpu());
+  newer.put(test::example_entry(4096, "2027-01-01T00:00:00Z"));
+  newer.put(test::example_entry(1024));
+  test::must(tuned("two").add(newer));
+  go_to("two");
+  ASSERT_EQ(import_bundle({"--allow-unsigned"}).exit_code, 0);
+  const choices::Document merged = tuned("two").read_own(test::example_gpu());
+  EXPECT_EQ(merged.entries().size(), 3U);
+  const choices::Entry* kept = merged.find(test::example_spec(4096));
+  ASSERT_NE(kept, nullptr);
+  EXPECT_EQ(kept->conditions.measured, "2027-01-01T00:00:00Z");
+  EXPECT_EQ(tuned_text("one"), choices::write_document(test::example_document()));
+}
+
+TEST_F(TunedBundle, OptionsChooseWhetherChoicesGoIn) {
+  EXPECT_EQ(export_bundle({"--no-tuned"}).json()["tuned_documents"], 0);
+  EXPECT_EQ(export_bundle({keys_[0]}).json()["tuned_documents"], 0);
+  EXPECT_EQ(export_bundle({"--target", "sm_80"}).json()["tuned_documents"], 0);
+  EXPECT_EQ(export_bundle({"--target", "sm_90a", "--no-tuned"}).exit_code, 1);
+  const Outcome only = export_bundle({"--target", "sm_90a"});
+  EXPECT_EQ(only.exit_code, 0) << only.errors;
+  EXPECT_EQ(only.json()["entries"], 0);
+  EXPECT_EQ(only.json()["tuned_documents"], 1);
+  go_to("two");
+  EXPECT_EQ(import_bundle({"--allow-unsigned"}).exit_code, 0);
+  EXPECT_EQ(kernels_in_cache(program_), 0U);
+  EXPECT_EQ(tuned_text("two"), tuned_text("one"));
+}
+
+TEST_F(TunedBundle, DamagedDocumentIsLeftOutAndThatIsAFailure) {
+  write_file(tuned("one").path_of(test::example_gpu()), "{");
+  const Outcome outcome = export_bundle();
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.json()["entries"], 2);
+  EXPECT_EQ(outcome.json()["tuned_documents"], 0);
+  EXPECT_EQ(outcome.json()["left_out"].size(), 1U);
+  EXPECT_THAT(outcome.errors, HasSubstr("example-gpu-80gb-132.v1.json"));
+}
+
+TEST_F(TunedBundle, DocumentThatGotAmongTheKernelsIsNoDamage) {
+  const cache::OtherEntry document = choices::to_entry(test::example_document());
+  const auto store = test::must(cache::DiskStore::open(file("one")));
+  test::must(store->put(document.key, document.entry));
+  const Outcome verified = program_.run({"cache", "verify", "--repair", "--json"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.output;
+  EXPECT_EQ(verified.json()["other_version"], 1);
+  const Outcome listed = program_.run({"cache", "ls", "--json"});
+  EXPECT_EQ(listed.exit_code, 0);
+  EXPECT_EQ(listed.json()["kernels"].size(), 2U);
+  EXPECT_EQ(listed.json()["damaged"], 0);
+  EXPECT_THAT(program_.run({"cache", "show", document.key.hex()}).errors, HasSubstr("schema"));
+  const Outcome exported = export_bundle();
+  EXPECT_EQ(exported.exit_code, 0) << exported.errors;
+  EXPECT_EQ(exported.json()["entries"], 2);
 }
 
 }  // namespace

@@ -5,9 +5,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/bundles/bundle.h"
+#include "choices/database.h"
+#include "choices/document_entry.h"
 #include "cli/output/output.h"
 #include "cli/output/progress.h"
 #include "cli/verbs/cache/cache_access.h"
@@ -23,6 +26,7 @@ struct ExportArguments {
   std::string target;
   std::string sign;
   std::string output;
+  bool no_tuned = false;
 };
 
 struct ImportArguments {
@@ -31,7 +35,13 @@ struct ImportArguments {
   bool allow_unsigned = false;
 };
 
-Result<std::vector<cache::Key>> chosen_keys(cache::DiskStore& store, const ExportArguments& arguments) {
+Result<std::vector<Target>> chosen_targets(const ExportArguments& arguments) {
+  if (arguments.target.empty()) return std::vector<Target>{};
+  return parse_targets(arguments.target);
+}
+
+Result<std::vector<cache::Key>> chosen_keys(cache::DiskStore& store, const ExportArguments& arguments,
+                                            const std::vector<Target>& targets) {
   std::vector<cache::Key> keys;
   for (const std::string& digits : arguments.keys) {
     const auto found = find_keys(store, digits);
@@ -39,22 +49,39 @@ Result<std::vector<cache::Key>> chosen_keys(cache::DiskStore& store, const Expor
     keys.insert(keys.end(), found->begin(), found->end());
   }
   if (!arguments.keys.empty()) return keys;
-  std::vector<Target> targets;
-  if (!arguments.target.empty()) {
-    auto parsed = parse_targets(arguments.target);
-    if (!parsed) return std::unexpected(parsed.error());
-    targets = *std::move(parsed);
-  }
   const auto listing = list_kernels(store, targets);
   if (!listing) return std::unexpected(listing.error());
   for (const CachedKernel& kernel : listing->kernels) keys.push_back(kernel.key);
   // Asked for too, so that nobody takes the bundle for a whole one.
   for (const cache::StoredEntry& entry : listing->damaged) keys.push_back(entry.key);
-  if (!keys.empty()) return keys;
-  return std::unexpected(
-      Error{ErrorCode::not_found,
-            fmt::format("{} has no kernel to export; fill it by `lutsmith warm`", store.root().native()),
-            {}});
+  return keys;
+}
+
+/// Documents of tuned choices that go in, and what is wrong with those that cannot.
+struct ChosenDocuments {
+  std::vector<cache::OtherEntry> entries;
+  std::vector<std::string> complaints;
+};
+
+/// Whoever names single kernels wants these alone.
+ChosenDocuments chosen_documents(const cache::DiskStore& store, const ExportArguments& arguments,
+                                 const std::vector<Target>& targets) {
+  ChosenDocuments chosen;
+  if (arguments.no_tuned || !arguments.keys.empty()) return chosen;
+  const choices::Database database(store.root(), {});
+  const auto complain = [&chosen](std::string_view text) { chosen.complaints.emplace_back(text); };
+  for (const choices::Document& document : database.read_all_own(complain)) {
+    if (!targets.empty() && std::ranges::find(targets, document.gpu().target) == targets.end()) continue;
+    chosen.entries.push_back(choices::to_entry(document));
+  }
+  return chosen;
+}
+
+/// "3 kernels", "3 kernels and the tuned choices of 1 GPU".
+std::string contents_text(std::size_t kernels, std::size_t documents) {
+  std::string text = counted(kernels, "kernel");
+  if (documents > 0) text += fmt::format(" and the tuned choices of {}", counted(documents, "GPU"));
+  return text;
 }
 
 /// A bar that is told how many steps there are with the first of them.
@@ -70,6 +97,30 @@ std::string signed_by(const std::string& fingerprint) {
   return fingerprint.empty() ? "not signed" : "signed by " + fingerprint;
 }
 
+void print_export(const ExportArguments& arguments, const cache::ExportSummary& exported,
+                  const std::vector<std::string>& complaints, const std::string& fingerprint, bool json) {
+  for (const cache::LeftOut& entry : exported.left_out) {
+    print_warning(fmt::format("{} was left out: {}", entry.key.hex(), entry.reason));
+  }
+  for (const std::string& complaint : complaints) print_warning(complaint);
+  if (!json) {
+    fmt::print("{}: {}, {}, {}\n", arguments.output, contents_text(exported.entries, exported.others),
+               byte_count(exported.bytes), signed_by(fingerprint));
+    return;
+  }
+  Json left_out = Json::array();
+  for (const cache::LeftOut& entry : exported.left_out) {
+    left_out.push_back({{"key", entry.key.hex()}, {"reason", entry.reason}});
+  }
+  for (const std::string& complaint : complaints) left_out.push_back({{"key", ""}, {"reason", complaint}});
+  print_json({{"bundle", arguments.output},
+              {"entries", exported.entries},
+              {"tuned_documents", exported.others},
+              {"bytes", exported.bytes},
+              {"left_out", left_out},
+              {"signer", fingerprint}});
+}
+
 Result<ExitCode> run_export(const ExportArguments& arguments, bool json) {
   if (!arguments.keys.empty() && !arguments.target.empty()) {
     return std::unexpected(Error{ErrorCode::invalid_argument, "give either keys or --target", {}});
@@ -82,33 +133,26 @@ Result<ExitCode> run_export(const ExportArguments& arguments, bool json) {
   }
   const auto opened = open_cache(cache::Access::read_only);
   if (!opened) return std::unexpected(opened.error());
-  const auto keys = chosen_keys(*opened->store, arguments);
+  const auto targets = chosen_targets(arguments);
+  if (!targets) return std::unexpected(targets.error());
+  const auto keys = chosen_keys(*opened->store, arguments, *targets);
   if (!keys) return std::unexpected(keys.error());
+  const ChosenDocuments documents = chosen_documents(*opened->store, arguments, *targets);
+  if (keys->empty() && documents.entries.empty()) {
+    return std::unexpected(Error{
+        ErrorCode::not_found,
+        fmt::format("{} has no kernel to export; fill it by `lutsmith warm`", opened->store->root().native()),
+        documents.complaints.empty() ? "" : documents.complaints.front()});
+  }
   std::optional<Progress> bar;
-  const auto exported =
-      cache::export_bundle(*opened->store, *keys, arguments.output,
-                           {.signer = signer ? &*signer : nullptr, .progress = show_progress(bar)});
+  const auto exported = cache::export_bundle(
+      *opened->store, *keys, arguments.output,
+      {.signer = signer ? &*signer : nullptr, .others = documents.entries, .progress = show_progress(bar)});
   bar.reset();
   if (!exported) return std::unexpected(exported.error());
-  for (const cache::LeftOut& entry : exported->left_out) {
-    print_warning(fmt::format("{} was left out: {}", entry.key.hex(), entry.reason));
-  }
-  const std::string fingerprint = signer ? signer->fingerprint() : "";
-  if (json) {
-    Json left_out = Json::array();
-    for (const cache::LeftOut& entry : exported->left_out) {
-      left_out.push_back({{"key", entry.key.hex()}, {"reason", entry.reason}});
-    }
-    print_json({{"bundle", arguments.output},
-                {"entries", exported->entries},
-                {"bytes", exported->bytes},
-                {"left_out", left_out},
-                {"signer", fingerprint}});
-  } else {
-    fmt::print("{}: {}, {}, {}\n", arguments.output, counted(exported->entries, "kernel"),
-               byte_count(exported->bytes), signed_by(fingerprint));
-  }
-  return exported->left_out.empty() ? ExitCode::success : ExitCode::work_failed;
+  print_export(arguments, *exported, documents.complaints, signer ? signer->fingerprint() : "", json);
+  return exported->left_out.empty() && documents.complaints.empty() ? ExitCode::success
+                                                                    : ExitCode::work_failed;
 }
 
 /// How many of the kernels that an import put or found are gone again, for the limits of the directory. Those
@@ -118,6 +162,20 @@ Result<std::size_t> count_lost(cache::DiskStore& store, std::size_t expected) {
   const auto keys = cache::all_keys(store);
   if (!keys) return std::unexpected(keys.error());
   return expected - std::min(expected, keys->size());
+}
+
+/// Takes documents of tuned choices out of a bundle into the database, which merges them.
+cache::OtherPlace place_of_documents(const choices::Database& database) {
+  return {.takes = [](const cache::Key& key, const cache::Entry& entry) -> Result<bool> {
+            const auto document = choices::read_entry(key, entry);
+            if (!document) return std::unexpected(document.error());
+            return document->has_value();
+          },
+          .put = [&database](const cache::Key& key, const cache::Entry& entry) -> Result<void> {
+            const auto document = choices::read_entry(key, entry);
+            if (!document) return std::unexpected(document.error());
+            return *document ? database.add(**document) : Result<void>{};
+          }};
 }
 
 Result<ExitCode> run_import(const ImportArguments& arguments, bool json) {
@@ -132,11 +190,14 @@ Result<ExitCode> run_import(const ImportArguments& arguments, bool json) {
   }
   const auto opened = open_cache(cache::Access::read_write);
   if (!opened) return std::unexpected(opened.error());
+  const choices::Database database(opened->store->root(), {});
+  const cache::OtherPlace tuned = place_of_documents(database);
   std::optional<Progress> bar;
   const auto imported = cache::import_bundle(
       arguments.bundle, *opened->store,
       {.trusted = trusted ? &*trusted : nullptr,
        .unsigned_bundles = arguments.allow_unsigned ? cache::Unsigned::allow : cache::Unsigned::refuse,
+       .other = &tuned,
        .progress = show_progress(bar)});
   bar.reset();
   if (!imported) {
@@ -155,12 +216,14 @@ Result<ExitCode> run_import(const ImportArguments& arguments, bool json) {
                 {"imported", imported->imported},
                 {"present", imported->present},
                 {"newer", imported->newer},
+                {"tuned_documents", imported->others},
                 {"lost", *lost},
                 {"created", imported->created},
                 {"signer", imported->signer}});
   } else {
-    fmt::print("{}: {} imported, {} there already; {}\n", directory, counted(imported->imported, "kernel"),
-               imported->present + imported->newer, signed_by(imported->signer));
+    fmt::print("{}: {} imported, {} there already; {}\n", directory,
+               contents_text(imported->imported, imported->others), imported->present + imported->newer,
+               signed_by(imported->signer));
   }
   if (*lost == 0) return ExitCode::success;
   print_warning(fmt::format("{} of the bundle had to go again: {} takes {}", counted(*lost, "kernel"),
@@ -175,15 +238,18 @@ void add_cache_export(CLI::App& app, Context& context) {
   CLI::App& verb =
       add_verb(app, context,
                {.name = "export",
-                .description = "Write kernels into one bundle file, for machines without a network",
+                .description = "Write kernels and tuned choices into one bundle file, for machines without a "
+                               "network",
                 .examples = "  openssl genpkey -algorithm ed25519 -out key.pem\n"
                             "  lutsmith cache export -o kernels.bundle --sign key.pem\n"
                             "  lutsmith cache export -o hopper.bundle --target sm_90a",
                 .work = [arguments, &context] { return run_export(*arguments, context.json); }});
-  verb.add_option("keys", arguments->keys, "First digits of keys; all kernels where none is given")
+  verb.add_option("keys", arguments->keys,
+                  "First digits of keys; all kernels and tuned choices where none is given")
       ->type_name("KEY");
-  verb.add_option("--target", arguments->target, "Only kernels for these GPU architectures")
+  verb.add_option("--target", arguments->target, "Only kernels and tuned choices for these GPU architectures")
       ->type_name("LIST");
+  verb.add_flag("--no-tuned", arguments->no_tuned, "Leave out the choices that were tuned");
   verb.add_option("--sign", arguments->sign, "Private Ed25519 key (PEM) to sign the bundle with")
       ->type_name("FILE");
   verb.add_option("-o,--output", arguments->output, "The bundle")->required()->type_name("FILE");
@@ -194,7 +260,7 @@ void add_cache_import(CLI::App& app, Context& context) {
   CLI::App& verb = add_verb(
       app, context,
       {.name = "import",
-       .description = "Take the kernels of a bundle file into the cache directory",
+       .description = "Take the kernels and tuned choices of a bundle file into the cache directory",
        .examples = "  openssl pkey -in key.pem -pubout -out key.pub      (where the key is)\n"
                    "  lutsmith cache import kernels.bundle --trust key.pub\n"
                    "All of a bundle is checked first: where anything in it is wrong, nothing is imported.",
