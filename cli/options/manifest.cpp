@@ -57,14 +57,29 @@ std::vector<std::string_view> schedule_fields() {
   return names;
 }
 
+std::vector<std::string_view> families() {
+  std::vector<std::string_view> names;
+  core::for_each_schedule([&names]<class Own>() { names.push_back(Own::kFamily); });
+  return names;
+}
+
 /// A schedule with the field names that `--json` and recordings use.
 Result<ScheduleOverride> read_schedule(std::size_t entry, const json& object) {
   if (!object.is_object()) return refuse(entry, "schedule: must be an object such as {\"warps\": 8}");
   const std::vector<std::string_view> names = schedule_fields();
   ScheduleOverride schedule;
   for (const auto& [name, value] : object.items()) {
+    if (name == "family") {
+      const std::vector<std::string_view> known = families();
+      if (!value.is_string() || std::ranges::find(known, value.get<std::string>()) == known.end()) {
+        return refuse(entry, fmt::format("schedule: family: {} is not known; allowed: {}",
+                                         printable(value.dump()), fmt::join(known, ", ")));
+      }
+      schedule.family = value.get<std::string>();
+      continue;
+    }
     if (std::ranges::find(names, name) == names.end()) {
-      return refuse(entry, fmt::format("schedule: '{}' is not known; allowed: {}", printable(name),
+      return refuse(entry, fmt::format("schedule: '{}' is not known; allowed: {}, family", printable(name),
                                        fmt::join(names, ", ")));
     }
     if (value.is_boolean()) {
@@ -90,10 +105,17 @@ Result<ManifestEntry> read_entry(std::size_t entry, const json& object, Manifest
       result.schedule = *std::move(schedule);
       continue;
     }
+    if (name == "partitions") {  // recordings have it; it is an argument of launches, the kernel is the same
+      if (!value.is_number_unsigned()) {
+        return refuse(entry, fmt::format("partitions: {} is not allowed; allowed: whole numbers, 0 or more",
+                                         printable(value.dump())));
+      }
+      continue;
+    }
     const auto text = texts.find(name);
     if (text == texts.end()) {
-      return refuse(entry, fmt::format("'{}' is not known; allowed: {}, schedule", printable(name),
-                                       fmt::join(std::views::keys(texts), ", ")));
+      return refuse(entry, fmt::format("'{}' is not known; allowed: {}, schedule, partitions",
+                                       printable(name), fmt::join(std::views::keys(texts), ", ")));
     }
     const auto read = value_text(entry, name, takes_list(name), value);
     if (!read) return std::unexpected(read.error());

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <variant>
 
 #include "core/field_text.h"
@@ -48,7 +49,14 @@ Result<std::optional<Schedule>> apply(const ScheduleOverride& override, const Ke
   const auto candidates = schedules(spec);
   if (!candidates) return std::unexpected(candidates.error());
   if (candidates->empty()) return std::nullopt;  // the service says why
-  Schedule result = candidates->front();
+  const auto first = std::ranges::find_if(*candidates, [&override](const Schedule& candidate) {
+    return override.family.empty() || core::family_of(candidate) == override.family;
+  });
+  if (first == candidates->end()) {
+    return refuse(fmt::format("schedule: family: '{}' has no kernel for {}; allowed here: {}",
+                              override.family, describe(spec), core::family_of(candidates->front())));
+  }
+  Schedule result = *first;
   Result<void> replaced = std::visit([&](auto& own) { return replace_fields(own, override); }, result);
   if (!replaced) return failure(replaced);
   if (auto valid = validate(spec, result); !valid) return failure(valid);

@@ -15,11 +15,13 @@ using FieldTexts = std::map<std::string, std::string, std::less<>>;
 /// Fields of a schedule that the caller sets; the others stay as the cost model chose them.
 struct ScheduleOverride {
   FieldTexts fields;
+  std::string family = {};  ///< whose schedule it is; empty: the family that the cost model chose
 
-  bool empty() const { return fields.empty(); }
+  bool empty() const { return fields.empty() && family.empty(); }
 };
 
-/// The first choice of the cost model under `override`, validated; nothing where it is empty.
+/// The first choice of the cost model (of the family that `override` names) under `override`, validated;
+/// nothing where it is empty.
 Result<std::optional<Schedule>> apply(const ScheduleOverride& override, const KernelSpec& spec);
 
 }  // namespace lutsmith::cli

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "lutsmith/safetensors.h"
+#include "lutsmith/service.h"
 #include "small_kernels.h"
 
 namespace lutsmith::tests {
@@ -57,6 +58,26 @@ TEST_F(Recording, OfTheEnvironmentWarmsTheSameKernels) {
   asked.insert(key_of_compiling({"--json", "--warps", "2", "--weights", "async_copy"}));
   EXPECT_EQ(recorded_lines(), 3U);
   EXPECT_EQ(warmed_keys(), asked);
+}
+
+TEST_F(Recording, OfAChoiceWithPartitionsWarmsItsKernel) {
+  Result<Service> service = Service::open({.memory_only = true, .record = record()});
+  ASSERT_TRUE(service) << service.error().message;
+  const KernelSpec spec{.format = {.n = 64, .k = 128}, .m = 1, .target = *Target::parse("sm_80")};
+  const auto made = service->compile(spec, Choice(FewTokensSchedule{.warps = 2}, 3));
+  ASSERT_TRUE(made) << made.error().message;
+  ASSERT_THAT(read_file(record()), HasSubstr("\"partitions\":3"));
+  EXPECT_EQ(warmed_keys(), std::multiset<std::string>{made->artifact->key});
+}
+
+// What a schedule of another family than the first is recorded with.
+TEST_F(Recording, ThatNamesTheFamilyOfTheScheduleWarmsItsKernel) {
+  program_.set_environment("LUTSMITH_RECORD", record());
+  const std::string asked = key_of_compiling({"--json", "--warps", "2"});
+  auto line = nlohmann::json::parse(read_file(record()));
+  line["schedule"]["family"] = FewTokensSchedule::kFamily;
+  write_file(record(), line.dump());
+  EXPECT_EQ(warmed_keys(), std::multiset<std::string>{asked});
 }
 
 TEST_F(Recording, OfManyRunsHoldsEachRequestOnce) {

@@ -193,6 +193,12 @@ TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
       {"[{\"n\": 64, \"k\": 64, \"schedule\": 7}]", "entry 0: schedule"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warp\": 4}}]", "'warp' is not known"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warps\": 99}}]", "warps"},
+      {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": \"many_tokens\"}}]",
+       "entry 0: schedule: family: \"many_tokens\" is not known; allowed: few_tokens"},
+      {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": 1}}]", "entry 0: schedule: family: 1"},
+      {"[{\"n\": 64, \"k\": 64, \"partitions\": -1}]", "entry 0: partitions: -1 is not allowed"},
+      {"[{\"n\": 64, \"k\": 64, \"partitions\": 1.5}]", "entry 0: partitions: 1.5"},
+      {"[{\"n\": 64, \"k\": 64, \"partitions\": [1, 2]}]", "entry 0: partitions"},
       {"[{\"n\": 64,", "not a JSON array"},
   };
   for (const auto& [text, message] : cases) {
