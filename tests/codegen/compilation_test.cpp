@@ -12,8 +12,9 @@
 namespace lutsmith {
 namespace {
 
-// The targets that every supported NVRTC knows.
-constexpr const char* kTargets[] = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
+// All of core/target.cpp, where the NVRTC of scripts/bootstrap knows them (12.9 or later).
+constexpr const char* kTargets[] = {"sm_80",   "sm_86",   "sm_89",   "sm_90a",
+                                    "sm_100a", "sm_103a", "sm_120a", "sm_121a"};
 
 struct Shape {
   std::int64_t n;
