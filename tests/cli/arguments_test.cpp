@@ -50,9 +50,10 @@ TEST_P(EveryVerb, ReportsWrongArgumentsAsJsonWhereJsonWasAskedFor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(CommandLine, EveryVerb,
-                         testing::Values("emit", "compile", "quantize", "run", "warm", "bench", "doctor",
-                                         "cache stats", "cache ls", "cache show", "cache verify",
-                                         "cache prune", "cache clear", "cache export", "cache import"),
+                         testing::Values("emit", "compile", "quantize", "run", "warm", "tune", "bench",
+                                         "report", "doctor", "cache stats", "cache ls", "cache show",
+                                         "cache verify", "cache prune", "cache clear", "cache export",
+                                         "cache import"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            std::ranges::replace(name, ' ', '_');
@@ -161,7 +162,8 @@ TEST(CommandLine, WithoutAVerbOrWithAnUnknownOneNamesThoseThereAre) {
 TEST(CommandLine, HelpListsEveryVerb) {
   const Outcome outcome = CommandLine().run({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
-  for (const char* verb : {"emit", "compile", "quantize", "run", "warm", "bench", "cache", "doctor"}) {
+  for (const char* verb :
+       {"emit", "compile", "quantize", "run", "warm", "tune", "bench", "cache", "report", "doctor"}) {
     EXPECT_THAT(outcome.output, HasSubstr(verb));
   }
   const Outcome cache = CommandLine().run({"cache", "--help"});
