@@ -9,14 +9,31 @@
 namespace lutsmith {
 namespace {
 
+/// Fitted to 303 shapes that were tuned on an H100 SXM (`lutsmith tune --fit`, docs/tuning.md).
+constexpr MeasuredCosts kH100{.cycles_per_microsecond = 1202,
+                              .launch = 0.0908,
+                              .unit = 106.7,
+                              .record = 89.74,
+                              .octet = 0,
+                              .ring = 20.12,
+                              .activations = 78.48,
+                              .hiding = 5.271,
+                              .ring_stage = 0.06843,
+                              .step = 0,
+                              .segment = 0.6116,
+                              .partial = 1.635e-5,
+                              .reduction_per_element = 0,
+                              .fix_up = 3.025,
+                              .fix_up_per_element = 0.003881};
+
 // A new GPU is a new row. Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute
-// Capability"; multiprocessors and bandwidth are of the common product's data sheet (A100, A40, L40S, H200,
+// Capability"; multiprocessors and bandwidth are of the common product's data sheet (A100, A40, L40S, H100,
 // B200, B300, RTX PRO 6000, GB10), whose costs stand behind them where they were measured.
 constexpr std::array kTargets{
     TargetTraits{"sm_80", 8, 0, 11010, false, false, 163 << 10, 164 << 10, 2048, true, 108, 2.0e12},
     TargetTraits{"sm_86", 8, 6, 11010, false, false, 99 << 10, 100 << 10, 1536, true, 84, 0.7e12},
     TargetTraits{"sm_89", 8, 9, 11080, false, false, 99 << 10, 100 << 10, 1536, true, 142, 0.86e12},
-    TargetTraits{"sm_90a", 9, 0, 12000, true, true, 227 << 10, 228 << 10, 2048, false, 132, 4.8e12},
+    TargetTraits{"sm_90a", 9, 0, 12000, true, true, 227 << 10, 228 << 10, 2048, false, 132, 3.35e12, kH100},
     TargetTraits{"sm_100a", 10, 0, 12080, true, true, 227 << 10, 228 << 10, 2048, false, 148, 8.0e12},
     TargetTraits{"sm_103a", 10, 3, 12090, true, true, 227 << 10, 228 << 10, 2048, false, 148, 8.0e12},
     TargetTraits{"sm_120a", 12, 0, 12080, true, true, 99 << 10, 100 << 10, 1536, true, 188, 1.8e12},

@@ -67,7 +67,8 @@ class KnownKernel {
   }
 
  private:
-  struct Loaded {
+  /// On lines of its own: it is read by all threads, and the counts of its stripes are written beside it.
+  struct alignas(kCacheLine) Loaded {
     std::uint64_t context;
     SharedKernel kernel;
     const Loaded* next;
