@@ -10,15 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "core/matmul_arguments.h"
 #include "core/result.h"
 #include "emulator/embedded_headers.h"
 #include "emulator/temporary_folder.h"
-
-// Written for device code too, where an array bound is an int.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-conversion"
 #include "templates/abi/kernel_arguments.h"
-#pragma GCC diagnostic pop
 #include "templates/abi/packed_layout.h"
 
 namespace lutsmith::emulator {
@@ -109,36 +105,11 @@ Result<EmulatedKernel> EmulatedKernel::compile(const HostCompiler& compiler, con
 }
 
 /// The caller's mistakes, so that what the grid reports is the kernel's.
-Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
-  constexpr std::int64_t kMostTokens = 1 << 30;
-  constexpr std::size_t kAlignment = 16;
-  const auto refuse = [](std::string message) {
-    return std::unexpected(Error{ErrorCode::invalid_argument, std::move(message), {}});
-  };
-  if (launch.m < 1 || launch.m > kMostTokens) {
-    return refuse(fmt::format("m: {} tokens; 1..{} are allowed", launch.m, kMostTokens));
-  }
+Result<void> EmulatedKernel::check(const EmulatedLaunch& launch, const MatmulArguments& arguments) const {
   const auto packed = static_cast<std::size_t>(packed_layout(spec_.format).packed_bytes());
-  if (launch.weights.size() != packed) {
-    return refuse(
-        fmt::format("weights: {} bytes; {} has {}", launch.weights.size(), describe(spec_), packed));
-  }
-  const auto length = static_cast<std::size_t>(table_length(spec_.format.bits, spec_.format.table));
-  if (launch.table.size() != length) {
-    return refuse(fmt::format("table: {} values; {} has {}", launch.table.size(), describe(spec_), length));
-  }
-  const Strides strides = strides_of(launch);
-  if (strides.activations < spec_.format.k || strides.activations % 8 != 0) {
-    return refuse(
-        fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed",
-                    launch.activation_stride, spec_.format.k));
-  }
-  if (strides.output < spec_.format.n) {
-    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", launch.output_stride,
-                              spec_.format.n));
-  }
-  const auto input = static_cast<std::size_t>((launch.m - 1) * strides.activations + spec_.format.k);
-  const auto output = static_cast<std::size_t>((launch.m - 1) * strides.output + spec_.format.n);
+  if (Result<void> valid = core::check(arguments, spec_, packed); !valid) return valid;
+  const auto input = static_cast<std::size_t>((launch.m - 1) * arguments.activation_stride + spec_.format.k);
+  const auto output = static_cast<std::size_t>((launch.m - 1) * arguments.output_stride + spec_.format.n);
   if (launch.activations.size() < input) {
     return refuse(
         fmt::format("activations: {} values; {} tokens need {}", launch.activations.size(), launch.m, input));
@@ -146,12 +117,6 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
   if (launch.output.size() < output) {
     return refuse(
         fmt::format("output: {} values; {} tokens need {}", launch.output.size(), launch.m, output));
-  }
-  for (const auto& [name, pointer] : {std::pair<const char*, const void*>{"weights", launch.weights.data()},
-                                      {"activations", launch.activations.data()}}) {
-    if (reinterpret_cast<std::uintptr_t>(pointer) % kAlignment != 0) {
-      return refuse(fmt::format("{}: begin at {}; multiples of {} are allowed", name, pointer, kAlignment));
-    }
   }
   const Partition& cut = launch.partition;
   const std::int64_t token_tiles = (launch.m + recipe_.tile_tokens - 1) / recipe_.tile_tokens;
@@ -165,14 +130,17 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch) const {
   return {};
 }
 
-EmulatedKernel::Strides EmulatedKernel::strides_of(const EmulatedLaunch& launch) const {
-  return {launch.activation_stride != 0 ? launch.activation_stride : spec_.format.k,
-          launch.output_stride != 0 ? launch.output_stride : spec_.format.n};
-}
-
 Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
-  if (Result<void> valid = check(launch); !valid) return valid;
-  const Strides strides = strides_of(launch);
+  const MatmulArguments matmul = core::completed(
+      {.weights = {.format = spec_.format, .data = launch.weights.data(), .bytes = launch.weights.size()},
+       .activations = launch.activations.data(),
+       .output = launch.output.data(),
+       .table = launch.table,
+       .m = launch.m,
+       .activation_stride = launch.activation_stride,
+       .output_stride = launch.output_stride},
+      spec_.format, launch.m);
+  if (Result<void> valid = check(launch, matmul); !valid) return valid;
   const auto partitions = static_cast<std::size_t>(launch.partition.partitions);
   const WorkspaceSize& each = recipe_.workspace_per_partition;
   const std::size_t floats = partitions * each.partial_sum_bytes / sizeof(float);
@@ -180,19 +148,9 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
   // Not vectors: an allocation of exactly what the kernel may touch.
   const auto partial_sums = std::make_unique<float[]>(floats);
   const auto arrivals = std::make_unique<unsigned int[]>(counters);
-  const LaunchArguments arguments{
-      .weights = reinterpret_cast<const unsigned char*>(launch.weights.data()),
-      .activations = launch.activations.data(),
-      .output = launch.output.data(),
-      .partial_sums = partial_sums.get(),
-      .arrivals = arrivals.get(),
-      .activation_stride = strides.activations,
-      .output_stride = strides.output,
-      .tokens = static_cast<int>(launch.m),
-      .steps_per_grain = launch.partition.steps_per_grain,
-      .grains_per_partition = launch.partition.grains_per_partition,
-      .extra_grains = launch.partition.extra_grains,
-  };
+  LaunchArguments arguments = core::launch_arguments(matmul, launch.partition);
+  arguments.partial_sums = partial_sums.get();
+  arguments.arrivals = arrivals.get();
   // The parameter: the arguments and the table behind them, padded to their alignment.
   std::vector<LaunchArguments> parameter(1 + (launch.table.size_bytes() + sizeof(arguments) - 1) /
                                                  sizeof(arguments));

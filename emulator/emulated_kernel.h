@@ -9,6 +9,7 @@
 #include "emulator/grid.h"
 #include "emulator/host_compiler.h"
 #include "lutsmith/codegen.h"
+#include "lutsmith/matmul.h"
 
 namespace lutsmith::emulator {
 
@@ -45,12 +46,7 @@ class EmulatedKernel {
                  const LaunchRecipe& recipe)
       : library_(std::move(library)), entry_(entry), spec_(spec), recipe_(recipe) {}
 
-  struct Strides {
-    std::int64_t activations;
-    std::int64_t output;
-  };
-  Strides strides_of(const EmulatedLaunch& launch) const;
-  Result<void> check(const EmulatedLaunch& launch) const;
+  Result<void> check(const EmulatedLaunch& launch, const MatmulArguments& arguments) const;
 
   std::shared_ptr<void> library_;
   Entry entry_;

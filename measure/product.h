@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "lutsmith/service.h"
+#include "lutsmith/matmul.h"
 #include "measure/cublas.h"
 #include "measure/device.h"
 #include "measure/random_weights.h"

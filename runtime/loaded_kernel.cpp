@@ -2,27 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <cstdint>
 #include <cstring>
 #include <optional>
-#include <string_view>
 
+#include "core/matmul_arguments.h"
 #include "core/result.h"
 #include "templates/abi/kernel_arguments.h"
 
 namespace lutsmith {
 namespace {
 
-constexpr std::uintptr_t kVectorAlignment = 16;
 constexpr unsigned int kLongestTable = 512;  // values a launch has room for: pairs of 4-bit codes
-
-Result<void> check_pointer(std::string_view name, const void* pointer, std::uintptr_t alignment) {
-  if (pointer == nullptr) return refuse(fmt::format("{}: null; give a device pointer", name));
-  if (reinterpret_cast<std::uintptr_t>(pointer) % alignment != 0) {
-    return refuse(fmt::format("{}: {} is not a multiple of {} bytes", name, pointer, alignment));
-  }
-  return {};
-}
 
 std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe) {
   std::vector<cuda::LaunchAttribute> attributes;
@@ -83,62 +73,17 @@ int LoadedKernel::wanted_partitions(std::int64_t tokens) const {
   return token_tiles(tokens) == token_tiles(spec_.m) ? choice_.partitions : 0;
 }
 
-Result<void> LoadedKernel::check_weights(const PackedWeights& weights) const {
-  if (auto ok = check_pointer("weights", weights.data, kVectorAlignment); !ok) return ok;
-  if (weights.format != spec_.format) {
-    KernelSpec theirs = spec_;
-    theirs.format = weights.format;
-    return refuse(fmt::format("weights: they are packed for {}; this kernel multiplies {}", describe(theirs),
-                              describe(spec_)));
-  }
-  if (weights.bytes != packed_bytes_) {
-    return refuse(
-        fmt::format("weights: {} bytes; those of {} are {}", weights.bytes, describe(spec_), packed_bytes_));
-  }
-  return {};
-}
-
-Result<void> LoadedKernel::check_sizes(const MatmulArguments& arguments, std::int64_t tokens) const {
-  constexpr std::int64_t kMostTokens = 1 << 30;  // the kernel counts them in 32 bits and rounds up
-  if (tokens < 1 || tokens > kMostTokens) {
-    return refuse(fmt::format("m: {} tokens; 1..{} are allowed", tokens, kMostTokens));
-  }
-  const std::int64_t input = arguments.activation_stride;
-  if (input != 0 && (input < spec_.format.k || input % 8 != 0)) {
-    return refuse(
-        fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed", input,
-                    spec_.format.k));
-  }
-  const std::int64_t output = arguments.output_stride;
-  if (output != 0 && output < spec_.format.n) {
-    return refuse(fmt::format("output_stride: {}; 0 or at least n = {} is allowed", output, spec_.format.n));
-  }
-  if (arguments.partitions < 0) {
-    return refuse(
-        fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", arguments.partitions));
-  }
-  const auto length = static_cast<std::size_t>(table_length(spec_.format.bits, spec_.format.table));
-  if (arguments.table.size() != length || arguments.table.data() == nullptr) {
-    return refuse(fmt::format("table: {} values; a {} table of {} bits has {}", arguments.table.size(),
-                              to_string(spec_.format.table), spec_.format.bits, length));
-  }
-  return {};
-}
-
 Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t tokens,
                                   const WorkspaceMemory& workspace, cuda::StreamHandle stream) const {
   if (auto ok = cuda::check_not_forked(); !ok) return ok;
-  if (arguments.m != 0) tokens = arguments.m;
-  if (auto ok = check_weights(arguments.weights); !ok) return ok;
-  if (auto ok = check_pointer("activations", arguments.activations, kVectorAlignment); !ok) return ok;
-  if (auto ok = check_pointer("output", arguments.output, alignof(std::uint16_t)); !ok) return ok;
-  if (auto ok = check_sizes(arguments, tokens); !ok) return ok;
+  const MatmulArguments completed = core::completed(arguments, spec_.format, tokens);
+  if (auto ok = core::check(completed, spec_, packed_bytes_); !ok) return ok;
   if (workspace.context() != context_) {
     return refuse("workspace: it belongs to another CUDA context than the kernel; create one per GPU");
   }
   Result<Partition> cut =
-      partition(recipe_, tokens, multiprocessors_,
-                arguments.partitions > 0 ? arguments.partitions : wanted_partitions(tokens));
+      partition(recipe_, completed.m, multiprocessors_,
+                completed.partitions > 0 ? completed.partitions : wanted_partitions(completed.m));
   if (!cut) return failure(cut);
   const int capacity = workspace.capacity(recipe_.workspace_per_partition);
   if (cut->partitions > capacity) {
@@ -147,20 +92,10 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
   }
   // What is not written is not read: the driver knows how long the kernel's own is.
   KernelParameter<kLongestTable> parameter;
-  parameter.launch = {
-      .weights = static_cast<const unsigned char*>(arguments.weights.data),
-      .activations = static_cast<const unsigned short*>(arguments.activations),
-      .output = static_cast<unsigned short*>(arguments.output),
-      .partial_sums = workspace.partial_sums(),
-      .arrivals = workspace.arrivals(),
-      .activation_stride = arguments.activation_stride != 0 ? arguments.activation_stride : spec_.format.k,
-      .output_stride = arguments.output_stride != 0 ? arguments.output_stride : spec_.format.n,
-      .tokens = static_cast<int>(tokens),
-      .steps_per_grain = cut->steps_per_grain,
-      .grains_per_partition = cut->grains_per_partition,
-      .extra_grains = cut->extra_grains,
-  };
-  std::memcpy(parameter.table, arguments.table.data(), arguments.table.size_bytes());
+  parameter.launch = core::launch_arguments(completed, *cut);
+  parameter.launch.partial_sums = workspace.partial_sums();
+  parameter.launch.arrivals = workspace.arrivals();
+  std::memcpy(parameter.table, completed.table.data(), completed.table.size_bytes());
   void* parameters[] = {&parameter};
 
   // A thread that never used CUDA, or uses another GPU, has another context current, or none.

@@ -33,8 +33,6 @@ class LoadedKernel {
 
  private:
   int wanted_partitions(std::int64_t tokens) const;
-  Result<void> check_weights(const PackedWeights& weights) const;
-  Result<void> check_sizes(const MatmulArguments& arguments, std::int64_t tokens) const;
   LoadedKernel(const CurrentDevice& device, const KernelSpec& spec, const Choice& choice,
                std::shared_ptr<const Artifact> artifact)
       : driver_(*device.context.driver),

@@ -6,6 +6,7 @@
 #include "lutsmith/error.h"          // IWYU pragma: export
 #include "lutsmith/float16.h"        // IWYU pragma: export
 #include "lutsmith/kernel_spec.h"    // IWYU pragma: export
+#include "lutsmith/matmul.h"         // IWYU pragma: export
 #include "lutsmith/quantization.h"   // IWYU pragma: export
 #include "lutsmith/safetensors.h"    // IWYU pragma: export
 #include "lutsmith/service.h"        // IWYU pragma: export

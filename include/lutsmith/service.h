@@ -19,6 +19,7 @@
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
 #include "lutsmith/kernel_spec.h"
+#include "lutsmith/matmul.h"
 
 struct CUstream_st;  // what CUstream and cudaStream_t point to
 
@@ -130,28 +131,6 @@ class LUTSMITH_API Workspace {
   struct State;
   explicit Workspace(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
-};
-
-/// Weights in device memory as `pack` makes them. A launch refuses those of another format than the kernel's,
-/// and those that are not `packed_bytes(format)` long, instead of reading past their end.
-struct PackedWeights {
-  WeightFormat format = {};
-  const void* data = nullptr;  ///< 16-byte aligned
-  std::size_t bytes = 0;
-};
-
-/// One multiplication. Device pointers unless said; matrices row-major.
-struct MatmulArguments {
-  /// Where the schedule uses dependent launch they are read before the launch ahead in the stream has
-  /// finished, so that one must not write them.
-  PackedWeights weights = {};
-  const void* activations = nullptr;          ///< X [m, k] in the spec's dtype, 16-byte aligned
-  void* output = nullptr;                     ///< Y [m, n] in the spec's dtype, 2-byte aligned
-  std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
-  std::int64_t m = 0;                         ///< tokens, any number; 0: as many as the kernel was asked for
-  std::int64_t activation_stride = 0;         ///< elements between rows of X, a multiple of 8; 0: k
-  std::int64_t output_stride = 0;             ///< elements between rows of Y; 0: n
-  int partitions = 0;                         ///< Stream-K partitions; 0: the library's choice
 };
 
 class LoadedKernel;
