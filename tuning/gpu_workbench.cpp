@@ -141,6 +141,8 @@ Result<measure::Contender> GpuWorkbench::contender(const Choice& choice) {
 Result<Bounds> GpuWorkbench::bounds() {
   Result<measure::Comparison> compared =
       measure::compare(*product_, {}, dense_ ? &*dense_ : nullptr, floor_);
+  // A cuBLAS that runs out of memory, or is wrong, is no reason not to tune.
+  if (!compared && dense_) compared = measure::compare(*product_, {}, nullptr, floor_);
   if (!compared) return failure(compared);
   Bounds bounds{.floor = compared->bounds.floor.plain.microseconds,
                 .floor_dependent = {},
