@@ -24,7 +24,7 @@ ${bytes}    \".popsection\\n\");
 extern \"C\" {
 ${symbols}}
 
-std::span<const lutsmith::EmbeddedFile> lutsmith::cli::${FUNCTION}() {
+std::span<const lutsmith::EmbeddedFile> lutsmith::${FUNCTION}() {
   static const std::array<EmbeddedFile, ${number}> files{{
 ${entries}  }};
   return files;
