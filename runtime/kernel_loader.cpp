@@ -9,11 +9,9 @@
 namespace lutsmith {
 
 Result<const SharedKernel*> KernelLoader::get(const CurrentContext& context, const Request& request) {
-  if (const KnownKernel* kernel = provider_.known(request)) {
-    if (const SharedKernel* loaded = kernel->loaded_in(context.id)) {
-      provider_.count_memory_hit();
-      return loaded;
-    }
+  if (const SharedKernel* loaded = known(context, request)) {
+    provider_.count_memory_hit();
+    return loaded;
   }
   Result<const CurrentDevice*> gpu = device(context);
   if (!gpu) return failure(gpu);

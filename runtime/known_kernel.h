@@ -67,8 +67,7 @@ class KnownKernel {
   }
 
  private:
-  /// On lines of its own: it is read by all threads, and the counts of its stripes are written beside it.
-  struct alignas(kCacheLine) Loaded {
+  struct Loaded {
     std::uint64_t context;
     SharedKernel kernel;
     const Loaded* next;

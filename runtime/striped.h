@@ -14,9 +14,7 @@ namespace lutsmith {
 // threads write is therefore kept in several copies, and a thread uses its own.
 
 inline constexpr std::size_t kStripes = 16;
-/// Two lines: processors fetch them in pairs, so that what one core writes beside a line takes that away,
-/// too.
-inline constexpr std::size_t kCacheLine = 128;
+inline constexpr std::size_t kCacheLine = 64;
 
 /// The copy for this thread.
 inline std::size_t stripe() {

@@ -34,14 +34,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
+Error out_of_resources(const std::exception& thrown) {
+  return {ErrorCode::out_of_memory, fmt::format("out of resources: {}", thrown.what()), ""};
+}
+
 /// Nothing the library calls is meant to throw but memory that runs out; no exception may leave it.
 template <class Work>
 auto guarded(Work&& work) -> decltype(work()) {
   try {
     return std::forward<Work>(work)();
   } catch (const std::exception& thrown) {
-    return std::unexpected(
-        Error{ErrorCode::out_of_memory, fmt::format("out of resources: {}", thrown.what()), ""});
+    return std::unexpected(out_of_resources(thrown));
   }
 }
 
@@ -208,21 +211,34 @@ Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Cho
   });
 }
 
+// The way of a warm request is written out, step by step, since calls and results of results made a quarter of
+// its instructions.
 Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Choice> choice) {
-  return guarded([&]() -> Result<Kernel> {
-    if (Result<void> own = state_->check_process(); !own) return failure(own);
-    Result<CurrentContext> context = current_context();
-    if (!context) return failure(context);
+  try {
+    if (state_->mark.copied()) return std::unexpected(state_->check_process().error());
+    Result<const cuda::Driver*> driver = cuda::Driver::open();
+    if (!driver) return failure(driver);
+    Result<cuda::ContextHandle> handle = (*driver)->ensure_context();
+    if (!handle) return failure(handle);
+    Result<std::uint64_t> id = (*driver)->context_id(*handle);
+    if (!id) return failure(id);
+    const CurrentContext context{.driver = *driver, .handle = *handle, .id = *id};
     Request request = request_for(spec, choice);
     if (spec.target.is_native()) {
-      Result<const CurrentDevice*> device = state_->loader.device(*context);
+      Result<const CurrentDevice*> device = state_->loader.device(context);
       if (!device) return failure(device);
       request.spec.target = (*device)->target;
     }
-    Result<const SharedKernel*> loaded = state_->loader.get(*context, request);
+    if (const SharedKernel* known = state_->loader.known(context, request)) {
+      state_->provider.count_memory_hit();
+      return Kernel(known->get(), spec.m);
+    }
+    Result<const SharedKernel*> loaded = state_->loader.get(context, request);
     if (!loaded) return failure(loaded);
     return Kernel((*loaded)->get(), spec.m);
-  });
+  } catch (const std::exception& thrown) {
+    return std::unexpected(out_of_resources(thrown));
+  }
 }
 
 Result<PrepareSummary> Service::prepare(std::span<const KernelSpec> specs) {
