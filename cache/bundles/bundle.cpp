@@ -314,7 +314,7 @@ Result<void> take(const Key& key, const Entry& entry, bool putting, Store& into,
   Result<bool> elsewhere = options.other != nullptr ? options.other->takes(key, entry) : false;
   if (!elsewhere) return failure(elsewhere);
   if (!putting) return {};
-  if (!*elsewhere) return put_missing(into, key, entry, summary);
+  if (options.other == nullptr || !*elsewhere) return put_missing(into, key, entry, summary);
   Result<void> put = options.other->put(key, entry);
   if (put) ++summary.others;
   return put;

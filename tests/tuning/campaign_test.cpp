@@ -104,7 +104,7 @@ TEST_F(CampaignTest, KilledAtRandomPointsItGoesOnBehindWhatItKept) {
 TEST_F(CampaignTest, SpecThatFailsIsToldAndTheOthersAreTuned) {
   const KernelSpec bad = some_specs()[0];
   int told = 0;
-  bench_.check_ = [&](const Choice&) -> Result<void> {
+  bench_.check_result = [&](const Choice&) -> Result<void> {
     if (bench_.begun().back() != bad) return {};
     return std::unexpected(Error{ErrorCode::driver_error, "wrong by 3 %", ""});
   };

@@ -27,10 +27,10 @@ class SimulatedWorkbench final : public tuning::Workbench {
     begun_.push_back(spec);
     return {};
   }
-  Result<void> make(const Schedule& schedule) override { return make_(schedule); }
+  Result<void> make(const Schedule& schedule) override { return make_result(schedule); }
   Result<void> check(const Choice& choice) override {
     checked_.push_back(choice);
-    return check_(choice);
+    return check_result(choice);
   }
   Result<measure::Contender> contender(const Choice& choice) override {
     timed_.push_back(choice);
@@ -40,7 +40,7 @@ class SimulatedWorkbench final : public tuning::Workbench {
   Result<tuning::Bounds> bounds() override {
     return tuning::Bounds{.floor = 1, .floor_dependent = {}, .fp16 = 9};
   }
-  choices::Conditions conditions() override { return conditions_; }
+  choices::Conditions conditions() override { return conditions_now; }
 
   double cost(const Choice& choice) const { return cost_(choice); }
   const std::vector<KernelSpec>& begun() const { return begun_; }
@@ -48,9 +48,9 @@ class SimulatedWorkbench final : public tuning::Workbench {
   const std::vector<Choice>& timed() const { return timed_; }
   int compiled() const { return compiled_; }
 
-  std::function<Result<void>(const Schedule&)> make_ = [](const Schedule&) { return Result<void>(); };
-  std::function<Result<void>(const Choice&)> check_ = [](const Choice&) { return Result<void>(); };
-  choices::Conditions conditions_{.measured = "2026-01-02T03:04:05Z"};
+  std::function<Result<void>(const Schedule&)> make_result = [](const Schedule&) { return Result<void>(); };
+  std::function<Result<void>(const Choice&)> check_result = [](const Choice&) { return Result<void>(); };
+  choices::Conditions conditions_now{.measured = "2026-01-02T03:04:05Z"};
 
  private:
   choices::Gpu gpu_{.name = "simulated", .multiprocessors = 100, .target = must(Target::parse("sm_90a"))};

@@ -138,7 +138,7 @@ TEST(Tuner, WrongResultsAreNeverTimed) {
   SimulatedWorkbench bench(SimulatedTimes{}, [&](const Choice& choice) {
     return choice.schedule == ranked[1] ? 1.0 : 5.0;  // fast, and wrong
   });
-  bench.check_ = [&](const Choice& choice) -> Result<void> {
+  bench.check_result = [&](const Choice& choice) -> Result<void> {
     if (choice.schedule != ranked[1]) return {};
     return std::unexpected(Error{ErrorCode::driver_error, "wrong by 3 %", ""});
   };
@@ -160,7 +160,7 @@ TEST(Tuner, EveryPairIsCheckedBeforeItIsTimed) {
 TEST(Tuner, StandardIsTheFirstThatCanBeMade) {
   const std::vector<Schedule> ranked = must(schedules(kSpec));
   SimulatedWorkbench bench(SimulatedTimes{}, [](const Choice&) { return 5.0; });
-  bench.make_ = [&](const Schedule& schedule) -> Result<void> {
+  bench.make_result = [&](const Schedule& schedule) -> Result<void> {
     if (schedule != ranked[0]) return {};
     return std::unexpected(Error{ErrorCode::unsupported, "spills 32 bytes of registers", ""});
   };
@@ -170,7 +170,7 @@ TEST(Tuner, StandardIsTheFirstThatCanBeMade) {
 
 TEST(Tuner, SpecOfWhichNothingCanBeMadeIsAnError) {
   SimulatedWorkbench bench(SimulatedTimes{}, [](const Choice&) { return 5.0; });
-  bench.make_ = [](const Schedule&) -> Result<void> {
+  bench.make_result = [](const Schedule&) -> Result<void> {
     return std::unexpected(Error{ErrorCode::compilation_failed, "no compiler", ""});
   };
   expect_error(Tuner(bench).tune(kSpec), ErrorCode::compilation_failed, "no compiler");
@@ -195,10 +195,10 @@ TEST(Tuner, PrunesWhatTheModelThinksIsFarOff) {
 
 TEST(Tuner, BusyOrThrottledGpuIsMarked) {
   SimulatedWorkbench bench(SimulatedTimes{}, random_costs(1));
-  bench.conditions_.other_processes = 1;
+  bench.conditions_now.other_processes = 1;
   EXPECT_EQ(must(Tuner(bench).tune(kSpec)).conditions.quality, choices::Quality::busy);
-  bench.conditions_.other_processes = 0;
-  bench.conditions_.throttled_by = "thermal";
+  bench.conditions_now.other_processes = 0;
+  bench.conditions_now.throttled_by = "thermal";
   EXPECT_EQ(must(Tuner(bench).tune(kSpec)).conditions.quality, choices::Quality::throttled);
 }
 
