@@ -140,6 +140,14 @@ const std::vector<Document>& shipped_documents() {
   return documents;
 }
 
+const Entry* find_shipped(const Gpu& gpu, const KernelSpec& spec) {
+  for (const Document& shipped : shipped_documents()) {
+    if (shipped.gpu() != gpu) continue;
+    if (const Entry* entry = shipped.find(spec)) return entry;
+  }
+  return nullptr;
+}
+
 Result<void> write_file(const fs::path& path, const Document& document) {
   Result<core::AtomicFile> file = core::AtomicFile::create(path);
   if (!file) return failure(file);
@@ -166,6 +174,12 @@ Document Database::read(const Gpu& gpu, const Complain& complain) const {
   for (const Document& shipped : shipped_documents()) {
     if (shipped.gpu() == gpu) put_before(all, shipped);
   }
+  put_before(all, read_directories(gpu, complain));
+  return all;
+}
+
+Document Database::read_directories(const Gpu& gpu, const Complain& complain) const {
+  Document all(gpu);
   std::vector<fs::path> directories(system_.rbegin(), system_.rend());
   if (!own_.empty()) directories.push_back(own_);
   for (const fs::path& directory : directories) {

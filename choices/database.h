@@ -34,6 +34,8 @@ class Database {
 
   /// All that is known of a GPU.
   Document read(const Gpu& gpu, const Complain& complain) const;
+  /// The same without what comes with the library.
+  Document read_directories(const Gpu& gpu, const Complain& complain) const;
   /// What the user's own document alone has of it.
   Document read_own(const Gpu& gpu) const;
   /// The same as `read`, of every GPU that something is known of, in the order of their names.
@@ -64,6 +66,8 @@ class Database {
 
 /// Those that come with the library.
 const std::vector<Document>& shipped_documents();
+/// What they have for a spec on a GPU; null: nothing.
+const Entry* find_shipped(const Gpu& gpu, const KernelSpec& spec);
 
 /// Writes one file, wherever it lies, whole or not at all. Error: io_error.
 Result<void> write_file(const std::filesystem::path& path, const Document& document);

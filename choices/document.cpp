@@ -8,22 +8,18 @@
 #include "codegen/families.h"
 
 namespace lutsmith::choices {
-namespace {
 
 std::string name_in_document(KernelSpec spec) {
   spec.m = token_bucket(spec.m);
   return lutsmith::describe(spec);
 }
 
-/// Whether `other` is to stand in the place of `mine`.
-bool replaces(const Entry& other, const Entry& mine) {
+bool supersedes(const Entry& other, const Entry& mine) {
   if (other.conditions.measured != mine.conditions.measured) {
     return other.conditions.measured > mine.conditions.measured;  // ISO 8601 sorts by time
   }
   return other.choice.microseconds < mine.choice.microseconds;
 }
-
-}  // namespace
 
 std::string_view to_string(Quality quality) {
   switch (quality) {
@@ -56,7 +52,7 @@ void Document::put(Entry entry) {
 void Document::merge(const Document& other) {
   for (const auto& [name, entry] : other.entries_) {
     const auto [place, added] = entries_.try_emplace(name, entry);
-    if (!added && replaces(entry, place->second)) place->second = entry;
+    if (!added && supersedes(entry, place->second)) place->second = entry;
   }
   for (const std::string& entry : other.unread_) {
     if (std::ranges::find(unread_, entry) == unread_.end()) unread_.push_back(entry);

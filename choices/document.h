@@ -108,20 +108,26 @@ struct Entry {
   Choice chosen() const { return {schedules[choice.schedule], choice.partitions}; }
 };
 
+/// Whether `other`, for the same spec, is to stand in the place of `mine`: the one that was measured later, then
+/// the faster.
+bool supersedes(const Entry& other, const Entry& mine);
+
+/// What a document calls a spec: the description of its token bucket.
+std::string name_in_document(KernelSpec spec);
+
 /// Tuned choices of one model of GPU.
 class Document {
  public:
   explicit Document(Gpu gpu) : gpu_(std::move(gpu)) {}
 
   const Gpu& gpu() const { return gpu_; }
-  /// By spec, in the order of their descriptions.
+  /// By name_in_document, in its order.
   const std::map<std::string, Entry>& entries() const { return entries_; }
   /// The entry for a spec's token bucket; null: there is none.
   const Entry* find(const KernelSpec& spec) const;
   /// Replaces what is there for the spec.
   void put(Entry entry);
-  /// Takes what `other`, of the same GPU, has: of two entries for a spec the one measured later, then the
-  /// faster.
+  /// Takes what `other`, of the same GPU, has: of two entries for a spec the one that supersedes the other.
   void merge(const Document& other);
   /// Entries that this version of the library cannot read, such as those of a family of kernels it does not
   /// have. They are kept.

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "choices/document_entry.h"
 #include "core/field_text.h"
 #include "core/result.h"
 #include "lutsmith/codegen.h"
@@ -22,24 +23,46 @@ Result<std::vector<Candidate>> ModelSource::candidates(const KernelSpec& spec, c
 Result<std::vector<Candidate>> TunedSource::candidates(const KernelSpec& spec, const Gpu* gpu) {
   Result<std::vector<Candidate>> result = model_.candidates(spec, gpu);
   if (!result || gpu == nullptr || gpu->target != spec.target) return result;
-  const std::shared_ptr<const Document> known = document(*gpu);
-  if (const Entry* entry = known->find(spec)) {
-    result->insert(result->begin(), {.choice = entry->chosen(), .origin = ChoiceOrigin::tuned});
+  if (const std::optional<Choice> choice = tuned(spec, *gpu)) {
+    result->insert(result->begin(), {.choice = *choice, .origin = ChoiceOrigin::tuned});
   }
   return result;
+}
+
+std::optional<Choice> TunedSource::tuned(const KernelSpec& spec, const Gpu& gpu) {
+  const std::shared_ptr<const Document> known = document(gpu);
+  if (const Entry* entry = known->find(spec)) return entry->chosen();
+  if (std::optional<Choice> choice = shared(spec, gpu)) return choice;
+  if (const Entry* entry = find_shipped(gpu, spec)) return entry->chosen();
+  return std::nullopt;
+}
+
+/// A spec is chosen for alike as long as the source lives, though the server may be down for a while.
+std::optional<Choice> TunedSource::shared(const KernelSpec& spec, const Gpu& gpu) {
+  if (shared_ == nullptr) return std::nullopt;
+  const cache::Key key = key_of(gpu, spec);
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto known = answers_.find(key); known != answers_.end()) return known->second;
+  }
+  // Without the lock: nobody waits for a server because of another's spec.
+  const std::optional<Entry> entry = shared_->find(gpu, spec);
+  const std::lock_guard lock(mutex_);
+  return answers_.try_emplace(key, entry ? std::optional(entry->chosen()) : std::nullopt).first->second;
 }
 
 std::shared_ptr<const Document> TunedSource::document(const Gpu& gpu) {
   const std::string name = file_name(gpu);
   const std::lock_guard lock(mutex_);
   std::shared_ptr<const Document>& known = documents_[name];
-  if (known == nullptr) known = std::make_shared<const Document>(database_.read(gpu, complain_));
+  if (known == nullptr) known = std::make_shared<const Document>(database_.read_directories(gpu, complain_));
   return known;
 }
 
 void TunedSource::refresh() {
   const std::lock_guard lock(mutex_);
   documents_.clear();
+  answers_.clear();
 }
 
 Result<std::vector<Candidate>> PinnedSource::candidates(const KernelSpec& spec, const Gpu* gpu) {

@@ -1,12 +1,16 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "cache/key.h"
 #include "choices/database.h"
 #include "choices/document.h"
+#include "choices/shared_choices.h"
 #include "lutsmith/choice.h"
 #include "lutsmith/error.h"
 #include "lutsmith/kernel_spec.h"
@@ -42,12 +46,13 @@ class ModelSource final : public Source {
   Result<std::vector<Candidate>> candidates(const KernelSpec& spec, const Gpu* gpu) override;
 };
 
-/// What was tuned on a GPU of the same model, with the cost model behind it.
+/// What was tuned on a GPU of the same model, with the cost model behind it. A spec for which the directories
+/// have nothing is asked for on the server, once; what comes with the library counts after that.
 class TunedSource final : public Source {
  public:
-  /// `complain` may be empty.
-  TunedSource(Database database, Complain complain)
-      : database_(std::move(database)), complain_(std::move(complain)) {}
+  /// `complain` may be empty, and `shared` null.
+  TunedSource(Database database, Complain complain, std::shared_ptr<SharedChoices> shared = nullptr)
+      : database_(std::move(database)), complain_(std::move(complain)), shared_(std::move(shared)) {}
 
   Result<std::vector<Candidate>> candidates(const KernelSpec& spec, const Gpu* gpu) override;
   void refresh() override;
@@ -55,12 +60,16 @@ class TunedSource final : public Source {
 
  private:
   std::shared_ptr<const Document> document(const Gpu& gpu);
+  std::optional<Choice> tuned(const KernelSpec& spec, const Gpu& gpu);
+  std::optional<Choice> shared(const KernelSpec& spec, const Gpu& gpu);
 
   Database database_;
   Complain complain_;
+  std::shared_ptr<SharedChoices> shared_;
   ModelSource model_;
   std::mutex mutex_;
-  std::unordered_map<std::string, std::shared_ptr<const Document>> documents_;  ///< by file name
+  std::unordered_map<std::string, std::shared_ptr<const Document>> documents_;  ///< of directories, by file name
+  std::map<cache::Key, std::optional<Choice>> answers_;                         ///< of the server
 };
 
 /// What a source does about a spec that a pinned document has no entry for.

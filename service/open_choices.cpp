@@ -42,9 +42,13 @@ Result<OpenedChoices> open_choices(const TuningOptions& options, const OpenedSto
     if (!gpu) return failure(gpu);
     opened.gpu = *std::move(gpu);
   }
-  opened.source = std::make_shared<choices::TunedSource>(*opened.database, [log](std::string_view text) {
+  const choices::Complain complain = [log](std::string_view text) {
     if (log) log(LogLevel::warning, text);
-  });
+  };
+  if (store.remote != nullptr) {
+    opened.shared = std::make_shared<choices::SharedChoices>(store.remote, complain);
+  }
+  opened.source = std::make_shared<choices::TunedSource>(*opened.database, complain, opened.shared);
   return opened;
 }
 

@@ -70,7 +70,8 @@ OpenedStore open_store(const ServiceOptions& options) {
   if (!places.remote.url.empty()) {
     auto store = cache::RemoteStore::open(places.remote);
     if (store) {
-      tiers.remote = *std::move(store);
+      opened.remote = *std::move(store);
+      tiers.remote = opened.remote;
     } else {
       warn(fmt::format("kernels are not shared: {}", store.error().message));
     }

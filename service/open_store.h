@@ -13,6 +13,7 @@ struct OpenedStore {
   std::unique_ptr<cache::Store> store;                         ///< null where kernels are kept in memory only
   std::filesystem::path directory;                             ///< the user's; empty where there is none
   std::vector<std::filesystem::path> system_directories = {};  ///< those that are only read and can be used
+  std::shared_ptr<cache::Store> remote = {};                   ///< the server, a tier of `store`; null: none
 };
 
 /// The tiers that options and environment name. What cannot be used is left out and `options.log` is told

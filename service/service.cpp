@@ -60,8 +60,8 @@ Result<void> without_value(const Result<Value>& result) {
   return {};
 }
 
-/// Measures what neither the machine nor the library knows of its GPU. How many specs that were.
-Result<std::size_t> tune_unknown(Service& service, const choices::Database& database,
+/// Measures what neither the machine nor the server nor the library knows of its GPU. How many specs that were.
+Result<std::size_t> tune_unknown(Service& service, const OpenedChoices& choices,
                                  std::span<const KernelSpec> specs,
                                  const std::function<void(const KernelSpec&, const Error&)>& failed) {
   Result<std::unique_ptr<tuning::GpuWorkbench>> bench =
@@ -69,10 +69,14 @@ Result<std::size_t> tune_unknown(Service& service, const choices::Database& data
   if (!bench) return failure(bench);
   std::vector<KernelSpec> here(specs.begin(), specs.end());
   for (KernelSpec& spec : here) spec.target = (*bench)->gpu().target;
+  const choices::Database& database = *choices.database;
+  if (choices.shared != nullptr) {
+    choices.shared->exchange(database, (*bench)->gpu(), tuning::missing_specs(here, choices::Document({})));
+  }
   const std::vector<KernelSpec> unknown =
       tuning::missing_specs(here, database.read((*bench)->gpu(), {}));
   Result<tuning::CampaignSummary> done = tuning::tune_missing(
-      **bench, (*bench)->address(), database, unknown, {}, [&failed](const tuning::CampaignStep& step) {
+      **bench, (*bench)->address(), database, unknown, {.shared = choices.shared.get()}, [&failed](const tuning::CampaignStep& step) {
         if (step.error != nullptr) failed(*step.spec, *step.error);
       });
   if (!done) return failure(done);
@@ -252,7 +256,7 @@ Result<PrepareSummary> Service::prepare(std::span<const KernelSpec> specs) {
     };
     const bool has_gpu = state_->current_device().has_value();
     if (has_gpu && state_->choices.tunes) {
-      Result<std::size_t> tuned = tune_unknown(*this, *state_->choices.database, specs, failed);
+      Result<std::size_t> tuned = tune_unknown(*this, state_->choices, specs, failed);
       if (!tuned) return failure(tuned);
       summary.tuned = *tuned;
       state_->choices.source->refresh();

@@ -70,7 +70,9 @@ class Campaign {
     tell();
     choices::Document found(bench_.gpu());
     found.put(*entry);
-    return database_.add(found);
+    Result<void> kept = database_.add(found);
+    if (kept && options_.shared != nullptr) options_.shared->send(bench_.gpu(), *entry);
+    return kept;
   }
 
   void tell() const {

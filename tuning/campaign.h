@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "choices/database.h"
+#include "choices/shared_choices.h"
 #include "lutsmith/error.h"
 #include "lutsmith/kernel_spec.h"
 #include "tuning/tuner.h"
@@ -19,6 +20,7 @@ struct CampaignOptions {
   bool again = false;  ///< tunes what has an entry, too
   /// No spec is begun once so much time has passed.
   std::optional<std::chrono::duration<double>> budget = {};
+  choices::SharedChoices* shared = nullptr;  ///< where each entry is sent as soon as it is kept; null: nowhere
 };
 
 /// Where a campaign is. `entry` and `error` tell how the spec went, once it is done.

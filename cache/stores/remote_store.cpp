@@ -46,7 +46,7 @@ Result<Lookup> RemoteStore::get(const Key& key) {
     call.good();
     return Lookup{};
   }
-  if (answer->status != 200) return std::unexpected(bad_answer(answer->status, "asked for a kernel", call));
+  if (answer->status != 200) return std::unexpected(bad_answer(answer->status, "asked for an entry", call));
   received_ += answer->body.size();
   return read_entry(key, answer->body, call);
 }
@@ -92,7 +92,7 @@ Result<void> RemoteStore::put(const Key& key, const Entry& entry) {
     Result<HttpAnswer> present = client_->head(path_of(key));
     if (!present) return std::unexpected(no_answer(std::move(present.error()), call));
     if (present->status != 404 && !is_success(present->status)) {
-      return std::unexpected(bad_answer(present->status, "asked whether it has a kernel", call));
+      return std::unexpected(bad_answer(present->status, "asked whether it has an entry", call));
     }
     if (present->status != 404) {
       call.good();
@@ -101,7 +101,7 @@ Result<void> RemoteStore::put(const Key& key, const Entry& entry) {
   }
   Result<HttpAnswer> answer = client_->put(path_of(key), *bytes);
   if (!answer) return std::unexpected(no_answer(std::move(answer.error()), call));
-  if (!is_success(answer->status)) return std::unexpected(bad_answer(answer->status, "given a kernel", call));
+  if (!is_success(answer->status)) return std::unexpected(bad_answer(answer->status, "given an entry", call));
   call.good();
   sent_ += bytes->size();
   const std::lock_guard lock(mutex_);

@@ -28,7 +28,7 @@ class TieredStore final : public Store {
   struct Tiers {
     std::unique_ptr<Store> local;                ///< may be null
     std::vector<std::unique_ptr<Store>> system;  ///< in the order they are asked
-    std::unique_ptr<Store> remote;               ///< may be null
+    std::shared_ptr<Store> remote;               ///< may be null; others may ask it, too
   };
   using Warn = std::function<void(std::string_view)>;
 

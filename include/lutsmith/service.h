@@ -63,8 +63,8 @@ enum class CompilePolicy {
 /// the same model (docs/tuning.md).
 enum class TuningMode {
   off,     ///< the cost model chooses
-  use,     ///< what was tuned is used: the user's own, then that of directories and the library; else the
-           ///< model's
+  use,     ///< what was tuned is used: the user's own, then that of directories, the server and the library;
+           ///< else the model's
   tune,    ///< the same, and `prepare` measures what is missing; no other call does
   replay,  ///< one document's choices, so that all processes that read it choose alike
 };
@@ -95,8 +95,9 @@ struct ServiceOptions {
   /// Directories that others warmed, such as an image's; only read, the nearest first. LUTSMITH_CACHE_PATH,
   /// with colons between them.
   std::optional<std::vector<std::filesystem::path>> system_directories = {};
-  /// A server that machines share kernels through. LUTSMITH_REMOTE_CACHE (the URL), and with _MODE
-  /// (read-write, read-only), _TOKEN, _CERTIFICATE, _KEY and _CA behind that name its other fields.
+  /// A server that machines share kernels and tuned choices through. LUTSMITH_REMOTE_CACHE (the URL), and
+  /// with _MODE (read-write, read-only), _TOKEN, _CERTIFICATE, _KEY and _CA behind that name its other
+  /// fields.
   std::optional<RemoteCache> remote_cache = {};
   /// Keep nothing outside of this process.
   bool memory_only = false;

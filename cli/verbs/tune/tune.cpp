@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,7 +10,9 @@
 #include <vector>
 
 #include "cache/places.h"
+#include "cache/stores/remote_store.h"
 #include "choices/database.h"
+#include "choices/shared_choices.h"
 #include "cli/command.h"
 #include "cli/open_service.h"
 #include "cli/options/spec_options.h"
@@ -44,9 +47,13 @@ struct TuneOptions {
 /// What a spec takes on an H100 with 16 cores beside it, for --dry-run.
 constexpr double kSecondsPerSpec = 2;
 
-Result<choices::Database> open_database(const Service& service) {
-  const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
-  return choices::Database(service.cache_directory(), places.system);
+/// Null where no server is named, or where it cannot be used, which the service has told.
+std::unique_ptr<choices::SharedChoices> open_shared(const cache::Places& places) {
+  if (places.remote.url.empty()) return nullptr;
+  Result<std::unique_ptr<cache::RemoteStore>> server = cache::RemoteStore::open(places.remote);
+  if (!server) return nullptr;
+  return std::make_unique<choices::SharedChoices>(
+      *std::move(server), [](std::string_view text) { print_warning(std::string(text)); });
 }
 
 Result<std::vector<KernelSpec>> requested_specs(const TuneOptions& options, const Target& gpu) {
@@ -190,6 +197,47 @@ Result<ExitCode> fit(const TuneOptions& options, bool json) {
   return ExitCode::success;
 }
 
+/// What came of a campaign.
+struct Outcome {
+  tuning::CampaignSummary summary;
+  std::size_t received = 0;  ///< taken from the server
+  std::vector<const choices::Entry*> entries;
+  std::vector<std::pair<KernelSpec, Error>> failures;
+  std::filesystem::path document;
+};
+
+Json outcome_json(const Outcome& outcome, const choices::Gpu& gpu, bool evaluate_model) {
+  Json document{{"gpu", gpu.name},
+                {"multiprocessors", gpu.multiprocessors},
+                {"requested", outcome.summary.requested},
+                {"present", outcome.summary.present},
+                {"received", outcome.received},
+                {"tuned", outcome.summary.tuned},
+                {"failed", outcome.summary.failed},
+                {"left", outcome.summary.left},
+                {"seconds", outcome.summary.seconds},
+                {"document", outcome.document.string()}};
+  document["entries"] = Json::array();
+  for (const choices::Entry* entry : outcome.entries) document["entries"].push_back(entry_json(*entry));
+  if (evaluate_model) document["model"] = regret_json(regret(outcome.entries));
+  return document;
+}
+
+void print_outcome(const Outcome& outcome, bool evaluate_model) {
+  const tuning::CampaignSummary& summary = outcome.summary;
+  print_entries(outcome.entries);
+  for (const auto& [spec, error] : outcome.failures) {
+    print_error({error.code, describe(spec) + ": " + error.message, error.context}, /*json=*/false);
+  }
+  if (evaluate_model) print_regret(regret(outcome.entries));
+  print_output(fmt::format(
+      "{}: {} tuned in {}, {} known before{}, {} failed{}\n", counted(summary.requested, "spec"),
+      summary.tuned, duration(std::chrono::duration<double>(summary.seconds)), summary.present,
+      outcome.received > 0 ? fmt::format(" ({} taken from the server)", outcome.received) : "",
+      summary.failed, summary.left > 0 ? fmt::format(", {} left for the next time", summary.left) : ""));
+  print_output(fmt::format("kept in {}\n", outcome.document.native()));
+}
+
 Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
   if (!options.fit.empty()) return fit(options, json);
   if (options.dry_run) return dry_run(options, json);
@@ -200,8 +248,8 @@ Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
   if (!bench) return failure(bench);
   Result<std::vector<KernelSpec>> specs = requested_specs(options, (*bench)->gpu().target);
   if (!specs) return failure(specs);
-  Result<choices::Database> database = open_database(*service);
-  if (!database) return failure(database);
+  const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
+  const choices::Database database(service->cache_directory(), places.system);
   if (const auto disturbed = disturbance((*bench)->conditions())) {
     if (!options.force) {
       return std::unexpected(Error{
@@ -215,13 +263,16 @@ Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
   }
 
   const choices::Gpu& gpu = (*bench)->gpu();
-  tuning::CampaignOptions campaign{.again = options.again};
+  const std::unique_ptr<choices::SharedChoices> shared = open_shared(places);
+  const std::vector<KernelSpec> buckets = tuning::missing_specs(*specs, choices::Document(gpu));
+  const std::size_t received = shared != nullptr ? shared->exchange(database, gpu, buckets) : 0;
+  tuning::CampaignOptions campaign{.again = options.again, .shared = shared.get()};
   if (options.budget > 0) campaign.budget = std::chrono::duration<double>(options.budget);
-  const choices::Document known = options.again ? choices::Document(gpu) : database->read_own(gpu);
+  const choices::Document known = options.again ? choices::Document(gpu) : database.read_own(gpu);
   Progress progress(tuning::missing_specs(*specs, known).size());
   std::vector<std::pair<KernelSpec, Error>> failures;
   Result<tuning::CampaignSummary> summary = tuning::tune_missing(
-      **bench, (*bench)->address(), *database, *specs, campaign, [&](const tuning::CampaignStep& step) {
+      **bench, (*bench)->address(), database, *specs, campaign, [&](const tuning::CampaignStep& step) {
         const bool done = step.entry != nullptr || step.error != nullptr;
         if (step.error != nullptr) failures.emplace_back(*step.spec, *step.error);
         if (done) progress.advance(step_text(step));
@@ -229,9 +280,9 @@ Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
       });
   if (!summary) return failure(summary);
 
-  const choices::Document tuned = database->read_own(gpu);
+  const choices::Document tuned = database.read_own(gpu);
   std::vector<const choices::Entry*> entries;
-  for (const KernelSpec& spec : tuning::missing_specs(*specs, choices::Document(gpu))) {
+  for (const KernelSpec& spec : buckets) {
     if (const choices::Entry* entry = tuned.find(spec)) entries.push_back(entry);
   }
   if (!options.output.empty()) {
@@ -239,31 +290,15 @@ Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
     for (const choices::Entry* entry : entries) chosen.put(*entry);
     if (Result<void> written = choices::write_file(options.output, chosen); !written) return failure(written);
   }
+  const Outcome outcome{.summary = *summary,
+                        .received = received,
+                        .entries = std::move(entries),
+                        .failures = std::move(failures),
+                        .document = database.path_of(gpu)};
   if (json) {
-    Json document{{"gpu", gpu.name},
-                  {"multiprocessors", gpu.multiprocessors},
-                  {"requested", summary->requested},
-                  {"present", summary->present},
-                  {"tuned", summary->tuned},
-                  {"failed", summary->failed},
-                  {"left", summary->left},
-                  {"seconds", summary->seconds},
-                  {"document", database->path_of(gpu).string()}};
-    document["entries"] = Json::array();
-    for (const choices::Entry* entry : entries) document["entries"].push_back(entry_json(*entry));
-    if (options.evaluate_model) document["model"] = regret_json(regret(entries));
-    print_json(document);
+    print_json(outcome_json(outcome, gpu, options.evaluate_model));
   } else {
-    print_entries(entries);
-    for (const auto& [spec, error] : failures) {
-      print_error({error.code, describe(spec) + ": " + error.message, error.context}, /*json=*/false);
-    }
-    if (options.evaluate_model) print_regret(regret(entries));
-    print_output(fmt::format(
-        "{}: {} tuned in {}, {} known before, {} failed{}\n", counted(summary->requested, "spec"),
-        summary->tuned, duration(std::chrono::duration<double>(summary->seconds)), summary->present,
-        summary->failed, summary->left > 0 ? fmt::format(", {} left for the next time", summary->left) : ""));
-    print_output(fmt::format("kept in {}\n", database->path_of(gpu).native()));
+    print_outcome(outcome, options.evaluate_model);
   }
   return summary->failed > 0 ? ExitCode::work_failed : ExitCode::success;
 }
