@@ -105,6 +105,11 @@ std::optional<Document> read_directory(const fs::path& directory, const std::str
     complain_of(complain, document.error());
     return std::nullopt;
   }
+  if (const std::size_t unread = *document ? (*document)->unread() : 0; unread > 0 && complain) {
+    complain(fmt::format("{}: {} passed over, which this version of lutsmith cannot read",
+                         (directory / Database::kFolder / name).native(),
+                         unread == 1 ? "an entry is" : fmt::format("{} entries are", unread)));
+  }
   return *std::move(document);
 }
 

@@ -28,6 +28,11 @@
 //     ...]}
 //
 // An entry a line, so that two documents can be compared by eye.
+//
+// A field of a spec or schedule that is missing was added since: it has its initial value. An entry with one that is
+// not known, or of a family of kernels that is not, is as good as none, and is kept for whoever can read it. Other
+// members that are not known are passed over, and lost when the document is written again: what they say is of no
+// concern to the choice, else the schema would be another.
 
 namespace lutsmith::choices {
 
@@ -129,8 +134,8 @@ class Document {
   void put(Entry entry);
   /// Takes what `other`, of the same GPU, has: of two entries for a spec the one that supersedes the other.
   void merge(const Document& other);
-  /// Entries that this version of the library cannot read, such as those of a family of kernels it does not
-  /// have. They are kept.
+  /// Entries that this version of the library cannot read, such as those of a family of kernels or with a field
+  /// that it does not have. They are kept.
   std::size_t unread() const { return unread_.size(); }
 
  private:

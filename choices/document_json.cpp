@@ -137,7 +137,7 @@ bool read_timed(const Json& object, const char* name, const Entry& entry, Timed&
 bool read_schedules(const Json& json, Entry& entry) {
   if (!json.is_array()) return false;
   for (const Json& each : json) {
-    Result<Schedule> schedule = read_schedule(each);
+    Result<Schedule> schedule = read_schedule(each, FieldRule::any_version);
     if (!schedule) return false;
     entry.schedules.push_back(*schedule);
   }
@@ -193,7 +193,7 @@ bool read_entry(const Json& json, const Gpu& gpu, Entry& entry) {
   if (!json.is_object()) return false;
   entry.spec.target = gpu.target;
   const bool complete =
-      read_member(json, "spec", [&](const Json& v) { return read_fields(v, entry.spec, "target"); }) &&
+      read_member(json, "spec", [&](const Json& v) { return read_fields(v, entry.spec, FieldRule::any_version, "target"); }) &&
       read_member(json, "schedules", [&](const Json& v) { return read_schedules(v, entry); }) &&
       read_timed(json, "choice", entry, entry.choice) && read_timed(json, "default", entry, entry.standard) &&
       read_member(json, "noise", [&](const Json& v) { return read_number(v, entry.noise); }) &&
@@ -266,11 +266,13 @@ Result<Document> parse_document(std::string_view text) {
   Document document(std::move(gpu));
   for (const Json& each : json["entries"]) {
     Entry entry;
-    if (read_entry(each, document.gpu(), entry)) {
-      document.put(std::move(entry));
-    } else {
+    if (!read_entry(each, document.gpu(), entry)) {
       document.unread_.push_back(each.dump());
+      continue;
     }
+    // There may be two, where a version that could not read the one has measured another.
+    const Entry* other = document.find(entry.spec);
+    if (other == nullptr || supersedes(entry, *other)) document.put(std::move(entry));
   }
   return document;
 }

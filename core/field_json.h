@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -62,23 +63,31 @@ Json schedule_json(const Schedule& schedule) {
       schedule);
 }
 
-/// The inverse of field_json. False where the field is missing, of another type or not allowed.
+/// Which fields an object must have, and may have, to be read.
+enum class FieldRule {
+  /// Every one. What else it has is passed over.
+  all,
+  /// Those that the version of the library had that wrote it. One that was added since is left as it is: its
+  /// initial value says what was done before there was such a field. One that is not known would change what
+  /// the object means: it is refused.
+  any_version,
+};
+
+/// The inverse of field_json. False where the value is of another type or not allowed.
 template <class Json, class Value>
-bool read_field(const Json& object, const FieldInfo& field, Value& value) {
-  const auto found = object.find(field.name);
-  if (found == object.end()) return false;
+bool read_field(const Json& json, const FieldInfo& field, Value& value) {
   if constexpr (std::is_same_v<Value, bool>) {
-    if (!found->is_boolean()) return false;
-    value = found->template get<bool>();
+    if (!json.is_boolean()) return false;
+    value = json.template get<bool>();
     return true;
   } else {
-    if (found->is_string()) {
+    if (json.is_string()) {
       const bool named = !core::Number<Value> || !field.zero.empty();
-      return named && core::parse_field(field, found->template get<std::string>(), value).has_value();
+      return named && core::parse_field(field, json.template get<std::string>(), value).has_value();
     }
     if constexpr (core::Number<Value>) {
-      if (!found->is_number_unsigned()) return false;
-      const auto number = found->template get<std::uint64_t>();
+      if (!json.is_number_unsigned()) return false;
+      const auto number = json.template get<std::uint64_t>();
       if (!std::in_range<Value>(number)) return false;
       value = static_cast<Value>(number);
       return true;
@@ -87,20 +96,30 @@ bool read_field(const Json& object, const FieldInfo& field, Value& value) {
   }
 }
 
-/// The inverse of fields_json, but for the field `except`, which is left as it is.
+/// The inverse of fields_json. The member `except` is no field's: one of that name is left as it is.
 template <class Json, class Object>
-bool read_fields(const Json& json, Object& object, std::string_view except = {}) {
-  bool complete = json.is_object();
+bool read_fields(const Json& json, Object& object, FieldRule rule = FieldRule::all,
+                 std::string_view except = {}) {
+  if (!json.is_object()) return false;
+  bool good = true;
+  std::size_t known = json.contains(except) ? 1 : 0;
   visit_fields(object, [&](const FieldInfo& field, auto& value) {
-    complete = complete && (field.name == except || read_field(json, field, value));
+    if (field.name == except) return;
+    const auto found = json.find(field.name);
+    if (found == json.end()) {
+      good = good && rule == FieldRule::any_version;
+      return;
+    }
+    ++known;
+    good = good && read_field(*found, field, value);
   });
-  return complete;
+  return good && (rule == FieldRule::all || known == json.size());
 }
 
 /// The inverse of schedule_json. Errors: unsupported for a family that this version does not know,
 /// corrupt_data.
 template <class Json>
-Result<Schedule> read_schedule(const Json& json) {
+Result<Schedule> read_schedule(const Json& json, FieldRule rule = FieldRule::all) {
   const auto corrupt = [] {
     return std::unexpected(Error{ErrorCode::corrupt_data, "describes no schedule", ""});
   };
@@ -115,7 +134,7 @@ Result<Schedule> read_schedule(const Json& json) {
   core::for_each_schedule([&]<class Own>() {
     if (family != Own::kFamily) return;
     Own own;
-    schedule = read_fields(json, own) ? Result<Schedule>(own) : corrupt();
+    schedule = read_fields(json, own, rule, "family") ? Result<Schedule>(own) : corrupt();
   });
   return schedule;
 }

@@ -120,6 +120,18 @@ TEST_F(TunedDatabase, DamagedDocumentIsAMissAndIsPutAside) {
   EXPECT_EQ(file_bytes(file.string() + ".damaged"), whole.substr(0, whole.size() / 2));
 }
 
+TEST_F(TunedDatabase, EntryThatCannotBeReadIsToldAndKept) {
+  std::string text = write_document(example_document());
+  text.replace(text.find("\"warps\":4"), 9, "\"warps\":4,\"of_next_year\":1");
+  const fs::path file = put(text);
+  EXPECT_EQ(read().entries().size(), 1U);
+  EXPECT_NE(complaints_.find("an entry is passed over"), std::string::npos) << complaints_;
+  EXPECT_NE(complaints_.find(kName), std::string::npos) << complaints_;
+  must(database_.add(example_document()));
+  EXPECT_EQ(read().entries().size(), 2U);
+  EXPECT_NE(file_bytes(file).find("of_next_year"), std::string::npos);
+}
+
 TEST_F(TunedDatabase, DocumentOfAnotherSchemaIsAMissAndLeftAlone) {
   const std::string text = "{\"schema\": 7, \"gpu\": {}}";
   const fs::path file = put(text);

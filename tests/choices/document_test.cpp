@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/field_json.h"
 #include "example_document.h"
 #include "expect_error.h"
 #include "must.h"
@@ -77,6 +80,62 @@ TEST(TunedDocument, EntriesThatThisVersionCannotReadAreKept) {
   other.merge(read);
   other.merge(read);
   EXPECT_EQ(other.unread(), 1U);
+}
+
+TEST(TunedDocument, FieldThatIsMissingWasAddedSinceAndHasItsInitialValue) {
+  const nlohmann::json whole = nlohmann::json::parse(write_document(example_document()));
+  const FewTokensSchedule defaults;
+  visit_fields(defaults, [&](const FieldInfo& field, const auto&) {
+    nlohmann::json older = whole;
+    for (nlohmann::json& entry : older["entries"]) {
+      for (nlohmann::json& schedule : entry["schedules"])
+        EXPECT_EQ(schedule.erase(std::string(field.name)), 1U);
+    }
+    const Document read = must(parse_document(older.dump()));
+    EXPECT_EQ(read.unread(), 0U) << field.name;
+    const Entry* entry = read.find(example_spec());
+    ASSERT_NE(entry, nullptr) << field.name;
+    nlohmann::json initial = nlohmann::json::parse(write_document(read))["entries"][0]["schedules"][1];
+    nlohmann::json expected = whole["entries"][0]["schedules"][1];
+    expected[std::string(field.name)] = schedule_json<nlohmann::json>(defaults)[std::string(field.name)];
+    EXPECT_EQ(initial, expected) << field.name;
+  });
+  nlohmann::json older = whole;
+  for (nlohmann::json& entry : older["entries"]) entry["spec"].erase("table");
+  const Document read = must(parse_document(older.dump()));
+  EXPECT_NE(read.find(example_spec()), nullptr);
+  older["entries"][0]["spec"].erase("n");  // nothing stands for that
+  EXPECT_EQ(must(parse_document(older.dump())).unread(), 1U);
+}
+
+TEST(TunedDocument, FieldThatIsNotKnownCostsItsEntryAndNoOther) {
+  const std::string text = write_document(example_document());
+  for (const auto& [from, to] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"\"warps\":4", "\"warps\":4,\"of_next_year\":true"},
+           {"\"bits\":4", "\"bits\":4,\"of_next_year\":0"}}) {
+    const Document read = must(parse_document(replaced(text, from, to)));
+    EXPECT_EQ(read.entries().size(), 1U) << to;
+    EXPECT_EQ(read.unread(), 1U) << to;
+    EXPECT_NE(write_document(read).find("of_next_year"), std::string::npos)
+        << "lost when it is written again";
+  }
+  const Document read = must(parse_document(replaced(text, "\"noise\"", "\"of_next_year\":[1],\"noise\"")));
+  EXPECT_EQ(read.entries().size(), 2U) << "what is of no concern to the choice";
+}
+
+TEST(TunedDocument, OfTwoEntriesForASpecTheOneMeasuredLaterCounts) {
+  const auto entry_of = [](const std::string& measured) {
+    Document document(example_gpu());
+    document.put(example_entry(4096, measured));
+    return nlohmann::json::parse(write_document(document));
+  };
+  nlohmann::json both = entry_of("2026-02-01T00:00:00Z");
+  for (const char* other : {"2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"}) {
+    both["entries"].push_back(entry_of(other)["entries"][0]);
+    const Document read = must(parse_document(both.dump()));
+    const std::string later = std::max(std::string(other), std::string("2026-02-01T00:00:00Z"));
+    EXPECT_EQ(read.find(example_spec())->conditions.measured, later);
+  }
 }
 
 TEST(TunedDocument, EntriesThatNoLaunchCouldFollowAreLeftOut) {
