@@ -35,6 +35,12 @@ std::string_view to_string(Quality quality) {
   return "unknown";
 }
 
+std::string describe_quality(const Conditions& conditions) {
+  std::string text(to_string(conditions.quality));
+  if (conditions.power_capped.value_or(false)) text += ", power-capped";
+  return text;
+}
+
 std::string describe(const Gpu& gpu) {
   return fmt::format("{}, {} multiprocessors", gpu.name, gpu.multiprocessors);
 }

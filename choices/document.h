@@ -92,8 +92,14 @@ struct Conditions {
   std::optional<double> power_watts = {};
   std::optional<double> temperature_celsius = {};
   std::string throttled_by = {};  ///< reasons, separated by commas
+  /// The GPU was at its power limit, which sets its clocks then. Its times are as good as any, but another
+  /// limit gives others. Nothing where NVML does not tell, as in documents of before it was recorded.
+  std::optional<bool> power_capped = {};
   std::optional<int> other_processes = {};
 };
+
+/// How good the times are, and whether the GPU was at its power limit: "good", "noisy, power-capped".
+std::string describe_quality(const Conditions& conditions);
 
 /// One spec's choice, and what it rests on.
 struct Entry {

@@ -52,6 +52,7 @@ Json to_json(const Conditions& conditions) {
           {"power_watts", or_null(conditions.power_watts)},
           {"temperature_celsius", or_null(conditions.temperature_celsius)},
           {"throttled_by", conditions.throttled_by},
+          {"power_capped", conditions.power_capped ? Json(*conditions.power_capped) : Json()},
           {"other_processes", conditions.other_processes ? Json(*conditions.other_processes) : Json()}};
 }
 
@@ -116,6 +117,15 @@ bool read_optional(const Json& object, const char* name, std::optional<double>& 
     if (json.is_null()) return true;
     return read_number(json, value.emplace());
   });
+}
+
+/// A member that documents did not always have.
+bool read_power_capped(const Json& object, std::optional<bool>& value) {
+  const auto found = object.find("power_capped");
+  if (found == object.end() || found->is_null()) return true;
+  if (!found->is_boolean()) return false;
+  value = found->get<bool>();
+  return true;
 }
 
 bool read_index(const Json& json, const Entry& entry, std::size_t& schedule) {
@@ -184,6 +194,7 @@ bool read_conditions(const Json& json, Conditions& conditions) {
          read_optional(json, "power_watts", conditions.power_watts) &&
          read_optional(json, "temperature_celsius", conditions.temperature_celsius) &&
          read_text(json, "throttled_by", conditions.throttled_by) &&
+         read_power_capped(json, conditions.power_capped) &&
          read_member(json, "other_processes", [&](const Json& v) {
            return v.is_null() || read_count(v, conditions.other_processes.emplace());
          });

@@ -42,6 +42,8 @@ struct Api {
   Status (*processes)(Handle device, unsigned* count, ProcessInfo* infos);
 };
 
+// Of the reasons for the present clocks (nvmlClocksEventReasons), one bit each.
+constexpr std::uint64_t kSoftwarePowerCap = 0x0004;
 /// Those that make a measurement worthless: the clock was taken away from a GPU that had work.
 constexpr std::pair<std::uint64_t, std::string_view> kReasons[] = {
     {0x0008, "hardware slowdown"}, {0x0020, "thermal"}, {0x0040, "thermal"}, {0x0080, "power brake"}};
@@ -58,15 +60,17 @@ class Nvml final : public GpuMonitor {
     constexpr double kMilliwatts = 1000;
     if (api_.power(device_, &value) == kSuccess) state.power_watts = value / kMilliwatts;
     if (api_.temperature(device_, kSensorOfGpu, &value) == kSuccess) state.temperature_celsius = value;
-    state.throttled_by = throttled_by();
+    unsigned long long reasons = 0;
+    if (api_.throttle_reasons(device_, &reasons) == kSuccess) {
+      state.throttled_by = throttled_by(reasons);
+      state.power_capped = (reasons & kSoftwarePowerCap) != 0;
+    }
     state.other_processes = other_processes();
     return state;
   }
 
  private:
-  std::string throttled_by() const {
-    unsigned long long bits = 0;
-    if (api_.throttle_reasons(device_, &bits) != kSuccess) return {};
+  static std::string throttled_by(std::uint64_t bits) {
     std::vector<std::string_view> reasons;
     for (const auto& [bit, name] : kReasons) {
       if ((bits & bit) != 0 && std::ranges::find(reasons, name) == reasons.end()) reasons.push_back(name);

@@ -19,6 +19,9 @@ struct GpuState {
   /// Why the clocks are below what they could be, separated by commas: "thermal, power brake". Empty: they
   /// are not, or only because the GPU has nothing to do or was set so.
   std::string throttled_by = {};
+  /// Whether the clocks are below what they could be because the GPU would draw more power than it may. Under
+  /// large products that is how it always works: no fault, but times that depend on the limit.
+  std::optional<bool> power_capped;
   std::optional<int> other_processes;  ///< that use the GPU, this one not counted
 };
 

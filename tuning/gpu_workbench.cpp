@@ -165,6 +165,7 @@ choices::Conditions GpuWorkbench::conditions() {
   conditions.power_watts = state.power_watts;
   conditions.temperature_celsius = state.temperature_celsius;
   conditions.throttled_by = std::move(state.throttled_by);
+  conditions.power_capped = state.power_capped;
   conditions.other_processes = state.other_processes;
   return conditions;
 }

@@ -201,6 +201,7 @@ class Search {
     entry_.conditions = bench_.conditions();
     using enum choices::Quality;
     if (entry_.conditions.throttled_by.empty()) entry_.conditions.throttled_by = before.throttled_by;
+    if (before.power_capped.value_or(false)) entry_.conditions.power_capped = true;
     const int others = std::max(before.other_processes.value_or(0),
                                 entry_.conditions.other_processes.value_or(0));
     if (entry_.conditions.other_processes) entry_.conditions.other_processes = others;

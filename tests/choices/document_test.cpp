@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "core/field_json.h"
@@ -42,6 +43,24 @@ TEST(TunedDocument, ComesBackAsItWasWritten) {
   EXPECT_FALSE(entry->fp16_microseconds);
   EXPECT_EQ(entry->failures.front().reason, "spills 32 bytes");
   EXPECT_EQ(write_document(read), text);
+}
+
+TEST(TunedDocument, SaysWhetherTheGpuWasAtItsPowerLimit) {
+  for (const std::optional<bool> capped :
+       {std::optional<bool>(), std::optional(false), std::optional(true)}) {
+    Document document(example_gpu());
+    Entry entry = example_entry();
+    entry.conditions.power_capped = capped;
+    document.put(entry);
+    EXPECT_EQ(must(parse_document(write_document(document))).find(example_spec())->conditions.power_capped,
+              capped);
+  }
+  const std::string before =
+      replaced(replaced(write_document(example_document()), "\"power_capped\":null,", ""),
+               "\"power_capped\":null,", "");
+  EXPECT_EQ(must(parse_document(before)).entries().size(), 2U) << "older documents do not tell";
+  const std::string wrong = replaced(before, "\"throttled_by\"", "\"power_capped\":1,\"throttled_by\"");
+  EXPECT_EQ(must(parse_document(wrong)).unread(), 1U);
 }
 
 TEST(TunedDocument, ServesEveryNumberOfTokensOfABucket) {

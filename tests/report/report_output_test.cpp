@@ -64,6 +64,26 @@ TEST(ReportJson, WhatModelsAndChangesCountIntoIsThere) {
   EXPECT_TRUE(json["against"].is_null());
 }
 
+TEST(ReportJson, ShapesMeasuredAtThePowerLimitAreShownAndNotDoubtful) {
+  choices::Document document(example_choices({}).gpu());
+  const choices::Document all = example_choices({.tokens = {1}});
+  for (const auto& [name, entry] : all.entries()) {
+    choices::Entry capped = entry;
+    capped.conditions.power_capped = document.entries().empty();
+    document.put(capped);
+  }
+  const TuningReport report = must(cli::make_report({.documents = {document}, .sources = {}}, {}));
+  const Json json = cli::to_json(report);
+  EXPECT_EQ(json["summary"]["power_capped"], 1);
+  EXPECT_EQ(json["summary"]["doubtful"], 0);
+  std::size_t capped = 0;
+  for (const Json& shape : json["shapes"]) capped += shape["conditions"]["power_capped"] == true ? 1U : 0U;
+  EXPECT_EQ(capped, 1U);
+  const std::string text = cli::report_markdown(report);
+  EXPECT_EQ(count(text, "good, power-capped"), 1U);
+  EXPECT_THAT(text, HasSubstr("1 shape measured while power-capped"));
+}
+
 TEST(ReportJson, WhatWasNotMeasuredIsNull) {
   choices::Entry entry = example_choices({.tokens = {1}}).entries().begin()->second;
   entry.fp16_microseconds.reset();

@@ -202,6 +202,28 @@ TEST(Tuner, BusyOrThrottledGpuIsMarked) {
   EXPECT_EQ(must(Tuner(bench).tune(kSpec)).conditions.quality, choices::Quality::throttled);
 }
 
+TEST(Tuner, GpuAtItsPowerLimitIsRecordedAndNoWorseForIt) {
+  SimulatedWorkbench bench(SimulatedTimes{}, random_costs(1));
+  EXPECT_EQ(must(Tuner(bench).tune(kSpec)).conditions.power_capped, std::nullopt);
+  bench.conditions_now.power_capped = true;
+  const choices::Conditions capped = must(Tuner(bench).tune(kSpec)).conditions;
+  EXPECT_EQ(capped.power_capped, true);
+  EXPECT_EQ(capped.quality, choices::Quality::good);
+  EXPECT_EQ(choices::describe_quality(capped), "good, power-capped");
+  bench.conditions_now.power_capped = false;
+  EXPECT_EQ(must(Tuner(bench).tune(kSpec)).conditions.power_capped, false);
+}
+
+TEST(Tuner, PowerLimitThatWasMetOnlyAtFirstIsRecorded) {
+  SimulatedWorkbench bench(SimulatedTimes{}, random_costs(1));
+  bench.conditions_now.power_capped = true;
+  bench.check_result = [&](const Choice&) {  // after the first look
+    bench.conditions_now.power_capped = false;
+    return Result<void>();
+  };
+  EXPECT_EQ(must(Tuner(bench).tune(kSpec)).conditions.power_capped, true);
+}
+
 TEST(Tuner, RepeatsThatDifferMarkTheResult) {
   SimulatedWorkbench bench(noisy(0.3), random_costs(1));
   const choices::Entry entry = must(Tuner(bench).tune(kSpec));

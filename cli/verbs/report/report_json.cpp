@@ -36,6 +36,7 @@ Json to_json(const choices::Conditions& conditions) {
           {"power_watts", or_null(conditions.power_watts)},
           {"temperature_celsius", or_null(conditions.temperature_celsius)},
           {"throttled_by", conditions.throttled_by},
+          {"power_capped", or_null(conditions.power_capped)},
           {"other_processes", or_null(conditions.other_processes)}};
 }
 
@@ -151,7 +152,8 @@ Json summary_json(const TuningReport& report) {
           {"floor_share", figure_json(summary.floor_share, "least")},
           {"fp16_speedup", summary.fp16_speedup ? figure_json(*summary.fp16_speedup, "least") : Json()},
           {"regret", figure_json(summary.regret, "most")},
-          {"doubtful", report.count_doubtful()}};
+          {"doubtful", report.count_doubtful()},
+          {"power_capped", report.count_power_capped()}};
 }
 
 Json range_json(const MeasuredOn::Range& range) {

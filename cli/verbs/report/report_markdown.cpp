@@ -93,13 +93,12 @@ std::string shapes_section(const TuningReport& report) {
                        " fp16, µs", " Regret", "Quality", "Change"});
   for (const ReportShape& shape : report.shapes) {
     const choices::Entry& entry = *shape.entry;
-    table.add({shape_name(entry.spec), report.gpu(shape.gpu).name, microseconds_text(shape.microseconds()),
-               fmt::to_string(entry.choice.partitions),
-               lutsmith::describe(entry.schedules[entry.choice.schedule]),
-               shape.replaces_default() ? percent_text(shape.saved()) : "-", percent_text(entry.noise),
-               microseconds_text(shape.floor_microseconds), microseconds_text(entry.fp16_microseconds),
-               percent_text(shape.regret()), std::string(choices::to_string(entry.conditions.quality)),
-               change_text(shape)});
+    table.add(
+        {shape_name(entry.spec), report.gpu(shape.gpu).name, microseconds_text(shape.microseconds()),
+         fmt::to_string(entry.choice.partitions), lutsmith::describe(entry.schedules[entry.choice.schedule]),
+         shape.replaces_default() ? percent_text(shape.saved()) : "-", percent_text(entry.noise),
+         microseconds_text(shape.floor_microseconds), microseconds_text(entry.fp16_microseconds),
+         percent_text(shape.regret()), choices::describe_quality(entry.conditions), change_text(shape)});
   }
   return text + table.text + "\n";
 }

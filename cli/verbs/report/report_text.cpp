@@ -82,6 +82,11 @@ std::vector<std::string> summary_lines(const TuningReport& report) {
     lines.push_back(fmt::format("{} measured on a GPU that was busy, throttled or noisy; measure again",
                                 counted(report.count_doubtful(), "shape")));
   }
+  if (report.count_power_capped() > 0) {
+    lines.push_back(
+        fmt::format("{} measured while power-capped: the GPU was at its power limit, which set its clocks",
+                    counted(report.count_power_capped(), "shape")));
+  }
   return lines;
 }
 

@@ -115,6 +115,11 @@ std::size_t TuningReport::count_doubtful() const {
   }));
 }
 
+std::size_t TuningReport::count_power_capped() const {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      shapes, [](const ReportShape& shape) { return shape.entry->conditions.power_capped.value_or(false); }));
+}
+
 std::string weights_name(const WeightFormat& format) {
   const std::string group = format.group == kPerChannel ? "channel" : std::to_string(format.group);
   return fmt::format("w{} g{} {} {}", format.bits, group, to_string(format.dtype), to_string(format.table));

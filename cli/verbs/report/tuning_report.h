@@ -117,6 +117,8 @@ struct TuningReport {
   std::size_t count_changes(ChangeKind kind) const;
   /// Shapes whose measurement is not to be trusted.
   std::size_t count_doubtful() const;
+  /// Shapes measured while the GPU was at its power limit.
+  std::size_t count_power_capped() const;
 };
 
 /// "w4 g128 4096x4096 m1 f16 scalar": a spec without its target.

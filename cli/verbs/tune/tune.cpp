@@ -103,7 +103,8 @@ Json entry_json(const choices::Entry& entry) {
           {"microseconds", entry.choice.microseconds},
           {"default_microseconds", entry.standard.microseconds},
           {"noise", entry.noise},
-          {"quality", to_string(entry.conditions.quality)}};
+          {"quality", to_string(entry.conditions.quality)},
+          {"power_capped", entry.conditions.power_capped ? Json(*entry.conditions.power_capped) : Json()}};
 }
 
 void print_entries(const std::vector<const choices::Entry*>& entries) {
@@ -122,7 +123,7 @@ void print_entries(const std::vector<const choices::Entry*>& entries) {
          fmt::format("{:.2f}", entry->standard.microseconds),
          fmt::format("{:.1f} %", 100 * (1 - entry->choice.microseconds / entry->standard.microseconds)),
          floor > 0 ? fmt::format("{:.2f}", entry->choice.microseconds / floor) : "-",
-         std::string(to_string(entry->conditions.quality)), describe(entry->chosen())});
+         choices::describe_quality(entry->conditions), describe(entry->chosen())});
   }
   table.print();
 }

@@ -49,7 +49,7 @@ function card(value, ...lines) {
 }
 
 function showSummary() {
-  const {shapes, tuned, saved, floor_share: floor, fp16_speedup: fp16, regret, doubtful} = report.summary;
+  const {shapes, tuned, saved, floor_share: floor, fp16_speedup: fp16, regret, doubtful, power_capped: capped} = report.summary;
   section("summary").append(element("div", {class: "cards"},
     card(count(shapes, "shape"), `${tuned} of them faster than the model’s default`),
     saved && card(percent(saved.median), "less time than the default where it was replaced (median)", `at most ${percent(saved.most)}`),
@@ -60,6 +60,11 @@ function showSummary() {
     section("summary").append(element("p", {class: "notice"},
       `⚠ ${count(doubtful, "shape")} measured while the GPU was busy, throttled or noisy: see the column “Quality”, and measure ` +
       `again on an idle GPU.`));
+  }
+  if (capped > 0) {
+    section("summary").append(element("p", {class: "quiet"},
+      `${count(capped, "shape")} measured while power-capped: the GPU was at its power limit, which set its clocks, as it is under any ` +
+      `large product.`));
   }
 }
 
@@ -235,7 +240,7 @@ function showShape(shape, place) {
   }
   place.append(element("h3", {}, "Measured"), facts([
     ["When", date(at.measured)],
-    ["Quality", [kQuality[at.quality], at.throttled_by && `by ${at.throttled_by}`, at.other_processes > 0 && `${at.other_processes} other processes`]
+    ["Quality", [kQuality[at.quality], at.throttled_by && `by ${at.throttled_by}`, at.power_capped && "power-capped", at.other_processes > 0 && `${at.other_processes} other processes`]
       .filter(Boolean).join(", ")],
     ["Clocks", at.clock_mhz === null ? null : `${range([at.clock_mhz, at.clock_mhz], "MHz")}` +
       (at.memory_clock_mhz === null ? "" : `, memory ${range([at.memory_clock_mhz, at.memory_clock_mhz], "MHz")}`)],
