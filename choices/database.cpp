@@ -47,8 +47,8 @@ Result<std::optional<std::string>> read_text(int folder, const std::string& name
   }
   const auto size = static_cast<std::size_t>(status.st_size);
   if (!S_ISREG(status.st_mode) || size > kMostBytes) {
-    return std::unexpected(
-        Error{ErrorCode::corrupt_data, fmt::format("{}: it is no file of at most 64 MiB", path.native()), ""});
+    return std::unexpected(Error{ErrorCode::corrupt_data,
+                                 fmt::format("{}: it is no file of at most 64 MiB", path.native()), ""});
   }
   std::string text(size, '\0');
   std::size_t have = 0;
@@ -211,9 +211,9 @@ Result<std::unique_ptr<core::FileLock>> Database::lock_gpu(const std::string& ad
   std::unique_ptr<core::FileLock> lock =
       core::FileLock::acquire(*folder, "gpu-lock", byte, longest, &timed_out);
   if (timed_out) {
-    return std::unexpected(Error{ErrorCode::unsupported,
-                                 fmt::format("another process measures on the GPU at {}; wait for it", address),
-                                 ""});
+    return std::unexpected(
+        Error{ErrorCode::unsupported,
+              fmt::format("another process measures on the GPU at {}; wait for it", address), ""});
   }
   return lock;
 }
@@ -269,18 +269,18 @@ Result<Gpu> Database::find_gpu(std::string_view text) const {
   if (found.size() == 1) return found.front();
   const std::string all = known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", "));
   if (found.empty()) {
-    return std::unexpected(Error{
-        ErrorCode::not_found, fmt::format("gpu: no choices were tuned on '{}'; GPUs with some: {}", text, all),
-        ""});
+    return std::unexpected(
+        Error{ErrorCode::not_found,
+              fmt::format("gpu: no choices were tuned on '{}'; GPUs with some: {}", text, all), ""});
   }
   return refuse(fmt::format("gpu: '{}' may be several; GPUs with tuned choices: {}", text, all));
 }
 
 Result<void> Database::add(const Document& found) const {
   if (own_.empty()) {
-    return std::unexpected(Error{
-        ErrorCode::not_found, "tuned choices cannot be kept: there is no cache directory that can be written",
-        ""});
+    return std::unexpected(
+        Error{ErrorCode::not_found,
+              "tuned choices cannot be kept: there is no cache directory that can be written", ""});
   }
   Result<core::Descriptor> folder = open_tuned(own_, cache::Missing::create);
   if (!folder) return failure(folder);
@@ -288,11 +288,10 @@ Result<void> Database::add(const Document& found) const {
   // Where there are no locks, one writer at a time is right without them.
   const auto lock = core::FileLock::acquire(*folder, kLockName, 0, kLongestWait, &timed_out);
   if (timed_out) {
-    return std::unexpected(
-        Error{ErrorCode::io_error,
-              fmt::format("{}: another process has held the lock for {} seconds", path_of(found.gpu()).native(),
-                          kLongestWait.count()),
-              ""});
+    return std::unexpected(Error{ErrorCode::io_error,
+                                 fmt::format("{}: another process has held the lock for {} seconds",
+                                             path_of(found.gpu()).native(), kLongestWait.count()),
+                                 ""});
   }
   const std::string name = file_name(found.gpu());
   const fs::path path = path_of(found.gpu());

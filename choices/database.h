@@ -52,8 +52,8 @@ class Database {
   /// aside first. Errors: not_found where there is no own directory; unsupported where the file is of another
   /// schema or GPU, which is left alone; io_error.
   Result<void> add(const Document& found) const;
-  /// Held by the one process of the host that measures on a GPU; `address` names it among those of the machine.
-  /// Waits for another that has it at most `longest`, then fails (unsupported). Null where there are no locks.
+  /// Held by the one process of the host that measures on a GPU; `address` names it among the machine's.
+  /// Waits for another at most `longest`, then fails (unsupported). Null where there are no locks.
   Result<std::unique_ptr<core::FileLock>> lock_gpu(const std::string& address,
                                                    std::chrono::milliseconds longest) const;
   /// The file that `add` writes to.

@@ -29,10 +29,10 @@
 //
 // An entry a line, so that two documents can be compared by eye.
 //
-// A field of a spec or schedule that is missing was added since: it has its initial value. An entry with one that is
-// not known, or of a family of kernels that is not, is as good as none, and is kept for whoever can read it. Other
-// members that are not known are passed over, and lost when the document is written again: what they say is of no
-// concern to the choice, else the schema would be another.
+// A field of a spec or schedule that is missing was added since: it has its initial value. An entry with one
+// that is not known, or of a family of kernels that is not, is as good as none, and is kept for whoever can
+// read it. Other members that are not known are passed over, and lost when the document is written again:
+// what they say is of no concern to the choice, else the schema would be another.
 
 namespace lutsmith::choices {
 
@@ -119,8 +119,8 @@ struct Entry {
   Choice chosen() const { return {schedules[choice.schedule], choice.partitions}; }
 };
 
-/// Whether `other`, for the same spec, is to stand in the place of `mine`: the one that was measured later, then
-/// the faster.
+/// Whether `other`, for the same spec, is to stand in the place of `mine`: the one that was measured later,
+/// then the faster.
 bool supersedes(const Entry& other, const Entry& mine);
 
 /// What a document calls a spec: the description of its token bucket.
@@ -140,8 +140,8 @@ class Document {
   void put(Entry entry);
   /// Takes what `other`, of the same GPU, has: of two entries for a spec the one that supersedes the other.
   void merge(const Document& other);
-  /// Entries that this version of the library cannot read, such as those of a family of kernels or with a field
-  /// that it does not have. They are kept.
+  /// Entries that this version of the library cannot read, such as those of a family of kernels or with a
+  /// field that it does not have. They are kept.
   std::size_t unread() const { return unread_.size(); }
 
  private:

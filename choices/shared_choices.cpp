@@ -42,7 +42,8 @@ void SharedChoices::put(const Gpu& gpu, const Entry& entry, const Answer& presen
   const cache::OtherEntry sent = to_entry(gpu, entry);
   // A server keeps what it has under a key, unless it is told that this is no good any more.
   static_cast<void>(server_->remove(sent.key));
-  if (const Result<void> put = server_->put(sent.key, sent.entry); !put) complain_of_server(put.error().message);
+  if (const Result<void> put = server_->put(sent.key, sent.entry); !put)
+    complain_of_server(put.error().message);
 }
 
 std::size_t SharedChoices::exchange(const Database& own, const Gpu& gpu, std::span<const KernelSpec> specs) {
@@ -59,7 +60,8 @@ std::size_t SharedChoices::exchange(const Database& own, const Gpu& gpu, std::sp
   }
   if (later.entries().empty()) return 0;
   if (const Result<void> added = own.add(later); !added) {
-    if (complain_) complain_(fmt::format("the server's tuned choices are not kept: {}", added.error().message));
+    if (complain_)
+      complain_(fmt::format("the server's tuned choices are not kept: {}", added.error().message));
     return 0;
   }
   return later.entries().size();

@@ -14,9 +14,9 @@
 
 namespace lutsmith::choices {
 
-/// Tuned choices on the server that has kernels, too: an entry for each spec and model of GPU (document_entry.h).
-/// A fault of the server costs its choices and one complaint, no more. What it had and cannot be used is told
-/// each time and counts as missing. Thread-safe.
+/// Tuned choices on the server that has kernels, too: an entry for each spec and model of GPU
+/// (document_entry.h). A fault of the server costs its choices and one complaint, no more. What it had and
+/// cannot be used is told each time and counts as missing. Thread-safe.
 class SharedChoices {
  public:
   /// `complain` may be empty.

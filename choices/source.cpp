@@ -70,12 +70,12 @@ Result<std::vector<Candidate>> PinnedSource::candidates(const KernelSpec& spec, 
     return std::vector{Candidate{.choice = entry->chosen(), .origin = ChoiceOrigin::tuned}};
   }
   if (missing_ == Missing::model) return model_.candidates(spec, gpu);
-  return std::unexpected(
-      Error{ErrorCode::not_found,
-            fmt::format("{}: the pinned choices, of {}, have none for it; add it with `lutsmith tune{}`, or allow "
-                        "the cost model's with LUTSMITH_TUNING_MISSING=model",
-                        lutsmith::describe(spec), describe(document_.gpu()), core::command_options(spec)),
-            ""});
+  return std::unexpected(Error{
+      ErrorCode::not_found,
+      fmt::format("{}: the pinned choices, of {}, have none for it; add it with `lutsmith tune{}`, or allow "
+                  "the cost model's with LUTSMITH_TUNING_MISSING=model",
+                  lutsmith::describe(spec), describe(document_.gpu()), core::command_options(spec)),
+      ""});
 }
 
 }  // namespace lutsmith::choices

@@ -68,7 +68,7 @@ class TunedSource final : public Source {
   std::shared_ptr<SharedChoices> shared_;
   ModelSource model_;
   std::mutex mutex_;
-  std::unordered_map<std::string, std::shared_ptr<const Document>> documents_;  ///< of directories, by file name
+  std::unordered_map<std::string, std::shared_ptr<const Document>> documents_;  ///< by file name
   std::map<cache::Key, std::optional<Choice>> answers_;                         ///< of the server
 };
 

@@ -22,10 +22,10 @@
 #include "runtime/kernel_provider.h"
 #include "runtime/loaded_kernel.h"
 #include "runtime/nvrtc.h"
+#include "runtime/workspace_memory.h"
 #include "service/open_choices.h"
 #include "service/open_store.h"
 #include "service/service_environment.h"
-#include "runtime/workspace_memory.h"
 #include "tuning/campaign.h"
 #include "tuning/gpu_workbench.h"
 
@@ -60,7 +60,8 @@ Result<void> without_value(const Result<Value>& result) {
   return {};
 }
 
-/// Measures what neither the machine nor the server nor the library knows of its GPU. How many specs that were.
+/// Measures what neither the machine nor the server nor the library knows of its GPU. How many specs that
+/// were.
 Result<std::size_t> tune_unknown(Service& service, const OpenedChoices& choices,
                                  std::span<const KernelSpec> specs,
                                  const std::function<void(const KernelSpec&, const Error&)>& failed) {
@@ -73,12 +74,12 @@ Result<std::size_t> tune_unknown(Service& service, const OpenedChoices& choices,
   if (choices.shared != nullptr) {
     choices.shared->exchange(database, (*bench)->gpu(), tuning::missing_specs(here, choices::Document({})));
   }
-  const std::vector<KernelSpec> unknown =
-      tuning::missing_specs(here, database.read((*bench)->gpu(), {}));
-  Result<tuning::CampaignSummary> done = tuning::tune_missing(
-      **bench, (*bench)->address(), database, unknown, {.shared = choices.shared.get()}, [&failed](const tuning::CampaignStep& step) {
-        if (step.error != nullptr) failed(*step.spec, *step.error);
-      });
+  const std::vector<KernelSpec> unknown = tuning::missing_specs(here, database.read((*bench)->gpu(), {}));
+  Result<tuning::CampaignSummary> done =
+      tuning::tune_missing(**bench, (*bench)->address(), database, unknown, {.shared = choices.shared.get()},
+                           [&failed](const tuning::CampaignStep& step) {
+                             if (step.error != nullptr) failed(*step.spec, *step.error);
+                           });
   if (!done) return failure(done);
   return done->tuned;
 }
@@ -215,8 +216,8 @@ Result<CompileResult> Service::compile(const KernelSpec& spec, std::optional<Cho
   });
 }
 
-// The way of a warm request is written out, step by step, since calls and results of results made a quarter of
-// its instructions.
+// The way of a warm request is written out, step by step, since calls and results of results made a quarter
+// of its instructions.
 Result<Kernel> Service::get(const KernelSpec& spec, std::optional<Choice> choice) {
   try {
     if (state_->mark.copied()) return std::unexpected(state_->check_process().error());

@@ -22,7 +22,11 @@ class Campaign {
  public:
   Campaign(Workbench& bench, const choices::Database& database, const CampaignOptions& options,
            const std::function<void(const CampaignStep&)>& progress)
-      : bench_(bench), tuner_(bench, options.tuner), database_(database), options_(options), progress_(progress) {}
+      : bench_(bench),
+        tuner_(bench, options.tuner),
+        database_(database),
+        options_(options),
+        progress_(progress) {}
 
   Result<CampaignSummary> run(const std::vector<KernelSpec>& specs) {
     step_.total = specs.size();
@@ -46,7 +50,8 @@ class Campaign {
   std::jthread compile_ahead(const KernelSpec& spec) {
     Result<std::vector<Schedule>> schedules = tuner_.schedules_for(spec);
     if (!schedules || schedules->empty()) return {};
-    return std::jthread([this, spec, schedules = std::move(*schedules)] { bench_.compile_ahead(spec, schedules); });
+    return std::jthread(
+        [this, spec, schedules = std::move(*schedules)] { bench_.compile_ahead(spec, schedules); });
   }
 
   /// Error where the entry cannot be kept; a spec that cannot be tuned is counted.

@@ -20,7 +20,7 @@ struct CampaignOptions {
   bool again = false;  ///< tunes what has an entry, too
   /// No spec is begun once so much time has passed.
   std::optional<std::chrono::duration<double>> budget = {};
-  choices::SharedChoices* shared = nullptr;  ///< where each entry is sent as soon as it is kept; null: nowhere
+  choices::SharedChoices* shared = nullptr;  ///< where each entry is sent once it is kept; may be null
 };
 
 /// Where a campaign is. `entry` and `error` tell how the spec went, once it is done.

@@ -95,9 +95,8 @@ struct ServiceOptions {
   /// Directories that others warmed, such as an image's; only read, the nearest first. LUTSMITH_CACHE_PATH,
   /// with colons between them.
   std::optional<std::vector<std::filesystem::path>> system_directories = {};
-  /// A server that machines share kernels and tuned choices through. LUTSMITH_REMOTE_CACHE (the URL), and
-  /// with _MODE (read-write, read-only), _TOKEN, _CERTIFICATE, _KEY and _CA behind that name its other
-  /// fields.
+  /// A server that machines share kernels and choices through. LUTSMITH_REMOTE_CACHE (the URL), and with
+  /// _MODE (read-write, read-only), _TOKEN, _CERTIFICATE, _KEY and _CA behind that name its other fields.
   std::optional<RemoteCache> remote_cache = {};
   /// Keep nothing outside of this process.
   bool memory_only = false;
