@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "choices/document.h"
+#include "choices/document_values.h"
 #include "core/field_json.h"
 #include "core/result.h"
 #include "lutsmith/codegen.h"
@@ -18,64 +19,33 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t kMeasurementParts = 5;
 constexpr int kMostPartitions = 1 << 30;
 
-/// Nanoseconds are more than any clock here can tell.
-double rounded(double value) { return std::round(value * 1000) / 1000; }
-/// Of parts of a whole.
-double rounded_part(double value) { return std::round(value * 10'000) / 10'000; }
-
-template <class Value>
-Json or_null(const std::optional<Value>& value) {
-  if (!value) return nullptr;
-  return rounded(static_cast<double>(*value));
-}
-
 Json spec_without_target(const KernelSpec& spec) {
   Json json = spec_json<Json>(spec);
   json.erase("target");
   return json;
 }
 
-Json to_json(const Timed& timed) {
-  return {{"schedule", timed.schedule},
-          {"partitions", timed.partitions},
-          {"microseconds", rounded(timed.microseconds)}};
-}
-
-Json to_json(const Conditions& conditions) {
-  return {{"measured", conditions.measured},
-          {"quality", to_string(conditions.quality)},
-          {"driver", conditions.driver},
-          {"compiler", conditions.compiler},
-          {"library", conditions.library},
-          {"clock_mhz", or_null(conditions.clock_mhz)},
-          {"memory_clock_mhz", or_null(conditions.memory_clock_mhz)},
-          {"power_watts", or_null(conditions.power_watts)},
-          {"temperature_celsius", or_null(conditions.temperature_celsius)},
-          {"throttled_by", conditions.throttled_by},
-          {"power_capped", conditions.power_capped ? Json(*conditions.power_capped) : Json()},
-          {"other_processes", conditions.other_processes ? Json(*conditions.other_processes) : Json()}};
-}
-
 Json to_json(const Entry& entry) {
   Json json{{"spec", spec_without_target(entry.spec)},
-            {"choice", to_json(entry.choice)},
-            {"default", to_json(entry.standard)},
-            {"noise", rounded_part(entry.noise)},
-            {"floor_microseconds", rounded(entry.floor_microseconds)},
-            {"floor_dependent_microseconds", or_null(entry.floor_dependent_microseconds)},
-            {"fp16_microseconds", or_null(entry.fp16_microseconds)}};
+            {"choice", timed_json<Json>(entry.choice)},
+            {"default", timed_json<Json>(entry.standard)},
+            {"noise", rounded(entry.noise, kPartDecimals)},
+            {"floor_microseconds", rounded(entry.floor_microseconds, kTimeDecimals)},
+            {"floor_dependent_microseconds", rounded_or_null<Json>(entry.floor_dependent_microseconds)},
+            {"fp16_microseconds", rounded_or_null<Json>(entry.fp16_microseconds)}};
   json["schedules"] = Json::array();
   for (const Schedule& schedule : entry.schedules) json["schedules"].push_back(schedule_json<Json>(schedule));
   json["measurements"] = Json::array();
   for (const Measurement& each : entry.measurements) {
-    json["measurements"].push_back(Json::array({each.schedule, each.partitions, rounded(each.microseconds),
-                                                rounded_part(each.spread), each.rounds}));
+    json["measurements"].push_back(
+        Json::array({each.schedule, each.partitions, rounded(each.microseconds, kTimeDecimals),
+                     rounded(each.spread, kPartDecimals), each.rounds}));
   }
   json["failures"] = Json::array();
   for (const Failure& each : entry.failures) {
     json["failures"].push_back({{"schedule", each.schedule}, {"reason", each.reason}});
   }
-  json["conditions"] = to_json(entry.conditions);
+  json["conditions"] = conditions_json<Json>(entry.conditions);
   return json;
 }
 
@@ -138,7 +108,8 @@ bool read_index(const Json& json, const Entry& entry, std::size_t& schedule) {
 bool read_timed(const Json& object, const char* name, const Entry& entry, Timed& timed) {
   return read_member(object, name, [&](const Json& json) {
     return json.is_object() &&
-           read_member(json, "schedule", [&](const Json& v) { return read_index(v, entry, timed.schedule); }) &&
+           read_member(json, "schedule",
+                       [&](const Json& v) { return read_index(v, entry, timed.schedule); }) &&
            read_member(json, "partitions", [&](const Json& v) { return read_count(v, timed.partitions); }) &&
            read_member(json, "microseconds", [&](const Json& v) { return read_time(v, timed.microseconds); });
   });
@@ -170,7 +141,8 @@ bool read_failures(const Json& json, Entry& entry) {
   return std::ranges::all_of(json, [&](const Json& each) {
     Failure& added = entry.failures.emplace_back();
     return each.is_object() &&
-           read_member(each, "schedule", [&](const Json& v) { return read_index(v, entry, added.schedule); }) &&
+           read_member(each, "schedule",
+                       [&](const Json& v) { return read_index(v, entry, added.schedule); }) &&
            read_text(each, "reason", added.reason);
   });
 }
@@ -204,7 +176,9 @@ bool read_entry(const Json& json, const Gpu& gpu, Entry& entry) {
   if (!json.is_object()) return false;
   entry.spec.target = gpu.target;
   const bool complete =
-      read_member(json, "spec", [&](const Json& v) { return read_fields(v, entry.spec, FieldRule::any_version, "target"); }) &&
+      read_member(
+          json, "spec",
+          [&](const Json& v) { return read_fields(v, entry.spec, FieldRule::any_version, "target"); }) &&
       read_member(json, "schedules", [&](const Json& v) { return read_schedules(v, entry); }) &&
       read_timed(json, "choice", entry, entry.choice) && read_timed(json, "default", entry, entry.standard) &&
       read_member(json, "noise", [&](const Json& v) { return read_number(v, entry.noise); }) &&

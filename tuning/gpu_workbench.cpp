@@ -16,11 +16,6 @@
 namespace lutsmith::tuning {
 namespace {
 
-Error needs_gpu(const Error& reason) {
-  return {reason.code == ErrorCode::invalid_argument ? ErrorCode::unsupported : reason.code,
-          fmt::format("measuring needs a GPU: {}", reason.message), reason.context};
-}
-
 /// Now, as "2026-11-26T21:30:00Z".
 std::string utc_now() {
   return fmt::format("{:%FT%TZ}", std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
@@ -28,43 +23,28 @@ std::string utc_now() {
 
 }  // namespace
 
-GpuWorkbench::GpuWorkbench(Service& service, unsigned jobs, std::unique_ptr<measure::CudaDevice> device,
-                           choices::Gpu gpu, Workspace workspace, measure::StreamingFloor floor)
+GpuWorkbench::GpuWorkbench(Service& service, unsigned jobs, measure::GpuSetup setup, Workspace workspace)
     : service_(service),
       jobs_(std::max(jobs, 1U)),
-      device_(std::move(device)),
-      gpu_(std::move(gpu)),
-      workspace_(std::move(workspace)),
-      floor_(std::move(floor)) {}
+      setup_(std::move(setup)),
+      gpu_{.name = setup_.device->facts().name,
+           .multiprocessors = setup_.device->facts().multiprocessors,
+           .target = setup_.target},
+      workspace_(std::move(workspace)) {}
 
 GpuWorkbench::~GpuWorkbench() = default;
 
 Result<std::unique_ptr<GpuWorkbench>> GpuWorkbench::open(Service& service, unsigned jobs) {
-  Result<const cuda::Driver*> driver = cuda::Driver::open();
-  if (!driver) return std::unexpected(needs_gpu(driver.error()));
-  if (Result<cuda::ContextHandle> context = (*driver)->ensure_context(); !context) {
-    return std::unexpected(needs_gpu(context.error()));
-  }
-  Result<std::unique_ptr<measure::CudaDevice>> device = measure::CudaDevice::open(**driver);
-  if (!device) return failure(device);
-  const cuda::DeviceFacts& facts = (*device)->facts();
-  Result<Target> target = Target::from_compute_capability(facts.major, facts.minor);
-  if (!target) return std::unexpected(needs_gpu(target.error()));
+  Result<measure::GpuSetup> setup = measure::GpuSetup::open();
+  if (!setup) return failure(setup);
   Result<Workspace> workspace = service.create_workspace();
   if (!workspace) return failure(workspace);
-  Result<std::vector<std::byte>> cubin = measure::compile_streaming_floor(*target);
-  if (!cubin) return failure(cubin);
-  Result<measure::StreamingFloor> floor =
-      measure::StreamingFloor::create(**device, *cubin, target->traits().dependent_launch);
-  if (!floor) return failure(floor);
-  choices::Gpu gpu{.name = facts.name, .multiprocessors = facts.multiprocessors, .target = *target};
-  std::unique_ptr<GpuWorkbench> bench(new GpuWorkbench(service, jobs, std::move(*device), std::move(gpu),
-                                                       std::move(*workspace), std::move(*floor)));
-  if (Result<std::string> address = (*driver)->current_pci_address()) bench->address_ = *std::move(address);
-  if (auto monitor = measure::open_nvml(bench->address_)) bench->monitor_ = std::move(*monitor);
-  if (auto cublas = measure::Cublas::open(*bench->device_, measure::usual_cublas_places())) {
-    bench->dense_.emplace(*bench->device_, std::move(*cublas));
+  std::unique_ptr<GpuWorkbench> bench(
+      new GpuWorkbench(service, jobs, *std::move(setup), *std::move(workspace)));
+  if (Result<std::string> address = bench->setup_.device->driver().current_pci_address()) {
+    bench->address_ = *std::move(address);
   }
+  if (auto monitor = measure::open_nvml(bench->address_)) bench->monitor_ = std::move(*monitor);
   return bench;
 }
 
@@ -89,7 +69,7 @@ Result<void> GpuWorkbench::begin(const KernelSpec& spec) {
     Result<measure::RandomWeights> weights = measure::make_random_weights(spec.format);
     if (!weights) return failure(weights);
     weights_ = std::make_unique<measure::RandomWeights>(std::move(*weights));
-    Result<measure::Product> product = measure::Product::create(*device_, *weights_);
+    Result<measure::Product> product = measure::Product::create(*setup_.device, *weights_);
     if (!product) return failure(product);
     product_.emplace(std::move(*product));
   }
@@ -120,7 +100,7 @@ Result<measure::Multiply> GpuWorkbench::launcher(const Choice& choice) {
   if (!made) return failure(made);
   return [this, kernel = *made, partitions = choice.partitions](MatmulArguments arguments) {
     arguments.partitions = partitions;
-    return kernel.launch(arguments, workspace_, device_->stream());
+    return kernel.launch(arguments, workspace_, setup_.device->stream());
   };
 }
 
@@ -140,9 +120,9 @@ Result<measure::Contender> GpuWorkbench::contender(const Choice& choice) {
 
 Result<Bounds> GpuWorkbench::bounds() {
   Result<measure::Comparison> compared =
-      measure::compare(*product_, {}, dense_ ? &*dense_ : nullptr, floor_);
+      measure::compare(*product_, {}, setup_.dense ? &*setup_.dense : nullptr, setup_.floor);
   // A cuBLAS that runs out of memory, or is wrong, is no reason not to tune.
-  if (!compared && dense_) compared = measure::compare(*product_, {}, nullptr, floor_);
+  if (!compared && setup_.dense) compared = measure::compare(*product_, {}, nullptr, setup_.floor);
   if (!compared) return failure(compared);
   Bounds bounds{.floor = compared->bounds.floor.plain.microseconds,
                 .floor_dependent = {},
@@ -155,7 +135,7 @@ Result<Bounds> GpuWorkbench::bounds() {
 
 choices::Conditions GpuWorkbench::conditions() {
   choices::Conditions conditions{.measured = utc_now(),
-                                 .driver = cuda_version_text(device_->driver().version()),
+                                 .driver = cuda_version_text(setup_.device->driver().version()),
                                  .compiler = service_.compiler(),
                                  .library = LUTSMITH_VERSION_STRING};
   if (monitor_ == nullptr) return conditions;

@@ -1,8 +1,9 @@
 #include "cli/verbs/report/report_json.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
+#include "choices/document_values.h"
 #include "cli/output/kernel_json.h"
 #include "lutsmith/version.h"
 
@@ -12,32 +13,9 @@ namespace {
 using cli::to_json;
 
 /// As many digits as a reader can use: they are most of a large report.
-double rounded(double value) { return std::round(value * 1e4) / 1e4; }
-
-template <class T>
-Json or_null(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
-}
-Json rounded_or_null(const std::optional<double>& value) { return value ? Json(rounded(*value)) : Json(); }
-
-Json to_json(const choices::Timed& timed) {
-  return {
-      {"schedule", timed.schedule}, {"partitions", timed.partitions}, {"microseconds", timed.microseconds}};
-}
-
-Json to_json(const choices::Conditions& conditions) {
-  return {{"measured", conditions.measured},
-          {"quality", choices::to_string(conditions.quality)},
-          {"driver", conditions.driver},
-          {"compiler", conditions.compiler},
-          {"library", conditions.library},
-          {"clock_mhz", or_null(conditions.clock_mhz)},
-          {"memory_clock_mhz", or_null(conditions.memory_clock_mhz)},
-          {"power_watts", or_null(conditions.power_watts)},
-          {"temperature_celsius", or_null(conditions.temperature_celsius)},
-          {"throttled_by", conditions.throttled_by},
-          {"power_capped", or_null(conditions.power_capped)},
-          {"other_processes", or_null(conditions.other_processes)}};
+double rounded(double value) { return choices::rounded(value, choices::kPartDecimals); }
+Json rounded_or_null(const std::optional<double>& value) {
+  return choices::rounded_or_null<Json>(value, choices::kPartDecimals);
 }
 
 Json schedules_json(const choices::Entry& entry) {
@@ -72,7 +50,7 @@ Json estimates_json(const ReportShape& shape) {
 Json change_json(const ReportShape& shape) {
   if (!shape.change) return {};
   return {{"status", to_string(shape.change->kind)},
-          {"before_microseconds", or_null(shape.change->before_microseconds)},
+          {"before_microseconds", choices::value_or_null<Json>(shape.change->before_microseconds)},
           {"ratio", rounded_or_null(shape.change_ratio())}};
 }
 
@@ -82,7 +60,7 @@ Json to_json(const ReportShape& shape) {
   spec.erase("target");
   Json contenders = Json::array();
   for (const Contender& each : shape.contenders) {
-    Json json = to_json(each.best);
+    Json json = choices::timed_json<Json>(each.best);
     json["slower"] = rounded(each.slower);
     contenders.push_back(std::move(json));
   }
@@ -95,21 +73,21 @@ Json to_json(const ReportShape& shape) {
           {"name", shape_name(entry.spec)},
           {"weights", weights_name(entry.spec.format)},
           {"layers", shape.layers},
-          {"choice", to_json(entry.choice)},
-          {"default", to_json(entry.standard)},
+          {"choice", choices::timed_json<Json>(entry.choice)},
+          {"default", choices::timed_json<Json>(entry.standard)},
           {"noise", entry.noise},
           {"saved", rounded(shape.saved())},
           {"regret", rounded(shape.regret())},
           {"floor_microseconds", shape.floor_microseconds},
           {"floor_share", rounded(shape.floor_share())},
-          {"fp16_microseconds", or_null(entry.fp16_microseconds)},
+          {"fp16_microseconds", choices::value_or_null<Json>(entry.fp16_microseconds)},
           {"fp16_speedup", rounded_or_null(shape.fp16_speedup())},
           {"schedules", schedules_json(entry)},
           {"measurements", measurements_json(entry)},
           {"estimates", estimates_json(shape)},
           {"contenders", std::move(contenders)},
           {"failures", std::move(failures)},
-          {"conditions", to_json(entry.conditions)},
+          {"conditions", choices::conditions_json<Json>(entry.conditions)},
           {"change", change_json(shape)}};
 }
 
