@@ -5,6 +5,11 @@
 #include <map>
 #include <mutex>
 
+#include "cache/stores/remote_store.h"
+#include "choices/database.h"
+#include "choices/shared_choices.h"
+#include "lutsmith/codegen.h"
+#include "must.h"
 #include "servers.h"
 #include "small_kernels.h"
 
@@ -85,6 +90,32 @@ TEST_F(WarmRemote, NginxServesKernelsToo) {
     EXPECT_TRUE(std::filesystem::exists(nginx.file(kernel["key"].get<std::string>())));
   }
   EXPECT_EQ(warm_on("two", nginx.url())["compiled"], 0);
+}
+
+TEST_F(WarmRemote, WhatOthersTunedIsWarmedBesideTheModelsChoice) {
+  const SharedCache cache;
+  ASSERT_FALSE(choices::shipped_documents().empty());
+  const choices::Gpu gpu = choices::shipped_documents().front().gpu();
+  choices::Entry entry;
+  entry.spec = {.format = {.bits = 4, .group = 128, .n = 64, .k = 128}, .m = 1, .target = gpu.target};
+  entry.schedules = {test::must(schedules(entry.spec)).at(3)};
+  entry.choice = {.schedule = 0, .partitions = 1, .microseconds = 1};
+  entry.standard = {.schedule = 0, .partitions = 1, .microseconds = 1};
+  entry.conditions.measured = "2026-01-02T03:04:05Z";
+  choices::SharedChoices(
+      test::must(cache::RemoteStore::open({.url = cache.url(), .connect_timeout = std::chrono::seconds(30)})),
+      {})
+      .send(gpu, entry);
+  ASSERT_EQ(cache.size(), 1U);
+  const std::vector<std::string> warm{
+      "warm", "--n", "64", "--k", "128", "--m", "1", "--target", std::string(gpu.target.name()), "--json"};
+  program_.set_environment("LUTSMITH_CACHE_DIR", program_.file("one"));
+  EXPECT_EQ(program_.run(warm).json()["requested"], 1) << "without the server";
+  program_.set_environment("LUTSMITH_REMOTE_CACHE", cache.url());
+  const auto warmed = program_.run(warm).json();
+  EXPECT_EQ(warmed["requested"], 2);
+  EXPECT_EQ(warmed["compiled"], 1);
+  EXPECT_EQ(warmed["hits"], 1);
 }
 
 TEST_F(WarmRemote, AServerThatIsOnlyReadGetsNothing) {

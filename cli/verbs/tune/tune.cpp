@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "cache/places.h"
-#include "cache/stores/remote_store.h"
 #include "choices/database.h"
 #include "choices/shared_choices.h"
 #include "cli/command.h"
@@ -46,15 +45,6 @@ struct TuneOptions {
 
 /// What a spec takes on an H100 with 16 cores beside it, for --dry-run.
 constexpr double kSecondsPerSpec = 2;
-
-/// Null where no server is named, or where it cannot be used, which the service has told.
-std::unique_ptr<choices::SharedChoices> open_shared(const cache::Places& places) {
-  if (places.remote.url.empty()) return nullptr;
-  Result<std::unique_ptr<cache::RemoteStore>> server = cache::RemoteStore::open(places.remote);
-  if (!server) return nullptr;
-  return std::make_unique<choices::SharedChoices>(
-      *std::move(server), [](std::string_view text) { print_warning(std::string(text)); });
-}
 
 Result<std::vector<KernelSpec>> requested_specs(const TuneOptions& options, const Target& gpu) {
   SpecOptions given = options.spec;
@@ -264,7 +254,7 @@ Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
   }
 
   const choices::Gpu& gpu = (*bench)->gpu();
-  const std::unique_ptr<choices::SharedChoices> shared = open_shared(places);
+  const std::unique_ptr<choices::SharedChoices> shared = open_shared_choices(places);
   const std::vector<KernelSpec> buckets = tuning::missing_specs(*specs, choices::Document(gpu));
   const std::size_t received = shared != nullptr ? shared->exchange(database, gpu, buckets) : 0;
   tuning::CampaignOptions campaign{.again = options.again, .shared = shared.get()};

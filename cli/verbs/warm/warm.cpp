@@ -166,7 +166,7 @@ Result<ExitCode> run_warm(const WarmOptions& options, bool json) {
   const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
   const choices::Database tuned(places.own.empty() ? std::filesystem::path() : places.own.front(),
                                 places.system);
-  const auto wanted = with_tuned_choices(*requested, tuned, options.gpu);
+  const auto wanted = with_tuned_choices(*requested, tuned, options.gpu, open_shared_choices(places));
   if (!wanted) return std::unexpected(wanted.error());
   const auto unique = without_duplicates(*wanted);
   if (!unique) return std::unexpected(unique.error());

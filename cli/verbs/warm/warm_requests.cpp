@@ -7,8 +7,10 @@
 #include <set>
 #include <utility>
 
+#include "choices/source.h"
 #include "cli/options/manifest.h"
 #include "cli/output/output.h"
+#include "core/result.h"
 #include "runtime/kernel_provider.h"
 
 namespace lutsmith::cli {
@@ -82,25 +84,32 @@ Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRe
 
 Result<std::vector<KernelRequest>> with_tuned_choices(const std::vector<KernelRequest>& requests,
                                                       const choices::Database& database,
-                                                      const std::string& gpu) {
-  std::vector<choices::Document> documents;
+                                                      const std::string& gpu,
+                                                      std::shared_ptr<choices::SharedChoices> shared) {
+  std::vector<choices::Gpu> gpus;
+  choices::Complain complain;  // what is wrong with documents is told once
   if (gpu.empty()) {
-    documents = database.read_all(print_complaint);
+    for (const choices::Document& document : database.read_all(print_complaint))
+      gpus.push_back(document.gpu());
   } else {
     Result<choices::Gpu> found = database.find_gpu(gpu);
-    if (!found) return std::unexpected(found.error());
-    documents.push_back(database.read(*found, print_complaint));
+    if (!found) return failure(found);
+    gpus.push_back(*std::move(found));
+    complain = print_complaint;
   }
+  // In the order in which a service with such a GPU asks.
+  choices::TunedSource source(database, complain, std::move(shared));
   std::vector<KernelRequest> result;
   for (const KernelRequest& request : requests) {
     result.push_back(request);
     if (request.schedule) continue;
-    for (const choices::Document& document : documents) {
-      if (document.gpu().target != request.spec.target) continue;
-      const choices::Entry* entry = document.find(request.spec);
-      if (entry == nullptr) continue;
+    for (const choices::Gpu& each : gpus) {
+      if (each.target != request.spec.target) continue;
+      const Result<std::vector<choices::Candidate>> candidates = source.candidates(request.spec, &each);
+      if (!candidates || candidates->empty()) continue;  // told when it is compiled
+      if (candidates->front().origin != ChoiceOrigin::tuned) continue;
       result.push_back(request);
-      result.back().schedule = entry->chosen().schedule;
+      result.back().schedule = candidates->front().choice.schedule;
     }
   }
   return result;

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "choices/database.h"
+#include "choices/shared_choices.h"
 #include "cli/options/spec_options.h"
 #include "cli/options/spec_request.h"
 #include "lutsmith/error.h"
@@ -21,10 +23,12 @@ Result<std::vector<KernelRequest>> without_duplicates(const std::vector<KernelRe
 
 /// The requests, and behind each that names no schedule one for every choice that was tuned for its spec: a
 /// machine without a GPU makes what those with one will ask for. `gpu` is all or a part of a GPU's name whose
-/// choices alone count; empty: those of all GPUs. Errors: of `choices::Database::find_gpu`.
+/// choices alone count; empty: those of all GPUs that `database` knows. `shared`: those of a server; may be
+/// null. Errors: of `choices::Database::find_gpu`.
 Result<std::vector<KernelRequest>> with_tuned_choices(const std::vector<KernelRequest>& requests,
                                                       const choices::Database& database,
-                                                      const std::string& gpu);
+                                                      const std::string& gpu,
+                                                      std::shared_ptr<choices::SharedChoices> shared);
 
 /// Part `index` (from 1) of `count` equal parts of the work.
 struct WorkPart {
