@@ -42,15 +42,15 @@ struct CampaignSummary {
   double seconds = 0;
 };
 
-/// Buckets of the specs that have no entry in `document`, each once, those of one format side by side, so that
-/// weights are made once.
+/// Buckets of the specs that have no entry in `document`, each once, those of one format side by side, so
+/// that weights are made once.
 std::vector<KernelSpec> missing_specs(std::span<const KernelSpec> specs, const choices::Document& document);
 
-/// Tunes what is missing, and adds each entry to the database as soon as it is there: whoever interrupts loses
-/// only the spec that is being measured, and the next campaign goes on behind it. While one spec is measured
-/// the kernels of the next are compiled. Holds the GPU's lock (`address` names the GPU among those of the
-/// machine; empty: no lock), so that two campaigns do not disturb each other; waits for another's at most
-/// `longest_wait`. A spec that fails is told to `progress` and counted.
+/// Tunes what is missing, and adds each entry to the database as soon as it is there: whoever interrupts
+/// loses only the spec that is being measured, and the next campaign goes on behind it. While one spec is
+/// measured the kernels of the next are compiled. Holds the GPU's lock (`address` names the GPU among those
+/// of the machine; empty: no lock), so that two campaigns do not disturb each other; waits for another's at
+/// most `longest_wait`. A spec that fails is told to `progress` and counted.
 ///
 /// Errors: of the database; unsupported where another campaign holds the GPU for too long.
 Result<CampaignSummary> tune_missing(Workbench& bench, const std::string& address,

@@ -21,7 +21,8 @@ double median(const std::vector<double>& values) { return quantile(values, 0.5);
 /// The median of every other value; of a single one, that one.
 double median_of_every_other(const std::vector<double>& values, std::size_t first) {
   std::vector<double> part;
-  for (std::size_t i = std::min(first, values.size() - 1); i < values.size(); i += 2) part.push_back(values[i]);
+  for (std::size_t i = std::min(first, values.size() - 1); i < values.size(); i += 2)
+    part.push_back(values[i]);
   return median(part);
 }
 
@@ -112,8 +113,8 @@ double noise(std::span<const Standing> standards) {
   const auto [shortest, longest] = std::ranges::minmax(standards, {}, &Standing::microseconds);
   std::vector<double> spreads;
   for (const Standing& standard : standards) spreads.push_back(standard.spread);
-  // Of a normal distribution: the quartiles lie 1.35 standard deviations apart, a median of n has 1.25 / sqrt(n)
-  // of them as its standard error, and a difference of two has sqrt(2) of that.
+  // Of a normal distribution: the quartiles lie 1.35 standard deviations apart, a median of n has 1.25 /
+  // sqrt(n) of them as its standard error, and a difference of two has sqrt(2) of that.
   constexpr double kErrorOfDifference = 1.4142 * 1.2533 / 1.349;
   const double error = kErrorOfDifference * median(spreads) / std::sqrt(standards.front().rounds);
   return std::max(longest.microseconds / shortest.microseconds - 1, 3 * error);

@@ -11,8 +11,8 @@ namespace lutsmith::tuning {
 
 /// How contenders came off.
 struct Standing {
-  double microseconds = 0;  ///< median per launch
-  double relative = 0;      ///< median over the rounds of its time in units of the standard's in that round
+  double microseconds = 0;   ///< median per launch
+  double relative = 0;       ///< median over the rounds of its time in units of the standard's in that round
   double relative_even = 0;  ///< the same over every other round,
   double relative_odd = 0;   ///< and over the rounds between
   double spread = 0;         ///< of the times, see measure::Statistics

@@ -50,9 +50,9 @@ GpuModel model_of(const Case& each, const MeasuredCosts& costs, double bytes_per
 /// that it changes with every cost, not only where the first choice does), and a little of how far estimates
 /// are from times.
 double badness(const std::vector<Case>& cases, const MeasuredCosts& costs, double bytes_per_second) {
-  constexpr double kSoftness = 0.02;     // estimates that differ by so much are taken about equally often
+  constexpr double kSoftness = 0.02;  // estimates that differ by so much are taken about equally often
   constexpr double kTimesMatter = 0.05;
-  constexpr double kNear = 1.5;          // schedules slower than that do not come into question
+  constexpr double kNear = 1.5;  // schedules slower than that do not come into question
   double sum = 0;
   for (const Case& each : cases) {
     const GpuModel model = model_of(each, costs, bytes_per_second);

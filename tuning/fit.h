@@ -21,8 +21,9 @@ struct ModelRegret {
 ModelRegret model_regret(std::span<const choices::Document> documents, const MeasuredCosts& costs,
                          double bytes_per_second);
 
-/// Costs for a target whose choices were measured: those that bring the model's regret down, and its estimates
-/// near the times, found by coordinate descent from `start`. The same documents give the same costs.
+/// Costs for a target whose choices were measured: those that bring the model's regret down, and its
+/// estimates near the times, found by coordinate descent from `start`. The same documents give the same
+/// costs.
 MeasuredCosts fit_costs(std::span<const choices::Document> documents, const MeasuredCosts& start,
                         double bytes_per_second);
 

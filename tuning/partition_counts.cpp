@@ -11,8 +11,8 @@ constexpr std::int64_t kMostWaves = 4;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-/// The fewest partitions none of which has more than `all` cut into `most` has at most: 100 tiles on 64 blocks
-/// take two each, and so do 50.
+/// The fewest partitions none of which has more than `all` cut into `most` has at most: 100 tiles on 64
+/// blocks take two each, and so do 50.
 std::int64_t evened_out(std::int64_t all, std::int64_t most) { return ceil_div(all, ceil_div(all, most)); }
 
 }  // namespace
@@ -38,9 +38,9 @@ std::vector<int> partition_counts(const LaunchRecipe& recipe, std::int64_t m, in
     if (count < 1 || count > std::max<std::int64_t>(most, standard->partitions)) continue;
     const Result<Partition> cut = partition(recipe, m, multiprocessors, static_cast<int>(count));
     if (!cut) continue;
-    const bool added = cuts.emplace(cut->partitions, cut->steps_per_grain, cut->grains_per_partition,
-                                    cut->extra_grains)
-                           .second;
+    const bool added =
+        cuts.emplace(cut->partitions, cut->steps_per_grain, cut->grains_per_partition, cut->extra_grains)
+            .second;
     if (added) counts.insert(cut->partitions);
   }
   return {counts.begin(), counts.end()};

@@ -104,9 +104,8 @@ class Search {
       if (!contender) return failure(contender);
       contenders.push_back(std::move(*contender));
     }
-    Result<std::vector<Standing>> standings =
-        contest(bench_.device(), contenders,
-                {.standards = kStandards, .keep = keep, .final_rounds = final_rounds});
+    Result<std::vector<Standing>> standings = contest(
+        bench_.device(), contenders, {.standards = kStandards, .keep = keep, .final_rounds = final_rounds});
     if (!standings) return failure(standings);
     standings_ = std::move(*standings);
     std::vector<std::pair<double, Pair>> ranked;
@@ -169,8 +168,7 @@ class Search {
     }
     entry_.standard = {standard_.schedule, standard_.partitions, standard_microseconds_};
     const Pair winner = pick();
-    entry_.choice = {winner.schedule, winner.partitions,
-                     timings_[winner].relative * standard_microseconds_};
+    entry_.choice = {winner.schedule, winner.partitions, timings_[winner].relative * standard_microseconds_};
     if (winner == standard_) entry_.choice = entry_.standard;
     return {};
   }
@@ -202,13 +200,13 @@ class Search {
     using enum choices::Quality;
     if (entry_.conditions.throttled_by.empty()) entry_.conditions.throttled_by = before.throttled_by;
     if (before.power_capped.value_or(false)) entry_.conditions.power_capped = true;
-    const int others = std::max(before.other_processes.value_or(0),
-                                entry_.conditions.other_processes.value_or(0));
+    const int others =
+        std::max(before.other_processes.value_or(0), entry_.conditions.other_processes.value_or(0));
     if (entry_.conditions.other_processes) entry_.conditions.other_processes = others;
-    entry_.conditions.quality = others > 0                                   ? busy
-                                : !entry_.conditions.throttled_by.empty()    ? throttled
-                                : entry_.noise > options_.most_noise         ? noisy
-                                                                             : good;
+    entry_.conditions.quality = others > 0                                ? busy
+                                : !entry_.conditions.throttled_by.empty() ? throttled
+                                : entry_.noise > options_.most_noise      ? noisy
+                                                                          : good;
   }
 
   void set_measurements() {

@@ -45,11 +45,11 @@ using TuningProgress = std::function<void(const TuningStep&)>;
 ///                      against three repeats of the standard --------------> the choice
 ///
 /// Each arrow is a contest (contest.h). The standard is what the cost model chooses. A pair takes its place
-/// only if it beats it by more than the noise, in the even rounds as well as in the odd ones. The noise is what
-/// repeats of the standard differ by, or what the spread of their times lets one expect of medians, whichever
-/// is more. Among pairs that win and differ by no more than that, the one first in the cost model's order is
-/// taken, and then the one with fewer partitions: so the same measurements give the same choice, and other
-/// measurements mostly the same.
+/// only if it beats it by more than the noise, in the even rounds as well as in the odd ones. The noise is
+/// what repeats of the standard differ by, or what the spread of their times lets one expect of medians,
+/// whichever is more. Among pairs that win and differ by no more than that, the one first in the cost model's
+/// order is taken, and then the one with fewer partitions: so the same measurements give the same choice, and
+/// other measurements mostly the same.
 ///
 /// All results are checked against float64 before they are timed.
 class Tuner {
