@@ -4,9 +4,12 @@ Most of a file's time goes into headers that its neighbours include, too. Files 
 gives a name to something of its own, in an anonymous namespace, that the other uses for anything else. That is
 judged by the text alone: names are looked up as words. A conflict that the text does not show is an error of the
 compiler; another name mends it.
+
+    scripts/source_groups.py MOST FILE...    prints each file behind the number of its group, of at most MOST files
 """
 
 import re
+import sys
 
 COMMENT_OR_LITERAL = re.compile(r'R"(\w*)\(.*?\)\1"|"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 ANONYMOUS = re.compile(r'^namespace \{$(.*?)^\}  // namespace$', re.DOTALL | re.MULTILINE)
@@ -47,3 +50,9 @@ def source_groups(paths, most):
         else:
             groups.append([source])
     return [[source.path for source in group] for group in groups]
+
+
+if __name__ == '__main__':
+    for number, group in enumerate(source_groups(sys.argv[2:], int(sys.argv[1]))):
+        for path in group:
+            print(number, path)
