@@ -14,8 +14,7 @@ namespace {
 std::unexpected<Error> needs_gpu(const Error& reason) {
   return std::unexpected(
       Error{reason.code == ErrorCode::invalid_argument ? ErrorCode::unsupported : reason.code,
-            fmt::format("measuring needs a GPU: {}; `lutsmith compile` works without one", reason.message),
-            reason.context});
+            fmt::format("measuring needs a GPU: {}", reason.message), reason.context});
 }
 
 }  // namespace

@@ -75,6 +75,22 @@ std::optional<std::string> disturbance(const choices::Conditions& conditions) {
   return std::nullopt;
 }
 
+/// With `force`, what stands in the way is only told.
+Result<void> check_conditions(const choices::Conditions& conditions, bool force) {
+  const std::optional<std::string> disturbed = disturbance(conditions);
+  if (!disturbed) return {};
+  if (!force) {
+    return std::unexpected(Error{
+        ErrorCode::unsupported,
+        fmt::format("{}: times would not be worth much; wait, or measure all the same with --force, which "
+                    "marks the results",
+                    *disturbed),
+        ""});
+  }
+  print_warning(*disturbed);
+  return {};
+}
+
 std::string step_text(const tuning::CampaignStep& step) {
   if (step.error != nullptr) return describe(*step.spec) + ": failed: " + step.error->message;
   if (step.entry != nullptr) {
@@ -241,17 +257,8 @@ Result<ExitCode> run_tune(const TuneOptions& options, bool json) {
   if (!specs) return failure(specs);
   const cache::Places places = cache::places(cache::PlacesEnvironment::of_process());
   const choices::Database database(service->cache_directory(), places.system);
-  if (const auto disturbed = disturbance((*bench)->conditions())) {
-    if (!options.force) {
-      return std::unexpected(Error{
-          ErrorCode::unsupported,
-          fmt::format("{}: times would not be worth much; wait, or measure all the same with --force, which "
-                      "marks the results",
-                      *disturbed),
-          ""});
-    }
-    print_warning(*disturbed);
-  }
+  if (Result<void> quiet = check_conditions((*bench)->conditions(), options.force); !quiet)
+    return failure(quiet);
 
   const choices::Gpu& gpu = (*bench)->gpu();
   const std::unique_ptr<choices::SharedChoices> shared = open_shared_choices(places);
