@@ -198,7 +198,7 @@ class SharedTunedFaults : public TunedFaults {
     ServiceOptions options;
     options.cache_directory = directory_.path() / name;
     options.remote_cache = server;
-    options.log = [this](LogLevel, std::string_view text) { told_ += std::string(text) + "\n"; };
+    options.log = [this](LogLevel, std::string_view text) { tell(text); };
     options.tuning = {.mode = TuningMode::use, .gpu = gpu().name};
     // Names the GPU, whose choices for this spec nobody asks for.
     choices::Document known(gpu());
@@ -225,7 +225,7 @@ class SharedTunedFaults : public TunedFaults {
     fs::create_directory(folder);
     fs::permissions(folder, fs::perms::owner_all);
     choices::SharedChoices shared(must(cache::RemoteStore::open(patient(url))),
-                                  [this](std::string_view text) { told_ += text; });
+                                  [this](std::string_view text) { tell(text); });
     SimulatedWorkbench bench(SimulatedTimes{}, cost);
     const std::vector<KernelSpec> specs{spec()};
     const choices::Database own(folder, {});
@@ -236,6 +236,19 @@ class SharedTunedFaults : public TunedFaults {
     return must(must(Service::open(options)).compile(spec()));
   }
 
+  /// By any thread: uploads fail in one of their own.
+  void tell(std::string_view text) {
+    const std::lock_guard lock(told_mutex_);
+    told_ += text;
+    told_ += '\n';
+  }
+  /// What was told since the last time.
+  std::string told() {
+    const std::lock_guard lock(told_mutex_);
+    return std::exchange(told_, {});
+  }
+
+  std::mutex told_mutex_;
   std::size_t received_ = 0;
   std::size_t begun_ = 0;
 };
@@ -270,7 +283,7 @@ TEST_F(SharedTunedFaults, Case27WhatOneMachineTunedServesAllOthers) {
   ServiceOptions off = machine("four", patient(server.url()));
   off.tuning = {.mode = TuningMode::off};
   EXPECT_EQ(compile_on(off).chosen_by, ChoiceOrigin::model);
-  EXPECT_EQ(told_, "");
+  EXPECT_EQ(told(), "");
 }
 
 TEST_F(SharedTunedFaults, Case27NginxHasTunedChoicesToo) {
@@ -280,7 +293,7 @@ TEST_F(SharedTunedFaults, Case27NginxHasTunedChoicesToo) {
   EXPECT_TRUE(fs::exists(server.file(choices::key_of(gpu(), spec()).hex())));
   tune_and_send("two", server.url());
   EXPECT_EQ(received_, 1U);
-  EXPECT_EQ(told_, "");
+  EXPECT_EQ(told(), "");
 }
 
 TEST_F(SharedTunedFaults, Case27DeadServerCostsOneWaitForChoicesAndKernelsTogether) {
@@ -290,14 +303,14 @@ TEST_F(SharedTunedFaults, Case27DeadServerCostsOneWaitForChoicesAndKernelsTogeth
   Service service = must(Service::open(options));
   for (const std::int64_t m : {1, 2, 9, 17, 33}) EXPECT_TRUE(service.compile(spec(m)).has_value()) << m;
   EXPECT_LE(server.connections(), 1);
-  EXPECT_THAT(told_, HasSubstr("did not answer"));
+  EXPECT_THAT(told(), HasSubstr("did not answer"));
 }
 
 TEST_F(SharedTunedFaults, Case27DeadServerDoesNotKeepATunerFromTuning) {
   tune_and_send("one", "http://127.0.0.1:" + std::to_string(free_port()));
   EXPECT_EQ(begun_, 1U);
   EXPECT_NE(choices::Database(directory_.path() / "one", {}).read_own(gpu()).find(spec()), nullptr);
-  EXPECT_THAT(told_, HasSubstr("not shared"));
+  EXPECT_THAT(told(), HasSubstr("not shared"));
 }
 
 TEST_F(SharedTunedFaults, Case27LiesOfAServerNeverBecomeChoices) {
@@ -315,11 +328,10 @@ TEST_F(SharedTunedFaults, Case27LiesOfAServerNeverBecomeChoices) {
        {HttpReply{.status = 500}, HttpReply{.body = flipped}, HttpReply{.body = whole.substr(0, 40)},
         HttpReply{.body = whole.substr(0, whole.size() - 1)}, HttpReply{.body = "<html>"},
         HttpReply{.body = another}}) {
-    told_.clear();
     const FaultServer server([&](const HttpRequest&) { return reply; });
     EXPECT_EQ(compile_on(machine("m" + std::to_string(machines++), patient(server.url()))).chosen_by,
               ChoiceOrigin::model);
-    EXPECT_NE(told_, "") << reply.body.substr(0, 40);
+    EXPECT_NE(told(), "") << reply.body.substr(0, 40);
   }
   const FaultServer honest([&](const HttpRequest& request) {
     const bool asked = request.path.ends_with(good.key.hex());
