@@ -41,4 +41,19 @@ struct PointedTables {
   long long table_stride;        ///< values from the table of one row to the next row's; 0: one for all rows
 };
 
+/// CUtensorMap: how the copy engine finds boxes of a matrix. Made by the driver, read by the hardware.
+struct alignas(64) TensorMap {
+  unsigned long long words[16];
+};
+
+/// Any form, for kernels to which the copy engine brings X: boxes of kBoxColumns along K by as many tokens as
+/// the kernel's tile has.
+template <class Form>
+struct MappedParameter {
+  Form form;
+  TensorMap activations;
+
+  static constexpr int kBoxColumns = 64;
+};
+
 }  // namespace lutsmith

@@ -11,7 +11,7 @@ namespace lutsmith::device {
 
 using Mbarrier = unsigned long long;
 
-/// So many arrivals (of threads that issue copies) and all the bytes they expect complete a phase.
+/// So many arrivals and all the bytes they expect complete a phase.
 __device__ __forceinline__ void initialize_barrier(Mbarrier* barrier, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;"
                :
@@ -29,6 +29,11 @@ __device__ __forceinline__ void arrive_expecting(Mbarrier* barrier, unsigned int
                :
                : "r"(shared_address(barrier)), "r"(bytes)
                : "memory");
+}
+
+/// One arrival that expects no bytes. What the thread did before, those who wait for the phase see.
+__device__ __forceinline__ void arrive(Mbarrier* barrier) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" : : "r"(shared_address(barrier)) : "memory");
 }
 
 /// `bytes` and both addresses are multiples of 16.
