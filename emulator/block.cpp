@@ -13,27 +13,36 @@ Block::Block(int number, int thread_count, std::size_t shared_bytes, bool depend
       shared(shared_bytes, thread_count),
       threads(static_cast<std::size_t>(thread_count)),
       warps(static_cast<std::size_t>(thread_count / kLanes)),
-      products(static_cast<std::size_t>(thread_count)),
+      warpgroups(static_cast<std::size_t>(thread_count / kWarpgroupThreads)),
+      registers(thread_count),
+      uses(static_cast<std::size_t>(thread_count)),
       running(thread_count) {
   for (int i = 0; i < thread_count; ++i) {
     Thread& thread = threads[static_cast<std::size_t>(i)];
     thread.block = this;
     thread.index = i;
     thread.dependency_met = dependency_met;
-    thread.clock.resize(static_cast<std::size_t>(thread_count + kMostMbarriers));
+    thread.clock.resize(static_cast<std::size_t>(clock_length(thread_count)));
     thread.release();
     ready.push_back(&thread);
+  }
+  for (std::size_t i = 0; i < warpgroups.size(); ++i) {
+    warpgroups[i].component = first_warpgroup(thread_count) + static_cast<int>(i);
   }
 }
 
 void Thread::learn_phase(const Mbarrier& barrier) {
   learn(clock, barrier.completed);
-  phases_waited[&barrier] = barrier.phase;
+  phases_waited[&barrier] = barrier.phase + 1;
 }
 
 void Block::make_ready(Thread& thread) {
   thread.waits_for = nullptr;
   ready.push_back(&thread);
+}
+
+void Block::wake_claiming() {
+  for (Thread* const thread : std::exchange(claiming, {})) make_ready(*thread);
 }
 
 void Block::join(std::span<Thread* const> together) {
@@ -51,7 +60,7 @@ void Block::join(std::span<Thread* const> together) {
 }
 
 void Block::deliver_copy() {
-  const BulkCopy arriving = bulk_copies.front();
+  const BulkCopy arriving = std::move(bulk_copies.front());
   bulk_copies.pop_front();
   Mbarrier& barrier = *arriving.barrier;
   const Stamp stamp{barrier.component, barrier.phase + 1, arriving.line, 0};

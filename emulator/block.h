@@ -11,13 +11,13 @@
 
 #include "emulator/clock.h"
 #include "emulator/fiber.h"
+#include "emulator/register_pool.h"
 #include "emulator/shared_memory.h"
+#include "emulator/warpgroup.h"
 
 namespace lutsmith::emulator {
 
 inline constexpr int kLanes = 32;
-/// Entries of a clock behind those of the threads.
-inline constexpr int kMostMbarriers = 128;
 
 struct Block;
 
@@ -39,7 +39,11 @@ struct Thread {
   int line = 0;                     ///< where it waits
   std::vector<Copy> open_copies;    ///< cp.async since the last commit
   std::deque<std::vector<Copy>> committed_copies;
-  std::map<const struct Mbarrier*, std::uint32_t> phases_waited;  ///< the last phase of each, counted from 1
+  /// One more than the last phase of each that it waited for; phase 0 is the one before the first.
+  std::map<const struct Mbarrier*, std::uint32_t> phases_waited;
+  std::uint32_t fenced_stores =
+      0;  ///< up to which of its counts they are fenced against the asynchronous proxy
+  ThreadProducts products;
 
   Stamp stamp(int at_line) const { return {index, clock[static_cast<std::size_t>(index)], at_line, 0}; }
   /// What it did so far is what others learn of it now; what follows is later.
@@ -73,8 +77,9 @@ struct Mbarrier {
   bool fenced = false;
   int component = 0;        ///< in clocks: what its bytes count as
   std::uint32_t phase = 0;  ///< phases that have completed
-  int arrivals = 1;         ///< that complete a phase, with the bytes they expect
-  int arrivals_left = 1;    ///< of the phase under way
+  bool counts_bytes = false;
+  int arrivals = 1;       ///< that complete a phase, with the bytes they expect
+  int arrivals_left = 1;  ///< of the phase under way
   std::int64_t bytes_left = 0;
   Clock gathered;   ///< what those who arrived in this phase know
   Clock completed;  ///< what a waiter of the last complete phase learns
@@ -85,6 +90,7 @@ struct BulkCopy {
   Copy copy;
   Mbarrier* barrier = nullptr;
   int line = 0;
+  std::vector<std::byte> box = {};  ///< of a tensor copy: what `copy` comes from
 };
 
 /// A block of threads and everything it shares.
@@ -97,12 +103,18 @@ struct Block {
   std::vector<Warp> warps;
   std::map<int, Meeting> barriers;
   std::map<const void*, Mbarrier> mbarriers;
-  std::vector<std::uint32_t> products;  ///< mma that each thread has done
-  std::deque<BulkCopy> bulk_copies;     ///< under way, oldest first
+  std::vector<Warpgroup> warpgroups;
+  RegisterPool registers;
+  std::vector<Thread*> claiming;      ///< that wait for registers
+  std::vector<Stamp> dependency_waits;  ///< when threads have waited for the launch before
+  std::vector<std::uint32_t> uses;    ///< of what it has read, by each thread: see SharedMemory::begin_copy
+  std::deque<BulkCopy> bulk_copies;   ///< under way, oldest first
   std::deque<Thread*> ready;
   int running;  ///< threads that have not ended
 
   void make_ready(Thread& thread);
+  /// Registers were given up.
+  void wake_claiming();
   /// All of them learn what any of them knows.
   static void join(std::span<Thread* const> threads);
   /// The oldest bulk copy arrives.

@@ -14,15 +14,23 @@
 
 namespace lutsmith::emulator {
 
-/// One count for each thread of a block, then one for each mbarrier: the phases whose bytes were seen.
+/// One count for each thread of a block, then one for each mbarrier, the phases whose bytes were seen, then
+/// one for each warpgroup, the products that are known to be done.
 using Clock = std::vector<std::uint32_t>;
+
+inline constexpr int kMostMbarriers = 128;
+inline constexpr int kWarpgroupThreads = 128;
+
+/// Where the counts of warpgroups begin.
+constexpr int first_warpgroup(int threads) { return threads + kMostMbarriers; }
+constexpr int clock_length(int threads) { return first_warpgroup(threads) + threads / kWarpgroupThreads; }
 
 /// When somebody did something.
 struct Stamp {
   int who = -1;  ///< index in a Clock; -1: nobody did
   std::uint32_t count = 0;
   int line = 0;
-  std::uint32_t products = 0;  ///< of a read: mma the thread had done before it
+  std::uint32_t uses = 0;  ///< of a read: what the thread had done before that shows that it has what it read
 };
 
 inline bool happened_before(const Stamp& stamp, const Clock& now) {

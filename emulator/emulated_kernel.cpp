@@ -14,6 +14,7 @@
 #include "core/result.h"
 #include "emulator/embedded_headers.h"
 #include "emulator/temporary_folder.h"
+#include "emulator/tensor_map.h"
 #include "templates/abi/kernel_arguments.h"
 #include "templates/abi/packed_layout.h"
 
@@ -75,6 +76,29 @@ Result<std::shared_ptr<void>> open_library(const fs::path& file) {
         {}});
   }
   return std::shared_ptr<void>(handle, [](void* library) { dlclose(library); });
+}
+
+/// Of a kernel's parameter, in the strictest alignment that one has.
+struct alignas(TensorMap) ParameterPart {
+  std::byte bytes[alignof(TensorMap)];
+};
+
+/// The arguments and the table behind them; then, where X comes in boxes, the map of it at the next multiple of
+/// its alignment.
+std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments, std::span<const std::uint16_t> table,
+                                        std::int64_t columns, int box_tokens) {
+  const std::size_t form_bytes = sizeof(arguments) + table.size_bytes();
+  const std::size_t form = (form_bytes + sizeof(ParameterPart) - 1) / sizeof(ParameterPart);
+  std::vector<ParameterPart> parameter(form + sizeof(TensorMap) / sizeof(ParameterPart));
+  auto* const bytes = reinterpret_cast<std::byte*>(parameter.data());
+  std::memcpy(bytes, &arguments, sizeof(arguments));
+  std::memcpy(bytes + sizeof(arguments), table.data(), table.size_bytes());
+  if (box_tokens > 0) {
+    const TensorMap map =
+        describe_matrix(arguments.activations, columns, arguments.tokens, arguments.activation_stride, box_tokens);
+    std::memcpy(parameter.data() + form, &map, sizeof(map));
+  }
+  return parameter;
 }
 
 }  // namespace
@@ -151,11 +175,8 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
   LaunchArguments arguments = core::launch_arguments(matmul, launch.partition);
   arguments.partial_sums = partial_sums.get();
   arguments.arrivals = arrivals.get();
-  // The parameter: the arguments and the table behind them, padded to their alignment.
-  std::vector<LaunchArguments> parameter(1 + (launch.table.size_bytes() + sizeof(arguments) - 1) /
-                                                 sizeof(arguments));
-  parameter.front() = arguments;
-  std::memcpy(parameter.data() + 1, launch.table.data(), launch.table.size_bytes());
+  const std::vector<ParameterPart> parameter =
+      parameter_of(arguments, launch.table, spec_.format.k, recipe_.activation_box_tokens);
 
   const Regions regions{
       .weights = launch.weights,

@@ -51,15 +51,15 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
                         const Actor& actor) const {
   const std::size_t offset = offset_of(region, from, bytes, bytes);
   if (region == Region::partial_sums) {
-    const Write& write = partial_sums_[offset / sizeof(float)];
-    if (write.block < 0) {
-      throw Fault(fmt::format("reads partial sum {}, which nobody has written", offset / sizeof(float)));
-    }
-    if (!knows(actor, write)) {
-      throw Fault(
-          fmt::format("reads partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
-                      "orders the two",
-                      offset / sizeof(float), write.stamp.who, write.block, write.stamp.line));
+    for (std::size_t i = offset / sizeof(float); i < (offset + bytes) / sizeof(float); ++i) {
+      const Write& write = partial_sums_[i];
+      if (write.block < 0) throw Fault(fmt::format("reads partial sum {}, which nobody has written", i));
+      if (!knows(actor, write)) {
+        throw Fault(
+            fmt::format("reads partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
+                        "orders the two",
+                        i, write.stamp.who, write.block, write.stamp.line));
+      }
     }
   }
   std::memcpy(to, from, bytes);
@@ -68,26 +68,29 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
 void GlobalMemory::store(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor) {
   const std::size_t offset = offset_of(region, to, bytes, bytes);
   if (region == Region::output) {
-    if (output_written_[offset / kOutputBytes]) {
-      throw Fault(fmt::format("writes element {} of the output a second time", offset / kOutputBytes));
+    for (std::size_t i = offset / kOutputBytes; i < (offset + bytes) / kOutputBytes; ++i) {
+      if (output_written_[i]) throw Fault(fmt::format("writes element {} of the output a second time", i));
+      output_written_[i] = true;
     }
-    output_written_[offset / kOutputBytes] = true;
   }
   if (region == Region::partial_sums) {
-    Write& last = partial_sums_[offset / sizeof(float)];
-    if (last.block >= 0 && !knows(actor, last)) {
-      throw Fault(
-          fmt::format("writes partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
-                      "orders the two",
-                      offset / sizeof(float), last.stamp.who, last.block, last.stamp.line));
+    for (std::size_t i = offset / sizeof(float); i < (offset + bytes) / sizeof(float); ++i) {
+      Write& last = partial_sums_[i];
+      if (last.block >= 0 && !knows(actor, last)) {
+        throw Fault(fmt::format(
+            "writes partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
+            "orders the two",
+            i, last.stamp.who, last.block, last.stamp.line));
+      }
+      last = {actor.block, actor.stamp};
     }
-    last = {actor.block, actor.stamp};
   }
   std::memcpy(to, from, bytes);
 }
 
-void GlobalMemory::check_copy(const void* from, std::size_t bytes) const {
-  offset_of(Region::weights, from, bytes, 16);
+void GlobalMemory::check_copy(Region region, const void* from, std::size_t bytes,
+                              std::size_t alignment) const {
+  offset_of(region, from, bytes, alignment);
 }
 
 std::uint32_t GlobalMemory::count_arrival(std::uint32_t* counter, const Actor& actor,

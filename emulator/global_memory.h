@@ -39,8 +39,8 @@ class GlobalMemory {
 
   void load(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor) const;
   void store(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor);
-  /// Checks that a copy may read these bytes of the weights.
-  void check_copy(const void* from, std::size_t bytes) const;
+  /// Checks that a copy may read these bytes.
+  void check_copy(Region region, const void* from, std::size_t bytes, std::size_t alignment) const;
 
   /// Adds one to a counter; the count before. Releases what `actor` knows and gives what was released
   /// there before.

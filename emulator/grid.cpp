@@ -100,6 +100,9 @@ void Grid::start(Thread& thread) {
           std::ranges::any_of(thread.committed_copies, [](const auto& group) { return !group.empty(); })) {
         throw Fault("ends while copies it issued are under way");
       }
+      if (!thread.products.pending.empty()) {
+        throw Fault("ends while products it issued are under way");
+      }
     } catch (const Fault& fault) {
       fault_ = fmt::format("block {}, thread {}, line {}: {}", thread.block->index, thread.index, line,
                            fault.message());
@@ -116,6 +119,7 @@ void Grid::end_block(const Block& block) const {
     throw Fault(fmt::format("block {} ends while the bulk copy issued at line {} is under way", block.index,
                             block.bulk_copies.front().line));
   }
+  block.registers.check_end(block.index);
   for (const auto& [address, barrier] : block.mbarriers) {
     if (barrier.bytes_left < 0) {
       throw Fault(fmt::format("block {} ends with {} bytes of an mbarrier that no phase expects", block.index,

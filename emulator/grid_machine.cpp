@@ -5,15 +5,18 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "emulator/fault.h"
 #include "emulator/tensor_core.h"
+#include "emulator/tensor_map.h"
 #include "lutsmith/float16.h"
 
 namespace lutsmith::emulator {
 namespace {
 
+constexpr std::size_t kCopyAlignment = 16;
 constexpr const char* kUnwritten = "uses a register that nothing was written to";
 
 DataType type_of(bool bf16) { return bf16 ? DataType::bf16 : DataType::f16; }
@@ -44,30 +47,25 @@ void Grid::meet(Meeting& meeting, std::size_t expected, const char* what) {
   }
 }
 
-/// Lanes bring `words`; once all have, `combine` turns what all brought into what each gets.
-template <class Combine>
-void Grid::collect(const char* name, std::span<std::uint32_t> words, Combine combine) {
-  Collective& collective = warp().collective;
-  if (collective.arrived.empty()) {
-    collective.name = name;
-    collective.line = line;
+void Grid::named_barrier(int id, int threads) {
+  const int all = static_cast<int>(block().threads.size());
+  if (id < 1 || id > 15 || threads < kLanes || threads % kLanes != 0 || threads > all) {
+    throw Fault(
+        fmt::format("is at named barrier {} of {} threads; allowed: 1 to 15, and multiples of 32 up to the "
+                    "block's {}",
+                    id, threads, all));
   }
-  if (collective.line != line || collective.name != name) {
-    throw Fault(fmt::format("is at {} while lanes of its warp are at {} of line {}", name, collective.name,
-                            collective.line));
+  meet(block().barriers[id], static_cast<std::size_t>(threads), "a named barrier");
+}
+
+void Grid::change_registers(bool claim, int registers) {
+  const RegisterPool::Call call{claim, registers, line};
+  block().registers.check(self().index, call);
+  while (!block().registers.take(self().index, call)) {
+    block().claiming.push_back(&self());
+    wait("registers that others give up");
   }
-  auto& mine = collective.words[static_cast<std::size_t>(lane())];
-  std::ranges::copy(words, mine.begin());
-  collective.arrived.push_back(&self());
-  if (collective.arrived.size() < kLanes) {
-    wait(name);
-  } else {
-    combine(collective.words);
-    for (Thread* const thread : std::exchange(collective.arrived, {})) {
-      if (thread != &self()) block().make_ready(*thread);
-    }
-  }
-  std::copy_n(mine.begin(), words.size(), words.begin());
+  if (!claim) block().wake_claiming();
 }
 
 unsigned int Grid::ballot(bool predicate) {
@@ -87,6 +85,7 @@ unsigned int Grid::shuffle(unsigned int value, int from_lane) {
     for (std::size_t i = 0; i < kLanes; ++i) values[i] = all[all[i][1]][0];
     for (std::size_t i = 0; i < kLanes; ++i) all[i][0] = values[i];
   });
+  ++uses();
   return words[0];
 }
 
@@ -101,6 +100,24 @@ void Grid::load_matrices(unsigned int (&to)[4], const void* row) {
     }
   });
   std::ranges::copy(words, to);
+}
+
+void Grid::store_matrices_transposed(void* column, const unsigned int (&matrices)[4]) {
+  // Lane l gets column l % 8 of matrix l / 8: of its row r, lane 4 * r + column / 2 has that half of its
+  // word.
+  check_integers(matrices, sizeof(matrices));
+  std::uint32_t words[4];
+  std::ranges::copy(matrices, words);
+  collect("stmatrix", words, [](auto& all) {
+    const auto rows = all;
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      const auto half = [&](std::size_t row) {
+        return rows[4 * row + i % 8 / 2][i / 8] >> 16 * (i % 2) & 0xffff;
+      };
+      for (std::size_t w = 0; w < 4; ++w) all[i][w] = half(2 * w) | half(2 * w + 1) << 16;
+    }
+  });
+  block().shared.store(column, words, sizeof(words), stamp(), self().clock);
 }
 
 void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
@@ -125,7 +142,20 @@ void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsign
     }
   });
   for (std::size_t c = 0; c < 4; ++c) d[c] = std::bit_cast<float>(words[6 + c]);
-  ++products();
+  ++uses();
+}
+
+unsigned short Grid::multiply(unsigned short a, unsigned short b, bool bf16) {
+  check_integers(&a, sizeof(a));
+  ++uses();
+  const double exact = static_cast<double>(from_bits(a, type_of(bf16))) * from_bits(b, type_of(bf16));
+  // Through fp32, whose last bit keeps what lies below it: rounded twice, some would come out wrong.
+  auto rounded = static_cast<float>(exact);
+  if (std::isfinite(rounded) && static_cast<double>(rounded) != exact) {
+    if (std::abs(static_cast<double>(rounded)) > std::abs(exact)) rounded = std::nextafterf(rounded, 0.0F);
+    rounded = std::bit_cast<float>(std::bit_cast<std::uint32_t>(rounded) | 1u);
+  }
+  return to_bits(rounded, type_of(bf16));
 }
 
 /// Values that the host compiler put into variables nobody initialised: of 32 bits, and a last one of 16.
@@ -145,7 +175,12 @@ void Grid::check_floats(const float* values, std::size_t count) const {
   }
 }
 
+void Grid::report_unwritten() const { throw Fault(kUnwritten); }
+
+/// One thread waits for the whole grid: it suffices to be after one of the block's that has.
 void Grid::check_dependency(const char* what) const {
+  const auto known = [&](const Stamp& wait) { return happened_before(wait, self().clock); };
+  if (!self().dependency_met) self().dependency_met = std::ranges::any_of(block().dependency_waits, known);
   if (!self().dependency_met) {
     throw Fault(fmt::format("{} before it has waited for the launch before", what));
   }
@@ -170,8 +205,8 @@ unsigned int Grid::count_arrival(unsigned int* counter) {
 }
 
 void Grid::copy_async(void* to, const void* from, int bytes) {
-  global_.check_copy(from, static_cast<std::size_t>(bytes));
-  block().shared.begin_copy(to, static_cast<std::size_t>(bytes), stamp(), self().clock, block().products);
+  global_.check_copy(Region::weights, from, static_cast<std::size_t>(bytes), kCopyAlignment);
+  block().shared.begin_copy(to, static_cast<std::size_t>(bytes), stamp(), self().clock, block().uses);
   self().open_copies.push_back({to, from, static_cast<std::size_t>(bytes)});
 }
 
@@ -212,6 +247,8 @@ void Grid::fence_barrier_initialization() {
   for (auto& [address, barrier] : block().mbarriers) {
     if (barrier.initialized.who == self().index) barrier.fenced = true;
   }
+  self().fenced_stores = stamp().count;
+  self().release();  // what it stores from here on has a later count
 }
 
 Mbarrier& Grid::known_barrier(const unsigned long long* barrier) {
@@ -232,18 +269,43 @@ void Grid::arrive_expecting(unsigned long long* barrier, unsigned int bytes) {
   self().release();
   --target.arrivals_left;
   target.bytes_left += bytes;
+  target.counts_bytes = target.counts_bytes || bytes > 0;
   block().settle(target);
 }
 
-void Grid::copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) {
+/// One that a copy is to count its bytes at.
+Mbarrier& Grid::copying_barrier(const unsigned long long* barrier) {
   Mbarrier& target = known_barrier(barrier);
   if (!target.fenced) throw Fault("gives an mbarrier to a bulk copy before the fence of its initialisation");
+  target.counts_bytes = true;
+  return target;
+}
+
+void Grid::copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) {
+  Mbarrier& target = copying_barrier(barrier);
   if (bytes % 16 != 0 || bytes == 0) {
     throw Fault(fmt::format("copies {} bytes in bulk, which is no multiple of 16", bytes));
   }
-  global_.check_copy(from, bytes);
-  block().shared.begin_copy(to, bytes, stamp(), self().clock, block().products);
+  global_.check_copy(Region::weights, from, bytes, kCopyAlignment);
+  block().shared.begin_copy(to, bytes, stamp(), self().clock, block().uses);
   block().bulk_copies.push_back({{to, from, bytes}, &target, line});
+}
+
+void Grid::prefetch_tensor_map(const void* map) { described_by(map); }
+
+void Grid::copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) {
+  constexpr std::size_t kAlignment = 1024;  // where the swizzle begins anew
+  Mbarrier& target = copying_barrier(barrier);
+  const DescribedMatrix matrix = described_by(map);
+  check_dependency("reads what the launch before may write");
+  std::vector<std::byte> box = read_box(matrix, column, row, global_);
+  const auto* const begin = static_cast<const unsigned char*>(to);
+  if (const auto byte = static_cast<std::size_t>(begin - block().shared.data()); byte % kAlignment != 0) {
+    throw Fault(fmt::format("copies a box to shared byte {}, which is no multiple of {}", byte, kAlignment));
+  }
+  block().shared.begin_copy(to, box.size(), stamp(), self().clock, block().uses);
+  const Copy copy{to, box.data(), box.size()};
+  block().bulk_copies.push_back({copy, &target, line, std::move(box)});
 }
 
 void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
@@ -252,7 +314,10 @@ void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
     target.waiting.push_back(&self());
     return wait("the bytes of an mbarrier");
   }
-  if (self().phases_waited[&target] == target.phase) {
+  // The phase before the first counts as complete: how a ring's producer finds its stages empty. For one that
+  // counts bytes it is a mistake.
+  const bool before_first = target.phase == 0 && target.counts_bytes;
+  if (before_first || self().phases_waited[&target] == target.phase + 1) {
     throw Fault("waits for a phase of an mbarrier that was complete at its last wait, or before the first");
   }
   self().learn_phase(target);

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <exception>
@@ -8,15 +11,17 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "emulator/block.h"
+#include "emulator/fault.h"
 #include "emulator/grid.h"
 
 namespace lutsmith::emulator {
 
 /// A grid that runs, and the machine its threads see: scheduling in grid.cpp, what each instruction does in
-/// grid_machine.cpp.
+/// grid_machine.cpp, and in warpgroup.cpp for asynchronous products.
 class Grid final : public Machine {
  public:
   Grid(const GridShape& shape, const Regions& regions, BlockOrder order,
@@ -28,12 +33,11 @@ class Grid final : public Machine {
   int thread_index() const override { return self().index; }
   int block_index() const override { return self().block->index; }
   void block_barrier() override { meet(block().barriers[0], block().threads.size(), "the block's barrier"); }
-  void named_barrier(int id, int threads) override {
-    meet(block().barriers[id], static_cast<std::size_t>(threads), "a named barrier");
-  }
+  void named_barrier(int id, int threads) override;
   void warp_barrier() override { meet(warp().meeting, kLanes, "the warp's barrier"); }
   unsigned int ballot(bool predicate) override;
   unsigned int shuffle(unsigned int value, int from_lane) override;
+  void change_registers(bool claim, int registers) override;
 
   unsigned char* dynamic_shared() override { return block().shared.data(); }
   unsigned int shared_address(const void* pointer) const override {
@@ -42,7 +46,7 @@ class Grid final : public Machine {
   void* shared_pointer(unsigned int address) override { return block().shared.pointer(address); }
   void load_shared(void* to, const void* from, int bytes) override {
     Stamp reader = stamp();
-    reader.products = products();
+    reader.uses = uses();
     block().shared.load(to, from, static_cast<std::size_t>(bytes), reader, self().clock);
   }
   void store_shared(void* to, const void* from, int bytes) override {
@@ -50,6 +54,7 @@ class Grid final : public Machine {
     block().shared.store(to, from, static_cast<std::size_t>(bytes), stamp(), self().clock);
   }
   void load_matrices(unsigned int (&to)[4], const void* row) override;
+  void store_matrices_transposed(void* column, const unsigned int (&matrices)[4]) override;
 
   void load_global(Region region, void* to, const void* from, int bytes) override;
   void store_global(Region region, void* to, const void* from, int bytes) override;
@@ -63,15 +68,28 @@ class Grid final : public Machine {
   void fence_barrier_initialization() override;
   void arrive_expecting(unsigned long long* barrier, unsigned int bytes) override;
   void copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) override;
+  void prefetch_tensor_map(const void* map) override;
+  void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) override;
   void wait_barrier(unsigned long long* barrier, unsigned int parity) override;
 
   void release_dependents() override {}
-  void wait_for_dependency() override { self().dependency_met = true; }
+  void wait_for_dependency() override {
+    self().dependency_met = true;
+    block().dependency_waits.push_back(stamp());
+  }
 
   float to_float(unsigned short bits, bool bf16) const override;
   unsigned short from_float(float value, bool bf16) const override;
   void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                            bool bf16) override;
+  unsigned short multiply(unsigned short a, unsigned short b, bool bf16) override;
+  void report_unwritten() const override;
+
+  void fence_registers() override;
+  void multiply_async(float* d, int tokens, const unsigned int (&a)[4], unsigned long long b, bool accumulate,
+                      bool bf16) override;
+  void commit_products() override;
+  void wait_products(int pending) override;
 
  private:
   Thread& self() const { return *current_; }
@@ -79,7 +97,7 @@ class Grid final : public Machine {
   Warp& warp() const { return block().warps[static_cast<std::size_t>(self().index / kLanes)]; }
   int lane() const { return self().index % kLanes; }
   Stamp stamp() const { return self().stamp(line); }
-  std::uint32_t& products() const { return block().products[static_cast<std::size_t>(self().index)]; }
+  std::uint32_t& uses() const { return block().uses[static_cast<std::size_t>(self().index)]; }
   Actor actor() const { return {block().index, stamp(), &self().clock, &self().foreign}; }
 
   // Scheduling.
@@ -94,6 +112,7 @@ class Grid final : public Machine {
   void wait(const char* what);
 
   void meet(Meeting& meeting, std::size_t expected, const char* what);
+  /// Lanes bring `words`; once all have, `combine` turns what all brought into what each gets.
   template <class Combine>
   void collect(const char* name, std::span<std::uint32_t> words, Combine combine);
 
@@ -101,7 +120,17 @@ class Grid final : public Machine {
   void check_floats(const float* values, std::size_t count) const;
   void check_dependency(const char* what) const;
   Mbarrier& known_barrier(const unsigned long long* barrier);
+  Mbarrier& copying_barrier(const unsigned long long* barrier);
   void deliver(const std::vector<Copy>& copies);
+
+  // Products of warpgroups: warpgroup.cpp.
+  Warpgroup& warpgroup();
+  void begin_product(Warpgroup& group, const ProductCall& call);
+  void check_source(const SharedMemory::Source& source) const;
+  std::shared_ptr<PendingSums> pending_sums(float* d, int count, bool accumulate);
+  void check_registers(Warpgroup& group, std::uint32_t last) const;
+  void finish(Product& product, const Stamp& reader);
+  void hand_over(Warpgroup& group, std::uint32_t last);
 
   const GridShape& shape_;
   BlockOrder order_;
@@ -115,5 +144,30 @@ class Grid final : public Machine {
   std::exception_ptr failure_;  ///< of the emulator itself, such as no memory
   bool stopping_ = false;
 };
+
+template <class Combine>
+void Grid::collect(const char* name, std::span<std::uint32_t> words, Combine combine) {
+  Collective& collective = warp().collective;
+  if (collective.arrived.empty()) {
+    collective.name = name;
+    collective.line = line;
+  }
+  if (collective.line != line || collective.name != name) {
+    throw Fault(fmt::format("is at {} while lanes of its warp are at {} of line {}", name, collective.name,
+                            collective.line));
+  }
+  auto& mine = collective.words[static_cast<std::size_t>(lane())];
+  std::ranges::copy(words, mine.begin());
+  collective.arrived.push_back(&self());
+  if (collective.arrived.size() < kLanes) {
+    wait(name);
+  } else {
+    combine(collective.words);
+    for (Thread* const thread : std::exchange(collective.arrived, {})) {
+      if (thread != &self()) block().make_ready(*thread);
+    }
+  }
+  std::copy_n(mine.begin(), words.size(), words.begin());
+}
 
 }  // namespace lutsmith::emulator

@@ -64,6 +64,10 @@ std::size_t SharedMemory::first_word(const void* pointer, std::size_t bytes, std
 void SharedMemory::report_race(const char* does, const char* did, const Stamp& other,
                                std::size_t index) const {
   const std::size_t byte = index * kWordBytes;
+  if (other.who >= first_warpgroup(threads_)) {
+    throw Fault(fmt::format("{} shared byte {} that the product issued at line {} {}, without waiting for it",
+                            does, byte, other.line, did));
+  }
   if (other.who >= threads_) {
     throw Fault(fmt::format(
         "{} shared byte {} that the bulk copy issued at line {} brought, without waiting for its mbarrier",
@@ -100,19 +104,27 @@ void SharedMemory::load(void* to, const void* from, std::size_t bytes, const Sta
     if (word.writer.who != reader.who && !happened_before(word.writer, now)) {
       report_race("reads", "wrote", word.writer, i);
     }
-    const auto same = std::ranges::find(word.readers, reader.who, &Stamp::who);
-    if (same == word.readers.end()) {
-      word.readers.push_back(reader);
-    } else {
-      *same = reader;
-    }
+    add_reader(word, reader);
   }
   std::memcpy(to, from, bytes);
+}
+
+void SharedMemory::add_reader(Word& word, const Stamp& reader) {
+  const auto same = std::ranges::find(word.readers, reader.who, &Stamp::who);
+  if (same == word.readers.end()) {
+    word.readers.push_back(reader);
+  } else {
+    *same = reader;
+  }
 }
 
 /// Nobody else may still be at the word.
 void SharedMemory::claim(Word& word, std::size_t index, const Stamp& writer, const Clock& now) const {
   check_free(word, index);
+  if (word.products > 0) {
+    throw Fault(fmt::format("writes shared byte {} while the product issued at line {} reads it",
+                            index * kWordBytes, word.product_line));
+  }
   if (word.writer.who != writer.who && !happened_before(word.writer, now)) {
     report_race("writes", "wrote", word.writer, index);
   }
@@ -134,11 +146,11 @@ void SharedMemory::store(void* to, const void* from, std::size_t bytes, const St
 }
 
 void SharedMemory::begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
-                              std::span<const std::uint32_t> products) {
+                              std::span<const std::uint32_t> uses) {
   const std::size_t first = first_word(to, bytes, 16);
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
     for (const Stamp& reader : words_[i].readers) {
-      if (products[static_cast<std::size_t>(reader.who)] > reader.products) continue;
+      if (reader.who >= threads_ || uses[static_cast<std::size_t>(reader.who)] > reader.uses) continue;
       throw Fault(fmt::format("copies over shared byte {}, which thread {} has read at line {} but not used",
                               i * kWordBytes, reader.who, reader.line));
     }
@@ -155,6 +167,37 @@ void SharedMemory::end_copy(void* to, const void* from, std::size_t bytes, const
     words_[i].writer = writer;
   }
   std::memcpy(to, from, bytes);
+}
+
+void SharedMemory::begin_product(std::size_t offset, std::size_t bytes, int line,
+                                 std::vector<Source>& sources) {
+  const std::size_t first = first_word(data_.get() + offset, bytes, 16);
+  for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    Word& word = words_[i];
+    check_free(word, i);
+    if (word.writer.count == 0) {
+      throw Fault(fmt::format("multiplies shared byte {}, which nobody has written", i * kWordBytes));
+    }
+    ++word.products;
+    word.product_line = line;
+    const auto same = [&](const Source& source) {
+      return source.writer.who == word.writer.who && source.writer.count == word.writer.count;
+    };
+    if (std::ranges::none_of(sources, same)) sources.push_back({word.writer, i});
+  }
+}
+
+void SharedMemory::check_source(const Source& source, int thread, const Clock& now) const {
+  if (source.writer.who == thread || happened_before(source.writer, now)) return;
+  report_race("multiplies", "wrote", source.writer, source.word);
+}
+
+void SharedMemory::end_product(std::size_t offset, std::size_t bytes, const Stamp& reader) {
+  const std::size_t first = offset / kWordBytes;
+  for (std::size_t i = first; i < first + in_words(bytes); ++i) {
+    --words_[i].products;
+    add_reader(words_[i], reader);
+  }
 }
 
 }  // namespace lutsmith::emulator

@@ -17,6 +17,7 @@ namespace lutsmith::emulator {
 /// what is wrong is thrown as a Fault.
 class SharedMemory {
  public:
+  /// `threads` of the block: components of a clock behind theirs are no thread's.
   SharedMemory(std::size_t bytes, int threads);
 
   unsigned char* data() { return data_.get(); }
@@ -32,18 +33,35 @@ class SharedMemory {
   void reserve(const void* bytes, std::size_t size);
 
   /// A copy is on its way to these bytes: nobody may touch them until it has arrived. Whoever has read them
-  /// must have done an mma since (`products` counts those of every thread): a load may still be under way
-  /// when the instructions behind it run, so it does not suffice that it was issued.
+  /// must have used something since, for a product, an exchange of lanes or the like (`uses` counts those of
+  /// every thread): a load may still be under way when the instructions behind it run, so it does not suffice
+  /// that it was issued.
   void begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
-                  std::span<const std::uint32_t> products);
+                  std::span<const std::uint32_t> uses);
   /// The copy arrives; it counts as a write at `writer`.
   void end_copy(void* to, const void* from, std::size_t bytes, const Stamp& writer);
+
+  /// Somebody who wrote what a product reads, and one of the words.
+  struct Source {
+    Stamp writer;
+    std::size_t word = 0;
+  };
+
+  /// From here on a product that was issued at `line` reads these bytes: nobody may write them. Adds who
+  /// wrote them to `sources`, each once, for check_source().
+  void begin_product(std::size_t offset, std::size_t bytes, int line, std::vector<Source>& sources);
+  /// Whether a thread knows of what a product of its warpgroup reads.
+  void check_source(const Source& source, int thread, const Clock& now) const;
+  /// The product is done; it counts as a read at `reader`.
+  void end_product(std::size_t offset, std::size_t bytes, const Stamp& reader);
 
  private:
   struct Word {
     Stamp writer;
     llvm::SmallVector<Stamp, 2> readers;  ///< since then, the latest of each
     int copy_line = 0;                    ///< where the copy that is on its way was issued; 0: none is
+    int products = 0;                     ///< that read it now,
+    int product_line = 0;                 ///< the latest of them issued here
     bool reserved = false;
   };
 
@@ -53,6 +71,7 @@ class SharedMemory {
                                 std::size_t index) const;
   static void check_free(const Word& word, std::size_t index);
   void claim(Word& word, std::size_t index, const Stamp& writer, const Clock& now) const;
+  static void add_reader(Word& word, const Stamp& reader);
 
   struct Free {
     void operator()(unsigned char* data) const;

@@ -7,14 +7,17 @@ namespace lutsmith {
 /// What a kernel is launched with, as JSON. `Json` is nlohmann's json or ordered_json.
 template <class Json>
 Json launch_json(const LaunchRecipe& launch) {
-  return {{"threads", launch.threads},
-          {"shared_bytes", launch.shared_bytes},
-          {"tile_rows", launch.tile_rows},
-          {"tile_tokens", launch.tile_tokens},
-          {"row_tiles", launch.row_tiles},
-          {"steps_per_tile", launch.steps_per_tile},
-          {"blocks_per_multiprocessor", launch.blocks_per_multiprocessor},
-          {"dependent_launch", launch.dependent_launch}};
+  Json json = {{"threads", launch.threads},
+               {"shared_bytes", launch.shared_bytes},
+               {"tile_rows", launch.tile_rows},
+               {"tile_tokens", launch.tile_tokens},
+               {"row_tiles", launch.row_tiles},
+               {"steps_per_tile", launch.steps_per_tile},
+               {"blocks_per_multiprocessor", launch.blocks_per_multiprocessor},
+               {"dependent_launch", launch.dependent_launch}};
+  // Only where there is one: what was stored before there were any reads the same.
+  if (launch.activation_box_tokens > 0) json["activation_box_tokens"] = launch.activation_box_tokens;
+  return json;
 }
 
 }  // namespace lutsmith

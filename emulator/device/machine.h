@@ -33,6 +33,8 @@ class Machine {
   /// Bit l: the predicate of lane l.
   virtual unsigned int ballot(bool predicate) = 0;
   virtual unsigned int shuffle(unsigned int value, int from_lane) = 0;
+  /// setmaxnreg: a claim waits until there are enough; else the rest is given up.
+  virtual void change_registers(bool claim, int registers) = 0;
 
   // Shared memory. An address is what shared-memory instructions take, a pointer where it is stored.
   virtual unsigned char* dynamic_shared() = 0;
@@ -42,6 +44,8 @@ class Machine {
   virtual void store_shared(void* to, const void* from, int bytes) = 0;
   /// ldmatrix.x4: lane l gives the address of row l % 8 of matrix l / 8.
   virtual void load_matrices(unsigned int (&to)[4], const void* row) = 0;
+  /// stmatrix.x4.trans: lane l gives the address of column l % 8 of matrix l / 8.
+  virtual void store_matrices_transposed(void* column, const unsigned int (&matrices)[4]) = 0;
 
   // Global memory.
   virtual void load_global(Region region, void* to, const void* from, int bytes) = 0;
@@ -59,6 +63,9 @@ class Machine {
   virtual void fence_barrier_initialization() = 0;
   virtual void arrive_expecting(unsigned long long* barrier, unsigned int bytes) = 0;
   virtual void copy_bulk(void* to, const void* from, unsigned int bytes, unsigned long long* barrier) = 0;
+  /// The box at (column, row) of the matrix that `map`, made by describe_matrix(), describes.
+  virtual void prefetch_tensor_map(const void* map) = 0;
+  virtual void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) = 0;
   virtual void wait_barrier(unsigned long long* barrier, unsigned int parity) = 0;
 
   // Programmatic dependent launch.
@@ -71,6 +78,17 @@ class Machine {
   /// mma.sync.m16n8k16, fp32 += 16-bit floats, in its fragments.
   virtual void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0,
                                    unsigned int b1, bool bf16) = 0;
+  /// Rounded to nearest even.
+  virtual unsigned short multiply(unsigned short a, unsigned short b, bool bf16) = 0;
+  /// A value was used that nothing was written to.
+  [[noreturn]] virtual void report_unwritten() const = 0;
+
+  // wgmma.m64nNk16 of the four warps of a warpgroup: d has tokens / 2 sums a thread.
+  virtual void fence_registers() = 0;
+  virtual void multiply_async(float* d, int tokens, const unsigned int (&a)[4], unsigned long long b,
+                              bool accumulate, bool bf16) = 0;
+  virtual void commit_products() = 0;
+  virtual void wait_products(int pending) = 0;
 
  protected:
   Machine() = default;

@@ -20,6 +20,12 @@ struct alignas(16) uint4 {
   unsigned int x, y, z, w;
 };
 
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
 inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, unsigned int w) {
   return {x, y, z, w};
 }
@@ -56,6 +62,12 @@ void run_thread(void (*kernel)(Parameter), Machine& machine, const void* paramet
 // The line of a call, as the last parameter of every primitive.
 #define LUTSMITH_LINE int line = __builtin_LINE()
 
+namespace lutsmith {
+
+struct TensorMap;
+
+}  // namespace lutsmith
+
 namespace lutsmith::device {
 
 using emulator::machine;
@@ -69,7 +81,26 @@ inline int thread_index(LUTSMITH_LINE) { return machine(line).thread_index(); }
 inline int block_index(LUTSMITH_LINE) { return machine(line).block_index(); }
 inline void block_barrier(LUTSMITH_LINE) { machine(line).block_barrier(); }
 inline void warp_barrier(LUTSMITH_LINE) { machine(line).warp_barrier(); }
+inline void named_barrier(int barrier, int threads, LUTSMITH_LINE) {
+  machine(line).named_barrier(barrier, threads);
+}
 inline bool all_lanes(bool value, LUTSMITH_LINE) { return machine(line).ballot(value) == 0xffffffffu; }
+
+inline unsigned int exchange_lanes(unsigned int value, int mask, LUTSMITH_LINE) {
+  return machine(line).shuffle(value, machine(line).thread_index() % 32 ^ mask);
+}
+
+inline int uniform_warp_index(LUTSMITH_LINE) { return machine(line).thread_index() / 32; }
+
+template <int registers>
+inline void claim_registers(LUTSMITH_LINE) {
+  machine(line).change_registers(true, registers);
+}
+
+template <int registers>
+inline void give_up_registers(LUTSMITH_LINE) {
+  machine(line).change_registers(false, registers);
+}
 
 // Shared memory.
 
@@ -89,6 +120,11 @@ inline T load_shared(const T* address, LUTSMITH_LINE) {
 template <class T>
 inline void store_shared(T* address, T value, LUTSMITH_LINE) {
   machine(line).store_shared(address, &value, sizeof(T));
+}
+
+inline void store_matrices_transposed(unsigned char* column, const unsigned int (&matrices)[4],
+                                      LUTSMITH_LINE) {
+  machine(line).store_matrices_transposed(column, matrices);
 }
 
 // Look-up in the table of pairs.
@@ -139,6 +175,20 @@ inline void store_partial_sum(float* address, float value, LUTSMITH_LINE) {
   machine(line).store_global(Region::partial_sums, address, &value, sizeof(value));
 }
 
+inline float4 load_partial_sums_4(const float* address, LUTSMITH_LINE) {
+  float4 value;
+  machine(line).load_global(Region::partial_sums, &value, address, sizeof(value));
+  return value;
+}
+
+inline void store_partial_sums_4(float* address, float4 value, LUTSMITH_LINE) {
+  machine(line).store_global(Region::partial_sums, address, &value, sizeof(value));
+}
+
+inline void store_output_16(unsigned short* address, uint4 bits, LUTSMITH_LINE) {
+  machine(line).store_global(Region::output, address, &bits, sizeof(bits));
+}
+
 inline void store_output(unsigned short* address, unsigned short bits, LUTSMITH_LINE) {
   machine(line).store_global(Region::output, address, &bits, sizeof(bits));
 }
@@ -180,9 +230,20 @@ inline void arrive_expecting(Mbarrier* barrier, unsigned int bytes, LUTSMITH_LIN
   machine(line).arrive_expecting(barrier, bytes);
 }
 
+inline void arrive(Mbarrier* barrier, LUTSMITH_LINE) { machine(line).arrive_expecting(barrier, 0); }
+
 inline void copy_bulk(unsigned char* to, const unsigned char* from, unsigned int bytes, Mbarrier* barrier,
                       LUTSMITH_LINE) {
   machine(line).copy_bulk(to, from, bytes, barrier);
+}
+
+inline void prefetch_tensor_map(const TensorMap& map, LUTSMITH_LINE) {
+  machine(line).prefetch_tensor_map(&map);
+}
+
+inline void copy_tensor(unsigned char* to, const TensorMap& map, int column, int row, Mbarrier* barrier,
+                        LUTSMITH_LINE) {
+  machine(line).copy_tensor(to, &map, column, row, barrier);
 }
 
 inline void wait_barrier(Mbarrier* barrier, unsigned int parity, LUTSMITH_LINE) {
@@ -203,12 +264,28 @@ inline void wait_for_dependency(LUTSMITH_LINE) {
 
 // Arithmetic.
 
-inline float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline unsigned int kept(unsigned int value) { return value; }
 
 inline unsigned int bits_of(float value) {
   unsigned int bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
   return bits;
+}
+
+inline float multiply_add(float a, float b, float c, LUTSMITH_LINE) {
+  const unsigned int poison = machine(line).float_poison;
+  if (bits_of(a) == poison || bits_of(b) == poison || bits_of(c) == poison) machine(line).report_unwritten();
+  return __builtin_fmaf(a, b, c);
+}
+
+inline unsigned int select_bytes(unsigned int low, unsigned int high, unsigned int selector) {
+  const unsigned long long bytes = static_cast<unsigned long long>(high) << 32 | low;
+  unsigned int selected = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned int byte = bytes >> (selector >> 4 * i & 7u) * 8 & 0xffu;
+    selected |= byte << 8 * i;
+  }
+  return selected;
 }
 
 template <Element element>
@@ -225,6 +302,41 @@ template <Element element>
 inline void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                                 LUTSMITH_LINE) {
   machine(line).multiply_accumulate(d, a, b0, b1, static_cast<int>(element) == 1);
+}
+
+template <Element element>
+inline unsigned int multiply_pairs(unsigned int a, unsigned int b, LUTSMITH_LINE) {
+  const auto multiply = [&](int shift) -> unsigned int {
+    return machine(line).multiply(static_cast<unsigned short>(a >> shift),
+                                  static_cast<unsigned short>(b >> shift), static_cast<int>(element) == 1);
+  };
+  return multiply(0) | multiply(16) << 16;
+}
+
+// Products of a warpgroup.
+
+inline unsigned long long describe_operand(const unsigned char* shared, LUTSMITH_LINE) {
+  constexpr unsigned long long kSwizzle128 = 1ull << 62;
+  constexpr unsigned long long kNextOctet = 1024 >> 4;
+  constexpr unsigned long long kUnused = 1;
+  return kSwizzle128 | kNextOctet << 32 | kUnused << 16 | shared_address(shared, line) >> 4;
+}
+
+inline void fence_registers(LUTSMITH_LINE) { machine(line).fence_registers(); }
+
+inline void commit_products(LUTSMITH_LINE) { machine(line).commit_products(); }
+
+template <int pending>
+inline void wait_products(LUTSMITH_LINE) {
+  machine(line).wait_products(pending);
+}
+
+template <Element element, int sums>
+inline void multiply_async(float (&d)[sums], const unsigned int (&a)[4], unsigned long long b_described,
+                           bool accumulate, LUTSMITH_LINE) {
+  static_assert(sums == 8 || sums == 16 || sums == 24 || sums == 32 || sums == 48 || sums == 64 ||
+                sums == 96 || sums == 128);
+  machine(line).multiply_async(d, 2 * sums, a, b_described, accumulate, static_cast<int>(element) == 1);
 }
 
 }  // namespace lutsmith::device

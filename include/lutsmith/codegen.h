@@ -34,6 +34,7 @@ struct LaunchRecipe {
   int steps_per_tile = 0;      ///< steps of (warps x 128) weights that cover K
   int blocks_per_multiprocessor = 1;
   bool dependent_launch = false;
+  int activation_box_tokens = 0;  ///< > 0: X comes through a tensor map, in boxes of so many tokens
   /// Steps that are done in the time that the partial sums of a cut tile cost.
   int fix_up_steps = 0;
   WorkspaceSize workspace_per_partition = {};
