@@ -105,10 +105,10 @@ struct Block {
   std::map<const void*, Mbarrier> mbarriers;
   std::vector<Warpgroup> warpgroups;
   RegisterPool registers;
-  std::vector<Thread*> claiming;      ///< that wait for registers
+  std::vector<Thread*> claiming;        ///< that wait for registers
   std::vector<Stamp> dependency_waits;  ///< when threads have waited for the launch before
-  std::vector<std::uint32_t> uses;    ///< of what it has read, by each thread: see SharedMemory::begin_copy
-  std::deque<BulkCopy> bulk_copies;   ///< under way, oldest first
+  std::vector<std::uint32_t> uses;      ///< of what it has read, by each thread: see SharedMemory::begin_copy
+  std::deque<BulkCopy> bulk_copies;     ///< under way, oldest first
   std::deque<Thread*> ready;
   int running;  ///< threads that have not ended
 

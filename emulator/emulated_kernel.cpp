@@ -83,10 +83,11 @@ struct alignas(TensorMap) ParameterPart {
   std::byte bytes[alignof(TensorMap)];
 };
 
-/// The arguments and the table behind them; then, where X comes in boxes, the map of it at the next multiple of
-/// its alignment.
-std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments, std::span<const std::uint16_t> table,
-                                        std::int64_t columns, int box_tokens) {
+/// The arguments and the table behind them; then, where X comes in boxes, the map of it at the next multiple
+/// of its alignment.
+std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments,
+                                        std::span<const std::uint16_t> table, std::int64_t columns,
+                                        int box_tokens) {
   const std::size_t form_bytes = sizeof(arguments) + table.size_bytes();
   const std::size_t form = (form_bytes + sizeof(ParameterPart) - 1) / sizeof(ParameterPart);
   std::vector<ParameterPart> parameter(form + sizeof(TensorMap) / sizeof(ParameterPart));
@@ -94,8 +95,8 @@ std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments, std::s
   std::memcpy(bytes, &arguments, sizeof(arguments));
   std::memcpy(bytes + sizeof(arguments), table.data(), table.size_bytes());
   if (box_tokens > 0) {
-    const TensorMap map =
-        describe_matrix(arguments.activations, columns, arguments.tokens, arguments.activation_stride, box_tokens);
+    const TensorMap map = describe_matrix(arguments.activations, columns, arguments.tokens,
+                                          arguments.activation_stride, box_tokens);
     std::memcpy(parameter.data() + form, &map, sizeof(map));
   }
   return parameter;
