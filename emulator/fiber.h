@@ -36,6 +36,8 @@ class Fiber {
   /// Goes back to the caller of resume(). From within this fiber's function only.
   void yield();
   bool ended() const { return ended_; }
+  /// Behind the outermost frame.
+  const void* stack_end() const { return static_cast<const char*>(own_stack_.bottom) + own_stack_.size; }
 
  private:
   struct Stack {

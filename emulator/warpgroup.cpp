@@ -67,6 +67,7 @@ Warpgroup& Grid::warpgroup() {
 void Grid::fence_registers() {
   warpgroup();
   self().products.fenced = true;
+  self().products.at_fence.take(self().fiber->stack_end());
 }
 
 void Grid::multiply_async(float* d, int tokens, const unsigned int (&a)[4], unsigned long long b,
@@ -77,6 +78,8 @@ void Grid::multiply_async(float* d, int tokens, const unsigned int (&a)[4], unsi
     throw Fault("multiplies without fence_registers() since it last waited for products, or at all");
   }
   check_integers(a, sizeof(a));
+  if (!mine.at_fence.same(a, sizeof(a)))
+    throw Fault("multiplies by an A that has changed since fence_registers()");
   const ProductCall call{b, tokens, accumulate, bf16 ? DataType::bf16 : DataType::f16, mine.commits};
   const std::uint32_t number = mine.issued + 1;
   if (number == group.first + group.products.size()) begin_product(group, call);
@@ -137,7 +140,12 @@ std::shared_ptr<PendingSums> Grid::pending_sums(float* d, int count, bool accumu
                       warpgroup().product(pending->last_product).line));
     }
   }
-  if (accumulate) check_floats(d, static_cast<std::size_t>(count));
+  if (accumulate) {
+    check_floats(d, static_cast<std::size_t>(count));
+    if (!self().products.at_fence.same(d, static_cast<std::size_t>(count) * sizeof(*d))) {
+      throw Fault("adds to sums that have changed since fence_registers()");
+    }
+  }
   auto sums = std::make_shared<PendingSums>();
   sums->array = d;
   sums->values.assign(d, d + count);

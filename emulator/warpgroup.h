@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "emulator/clock.h"
 #include "emulator/shared_memory.h"
+#include "emulator/stack_image.h"
 #include "lutsmith/weight_format.h"
 
 namespace lutsmith::emulator {
@@ -67,6 +67,7 @@ struct IssuedProduct {
 /// The products of one thread, counted from 1 as those of its warpgroup are.
 struct ThreadProducts {
   bool fenced = false;  ///< since it last waited
+  StackImage at_fence;
   std::uint32_t issued = 0;
   std::uint32_t commits = 0;
   std::deque<IssuedProduct> pending;  ///< the oldest first; the last is number `issued`
