@@ -55,6 +55,7 @@ struct Thread {
 /// Threads that have arrived at a barrier and wait for the others.
 struct Meeting {
   std::vector<Thread*> arrived;
+  std::size_t expected = 0;
   int line = 0;
 };
 

@@ -55,7 +55,14 @@ void Grid::named_barrier(int id, int threads) {
                     "block's {}",
                     id, threads, all));
   }
-  meet(block().barriers[id], static_cast<std::size_t>(threads), "a named barrier");
+  const auto expected = static_cast<std::size_t>(threads);
+  Meeting& meeting = block().barriers[id];
+  if (meeting.arrived.empty()) meeting.expected = expected;
+  if (meeting.expected != expected) {
+    throw Fault(fmt::format("is at named barrier {} of {} threads, where others wait for {}", id, threads,
+                            meeting.expected));
+  }
+  meet(meeting, expected, "a named barrier");
 }
 
 void Grid::change_registers(bool claim, int registers) {
@@ -241,6 +248,7 @@ void Grid::initialize_barrier(unsigned long long* barrier, int arrivals) {
   made->second.arrivals_left = arrivals;
   made->second.component = static_cast<int>(block().threads.size() + barriers.size() - 1);
   made->second.gathered.resize(self().clock.size());
+  made->second.completed.resize(self().clock.size());
 }
 
 void Grid::fence_barrier_initialization() {
