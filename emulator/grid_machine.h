@@ -32,6 +32,7 @@ class Grid final : public Machine {
 
   int thread_index() const override { return self().index; }
   int block_index() const override { return self().block->index; }
+  int block_count() const override { return shape_.blocks; }
   void block_barrier() override { meet(block().barriers[0], block().threads.size(), "the block's barrier"); }
   void named_barrier(int id, int threads) override;
   void warp_barrier() override { meet(warp().meeting, kLanes, "the warp's barrier"); }

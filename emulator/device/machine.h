@@ -26,6 +26,7 @@ class Machine {
   // Threads.
   virtual int thread_index() const = 0;
   virtual int block_index() const = 0;
+  virtual int block_count() const = 0;
   virtual void block_barrier() = 0;
   /// bar.sync id, threads: waits until so many threads have arrived.
   virtual void named_barrier(int id, int threads) = 0;

@@ -79,6 +79,7 @@ enum class Element;
 
 inline int thread_index(LUTSMITH_LINE) { return machine(line).thread_index(); }
 inline int block_index(LUTSMITH_LINE) { return machine(line).block_index(); }
+inline int block_count(LUTSMITH_LINE) { return machine(line).block_count(); }
 inline void block_barrier(LUTSMITH_LINE) { machine(line).block_barrier(); }
 inline void warp_barrier(LUTSMITH_LINE) { machine(line).warp_barrier(); }
 inline void named_barrier(int barrier, int threads, LUTSMITH_LINE) {
