@@ -16,77 +16,73 @@ constexpr int kExtraBits = 2;
 /// Below every exponent, by so much that a product with it is too: of a number that is zero.
 constexpr int kNoExponent = -1000;
 
-/// significand * 2^(exponent - fraction bits of its format).
-struct Number {
-  std::int32_t significand = 0;  ///< signed
-  std::int32_t exponent = kNoExponent;
-};
-
 struct Format {
   int fraction;  ///< bits behind the point
   int bias;
 };
 
+constexpr Format kSingle = {kSumFraction, 127};
+
 constexpr Format format_of(DataType type) { return type == DataType::bf16 ? Format{7, 127} : Format{10, 15}; }
 
-Number number_of(std::uint32_t bits, int width, const Format& format) {
-  const int exponent_bits = width - 1 - format.fraction;
-  const int biased = static_cast<int>(bits >> format.fraction & ((1u << exponent_bits) - 1));
-  auto significand = static_cast<std::int32_t>(bits & ((1u << format.fraction) - 1));
-  if (biased != 0) significand |= 1 << format.fraction;
-  if (significand == 0) return {};
-  const bool negative = (bits >> (width - 1) & 1) != 0;
-  return {negative ? -significand : significand, (biased == 0 ? 1 : biased) - format.bias};
+/// The significand of a subnormal number has no one before the point: its exponent is that of the smallest
+/// other.
+int exponent_of(std::uint32_t bits, int width, const Format& format) {
+  const std::uint32_t magnitude = bits & ((1u << (width - 1)) - 1);
+  if (magnitude == 0) return kNoExponent;
+  const int biased = static_cast<int>(magnitude >> format.fraction);
+  return std::max(biased, 1) - format.bias;
 }
 
-/// value / 2^shift, towards zero.
-std::int64_t cut(std::int64_t value, int shift) {
-  if (shift > 62) return 0;
-  const std::int64_t below = (std::int64_t{1} << shift) - 1;
-  return (value + (value < 0 ? below : 0)) >> shift;
+double power_of_two(int exponent) {
+  constexpr int kFraction = 52;
+  constexpr int kBias = 1023;
+  return std::bit_cast<double>(static_cast<std::uint64_t>(exponent + kBias) << kFraction);
 }
 
-/// value * 2^exponent, cut to fp32 towards zero.
-float cut_to_float(std::int64_t value, int exponent) {
-  const std::uint64_t magnitude = static_cast<std::uint64_t>(std::abs(value));
-  const int excess = static_cast<int>(std::bit_width(magnitude)) - (kSumFraction + 1);
-  if (excess > 0) value = cut(value, excess) * (std::int64_t{1} << excess);
-  return std::ldexp(static_cast<float>(value), exponent);
+/// value * unit, a power of two, cut to the bits of an fp32 significand towards zero.
+float cut_to_float(std::int64_t value, double unit) {
+  const auto magnitude = static_cast<std::uint64_t>(std::abs(value));
+  const int excess = std::max(static_cast<int>(std::bit_width(magnitude)) - (kSumFraction + 1), 0);
+  const auto cut = static_cast<double>(magnitude >> excess << excess) * unit;
+  return static_cast<float>(value < 0 ? -cut : cut);
 }
 
 }  // namespace
 
-Depth16::Depth16(const std::array<std::uint16_t, kDepth>& bits, DataType type)
-    : fraction_(format_of(type).fraction) {
+Depth16::Depth16(const std::array<std::uint16_t, kDepth>& bits, DataType type) {
   for (std::size_t k = 0; k < kDepth; ++k) {
-    const Number number = number_of(bits[k], 16, format_of(type));
-    significands_[k] = number.significand;
-    exponents_[k] = number.exponent;
-    values_[k] = from_bits(bits[k], type);
-    finite_ = finite_ && std::isfinite(values_[k]);
+    const float value = from_bits(bits[k], type);
+    values_[k] = value;
+    exponents_[k] = static_cast<std::int16_t>(exponent_of(bits[k], 16, format_of(type)));
+    finite_ = finite_ && std::isfinite(value);
   }
 }
 
 float Depth16::multiply_add(float d, const Depth16& a, const Depth16& b) {
   if (!a.finite_ || !b.finite_ || !std::isfinite(d)) return add_non_finite(d, a, b);
-  const Number sum = number_of(std::bit_cast<std::uint32_t>(d), 32, {kSumFraction, 127});
-  int largest = sum.exponent;
-  for (std::size_t k = 0; k < kDepth; ++k) largest = std::max(largest, a.exponents_[k] + b.exponents_[k]);
-  if (largest <= kNoExponent / 2) return d;
-  // Everything as multiples of the last bit that is kept.
-  std::int64_t total =
-      cut(std::int64_t{sum.significand} * (std::int64_t{1} << kExtraBits), largest - sum.exponent);
-  const int kept_bits = kSumFraction + kExtraBits - 2 * a.fraction_;  // that a product does not have
+  std::int16_t largest = kNoExponent;
   for (std::size_t k = 0; k < kDepth; ++k) {
-    const std::int64_t product = std::int64_t{a.significands_[k]} * b.significands_[k];
-    total += cut(product * (std::int64_t{1} << kept_bits), largest - a.exponents_[k] - b.exponents_[k]);
+    largest = std::max(largest, static_cast<std::int16_t>(a.exponents_[k] + b.exponents_[k]));
   }
-  return cut_to_float(total, largest - kSumFraction - kExtraBits);
+  largest =
+      std::max(largest, static_cast<std::int16_t>(exponent_of(std::bit_cast<std::uint32_t>(d), 32, kSingle)));
+  if (largest <= kNoExponent / 2) return d;
+  // Everything as multiples of the last bit that is kept. A product is below 4 times the largest exponent's
+  // power, so below 2^27 of them, and 16 stay below 2^31.
+  const int last = largest - kSumFraction - kExtraBits;
+  const double scale = power_of_two(-last);
+  std::int32_t products = 0;
+  for (std::size_t k = 0; k < kDepth; ++k) {
+    products += static_cast<std::int32_t>(a.values_[k] * b.values_[k] * scale);
+  }
+  return cut_to_float(std::int64_t{products} + static_cast<std::int32_t>(d * scale), power_of_two(last));
 }
 
 /// Where one of them is infinite or not a number, so is the sum, in whatever order they are added.
 float Depth16::add_non_finite(float d, const Depth16& a, const Depth16& b) {
-  for (std::size_t k = 0; k < kDepth; ++k) d += a.values_[k] * b.values_[k];
+  for (std::size_t k = 0; k < kDepth; ++k)
+    d += static_cast<float>(a.values_[k]) * static_cast<float>(b.values_[k]);
   return d;
 }
 

@@ -24,11 +24,8 @@ class Depth16 {
  private:
   static float add_non_finite(float d, const Depth16& a, const Depth16& b);
 
-  // A number is significand * 2^(exponent - fraction_).
-  std::array<std::int32_t, kDepth> significands_;  ///< signed
-  std::array<std::int32_t, kDepth> exponents_;     ///< of zero: below every other
-  std::array<float, kDepth> values_;
-  int fraction_ = 0;  ///< bits of a significand behind the point
+  std::array<double, kDepth> values_;
+  std::array<std::int16_t, kDepth> exponents_;  ///< of zero: below every other
   bool finite_ = true;
 };
 

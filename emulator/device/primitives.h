@@ -34,7 +34,7 @@ inline int min(int a, int b) { return a < b ? a : b; }
 
 namespace lutsmith::emulator {
 
-static thread_local Machine* machine_ = nullptr;
+inline thread_local Machine* machine_ = nullptr;
 
 inline Machine& machine(int line) {
   machine_->line = line;
