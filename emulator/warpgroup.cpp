@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "emulator/fault.h"
 #include "emulator/grid_machine.h"
@@ -26,7 +27,6 @@ constexpr int kRowBytes = 128;  // of a token: 64 k
 constexpr int kSwizzledTokens = 8;
 constexpr int kOctetBytes = kSwizzledTokens * kRowBytes;
 constexpr int kPieceBytes = 16;
-constexpr int kMostTokens = 256;
 
 }  // namespace
 
@@ -105,7 +105,7 @@ void Grid::multiply_async(float* d, int tokens, const unsigned int (&a)[4], unsi
 
 /// By the first thread that issues it.
 void Grid::begin_product(Warpgroup& group, const ProductCall& call) {
-  Product product;
+  Product& product = group.products.emplace_back();
   product.call = call;
   product.line = line;
   product.b = OperandB::parse(call.b, block().shared.address(block().shared.data()));
@@ -114,7 +114,6 @@ void Grid::begin_product(Warpgroup& group, const ProductCall& call) {
       block().shared.begin_product(product.b.piece(token, half), kPieceBytes, line, product.sources);
     }
   }
-  group.products.push_back(std::move(product));
 }
 
 /// The thread knows of what the product reads, and so does the tensor core.
@@ -210,7 +209,7 @@ void Grid::check_registers(Warpgroup& group, std::uint32_t last) const {
 void Grid::finish(Product& product, const Stamp& reader) {
   const DataType type = product.call.type;
   SharedMemory& shared = block().shared;
-  std::array<Depth16, kMostTokens> tokens;
+  std::vector<Depth16> tokens;  // not on the thread's stack, which is small
   for (int token = 0; token < product.call.tokens; ++token) {
     std::array<std::uint16_t, Depth16::kDepth> bits;
     for (const int half : {0, 1}) {
@@ -218,7 +217,7 @@ void Grid::finish(Product& product, const Stamp& reader) {
       std::memcpy(bits.data() + half * 8, shared.data() + piece, kPieceBytes);
       shared.end_product(piece, kPieceBytes, reader);
     }
-    tokens[static_cast<std::size_t>(token)] = Depth16(bits, type);
+    tokens.emplace_back(bits, type);
   }
   for (std::size_t first = 0; first < kWarpgroupThreads; first += kLanes) {
     std::array<std::array<std::uint32_t, 4>, kLanes> a;
