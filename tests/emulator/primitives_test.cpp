@@ -72,7 +72,7 @@ void expect_nearest(std::uint16_t a, std::uint16_t b, std::uint16_t product, Dat
   }
 }
 
-template <Element element>
+template <Element kElement>
 void expect_nearest_products(DataType type, std::uint16_t first_exponent_bits) {
   EXPECT_EQ(fault_of_warp([=] {
               std::mt19937 random(static_cast<unsigned int>(thread_index()));
@@ -81,7 +81,7 @@ void expect_nearest_products(DataType type, std::uint16_t first_exponent_bits) {
                 // overflows.
                 const auto small = [&] { return static_cast<std::uint16_t>(random() % first_exponent_bits); };
                 const std::array<std::uint16_t, 4> factors = {small(), small(), small(), small()};
-                const unsigned int product = multiply_pairs<element>(
+                const unsigned int product = multiply_pairs<kElement>(
                     factors[0] | static_cast<unsigned int>(factors[1]) << 16 | 0x8000U,
                     factors[2] | static_cast<unsigned int>(factors[3]) << 16);
                 expect_nearest(factors[0] | 0x8000U, factors[2], static_cast<std::uint16_t>(product), type);

@@ -18,13 +18,13 @@ using testing::HasSubstr;
 // One warpgroup that copies and two that multiply: 168 registers a thread at the launch.
 constexpr GridShape kThree{.threads = 384, .shared_bytes = 64};
 
-template <int kept, int claimed>
+template <int kKept, int kClaimed>
 std::string fault_of_claim() {
   return fault_of(kThree, with_primitives([] {
                     if (thread_index() < 128) {
-                      give_up_registers<kept>();
+                      give_up_registers<kKept>();
                     } else {
-                      claim_registers<claimed>();
+                      claim_registers<kClaimed>();
                     }
                   }));
 }

@@ -66,11 +66,11 @@ void load_registers(unsigned int (&a)[4], const Matrices& matrices, int step) {
 }
 
 /// d = before + A * B, as each thread holds it, of which `before` says what it has in d before.
-template <Element element, std::size_t kSums>
+template <Element kElement, std::size_t kSums>
 std::vector<float> multiplied(const Matrices& matrices, float before, bool accumulate) {
-  constexpr int tokens = 2 * static_cast<int>(kSums);
-  std::vector<float> result(static_cast<std::size_t>(kRows * tokens));
-  const GridShape shape{.threads = kThreads, .shared_bytes = tokens * 128};
+  constexpr int kTokens = 2 * static_cast<int>(kSums);
+  std::vector<float> result(static_cast<std::size_t>(kRows * kTokens));
+  const GridShape shape{.threads = kThreads, .shared_bytes = kTokens * 128};
   const std::string fault =
       fault_of(shape, with_primitives([&] {
                  store_operand(dynamic_shared(), matrices);
@@ -82,8 +82,8 @@ std::vector<float> multiplied(const Matrices& matrices, float before, bool accum
                  const unsigned long long operand = describe_operand(dynamic_shared());
                  fence_registers();
                  for (int step = 0; step < kSteps; ++step) {
-                   multiply_async<element>(d, a[step], operand + 2 * static_cast<unsigned int>(step),
-                                           accumulate || step > 0);
+                   multiply_async<kElement>(d, a[step], operand + 2 * static_cast<unsigned int>(step),
+                                            accumulate || step > 0);
                  }
                  commit_products();
                  wait_products<0>();
@@ -91,23 +91,23 @@ std::vector<float> multiplied(const Matrices& matrices, float before, bool accum
                  for (int i = 0; i < static_cast<int>(kSums); ++i) {
                    const int row = thread_index() / 32 * 16 + lane / 4 + i % 4 / 2 * 8;
                    const int token = i / 4 * 8 + lane % 4 * 2 + i % 2;
-                   result[static_cast<std::size_t>(row * tokens + token)] = d[i];
+                   result[static_cast<std::size_t>(row * kTokens + token)] = d[i];
                  }
                }));
   EXPECT_EQ(fault, "");
   return result;
 }
 
-template <Element element, int tokens>
+template <Element kElement, int kTokens>
 void expect_right() {
-  SCOPED_TRACE(std::to_string(tokens) + " tokens");
-  const Matrices matrices(element == Element::bf16 ? DataType::bf16 : DataType::f16, tokens);
+  SCOPED_TRACE(std::to_string(kTokens) + " tokens");
+  const Matrices matrices(kElement == Element::bf16 ? DataType::bf16 : DataType::f16, kTokens);
   for (const bool accumulate : {false, true}) {
     const float before = 3.5F;
     const std::vector<float> result =
-        multiplied<element, static_cast<std::size_t>(tokens) / 2>(matrices, before, accumulate);
+        multiplied<kElement, static_cast<std::size_t>(kTokens) / 2>(matrices, before, accumulate);
     for (int row = 0; row < kRows; ++row) {
-      for (int token = 0; token < tokens; ++token) {
+      for (int token = 0; token < kTokens; ++token) {
         double expected = accumulate ? before : 0;
         double magnitude = std::abs(expected);
         for (int k = 0; k < kDepth; ++k) {
@@ -118,23 +118,23 @@ void expect_right() {
         }
         // Each step cuts 17 terms two bits below an fp32 significand, and their sum at it.
         const double most = kSteps * (17.0 / 4 + 1) * 0x1p-23 * magnitude;
-        ASSERT_NEAR(result[static_cast<std::size_t>(row * tokens + token)], expected, most)
+        ASSERT_NEAR(result[static_cast<std::size_t>(row * kTokens + token)], expected, most)
             << "row " << row << ", token " << token;
       }
     }
   }
 }
 
-template <Element element>
+template <Element kElement>
 void expect_right_in_every_width() {
-  expect_right<element, 16>();
-  expect_right<element, 32>();
-  expect_right<element, 48>();
-  expect_right<element, 64>();
-  expect_right<element, 96>();
-  expect_right<element, 128>();
-  expect_right<element, 192>();
-  expect_right<element, 256>();
+  expect_right<kElement, 16>();
+  expect_right<kElement, 32>();
+  expect_right<kElement, 48>();
+  expect_right<kElement, 64>();
+  expect_right<kElement, 96>();
+  expect_right<kElement, 128>();
+  expect_right<kElement, 192>();
+  expect_right<kElement, 256>();
 }
 
 TEST(WarpgroupProduct, OfF16IsTheProductInEveryWidth) { expect_right_in_every_width<Element::f16>(); }
