@@ -5,6 +5,8 @@
 
 #include "emulator/device/machine.h"
 
+// NOLINTBEGIN(readability-identifier-naming): names of CUDA, and of templates/
+
 #define LUTSMITH_EMULATOR 1
 #define __device__
 #define __global__
@@ -341,3 +343,5 @@ inline void multiply_async(float (&d)[sums], const unsigned int (&a)[4], unsigne
 }
 
 }  // namespace lutsmith::device
+
+// NOLINTEND(readability-identifier-naming)

@@ -50,7 +50,7 @@ TEST(WarpgroupMistakes, SumsWrittenAfterTheFenceAreReportedWhereTheyAreAddedTo) 
   const Step write = [](Registers& registers) {
     if (thread_index() == 5) registers.sums[7] = 1;
   };
-  const char* const kChanged = "adds to sums that have changed since fence_registers";
+  constexpr const char* kChanged = "adds to sums that have changed since fence_registers";
   EXPECT_THAT((Product{.after_fence = write, .accumulate = true}.fault()), is_fault(5, kChanged));
   EXPECT_EQ(Product{.after_fence = write}.fault(), "");
 }
