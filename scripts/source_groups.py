@@ -15,7 +15,9 @@ COMMENT_OR_LITERAL = re.compile(r'R"(\w*)\(.*?\)\1"|"(?:[^"\\\n]|\\.)*"|//[^\n]*
 ANONYMOUS = re.compile(r'^namespace \{$(.*?)^\}  // namespace$', re.DOTALL | re.MULTILINE)
 # Definitions begin a line, as clang-format has it. What is defined is the last word before the first of these.
 DEFINITION = re.compile(r'^(?!using namespace|template|#)[A-Za-z_][^\n({=;]*?(\w+)(?:\[\w*\])?\s*(?:[({=;]|: )', re.MULTILINE)
-FILE_WIDE = re.compile(r'^(?:#define (\w+)|static [^\n({=;]*?(\w+)\s*[({=;])', re.MULTILINE)
+# With them, what each of two programs may have under one name: main, and functions of C (whose "C" is "" by then).
+FILE_WIDE = re.compile(r'^(?:#define (\w+)|static [^\n({=;]*?(\w+)\s*[({=;]|int (main)\(|extern "" [^\n({=;]*?(\w+)\()',
+                       re.MULTILINE)
 # Two files may borrow the same; `using type = ...` is of the first kind.
 BORROWED = re.compile(r'^(?:using ([\w:]*?(\w+));|namespace ((\w+) = [\w:]+);)', re.MULTILINE)
 

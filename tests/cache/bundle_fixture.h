@@ -13,15 +13,12 @@
 
 #include "cache/bundles/bundle.h"
 #include "cache/stores/memory_store.h"
+#include "entries.h"
 #include "key_files.h"
 #include "must.h"
 #include "temporary_directory.h"
 
 namespace lutsmith::cache {
-
-inline Key key_of(std::string_view name) {
-  return Key::of({.source = name, .options = {}, .compiler = {}, .target = {}});
-}
 
 inline Entry entry_of(const Key& key, char fill = 'x', std::size_t size = 20) {
   return {.manifest = R"({"key":")" + key.hex() + R"("})",
