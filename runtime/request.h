@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -36,6 +38,7 @@ inline std::string warm_command(const Request& request) {
   std::string command = "lutsmith compile" + core::command_options(request.spec);
   if (request.choice) {
     const Schedule& schedule = request.choice->schedule;
+    command += fmt::format(" --family {}", core::family_of(schedule));
     command += std::visit([](const auto& own) { return core::command_options(own); }, schedule);
   }
   return command;

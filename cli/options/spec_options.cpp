@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <set>
+#include <algorithm>
+#include <iterator>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/field_text.h"
 
@@ -40,21 +44,55 @@ void add_spec_options(CLI::App& verb, SpecText& text) {
   add("--tp", text.tp, "LIST", "With --model: GPUs the model is split over");
 }
 
-void add_schedule_options(CLI::App& verb, ScheduleOverride& schedule) {
-  std::set<std::string> added;  // families may have fields of the same name
+namespace {
+
+/// An option for the fields of that name, of every family that has one.
+struct ScheduleOption {
+  std::string field;
+  std::string type;
+  std::string meaning;
+  std::vector<std::string> allowed;  ///< by family
+};
+
+std::vector<std::pair<std::string, ScheduleOption>> schedule_options() {
+  std::vector<std::pair<std::string, ScheduleOption>> options;
   core::for_each_schedule([&]<class Own>() {
     const Own own;
     visit_fields(own, [&]<class Value>(const FieldInfo& field, const Value& /*value*/) {
       const std::string name = "--" + core::option_name(field);
-      if (!added.insert(name).second) return;
-      const auto set = [&schedule, key = std::string(field.name)](const std::string& text) {
-        schedule.fields[key] = text;
-      };
-      verb.add_option_function<std::string>(name, set, fmt::format("{}: {}", field.meaning, field.allowed))
-          ->type_name(type_name<Value>())
-          ->group("Schedule (each replaces that field of the model's first choice)");
+      auto known = std::ranges::find(options, name, [](const auto& option) { return option.first; });
+      if (known == options.end()) {
+        options.push_back(
+            {name, {std::string(field.name), type_name<Value>(), std::string(field.meaning), {}}});
+        known = std::prev(options.end());
+      }
+      known->second.allowed.push_back(fmt::format("{} ({})", field.allowed, Own::kFamily));
     });
   });
+  return options;
+}
+
+}  // namespace
+
+void add_schedule_options(CLI::App& verb, ScheduleOverride& schedule) {
+  constexpr const char* kGroup = "Schedule (each replaces that field of the model's first choice)";
+  std::vector<std::string_view> families;
+  core::for_each_schedule([&]<class Own>() { families.push_back(Own::kFamily); });
+  verb.add_option(
+          "--family", schedule.family,
+          fmt::format("The family of kernels: {}; else the model's choice", fmt::join(families, ", ")))
+      ->type_name("NAME")
+      ->check(CLI::IsMember(std::vector<std::string>(families.begin(), families.end())))
+      ->group(kGroup);
+  for (const auto& [name, option] : schedule_options()) {
+    const auto set = [&schedule, key = option.field](const std::string& text) {
+      schedule.fields[key] = text;
+    };
+    verb.add_option_function<std::string>(
+            name, set, fmt::format("{}: {}", option.meaning, fmt::join(option.allowed, "; ")))
+        ->type_name(option.type)
+        ->group(kGroup);
+  }
 }
 
 void add_spec_options(CLI::App& verb, SpecOptions& options) {

@@ -45,6 +45,7 @@ constexpr std::size_t count_fields() {
 
 // A member that the list of fields lacks would be the same in every hash, key and manifest.
 static_assert(count_members<FewTokensSchedule>() == count_fields<FewTokensSchedule>());
+static_assert(count_members<ManyTokensSchedule>() == count_fields<ManyTokensSchedule>());
 
 TEST(FieldsTest, ASpecListsItsMembersAndThoseOfItsFormat) {
   constexpr std::size_t kMembers = count_members<KernelSpec>() - 1 + count_members<WeightFormat>();
@@ -132,11 +133,12 @@ TEST(FieldsTest, EveryFieldIsInTheDescription) {
 TEST(FieldsTest, EveryFieldIsInTheCommandThatWarmsTheKernel) {
   expect_all_different([](const Request& request) { return warm_command(request); });
   const std::string command = warm_command({.spec = spec(), .choice = Schedule(FewTokensSchedule{})});
-  EXPECT_THAT(command,
-              testing::StartsWith(
-                  "lutsmith compile --bits 4 --group 128 --n 4096 --k 4096 --m 1 --dtype f16 --table "
-                  "scalar --target sm_90a --tile-rows 32 --tile-tokens 8 --warps 8 --weights registers "
-                  "--stages 2 --blocks-per-sm 1 --dependent-launch off"));
+  EXPECT_THAT(
+      command,
+      testing::StartsWith("lutsmith compile --bits 4 --group 128 --n 4096 --k 4096 --m 1 --dtype f16 --table "
+                          "scalar --target sm_90a --family few_tokens --tile-rows 32 --tile-tokens 8 --warps "
+                          "8 --weights registers "
+                          "--stages 2 --blocks-per-sm 1 --dependent-launch off"));
 }
 
 TEST(FieldsTest, EveryFieldComesBackFromAnEntrysManifest) {

@@ -32,8 +32,8 @@ Result<void> check_options(const BenchOptions& options) {
                       partitions));
     }
   }
-  if (options.sweep && !options.spec.schedule.empty()) {
-    return refuse("sweep: tries every schedule, so no field of the schedule can be given with it");
+  if (options.sweep && !options.spec.schedule.fields.empty()) {
+    return refuse("sweep: tries every schedule, so of a schedule only its family can be given with it");
   }
   SpecText text = options.spec.text;
   if (text["target"] == "native") text["target"] = Target::all().front().name;  // any will do
@@ -45,7 +45,7 @@ Result<void> check_options(const BenchOptions& options) {
 Result<KernelRequests> requests_on(const Target& gpu, const BenchOptions& options) {
   SpecText text = options.spec.text;
   if (text["target"] == "native") text["target"] = gpu.name();
-  Result<KernelRequests> requests = expand(text, options.spec.schedule);
+  Result<KernelRequests> requests = expand(text, options.sweep ? ScheduleOverride{} : options.spec.schedule);
   if (!requests) return requests;
   for (const KernelRequest& request : requests->kernels) {
     if (request.spec.target != gpu) {
@@ -61,7 +61,8 @@ Result<std::vector<BenchRow>> run_request(BenchSession& session, measure::Produc
   if (Result<void> ready = product.set_tokens(request.spec.m); !ready) return failure(ready);
   const std::vector<int> partitions = options.partitions.empty() ? std::vector{0} : options.partitions;
   if (options.sweep) {
-    Result<std::vector<BenchVariant>> variants = sweep_variants(request.spec, partitions);
+    Result<std::vector<BenchVariant>> variants =
+        sweep_variants(request.spec, options.spec.schedule.family, partitions);
     if (!variants) return failure(variants);
     return run_sweep(session, product, request, *variants);
   }

@@ -1,10 +1,13 @@
 #include "cli/verbs/bench/runs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "cli/parallel.h"
+#include "core/field_text.h"
 #include "core/result.h"
 
 namespace lutsmith::cli {
@@ -162,12 +165,17 @@ Result<std::vector<BenchRow>> run_sweep(BenchSession& session, measure::Product&
   return rows_of(std::move(field));
 }
 
-Result<std::vector<BenchVariant>> sweep_variants(const KernelSpec& spec, const std::vector<int>& partitions) {
+Result<std::vector<BenchVariant>> sweep_variants(const KernelSpec& spec, std::string_view family,
+                                                 const std::vector<int>& partitions) {
   Result<std::vector<Schedule>> candidates = schedules(spec);
   if (!candidates) return failure(candidates);
   std::vector<BenchVariant> variants;
   for (const Schedule& schedule : *candidates) {
+    if (!family.empty() && core::family_of(schedule) != family) continue;
     for (const int count : partitions) variants.push_back({schedule, count});
+  }
+  if (variants.empty()) {
+    return refuse(fmt::format("family: {} has no kernel for {}; leave it out", family, describe(spec)));
   }
   return variants;
 }

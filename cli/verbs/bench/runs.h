@@ -28,7 +28,8 @@ Result<std::vector<BenchRow>> run_sweep(BenchSession& session, measure::Product&
                                         const KernelRequest& request,
                                         const std::vector<BenchVariant>& variants);
 
-/// All candidates of the cost model, each with each number of partitions.
-Result<std::vector<BenchVariant>> sweep_variants(const KernelSpec& spec, const std::vector<int>& partitions);
+/// All candidates of the cost model, or those of one family, each with each number of partitions.
+Result<std::vector<BenchVariant>> sweep_variants(const KernelSpec& spec, std::string_view family,
+                                                 const std::vector<int>& partitions);
 
 }  // namespace lutsmith::cli
