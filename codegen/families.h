@@ -6,11 +6,12 @@
 
 #include "codegen/few_tokens/few_tokens.h"
 #include "codegen/kernel_family.h"
+#include "codegen/many_tokens/many_tokens.h"
 
 namespace lutsmith {
 
 /// All families of kernels, in the order of their schedules in `Schedule`.
-using KernelFamilies = std::tuple<FewTokens>;
+using KernelFamilies = std::tuple<FewTokens, ManyTokens>;
 
 namespace detail {
 template <class Families>

@@ -96,6 +96,8 @@ LaunchArguments launch_arguments(const MatmulArguments& completed, const Partiti
       .steps_per_grain = cut.steps_per_grain,
       .grains_per_partition = cut.grains_per_partition,
       .extra_grains = cut.extra_grains,
+      .whole_tiles = cut.whole_tiles,
+      .sharing = cut.sharing,
   };
 }
 

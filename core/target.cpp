@@ -30,17 +30,18 @@ constexpr MeasuredCosts kH100{.cycles_per_microsecond = 1202,
 // Capability"; multiprocessors and bandwidth are of the common product's data sheet (A100, A40, L40S, H100,
 // B200, B300, RTX PRO 6000, GB10), whose costs stand behind them where they were measured.
 constexpr std::array kTargets{
-    TargetTraits{"sm_80", 8, 0, 11010, false, false, 163 << 10, 164 << 10, 2048, true, 108, 2.0e12},
-    TargetTraits{"sm_86", 8, 6, 11010, false, false, 99 << 10, 100 << 10, 1536, true, 84, 0.7e12},
-    TargetTraits{"sm_89", 8, 9, 11080, false, false, 99 << 10, 100 << 10, 1536, true, 142, 0.86e12},
-    TargetTraits{"sm_90a", 9, 0, 12000, true, true, 227 << 10, 228 << 10, 2048, false, 132, 3.35e12, kH100},
-    TargetTraits{"sm_100a", 10, 0, 12080, true, true, 227 << 10, 228 << 10, 2048, false, 148, 8.0e12},
-    TargetTraits{"sm_103a", 10, 3, 12090, true, true, 227 << 10, 228 << 10, 2048, false, 148, 8.0e12},
-    TargetTraits{"sm_120a", 12, 0, 12080, true, true, 99 << 10, 100 << 10, 1536, true, 188, 1.8e12},
-    TargetTraits{"sm_121a", 12, 1, 12090, true, true, 99 << 10, 100 << 10, 1536, true, 48, 0.27e12},
+    TargetTraits{"sm_80", 8, 0, 11010, false, false, false, 163 << 10, 164 << 10, 2048, true, 108, 2.0e12},
+    TargetTraits{"sm_86", 8, 6, 11010, false, false, false, 99 << 10, 100 << 10, 1536, true, 84, 0.7e12},
+    TargetTraits{"sm_89", 8, 9, 11080, false, false, false, 99 << 10, 100 << 10, 1536, true, 142, 0.86e12},
+    TargetTraits{"sm_90a", 9, 0, 12000, true, true, true, 227 << 10, 228 << 10, 2048, false, 132, 3.35e12,
+                 kH100},
+    TargetTraits{"sm_100a", 10, 0, 12080, true, true, false, 227 << 10, 228 << 10, 2048, false, 148, 8.0e12},
+    TargetTraits{"sm_103a", 10, 3, 12090, true, true, false, 227 << 10, 228 << 10, 2048, false, 148, 8.0e12},
+    TargetTraits{"sm_120a", 12, 0, 12080, true, true, false, 99 << 10, 100 << 10, 1536, true, 188, 1.8e12},
+    TargetTraits{"sm_121a", 12, 1, 12090, true, true, false, 99 << 10, 100 << 10, 1536, true, 48, 0.27e12},
 };
 
-constexpr TargetTraits kNative{"native", 0, 0, 0, false, false, 0, 0, 0, false, 0, 0};
+constexpr TargetTraits kNative{"native", 0, 0, 0, false, false, false, 0, 0, 0, false, 0, 0};
 
 std::vector<std::string_view> names() {
   std::vector<std::string_view> result;

@@ -15,7 +15,6 @@ Block::Block(int number, int thread_count, std::size_t shared_bytes, bool depend
       warps(static_cast<std::size_t>(thread_count / kLanes)),
       warpgroups(static_cast<std::size_t>(thread_count / kWarpgroupThreads)),
       registers(thread_count),
-      uses(static_cast<std::size_t>(thread_count)),
       running(thread_count) {
   for (int i = 0; i < thread_count; ++i) {
     Thread& thread = threads[static_cast<std::size_t>(i)];

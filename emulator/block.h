@@ -42,12 +42,22 @@ struct Thread {
   /// One more than the last phase of each that it waited for; phase 0 is the one before the first.
   std::map<const struct Mbarrier*, std::uint32_t> phases_waited;
   std::uint32_t fenced_stores =
-      0;  ///< up to which of its counts they are fenced against the asynchronous proxy
+      0;                   ///< up to which of its counts they are fenced against the asynchronous proxy
+  std::uint32_t uses = 0;  ///< of what it has read: see SharedMemory::begin_copy
+  std::vector<std::uint32_t> released_uses;  ///< at the end of each of its counts
   ThreadProducts products;
 
   Stamp stamp(int at_line) const { return {index, clock[static_cast<std::size_t>(index)], at_line, 0}; }
   /// What it did so far is what others learn of it now; what follows is later.
-  void release() { ++clock[static_cast<std::size_t>(index)]; }
+  void release() {
+    ++clock[static_cast<std::size_t>(index)];
+    released_uses.push_back(uses);
+  }
+  /// What it knows that `other` has used: nothing that came after what `other` has released.
+  std::uint32_t known_uses(const Thread& other) const {
+    if (&other == this) return uses;
+    return other.released_uses[clock[static_cast<std::size_t>(other.index)]];
+  }
   /// It has waited for the last complete phase.
   void learn_phase(const struct Mbarrier& barrier);
 };
@@ -57,6 +67,7 @@ struct Meeting {
   std::vector<Thread*> arrived;
   std::size_t expected = 0;
   int line = 0;
+  std::vector<Stamp> before;  ///< of a named barrier: when those arrived who met there last
 };
 
 /// An operation of a whole warp under way: what each lane brings, then what it gets.
@@ -108,7 +119,6 @@ struct Block {
   RegisterPool registers;
   std::vector<Thread*> claiming;        ///< that wait for registers
   std::vector<Stamp> dependency_waits;  ///< when threads have waited for the launch before
-  std::vector<std::uint32_t> uses;      ///< of what it has read, by each thread: see SharedMemory::begin_copy
   std::deque<BulkCopy> bulk_copies;     ///< under way, oldest first
   std::deque<Thread*> ready;
   int running;  ///< threads that have not ended

@@ -146,7 +146,8 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch, const MatmulArg
   const std::int64_t token_tiles = (launch.m + recipe_.tile_tokens - 1) / recipe_.tile_tokens;
   const std::int64_t steps = recipe_.row_tiles * recipe_.steps_per_tile * token_tiles;
   const std::int64_t covered =
-      (std::int64_t{cut.partitions} * cut.grains_per_partition + cut.extra_grains) * cut.steps_per_grain;
+      (std::int64_t{cut.sharing} * cut.grains_per_partition + cut.extra_grains) * cut.steps_per_grain +
+      std::int64_t{cut.partitions} * cut.whole_tiles * recipe_.steps_per_tile;
   if (cut.partitions < 1 || covered != steps) {
     return refuse(fmt::format("partition: {} partitions cover {} steps; {} tokens have {}", cut.partitions,
                               covered, launch.m, steps));

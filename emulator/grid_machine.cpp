@@ -62,7 +62,25 @@ void Grid::named_barrier(int id, int threads) {
     throw Fault(fmt::format("is at named barrier {} of {} threads, where others wait for {}", id, threads,
                             meeting.expected));
   }
+  check_met_before(id, meeting);
+  if (meeting.arrived.size() + 1 == expected) {
+    meeting.before = {stamp()};
+    for (const Thread* const thread : meeting.arrived) meeting.before.push_back(thread->stamp(thread->line));
+  }
   meet(meeting, expected, "a named barrier");
+}
+
+/// Whoever was not among those who met here last knows that they have: else it could as well have come among
+/// them. A single warp comes all at once.
+void Grid::check_met_before(int id, const Meeting& meeting) const {
+  if (std::max(meeting.before.size(), meeting.expected) <= kLanes) return;
+  for (const Stamp& other : meeting.before) {
+    if (happened_before(other, self().clock)) continue;
+    throw Fault(
+        fmt::format("is at named barrier {}, where thread {} met others at line {}, with nothing that orders "
+                    "the two",
+                    id, other.who, other.line));
+  }
 }
 
 void Grid::change_registers(bool claim, int registers) {
@@ -92,7 +110,7 @@ unsigned int Grid::shuffle(unsigned int value, int from_lane) {
     for (std::size_t i = 0; i < kLanes; ++i) values[i] = all[all[i][1]][0];
     for (std::size_t i = 0; i < kLanes; ++i) all[i][0] = values[i];
   });
-  ++uses();
+  ++self().uses;
   return words[0];
 }
 
@@ -149,12 +167,12 @@ void Grid::multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsign
     }
   });
   for (std::size_t c = 0; c < 4; ++c) d[c] = std::bit_cast<float>(words[6 + c]);
-  ++uses();
+  ++self().uses;
 }
 
 unsigned short Grid::multiply(unsigned short a, unsigned short b, bool bf16) {
   check_integers(&a, sizeof(a));
-  ++uses();
+  ++self().uses;
   const double exact = static_cast<double>(from_bits(a, type_of(bf16))) * from_bits(b, type_of(bf16));
   // Through fp32, whose last bit keeps what lies below it: rounded twice, some would come out wrong.
   auto rounded = static_cast<float>(exact);
@@ -211,9 +229,16 @@ unsigned int Grid::count_arrival(unsigned int* counter) {
   return before;
 }
 
+void Grid::begin_copy(void* to, std::size_t bytes) {
+  const auto known_uses = [&](int thread) {
+    return self().known_uses(block().threads[static_cast<std::size_t>(thread)]);
+  };
+  block().shared.begin_copy(to, bytes, stamp(), self().clock, known_uses);
+}
+
 void Grid::copy_async(void* to, const void* from, int bytes) {
   global_.check_copy(Region::weights, from, static_cast<std::size_t>(bytes), kCopyAlignment);
-  block().shared.begin_copy(to, static_cast<std::size_t>(bytes), stamp(), self().clock, block().uses);
+  begin_copy(to, static_cast<std::size_t>(bytes));
   self().open_copies.push_back({to, from, static_cast<std::size_t>(bytes)});
 }
 
@@ -295,7 +320,7 @@ void Grid::copy_bulk(void* to, const void* from, unsigned int bytes, unsigned lo
     throw Fault(fmt::format("copies {} bytes in bulk, which is no multiple of 16", bytes));
   }
   global_.check_copy(Region::weights, from, bytes, kCopyAlignment);
-  block().shared.begin_copy(to, bytes, stamp(), self().clock, block().uses);
+  begin_copy(to, bytes);
   block().bulk_copies.push_back({{to, from, bytes}, &target, line});
 }
 
@@ -311,7 +336,7 @@ void Grid::copy_tensor(void* to, const void* map, int column, int row, unsigned 
   if (const auto byte = static_cast<std::size_t>(begin - block().shared.data()); byte % kAlignment != 0) {
     throw Fault(fmt::format("copies a box to shared byte {}, which is no multiple of {}", byte, kAlignment));
   }
-  block().shared.begin_copy(to, box.size(), stamp(), self().clock, block().uses);
+  begin_copy(to, box.size());
   const Copy copy{to, box.data(), box.size()};
   block().bulk_copies.push_back({copy, &target, line, std::move(box)});
 }

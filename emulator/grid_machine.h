@@ -47,7 +47,7 @@ class Grid final : public Machine {
   void* shared_pointer(unsigned int address) override { return block().shared.pointer(address); }
   void load_shared(void* to, const void* from, int bytes) override {
     Stamp reader = stamp();
-    reader.uses = uses();
+    reader.uses = self().uses;
     block().shared.load(to, from, static_cast<std::size_t>(bytes), reader, self().clock);
   }
   void store_shared(void* to, const void* from, int bytes) override {
@@ -98,7 +98,6 @@ class Grid final : public Machine {
   Warp& warp() const { return block().warps[static_cast<std::size_t>(self().index / kLanes)]; }
   int lane() const { return self().index % kLanes; }
   Stamp stamp() const { return self().stamp(line); }
-  std::uint32_t& uses() const { return block().uses[static_cast<std::size_t>(self().index)]; }
   Actor actor() const { return {block().index, stamp(), &self().clock, &self().foreign}; }
 
   // Scheduling.
@@ -113,6 +112,7 @@ class Grid final : public Machine {
   void wait(const char* what);
 
   void meet(Meeting& meeting, std::size_t expected, const char* what);
+  void check_met_before(int id, const Meeting& meeting) const;
   /// Lanes bring `words`; once all have, `combine` turns what all brought into what each gets.
   template <class Combine>
   void collect(const char* name, std::span<std::uint32_t> words, Combine combine);
@@ -122,6 +122,7 @@ class Grid final : public Machine {
   void check_dependency(const char* what) const;
   Mbarrier& known_barrier(const unsigned long long* barrier);
   Mbarrier& copying_barrier(const unsigned long long* barrier);
+  void begin_copy(void* to, std::size_t bytes);
   void deliver(const std::vector<Copy>& copies);
 
   // Products of warpgroups: warpgroup.cpp.

@@ -146,11 +146,13 @@ void SharedMemory::store(void* to, const void* from, std::size_t bytes, const St
 }
 
 void SharedMemory::begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
-                              std::span<const std::uint32_t> uses) {
+                              const std::function<std::uint32_t(int)>& known_uses) {
   const std::size_t first = first_word(to, bytes, 16);
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
     for (const Stamp& reader : words_[i].readers) {
-      if (reader.who >= threads_ || uses[static_cast<std::size_t>(reader.who)] > reader.uses) continue;
+      // One that the issuer does not know of at all is a race, which claim() reports.
+      if (reader.who >= threads_ || !happened_before(reader, now)) continue;
+      if (known_uses(reader.who) > reader.uses) continue;
       throw Fault(fmt::format("copies over shared byte {}, which thread {} has read at line {} but not used",
                               i * kWordBytes, reader.who, reader.line));
     }

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "emulator/clock.h"
@@ -33,11 +33,11 @@ class SharedMemory {
   void reserve(const void* bytes, std::size_t size);
 
   /// A copy is on its way to these bytes: nobody may touch them until it has arrived. Whoever has read them
-  /// must have used something since, for a product, an exchange of lanes or the like (`uses` counts those of
-  /// every thread): a load may still be under way when the instructions behind it run, so it does not suffice
-  /// that it was issued.
+  /// must have used something since, for a product, an exchange of lanes or the like (`known_uses` counts
+  /// what the issuer knows of a thread's): a load may still be under way when the instructions behind it run,
+  /// so it does not suffice that it was issued.
   void begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
-                  std::span<const std::uint32_t> uses);
+                  const std::function<std::uint32_t(int)>& known_uses);
   /// The copy arrives; it counts as a write at `writer`.
   void end_copy(void* to, const void* from, std::size_t bytes, const Stamp& writer);
 

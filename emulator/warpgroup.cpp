@@ -98,7 +98,7 @@ void Grid::multiply_async(float* d, int tokens, const unsigned int (&a)[4], unsi
   product.sums[thread]->last_product = number;
   mine.pending.push_back({a, product.sums[thread]});
   ++mine.issued;
-  ++uses();
+  ++self().uses;
   if (++product.issued < kWarpgroupThreads) return;
   for (Thread* const waiting : std::exchange(group.waiting, {})) block().make_ready(*waiting);
 }

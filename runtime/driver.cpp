@@ -258,6 +258,24 @@ Result<void> Driver::allow_dynamic_shared(FunctionHandle function, int bytes) co
                "cuFuncSetAttribute");
 }
 
+Result<void> Driver::describe_matrix(void* map, const void* matrix, std::int64_t rows, std::int64_t columns,
+                                     std::int64_t row_stride, unsigned int box_rows,
+                                     unsigned int box_columns) const {
+  constexpr unsigned int kDimensions = 2;
+  constexpr int kNoInterleave = 0;
+  constexpr int kZeros = 0;
+  const unsigned long long sizes[kDimensions] = {static_cast<unsigned long long>(columns),
+                                                 static_cast<unsigned long long>(rows)};
+  const unsigned long long strides[kDimensions - 1] = {static_cast<unsigned long long>(row_stride) *
+                                                       sizeof(std::uint16_t)};
+  const unsigned int box[kDimensions] = {box_columns, box_rows};
+  constexpr unsigned int kEveryElement[kDimensions] = {1, 1};
+  return check(api_.tensor_map_encode(map, TensorElement::bits_16, kDimensions, matrix, sizes, strides, box,
+                                      kEveryElement, kNoInterleave, TensorSwizzle::bytes_128,
+                                      TensorPromotion::l2_256_bytes, kZeros),
+               "cuTensorMapEncodeTiled");
+}
+
 Result<void> Driver::launch(FunctionHandle function, const LaunchConfiguration& configuration,
                             void** parameters) const {
   return check(api_.launch(&configuration, function, parameters, nullptr), "cuLaunchKernelEx");

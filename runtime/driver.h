@@ -73,6 +73,12 @@ class Driver {
 
   /// Enqueues a kernel; `parameters` holds a pointer to each of its parameters in order. No allocation and no
   /// synchronisation.
+  /// Fills `map`, a CUtensorMap, for boxes of a row-major matrix of 16-bit elements: 128-byte swizzle, zeros
+  /// outside the matrix.
+  Result<void> describe_matrix(void* map, const void* matrix, std::int64_t rows, std::int64_t columns,
+                               std::int64_t row_stride, unsigned int box_rows,
+                               unsigned int box_columns) const;
+
   Result<void> launch(FunctionHandle function, const LaunchConfiguration& configuration,
                       void** parameters) const;
 

@@ -57,6 +57,7 @@ void load_modules(core::SharedLibrary& library, DriverApi& api) {
   library.load("cuModuleUnload", api.module_unload);
   library.load("cuModuleGetFunction", api.module_function);
   library.load("cuFuncSetAttribute", api.function_set_attribute);
+  library.load("cuTensorMapEncodeTiled", api.tensor_map_encode);
   library.load("cuLaunchKernelEx", api.launch);
 }
 

@@ -54,6 +54,11 @@ enum class FunctionAttribute : int {
   max_dynamic_shared_bytes = 8,
 };
 
+// Of a tensor map.
+enum class TensorElement : int { bits_16 = 1 };
+enum class TensorSwizzle : int { bytes_128 = 3 };
+enum class TensorPromotion : int { l2_256_bytes = 3 };
+
 enum class CaptureMode : int { thread_local_only = 1 };
 
 inline constexpr unsigned int kStreamNonBlocking = 1;
@@ -141,6 +146,11 @@ struct DriverApi {
   Status (*module_unload)(ModuleHandle module);
   Status (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name);
   Status (*function_set_attribute)(FunctionHandle function, FunctionAttribute attribute, int value);
+  /// cuTensorMapEncodeTiled. `map` is a multiple of 64; strides in bytes, of every dimension but the first.
+  Status (*tensor_map_encode)(void* map, TensorElement element, unsigned int dimensions, const void* matrix,
+                              const unsigned long long* sizes, const unsigned long long* strides,
+                              const unsigned int* box, const unsigned int* element_strides, int interleave,
+                              TensorSwizzle swizzle, TensorPromotion promotion, int fill);
   Status (*launch)(const LaunchConfiguration* configuration, FunctionHandle function, void** parameters,
                    void** extra);
 };

@@ -91,11 +91,21 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
                               cut->partitions, workspace.bytes(), capacity));
   }
   // What is not written is not read: the driver knows how long the kernel's own is.
-  KernelParameter<kLongestTable> parameter;
-  parameter.launch = core::launch_arguments(completed, *cut);
-  parameter.launch.partial_sums = workspace.partial_sums();
-  parameter.launch.arrivals = workspace.arrivals();
-  std::memcpy(parameter.table, completed.table.data(), completed.table.size_bytes());
+  MappedParameter<KernelParameter<kLongestTable>> parameter;
+  parameter.form.launch = core::launch_arguments(completed, *cut);
+  parameter.form.launch.partial_sums = workspace.partial_sums();
+  parameter.form.launch.arrivals = workspace.arrivals();
+  std::memcpy(parameter.form.table, completed.table.data(), completed.table.size_bytes());
+  if (recipe_.activation_box_tokens > 0) {
+    void* const map = reinterpret_cast<unsigned char*>(&parameter) +
+                      tensor_map_offset(static_cast<unsigned int>(completed.table.size()));
+    if (auto ok = driver_.describe_matrix(
+            map, completed.activations, completed.m, spec_.format.k, completed.activation_stride,
+            static_cast<unsigned int>(recipe_.activation_box_tokens), decltype(parameter)::kBoxColumns);
+        !ok) {
+      return ok;
+    }
+  }
   void* parameters[] = {&parameter};
 
   // A thread that never used CUDA, or uses another GPU, has another context current, or none.

@@ -14,9 +14,11 @@
 // Each part goes to a slot as fp32 sums. The block that arrives last at the tile adds the slots in the
 // order of the partitions, so the result does not depend on who was last. Nobody waits.
 //
-// Of a kernel family it needs its geometry G with two constants,
+// Of a kernel family it needs its geometry G with three constants,
 //
 //   G::kStepsPerTile   steps of one tile: how fine a tile can be cut
+//   G::kEqualParts     whether the partitions that have a grain more are spread evenly instead of being the
+//                      first, so that a number of them for each tile cuts it into equal parts
 //   G::kTileElements   elements of one tile: a slot has as many floats, in an order that is the family's own
 //
 // LaunchArguments filled by the host's partition(), and that all threads of a block call last_to_arrive().
@@ -30,7 +32,9 @@ struct StreamK {
 
   /// First step of a partition; of the one after the last: the number of steps.
   static __device__ __forceinline__ int first_step(const LaunchArguments& launch, int partition) {
-    const int grains = partition * launch.grains_per_partition + min(partition, launch.extra_grains);
+    const int extra = G::kEqualParts ? partition * launch.extra_grains / launch.sharing
+                                     : min(partition, launch.extra_grains);
+    const int grains = partition * launch.grains_per_partition + extra;
     return grains * launch.steps_per_grain;
   }
 
@@ -69,15 +73,26 @@ struct StreamK {
                                                         int* flag) {
     fence_device();
     block_barrier();
-    if (thread_index() == 0) {
-      unsigned int* counter = launch.arrivals + parts.first;
-      const bool last = count_arrival(counter) == static_cast<unsigned int>(parts.count - 1);
-      if (last) reset_arrivals(counter);
-      store_shared(flag, static_cast<int>(last));
-    }
+    if (thread_index() == 0) count_part(launch, parts, flag);
     block_barrier();
     fence_device();
     return load_shared(flag) != 0;
+  }
+
+  /// The same for a part of the block's threads, of which one is the `leader`, and who wait for each other by
+  /// calling meet(). The barrier hands the leader their writes, its count releases them.
+  template <class Meet>
+  static __device__ __forceinline__ bool last_to_arrive(const LaunchArguments& launch, const Parts& parts,
+                                                        int* flag, bool leader, Meet meet) {
+    meet();
+    if (leader) count_part(launch, parts, flag);
+    meet();
+    return load_shared(flag) != 0;
+  }
+
+  /// The slot of a part, counted from the first.
+  static __device__ __forceinline__ const float* slot(const Parts& parts, int part) {
+    return part == 0 ? parts.first_slot : parts.next_slots + 2ll * (part - 1) * kSlotFloats;
   }
 
   /// Adds one element of all parts, in the order of the partitions.
@@ -90,6 +105,15 @@ struct StreamK {
       next += 2 * kSlotFloats;
     }
     return sum;
+  }
+
+ private:
+  static __device__ __forceinline__ void count_part(const LaunchArguments& launch, const Parts& parts,
+                                                    int* flag) {
+    unsigned int* counter = launch.arrivals + parts.first;
+    const bool last = count_arrival(counter) == static_cast<unsigned int>(parts.count - 1);
+    if (last) reset_arrivals(counter);
+    store_shared(flag, static_cast<int>(last));
   }
 };
 

@@ -43,6 +43,14 @@ inline Machine& machine(int line) {
   return *machine_;
 }
 
+/// Fills the part of the stack where the kernel's variables will lie: members of temporary objects are not
+/// filled by the compiler.
+__attribute__((noinline)) inline void poison_stack(unsigned int poison) {
+  unsigned int below[4096];
+  for (unsigned int& word : below) word = poison;
+  asm volatile("" : : "r"(below) : "memory");
+}
+
 /// Runs one thread of the kernel, whose parameter is as long as the kernel says.
 template <class Parameter>
 void run_thread(void (*kernel)(Parameter), Machine& machine, const void* parameter) {
@@ -56,6 +64,7 @@ void run_thread(void (*kernel)(Parameter), Machine& machine, const void* paramet
   machine.float_poison = 0xfefefefeu;
 #endif
   machine.has_float_poison = true;
+  poison_stack(machine.float_poison);
   kernel(*static_cast<const Parameter*>(parameter));
 }
 

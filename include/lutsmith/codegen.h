@@ -31,24 +31,34 @@ struct LaunchRecipe {
   int tile_rows = 0;
   int tile_tokens = 0;
   std::int64_t row_tiles = 0;  ///< tiles that cover N
-  int steps_per_tile = 0;      ///< steps of (warps x 128) weights that cover K
+  int steps_per_tile = 0;      ///< steps that cover K; the family says how long one is
   int blocks_per_multiprocessor = 1;
   bool dependent_launch = false;
   int activation_box_tokens = 0;  ///< > 0: X comes through a tensor map, in boxes of so many tokens
+  /// > 0: blocks take whole tiles as long as there is one for each, and only the rest is cut, a tile into at
+  /// most so many parts. 0: everything is cut alike.
+  int most_parts = 0;
   /// Steps that are done in the time that the partial sums of a cut tile cost.
   int fix_up_steps = 0;
   WorkspaceSize workspace_per_partition = {};
 };
 
-/// Stream-K: the (tile, step) pairs in tile-major order are cut into `partitions` contiguous ranges,
-/// one per thread block. Cuts fall on multiples of `steps_per_grain` steps: a whole tile where that
-/// balances as well (no partial sums then), else one step. Every partition has `grains_per_partition`
-/// grains, the first `extra_grains` of them one more.
+/// Stream-K: the (tile, step) pairs in tile-major order are cut into contiguous ranges, one for each of
+/// `sharing` thread blocks. Cuts fall on multiples of `steps_per_grain` steps: a whole tile where that
+/// balances as well (no partial sums then), else one step. Every range has `grains_per_partition` grains, and
+/// `extra_grains` of them one more: the first, or where the recipe has most_parts, spread evenly.
+///
+/// That is all for most recipes, and all blocks share. With most_parts, block p first takes a range of the
+/// last tiles, those that are left over, if it is one of the sharing, and then the whole tiles p, p +
+/// partitions, ..., `whole_tiles` of them: what blocks do at the same time lies together, so they find its X
+/// and weights in L2.
 struct Partition {
-  int partitions = 0;
+  int partitions = 0;  ///< thread blocks
   int steps_per_grain = 0;
   int grains_per_partition = 0;
   int extra_grains = 0;
+  int whole_tiles = 0;
+  int sharing = 0;
 };
 
 /// The partition for `m` tokens on a GPU with `multiprocessors` SMs. `wanted` > 0 overrides the
@@ -65,9 +75,8 @@ struct Source {
 };
 
 /// Candidate schedules of all families of kernels, best guess first: an analytic model of bytes, waves and
-/// fix-up.
-/// Depends on the spec alone, so a cache warmed without a GPU serves one with it; and of its `m` on the
-/// bucket.
+/// fix-up. Depends on the spec alone, so a cache warmed without a GPU serves one with it; and of its `m` on
+/// the bucket.
 LUTSMITH_API Result<std::vector<Schedule>> schedules(const KernelSpec& spec);
 
 /// The source for a spec under a schedule. Pure: the same arguments give the same text.

@@ -42,9 +42,9 @@ struct KernelSpec {
   }
 };
 
-/// Numbers of tokens that kernels are made for, so that finitely many kernels serve every number: up to 16
-/// by the width of a tile, then by powers of two.
-inline constexpr std::array<std::int64_t, 7> kTokenBuckets{1, 8, 16, 32, 64, 128, 256};
+/// Numbers of tokens that kernels are made for, so that finitely many kernels serve every number: they are
+/// the widths of tiles, and then powers of two.
+inline constexpr std::array<std::int64_t, 11> kTokenBuckets{1, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024};
 
 /// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket
 /// have the same schedules, and so the same kernel. A number that no spec may have stays as it is.

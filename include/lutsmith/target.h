@@ -67,6 +67,7 @@ struct TargetTraits {
   int min_nvrtc;                        ///< oldest NVRTC that knows the target: 1000 * major + 10 * minor
   bool bulk_copy;                       ///< cp.async.bulk with mbarrier completion
   bool dependent_launch;                ///< programmatic dependent launch (griddepcontrol)
+  bool warpgroup_products;              ///< wgmma, setmaxnreg and copies by tensor map
   int shared_bytes_per_block;           ///< largest shared memory one block can opt in to
   int shared_bytes_per_multiprocessor;  ///< what the blocks resident together share
   int threads_per_multiprocessor;

@@ -19,7 +19,9 @@ struct LaunchArguments {
   int tokens;
   int steps_per_grain;       ///< cuts between partitions fall on multiples of this many steps
   int grains_per_partition;  ///< every partition has this many grains,
-  int extra_grains;          ///< and the first so many partitions one more
+  int extra_grains;          ///< and so many partitions one more
+  int whole_tiles;           ///< besides, of every partition; see Partition in include/lutsmith/codegen.h
+  int sharing;               ///< partitions that have grains
 };
 
 /// Values of a table: one for every code, or two for every pair of codes.
@@ -27,7 +29,7 @@ LUTSMITH_HOST_DEVICE constexpr unsigned int table_length(int bits, bool pairs) {
   return pairs ? 2u << 2 * bits : 1u << bits;
 }
 
-/// The form of today's kernels: one table for all rows follows.
+/// The usual form: one table for all rows follows.
 template <unsigned int kTableLength>
 struct KernelParameter {
   LaunchArguments launch;
@@ -55,5 +57,14 @@ struct MappedParameter {
 
   static constexpr int kBoxColumns = 64;
 };
+
+/// Where the map stands behind a KernelParameter with a table of that length.
+LUTSMITH_HOST_DEVICE constexpr unsigned int tensor_map_offset(unsigned int table_length) {
+  constexpr unsigned int kAlignment = alignof(TensorMap);
+  const unsigned int form_bytes = static_cast<unsigned int>(sizeof(LaunchArguments)) + 2 * table_length;
+  return (form_bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+static_assert(sizeof(MappedParameter<KernelParameter<4>>) == tensor_map_offset(4) + sizeof(TensorMap) &&
+              sizeof(MappedParameter<KernelParameter<512>>) == tensor_map_offset(512) + sizeof(TensorMap));
 
 }  // namespace lutsmith

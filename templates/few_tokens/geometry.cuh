@@ -26,6 +26,7 @@ template <class Config>
 struct Geometry {
   static constexpr int kRecords = Config::kTileRows / layout::kRecordRows;  // of one unit
   static constexpr int kTokenOctets = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
+  static constexpr bool kEqualParts = false;
   static constexpr int kTileElements = Config::kTileRows * Config::kTileTokens;
   static constexpr int kThreads = Config::kWarps * layout::kLanes;
   static constexpr int kColumnPanels = static_cast<int>(packed_layout_of<Config>().column_panels());

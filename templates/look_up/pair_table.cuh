@@ -46,8 +46,8 @@ class LookUp {
 
   __device__ __forceinline__ void begin_segment(int, int lane) { lane_offset_ = readable_from_here(lane); }
 
-  __device__ __forceinline__ void look_up(unsigned int (&a)[4], const WeightUnit<Config>& unit, int record,
-                                          int mma) const {
+  template <class Unit>
+  __device__ __forceinline__ void look_up(unsigned int (&a)[4], const Unit& unit, int record, int mma) const {
     look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
   }
 

@@ -49,24 +49,6 @@ __device__ __forceinline__ void multiply_accumulate(float (&d)[4], const unsigne
   }
 }
 
-/// The products of two pairs of 16-bit floats, each rounded to nearest even (bf16: sm_90 and later).
-template <Element element>
-__device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned int b) {
-  unsigned int product;
-  if constexpr (element == Element::bf16) {
-    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
-  } else {
-    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
-  }
-  return product;
-}
-
-/// Byte i of the result is byte `selector >> 4 * i & 7` of the eight of low and high.
-__device__ __forceinline__ unsigned int select_bytes(unsigned int low, unsigned int high,
-                                                     unsigned int selector) {
-  return __byte_perm(low, high, selector);
-}
-
 /// a * b + c, rounded once.
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
@@ -78,12 +60,6 @@ __device__ __forceinline__ unsigned int bits_of(float value) { return __float_as
 #endif
 
 namespace lutsmith::device {
-
-/// Two floats, rounded to nearest even.
-template <Element element>
-__device__ __forceinline__ unsigned int pair_from_floats(float low, float high) {
-  return from_float<element>(low) | static_cast<unsigned int>(from_float<element>(high)) << 16;
-}
 
 template <Element element>
 __device__ __forceinline__ float low_to_float(unsigned int pair) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "lutsmith/kernel_spec.h"
 #include "small_kernels.h"
 
 namespace lutsmith::tests {
@@ -71,7 +72,7 @@ TEST(Warm, WithoutTokensItWarmsForEveryNumberOfThem) {
   const CommandLine program;
   const Outcome warmed = program.run({"warm", "--json", "--n", "64", "--k", "128", "--target", "sm_80"});
   ASSERT_EQ(warmed.exit_code, 0) << warmed.errors;
-  EXPECT_EQ(warmed.json()["requested"], 7);
+  EXPECT_EQ(warmed.json()["requested"], kTokenBuckets.size());
   const Outcome later = program.run({"compile", "--json", "--n", "64", "--k", "128", "--target", "sm_80",
                                      "--m", "1,2,8,11,16,17,50,99,200,256,257,4096"});
   ASSERT_EQ(later.exit_code, 0) << later.errors;
@@ -193,8 +194,10 @@ TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
       {"[{\"n\": 64, \"k\": 64, \"schedule\": 7}]", "entry 0: schedule"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warp\": 4}}]", "'warp' is not known"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warps\": 99}}]", "warps"},
-      {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": \"many_tokens\"}}]",
-       "entry 0: schedule: family: \"many_tokens\" is not known; allowed: few_tokens"},
+      {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": \"no_tokens\"}}]",
+       "entry 0: schedule: family: \"no_tokens\" is not known; allowed: few_tokens, many_tokens"},
+      {"[{\"n\": 64, \"k\": 64, \"target\": \"sm_80\", \"schedule\": {\"family\": \"many_tokens\"}}]",
+       "entry 0: schedule: family: 'many_tokens' has no kernel for"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": 1}}]", "entry 0: schedule: family: 1"},
       {"[{\"n\": 64, \"k\": 64, \"partitions\": -1}]", "entry 0: partitions: -1 is not allowed"},
       {"[{\"n\": 64, \"k\": 64, \"partitions\": 1.5}]", "entry 0: partitions: 1.5"},

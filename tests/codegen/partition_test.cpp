@@ -70,6 +70,60 @@ TEST(PartitionTest, TilesStayWholeWhereThatBalancesAsWell) {
   EXPECT_EQ(few->partitions, 132);
 }
 
+LaunchRecipe recipe_in_waves(std::int64_t row_tiles, int steps_per_tile, int most_parts = 8) {
+  LaunchRecipe recipe = recipe_of(row_tiles, steps_per_tile, 64);
+  recipe.most_parts = most_parts;
+  recipe.fix_up_steps = 4;
+  return recipe;
+}
+
+TEST(PartitionTest, WavesAndWhatIsLeftCoverEveryStepOnce) {
+  for (const std::int64_t row_tiles : {1, 2, 7, 63, 66, 67, 131, 132, 133, 200, 1792}) {
+    for (const int steps : {1, 2, 3, 32, 112}) {
+      for (const std::int64_t m : {1, 64, 65, 1024}) {
+        const LaunchRecipe recipe = recipe_in_waves(row_tiles, steps);
+        for (const int wanted : {0, 1, 2, 5, 66, 131, 132, 133, 1000000}) {
+          const Partition cut = partition(recipe, m, 132, wanted).value();
+          ASSERT_GE(cut.partitions, 1);
+          ASSERT_LE(cut.sharing, cut.partitions);
+          const std::int64_t whole = std::int64_t{cut.partitions} * cut.whole_tiles * steps;
+          const std::int64_t shared =
+              (std::int64_t{cut.sharing} * cut.grains_per_partition + cut.extra_grains) * cut.steps_per_grain;
+          EXPECT_EQ(whole + shared, total_steps(recipe, m));
+          EXPECT_EQ(shared % steps, 0) << "what is shared are tiles";
+          EXPECT_TRUE(cut.sharing > 0 || shared == 0);
+        }
+      }
+    }
+  }
+}
+
+TEST(PartitionTest, FewTilesAreCutIntoEqualParts) {
+  // 32 tiles of 32 steps: four parts of 8 steps for each, and four multiprocessors idle.
+  const Partition cut = partition(recipe_in_waves(32, 32), 64, 132).value();
+  EXPECT_EQ(cut.partitions, 128);
+  EXPECT_EQ(cut.sharing, 128);
+  EXPECT_EQ(cut.grains_per_partition * cut.steps_per_grain, 8);
+  EXPECT_EQ(cut.extra_grains, 0);
+  // No more parts than the recipe allows.
+  EXPECT_EQ(partition(recipe_in_waves(32, 32, 2), 64, 132)->partitions, 64);
+}
+
+TEST(PartitionTest, TilesThatAreLeftOverAfterWholeWavesAreCut) {
+  // 2 * 132 + 12 tiles of 112 steps.
+  const Partition cut = partition(recipe_in_waves(276, 112), 64, 132).value();
+  EXPECT_EQ(cut.partitions, 132);
+  EXPECT_EQ(cut.whole_tiles, 2);
+  EXPECT_EQ(cut.sharing, 12 * 8);
+  EXPECT_EQ(cut.grains_per_partition * cut.steps_per_grain, 14);
+}
+
+TEST(PartitionTest, ANumberThatWasAskedForIsKeptWhereThereAreFewTiles) {
+  for (int wanted = 1; wanted <= 96; ++wanted) {
+    EXPECT_EQ(partition(recipe_in_waves(3, 32), 64, 132, wanted)->partitions, wanted);
+  }
+}
+
 TEST(PartitionTest, ResidentBlocksEachGetAPartition) {
   LaunchRecipe recipe = recipe_of(1000, 4);
   recipe.blocks_per_multiprocessor = 2;

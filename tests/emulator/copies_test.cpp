@@ -298,5 +298,38 @@ TEST(EmulatedMachine, BulkCopyOverAStageThatOthersStillReadOrUseIsReported) {
               AllOf(HasSubstr("line 5"), HasSubstr("read at line 1, with no barrier between")));
 }
 
+TEST(EmulatedMachine, BulkCopyIssuedByOneWhoKnowsOfNoUseIsReported) {
+  // The other warp has used what it read before the copy, but only after it has said that it has read it.
+  Memory memory;
+  const auto refill = [&](bool used_before) {
+    return fault_of(
+        kTwoWarps,
+        [&](Machine& machine) {
+          begin(machine, 1);
+          if (machine.thread_index() == 0) {
+            initialize_mbarrier(machine);
+            store(machine, 4, 1);
+          }
+          machine.block_barrier();
+          const bool reads = machine.thread_index() >= 32;
+          if (reads) load(machine, 4);
+          if (reads && used_before) machine.shuffle(0, 0);
+          machine.line = 2;
+          machine.block_barrier();
+          machine.line = 3;
+          if (reads) {
+            machine.shuffle(0, 0);
+          } else {
+            for (int i = 0; i < 3; ++i) machine.ballot(true);  // until the others have used it
+            start_bulk_copy(machine, memory);
+            machine.wait_barrier(mbarrier_of(machine), 0);
+          }
+        },
+        memory.regions());
+  };
+  EXPECT_EQ(refill(true), "");
+  EXPECT_THAT(refill(false), HasSubstr("has read at line 1 but not used"));
+}
+
 }  // namespace
 }  // namespace lutsmith::emulator_test

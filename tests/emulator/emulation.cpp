@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <string>
 
 #include "must.h"
@@ -41,12 +42,15 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
   const std::int64_t n = problem.n();
   const std::int64_t k = problem.k();
   const std::int64_t stride = k + kPadding;
+  const std::int64_t output_stride = n + options.output_padding;
   // The last row has no padding: behind it begins what the address sanitizer guards.
   std::vector<std::uint16_t> activations(static_cast<std::size_t>((m - 1) * stride + k), kPoison);
   for (std::int64_t row = 0; row < m; ++row) {
     std::copy_n(problem.activations.begin() + row * k, k, activations.begin() + row * stride);
   }
-  std::vector<std::uint16_t> output(static_cast<std::size_t>((m - 1) * (n + kPadding) + n), kPoison);
+  const std::int64_t output_size = (m - 1) * output_stride + n;
+  std::vector<std::uint16_t> memory(static_cast<std::size_t>(options.output_offset + output_size), kPoison);
+  const auto output = std::span(memory).subspan(static_cast<std::size_t>(options.output_offset));
   const auto ran =
       kernel.launch({.weights = problem.packed,
                      .activations = activations,
@@ -54,16 +58,17 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
                      .table = problem.matrix.table,
                      .m = m,
                      .activation_stride = stride,
-                     .output_stride = n + kPadding,
+                     .output_stride = output_stride,
                      .partition = must(partition(source.launch, m, kMultiprocessors, options.partitions)),
                      .order = options.order});
   if (!ran) return std::unexpected(ran.error());
   std::vector<std::uint16_t> result;
   for (std::int64_t row = 0; row < m; ++row) {
-    const auto begin = output.begin() + row * (n + kPadding);
+    const auto begin = output.begin() + row * output_stride;
     result.insert(result.end(), begin, begin + n);
     if (row + 1 < m) {
-      EXPECT_EQ(std::count(begin + n, begin + n + kPadding, kPoison), kPadding) << "padding of row " << row;
+      EXPECT_EQ(std::count(begin + n, begin + output_stride, kPoison), options.output_padding)
+          << "padding of row " << row;
     }
   }
   return result;

@@ -23,6 +23,8 @@ const emulator::HostCompiler& host_compiler();
 struct EmulationOptions {
   int partitions = 0;  ///< 0: what the library takes for a GPU of 4 multiprocessors
   emulator::BlockOrder order = emulator::BlockOrder::ascending;
+  std::int64_t output_padding = 8;  ///< elements behind each row of Y
+  std::int64_t output_offset = 0;   ///< where Y begins, in elements from a multiple of 16 bytes
 };
 
 /// Y as [m, n]; poisoned before the launch, X and Y with padding behind their rows that no kernel may touch.

@@ -149,6 +149,24 @@ TEST(EmulatedMachine, NamedBarrierJoinsItsThreadsOnly) {
   EXPECT_THAT(fault_of(kTwoWarps, kernel(true)), HasSubstr("with no barrier between"));
 }
 
+TEST(EmulatedMachine, NamedBarrierOfOthersIsReportedUnlessSomethingOrdersTheTwo) {
+  // The warps that come second might as well come among the first.
+  const auto fault = [](int threads_of_second, bool ordered) {
+    return fault_of({.threads = 128}, [=](Machine& machine) {
+      begin(machine, 1);
+      const bool first = machine.thread_index() < 64;
+      if (first) machine.named_barrier(1, 64);
+      machine.line = 2;
+      if (ordered) machine.block_barrier();
+      machine.line = 1;
+      if (!first || threads_of_second == 128) machine.named_barrier(1, threads_of_second);
+    });
+  };
+  EXPECT_EQ(fault(64, true), "");
+  EXPECT_EQ(fault(128, true), "");
+  EXPECT_THAT(fault(64, false), HasSubstr("is at named barrier 1, where thread"));
+}
+
 // Registers.
 
 TEST(EmulatedMachine, RegisterThatNothingWasWrittenToIsReported) {

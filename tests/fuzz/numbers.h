@@ -26,7 +26,7 @@ struct Numbers {
   std::uint8_t target = 0;
   std::uint8_t weights = 0;
   std::uint8_t format = 0;            ///< bit 0: bf16, bit 1: table of pairs
-  std::uint8_t dependent_launch = 0;  ///< bit 0
+  std::uint8_t dependent_launch = 0;  ///< bit 0; bit 1: the schedule is of the family for many tokens
 };
 static_assert(std::has_unique_object_representations_v<Numbers>, "every byte of an input means something");
 
@@ -42,14 +42,25 @@ inline KernelSpec spec_of(const Numbers& numbers) {
           .target = Target::parse(targets[numbers.target % targets.size()].name).value()};
 }
 
-inline FewTokensSchedule schedule_of(const Numbers& numbers) {
-  return {.tile_rows = numbers.tile_rows,
-          .tile_tokens = numbers.tile_tokens,
-          .warps = numbers.warps,
-          .weights = static_cast<WeightPath>(numbers.weights % 3),
-          .stages = numbers.stages,
-          .blocks_per_multiprocessor = numbers.blocks_per_multiprocessor,
-          .dependent_launch = (numbers.dependent_launch & 1U) != 0};
+/// Of the family that bit 1 of `dependent_launch` names; each takes the numbers for its own fields.
+inline Schedule schedule_of(const Numbers& numbers) {
+  const bool dependent_launch = (numbers.dependent_launch & 1U) != 0;
+  if ((numbers.dependent_launch & 2U) != 0) {
+    return ManyTokensSchedule{.tile_rows = numbers.tile_rows,
+                              .tile_tokens = numbers.tile_tokens,
+                              .k_groups = numbers.warps,
+                              .commit_steps = numbers.stages,
+                              .activation_stages = numbers.blocks_per_multiprocessor,
+                              .weight_stages = numbers.weights,
+                              .dependent_launch = dependent_launch};
+  }
+  return FewTokensSchedule{.tile_rows = numbers.tile_rows,
+                           .tile_tokens = numbers.tile_tokens,
+                           .warps = numbers.warps,
+                           .weights = static_cast<WeightPath>(numbers.weights % 3),
+                           .stages = numbers.stages,
+                           .blocks_per_multiprocessor = numbers.blocks_per_multiprocessor,
+                           .dependent_launch = dependent_launch};
 }
 
 }  // namespace lutsmith::fuzz

@@ -89,10 +89,10 @@ TEST_F(LaunchArgumentsOnGpu, WorkspaceThatHoldsNothingIsRefused) {
 }
 
 TEST_F(LaunchArgumentsOnGpu, WorkspaceTooSmallForThePartitionsIsRefused) {
-  // 128 tiles of 64 steps, so that thousands of partitions exist; no workspace has room for them.
-  const KernelRequest request{spec_of(2, 128, 4096, 8192), FewTokensSchedule{.warps = 1}};
+  // 256 tiles of 128 steps, so that tens of thousands of partitions exist; no workspace has room for them.
+  const KernelRequest request{spec_of(2, 128, 8192, 16384), FewTokensSchedule{.warps = 1}};
   const Problem problem = make_problem(request.spec, 1);
-  Multiplication multiplication(problem, {.partitions = 8192});
+  Multiplication multiplication(problem, {.partitions = 32768});
   Workspace workspace = must(machine()->service.create_workspace());
   const Result<void> launched = get_kernel(request).launch(multiplication.arguments(), workspace, nullptr);
   ASSERT_FALSE(launched);

@@ -42,6 +42,26 @@ TEST_F(Sanitizer, WeightsByBulkCopies) {
   expect_small_shapes_right(WeightPath::bulk_copy);
 }
 
+TEST_F(Sanitizer, WarpgroupProducts) {
+  if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU has no warpgroup products";
+  std::vector<KernelRequest> requests;
+  for (const int bits : {2, 4}) {
+    for (const int k_groups : {1, 2}) {
+      const ManyTokensSchedule schedule{.tile_tokens = k_groups == 1 ? 128 : 32,
+                                        .k_groups = k_groups,
+                                        .activation_stages = 4,
+                                        .weight_stages = 4};
+      requests.push_back({spec_of(bits, bits == 2 ? 256 : 32, 150, 648, 40), schedule});
+    }
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    for (const int partitions : {0, 3, 5}) {
+      expect_right(request, 150, {.partitions = partitions, .activation_padding = 8, .output_padding = 3});
+    }
+  }
+}
+
 TEST_F(Sanitizer, DefaultSchedules) {
   for (const std::int64_t m : {1, 16}) {
     expect_right({spec_of(4, 128, 100, 520, m), std::nullopt}, m);

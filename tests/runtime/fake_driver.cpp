@@ -141,6 +141,20 @@ FAKE Status cuFuncSetAttribute(FunctionHandle, FunctionAttribute attribute, int 
   if (attribute == FunctionAttribute::max_dynamic_shared_bytes) state.max_dynamic_shared = value;
   return 0;
 }
+FAKE Status cuTensorMapEncodeTiled(void* map, TensorElement, unsigned int, const void* matrix,
+                                   const unsigned long long* sizes, const unsigned long long* strides,
+                                   const unsigned int* box, const unsigned int*, int, TensorSwizzle swizzle,
+                                   TensorPromotion, int) {
+  state.tensor_map = {.matrix = matrix,
+                      .sizes = {sizes[0], sizes[1]},
+                      .row_bytes = strides[0],
+                      .box = {box[0], box[1]},
+                      .swizzle = swizzle,
+                      .misaligned_by = reinterpret_cast<std::uintptr_t>(map) % 64};
+  constexpr unsigned char kMap = 0x5a;
+  std::memset(map, kMap, 128);
+  return state.tensor_map_status;
+}
 FAKE Status cuLaunchKernelEx(const LaunchConfiguration* configuration, FunctionHandle, void** parameters,
                              void**) {
   ++state.launches;

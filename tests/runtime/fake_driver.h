@@ -34,7 +34,16 @@ struct FakeDriverState {
   cuda::LaunchConfiguration configuration{};  ///< of the last launch
   cuda::LaunchAttribute attribute{};
   cuda::ContextHandle launch_context = nullptr;
-  std::array<std::byte, 1096> parameter{};
+  std::array<std::byte, 1280> parameter{};  ///< the longest there is
+  struct {
+    const void* matrix = nullptr;
+    std::array<unsigned long long, 2> sizes{};
+    unsigned long long row_bytes = 0;
+    std::array<unsigned int, 2> box{};
+    cuda::TensorSwizzle swizzle{};
+    std::size_t misaligned_by = 0;  ///< the map's address
+  } tensor_map;                     ///< the last that was encoded
+  cuda::Status tensor_map_status = 0;
 };
 
 }  // namespace lutsmith

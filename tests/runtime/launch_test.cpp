@@ -105,6 +105,36 @@ TEST_F(LaunchTest, KernelGetsItsArgumentsAndTable) {
   EXPECT_TRUE(std::equal(table_.begin(), table_.end(), parameter.table));
 }
 
+TEST_F(LaunchTest, KernelsThatReadXByTensorCopiesGetItsMapBehindTheTable) {
+  artifact_.launch.activation_box_tokens = 64;
+  load();
+  arguments_.activation_stride = 4104;
+  ASSERT_TRUE(launch().has_value());
+  const auto& map = StandIn::state().tensor_map;
+  EXPECT_EQ(map.matrix, arguments_.activations);
+  EXPECT_THAT(map.sizes, testing::ElementsAre(4096, 3));
+  EXPECT_EQ(map.row_bytes, 2 * 4104);
+  EXPECT_THAT(map.box, testing::ElementsAre(64, 64));
+  EXPECT_EQ(map.swizzle, cuda::TensorSwizzle::bytes_128);
+  EXPECT_EQ(map.misaligned_by, 0U);
+  MappedParameter<KernelParameter<16>> parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.form.launch.tokens, 3);
+  EXPECT_TRUE(std::equal(table_.begin(), table_.end(), parameter.form.table));
+  for (const unsigned long long word : parameter.activations.words) EXPECT_EQ(word, 0x5a5a5a5a5a5a5a5aULL);
+}
+
+TEST_F(LaunchTest, RefusedTensorMapIsAnErrorAndNothingIsLaunched) {
+  artifact_.launch.activation_box_tokens = 64;
+  load();
+  StandIn::state().tensor_map_status = 1;
+  const int launches = StandIn::state().launches;
+  const auto launched = launch();
+  ASSERT_FALSE(launched.has_value());
+  EXPECT_THAT(launched.error().message, HasSubstr("cuTensorMapEncodeTiled"));
+  EXPECT_EQ(StandIn::state().launches, launches);
+}
+
 TEST_F(LaunchTest, GridBlockAndAttributesFollowTheRecipe) {
   arguments_.partitions = 40;
   ASSERT_TRUE(kernel_->launch(arguments_, /*tokens=*/5, workspace_, reinterpret_cast<cuda::StreamHandle>(0x8))

@@ -56,6 +56,17 @@ TEST(PartitionCounts, HoldThoseThatLeaveTilesWholeAndWavesFull) {
   EXPECT_TRUE(contains(counts, 120));
 }
 
+TEST(PartitionCounts, HoldEqualPartsAndOneWaveWhereWholeTilesComeFirst) {
+  LaunchRecipe in_waves = recipe(12, 32);
+  in_waves.most_parts = 8;
+  const std::vector<int> few = partition_counts(in_waves, 1, 132);
+  for (const int parts : {1, 2, 3, 4, 6, 8}) EXPECT_TRUE(contains(few, 12 * parts)) << parts;
+  in_waves.row_tiles = 1000;
+  const std::vector<int> many = partition_counts(in_waves, 1, 132);
+  EXPECT_TRUE(contains(many, 132));
+  EXPECT_EQ(many.back(), 132) << "a second wave is one more to hand over";
+}
+
 TEST(PartitionCounts, AreNeverMoreThanThereAreSteps) {
   EXPECT_EQ(partition_counts(recipe(1, 1), 1, 132), std::vector{1});
   EXPECT_EQ(partition_counts(recipe(2, 3), 1, 132).back(), 6);

@@ -1,0 +1,242 @@
+#pragma once
+
+#include "templates/many_tokens/geometry.cuh"
+#include "templates/primitives/global_memory.cuh"
+#include "templates/primitives/global_vectors.cuh"
+#include "templates/primitives/matrix_store.cuh"
+#include "templates/primitives/pairs.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
+#include "templates/stream_k.cuh"
+
+// The end of a segment, the part of a tile that lies in one partition: the groups along K add their sums,
+// each for its own share of the tokens; parts of a cut tile are added by the block that comes last; Y is
+// written.
+
+namespace lutsmith::device {
+
+/// Named barriers.
+template <class Config>
+struct ConsumerBarriers {
+  using G = ManyTokensGeometry<Config>;
+  static __device__ __forceinline__ void meet_all() { named_barrier(1, G::kConsumers); }
+  static __device__ __forceinline__ void meet_warpgroup(int warpgroup) { named_barrier(2 + warpgroup, 128); }
+};
+
+template <class Config>
+class ManyTokensEpilogue {
+ public:
+  using G = ManyTokensGeometry<Config>;
+  using K = StreamK<G>;
+  using Barriers = ConsumerBarriers<Config>;
+  using Sums = float[G::kSums];
+
+  __device__ __forceinline__ ManyTokensEpilogue(const LaunchArguments& launch, unsigned char* shared)
+      : launch_(launch), shared_(shared) {}
+
+  __device__ __forceinline__ void finish_segment(const TileWalk<Config>& at, const Sums& sums, bool whole) {
+    Own own;
+    add_groups(own, sums);
+    typename K::Parts parts;
+    if (!whole) {
+      parts = K::parts_of(launch_, at.shared_tile(), block_index());
+      if (!last_part(own, parts)) return;
+    }
+    write(own, whole, parts, at);
+  }
+
+ private:
+  /// The sums of this thread's octets.
+  using Own = float[G::kOwnOctets][4];
+
+  __device__ __forceinline__ void add_groups(Own& own, const Sums& sums) {
+    if constexpr (Config::kKGroups == 1) {
+#pragma unroll
+      for (int i = 0; i < G::kSums; ++i) own[i / 4][i % 4] = sums[i];
+    } else {
+      static_assert(Config::kKGroups == 2);
+      const int group = k_group();
+      float4* exchange = reinterpret_cast<float4*>(shared_ + shared_layout_of<Config>().exchange_offset()) +
+                         row_thread();  // of this thread's rows, an octet of tokens after another
+      Barriers::meet_all();             // nobody is at the last segment's output any more
+#pragma unroll
+      for (int octet = 0; octet < G::kOctets; ++octet) {
+        if (octet / G::kOwnOctets != group) {
+          store_shared(
+              exchange + octet * G::kRowThreads,
+              make_float4(sums[4 * octet], sums[4 * octet + 1], sums[4 * octet + 2], sums[4 * octet + 3]));
+        }
+      }
+      Barriers::meet_all();
+#pragma unroll
+      for (int i = 0; i < G::kOwnOctets; ++i) {
+        const float4 other = load_shared(exchange + (group * G::kOwnOctets + i) * G::kRowThreads);
+        const float others[4] = {other.x, other.y, other.z, other.w};
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const float lower = sums[4 * i + c];
+          const float upper = sums[4 * (G::kOwnOctets + i) + c];
+          own[i][c] = (group == 0 ? lower : upper) + others[c];
+        }
+      }
+      Barriers::meet_all();  // the output passes through the same memory
+    }
+  }
+
+  /// Stores this block's part of a cut tile. Whether it came last, and all parts are there.
+  __device__ __forceinline__ bool last_part(const Own& own, const typename K::Parts& parts) {
+    float* slot = parts.own + first_element();
+#pragma unroll
+    for (int i = 0; i < G::kOwnOctets; ++i) {
+      store_partial_sums_4(slot + i * kNextOctet, make_float4(own[i][0], own[i][1], own[i][2], own[i][3]));
+    }
+    const bool leader = consumer() == 0;
+    int* flag = reinterpret_cast<int*>(shared_ + shared_layout_of<Config>().flag_offset());
+    return K::last_to_arrive(launch_, parts, flag, leader, [] { Barriers::meet_all(); });
+  }
+
+  /// Octets whose sums are loaded, staged and written together.
+  static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups);
+  using Together = float[kTogether][4];
+
+  /// The sums of all parts, in the order of the partitions.
+  __device__ __forceinline__ void add_parts(Together& sums, const typename K::Parts& parts, int first) const {
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0;
+#pragma unroll 1
+    for (int part = 0; part < parts.count; ++part) {
+      const float* slot = K::slot(parts, part) + first_element();
+      float4 loaded[kTogether];
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        loaded[i] = load_partial_sums_4(slot + (first + i) * kNextOctet);
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        sums[i][0] += loaded[i].x, sums[i][1] += loaded[i].y;
+        sums[i][2] += loaded[i].z, sums[i][3] += loaded[i].w;
+      }
+    }
+  }
+
+  // In a slot an octet of tokens follows another, and of an octet the sums of a thread those of the one
+  // before.
+  static constexpr int kNextOctet = G::kRowThreads * 4;
+  static __device__ __forceinline__ int first_element() {
+    return k_group() * G::kOwnOctets * kNextOctet + row_thread() * 4;
+  }
+
+  /// Through shared memory, so that 64 rows of a token, which are neighbours in Y, are written together.
+  /// `parts` are those of a cut tile.
+  __device__ __forceinline__ void write(const Own& own, bool whole, const typename K::Parts& parts,
+                                        const TileWalk<Config>& at) const {
+    const typename TileWalk<Config>::Place place = at.place();
+    const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
+    const int token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
+    float scales[2] = {1, 1};
+    if constexpr (G::kPerChannel) {
+      find_scales(scales,
+                  row + thread() / layout::kLanes * layout::kRecordRows + thread() % layout::kLanes / 4);
+    }
+#pragma unroll
+    for (int first = 0; first < G::kOwnOctets; first += kTogether) {
+      Together sums;
+      if (!whole) {
+        add_parts(sums, parts, first);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] = own[first + i / 4][i % 4];
+      }
+      if constexpr (G::kPerChannel) {
+#pragma unroll
+        for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] *= scales[i % 4 / 2];
+      }
+      unsigned char* column = first_column();
+      Barriers::meet_warpgroup(warpgroup());
+#pragma unroll
+      for (int i = 0; i < kTogether; i += 2) {
+        const unsigned int matrices[4] = {pair(sums[i], 0), pair(sums[i], 2), pair(sums[i + 1], 0),
+                                          pair(sums[i + 1], 2)};
+        store_matrices_transposed(column + i * 8 * many_tokens::kStagedTokenBytes, matrices);
+      }
+      Barriers::meet_warpgroup(warpgroup());
+      copy_out(kTogether * 8, row, token + first * 8);
+    }
+  }
+
+  /// Where this thread's column of the first matrices is staged.
+  __device__ __forceinline__ unsigned char* first_column() const {
+    const int thread = ManyTokensEpilogue::thread();
+    const int warp = thread / layout::kLanes;
+    const int lane = thread % layout::kLanes;
+    return staging() + (lane / 16 * 8 + lane % 8) * many_tokens::kStagedTokenBytes +
+           (warp * 16 + lane / 8 % 2 * 8) * 2;
+  }
+
+  static __device__ __forceinline__ unsigned int pair(const float (&sums)[4], int c) {
+    return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
+  }
+
+  __device__ __forceinline__ void copy_out(int tokens, int first_row, int first_token) const {
+    constexpr int kPieces = many_tokens::kWarpgroupRows / 8;  // of 16 bytes, of one token
+    const int thread = ManyTokensEpilogue::thread();
+#pragma unroll
+    for (int piece = thread; piece < tokens * kPieces; piece += 128) {
+      const int token = first_token + piece / kPieces;
+      const int row = first_row + piece % kPieces * 8;
+      if (token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) continue;
+      const unsigned char* staged =
+          staging() + piece / kPieces * many_tokens::kStagedTokenBytes + piece % kPieces * 16;
+      unsigned short* to = launch_.output + token * launch_.output_stride + row;
+      if (aligned() && (G::kWholeRows || row + 8 <= Config::kN)) {
+        store_output_16(to, load_shared(reinterpret_cast<const uint4*>(staged)));
+      } else {
+#pragma unroll 1
+        for (int i = 0; i < 8 && row + i < Config::kN; ++i) {
+          store_output(to + i, load_shared(reinterpret_cast<const unsigned short*>(staged) + i));
+        }
+      }
+    }
+  }
+
+  /// The scales of rows `row` and `row` + 8, one for all k.
+  __device__ __forceinline__ void find_scales(float (&scales)[2], int row) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int at = G::kWholeRows ? row + 8 * half : min(row + 8 * half, Config::kN - 1);
+      const long long offset = packed_layout_of<Config>().scale_offset(at, 0);
+      scales[half] = to_float<Config::kElement>(load_scale(launch_.weights + offset));
+    }
+  }
+
+  // Who the thread is. Asked anew each time: the sums leave no registers in which to keep it.
+
+  /// Of those that multiply.
+  static __device__ __forceinline__ int consumer() {
+    return static_cast<int>(kept(static_cast<unsigned int>(thread_index()))) - kWarpgroupThreads;
+  }
+  static __device__ __forceinline__ int warpgroup() { return consumer() / kWarpgroupThreads; }
+  static __device__ __forceinline__ int row_group() { return warpgroup() % G::kRowGroups; }
+  static __device__ __forceinline__ int k_group() { return warpgroup() / G::kRowGroups; }
+  /// Of the warpgroup.
+  static __device__ __forceinline__ int thread() { return consumer() % kWarpgroupThreads; }
+  /// Among the threads that hold the tile's rows.
+  static __device__ __forceinline__ int row_thread() { return consumer() % G::kRowThreads; }
+
+  __device__ __forceinline__ unsigned char* staging() const {
+    return shared_ + shared_layout_of<Config>().staging_offset() +
+           warpgroup() * shared_layout_of<Config>().staging_bytes_of_warpgroup();
+  }
+
+  /// Whether 16 bytes of Y can be written at a time.
+  __device__ __forceinline__ bool aligned() const {
+    return reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;
+  }
+
+  static constexpr int kWarpgroupThreads = 128;
+
+  const LaunchArguments& launch_;
+  unsigned char* shared_;
+};
+
+}  // namespace lutsmith::device

@@ -1,0 +1,124 @@
+#pragma once
+
+#include "templates/many_tokens/geometry.cuh"
+#include "templates/primitives/pairs.cuh"
+#include "templates/primitives/threads.cuh"
+#include "templates/weights/ring.cuh"
+
+// From the codes of a record to A registers whose k lies in natural order, as X does that the copy engine
+// brings.
+//
+// The two words that lane t of a quad holds for 32 k are four 16-bit units, each two neighbouring k of rows g
+// and g + 8: those of k = 8 t + 2 i, i = 0 .. 3. The product wants of lane t those of k = 8 i + 2 t: a 4 x 4
+// transpose within the quad, in two exchanges of a word.
+//
+//              packed                 after lane ^ 2           after lane ^ 1
+//   lane 0   00 01 02 03            00 01 | 20 21            00 10 | 20 30       (lane, i)
+//   lane 1   10 11 12 13            10 11 | 30 31            01 11 | 21 31
+//   lane 2   20 21 22 23            02 03 | 22 23            02 12 | 22 32
+//   lane 3   30 31 32 33            12 13 | 32 33            03 13 | 23 33
+
+namespace lutsmith::device {
+
+/// The selectors of one lane.
+class QuadTranspose {
+ public:
+  __device__ __forceinline__ explicit QuadTranspose(int lane) : high_pair_((lane & 2) != 0) {
+    const bool odd = (lane & 1) != 0;
+    constexpr unsigned int kLows = 0x5410, kHighs = 0x7632;                // of (own, received)
+    constexpr unsigned int kLowsSwapped = 0x1054, kHighsSwapped = 0x3276;  // of (received, own)
+    const unsigned int lows = high_pair_ ? kLowsSwapped : kLows;
+    const unsigned int highs = high_pair_ ? kHighsSwapped : kHighs;
+    keep_ = kept(odd ? highs : lows);
+    send_ = kept(odd ? lows : highs);
+    first_ = kept(odd ? kLowsSwapped : kLows);
+    second_ = kept(odd ? kHighsSwapped : kHighs);
+  }
+
+  /// Of the two words of 32 k, those of the first and of the second 16 k.
+  __device__ __forceinline__ void operator()(unsigned int word0, unsigned int word1, unsigned int& first,
+                                             unsigned int& second) const {
+    const unsigned int own = high_pair_ ? word1 : word0;
+    const unsigned int received = exchange_lanes(high_pair_ ? word0 : word1, 2);
+    const unsigned int kept_pair = select_bytes(own, received, keep_);
+    const unsigned int received_pair = exchange_lanes(select_bytes(own, received, send_), 1);
+    first = select_bytes(kept_pair, received_pair, first_);
+    second = select_bytes(kept_pair, received_pair, second_);
+  }
+
+ private:
+  bool high_pair_;
+  unsigned int keep_, send_, first_, second_;
+};
+
+/// What a warp holds of one unit: its record, one step of 16 k after another.
+template <class Config, class Engine>
+class Fragments {
+ public:
+  using G = ManyTokensGeometry<Config>;
+  using Batch = unsigned int[Config::kCommitSteps][4];
+
+  /// `record`: which of the unit's.
+  __device__ __forceinline__ Fragments(const unsigned char* weight_stages, int record, int lane)
+      : transpose_(lane),
+        records_(weight_stages +
+                 record / layout::kRecordsPerPanel * shared_layout_of<Config>().staged_panel_bytes() +
+                 record % layout::kRecordsPerPanel * packed_layout_of<Config>().record_bytes()),
+        scales_offset_(shared_layout_of<Config>().plane()
+                           ? packed_layout_of<Config>().panel_bytes() -
+                                 record % layout::kRecordsPerPanel *
+                                     (packed_layout_of<Config>().record_bytes() -
+                                      packed_layout_of<Config>().group_bytes())
+                           : packed_layout_of<Config>().record_group_offset(0)),
+        lane_(lane) {}
+
+  /// Reads the codes and scales of a stage.
+  __device__ __forceinline__ void read(int stage) {
+    const unsigned char* record = records_ + stage * shared_layout_of<Config>().weight_stage_bytes();
+    unit_.template read<StagedWeights>(record, record + scales_offset_, lane_);
+  }
+
+  /// The A registers of steps kFirst to kFirst + kCommitSteps - 1 of the unit, times their scale.
+  template <int kFirst>
+  __device__ __forceinline__ void make(Batch& a, const Engine& engine) {
+#pragma unroll
+    for (int i = 0; i < Config::kCommitSteps; ++i) {
+      const int step = kFirst + i;
+      if (step % 2 == 0) {
+        transpose_(unit_.nibbles(0, step), unit_.nibbles(0, step + 1), natural_[0], natural_[1]);
+      }
+      engine.look_up(a[i], Codes{natural_[step % 2]}, 0, 0);
+      if constexpr (!G::kPerChannel) scale(a[i], step);
+    }
+  }
+
+ private:
+  using Unit = WeightUnit<OneRecord<Config>>;
+
+  /// A step's codes as a look-up engine takes them.
+  struct Codes {
+    unsigned int word;
+    __device__ __forceinline__ unsigned int nibbles(int, int) const { return word; }
+  };
+
+  /// One more rounding to 16 bits, of scale times table value.
+  __device__ __forceinline__ void scale(unsigned int (&a)[4], int step) const {
+    constexpr int kGroupSteps = G::kStepsPerUnit / Unit::kScaleWords;
+    const unsigned int scales = unit_.scales[0][step / kGroupSteps];
+    const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
+    const unsigned int high = select_bytes(scales, scales, 0x3232);
+    a[0] = multiply_pairs<Config::kElement>(a[0], low);
+    a[1] = multiply_pairs<Config::kElement>(a[1], high);
+    a[2] = multiply_pairs<Config::kElement>(a[2], low);
+    a[3] = multiply_pairs<Config::kElement>(a[3], high);
+  }
+
+  QuadTranspose transpose_;
+  const unsigned char* records_;
+  int scales_offset_;
+  int lane_;
+  Unit unit_;
+  unsigned int natural_[2];  ///< the codes of 32 k, in natural order
+};
+
+}  // namespace lutsmith::device

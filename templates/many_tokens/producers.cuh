@@ -1,0 +1,131 @@
+#pragma once
+
+#include "templates/many_tokens/geometry.cuh"
+#include "templates/primitives/dependent_launch.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/tensor_copy.cuh"
+
+// The two threads that bring X and the weights to shared memory, as far ahead as there are stages.
+
+namespace lutsmith::device {
+
+template <class Config>
+class WeightProducer {
+ public:
+  using G = ManyTokensGeometry<Config>;
+
+  __device__ __forceinline__ WeightProducer(unsigned char* shared, const StageBarriers<Config>& barriers,
+                                            const LaunchArguments& launch)
+      : stages_(shared + shared_layout_of<Config>().weights_offset()),
+        barriers_(barriers),
+        weights_(launch.weights),
+        at_(launch) {
+    find_row_tile();
+  }
+
+  /// Fills the stages for the first time; weights depend on nothing that a launch writes.
+  __device__ __forceinline__ void prime() {
+#pragma unroll 1
+    for (int stage = 0; stage < Config::kWeightStages && at_.units_left > 0; ++stage) copy(stage);
+  }
+
+  /// All units after those that prime() has brought.
+  __device__ __forceinline__ void run() {
+#pragma unroll 1
+    for (int stage = 0; stage < Config::kWeightStages && at_.units_left > 0; ++stage) advance();
+    int stage = 0;
+    unsigned int parity = 0;
+#pragma unroll 1
+    while (at_.units_left > 0) {
+      wait_barrier(barriers_.weights_empty + stage, parity);
+      copy(stage);
+      if (++stage == Config::kWeightStages) {
+        stage = 0;
+        parity ^= 1u;
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPanelBytes = packed_layout_of<Config>().panel_bytes();
+  static constexpr int kStagedBytes = shared_layout_of<Config>().staged_panel_bytes();
+
+  /// The address changes by a constant from unit to unit: a division for each copy would make weights the
+  /// wall.
+  __device__ __forceinline__ void find_row_tile() {
+    first_panel_ = at_.place().row_tile * G::kPanels;
+    unit_ = weights_ + packed_layout_of<Config>().record_offset(layout::kRecordsPerPanel * first_panel_,
+                                                                at_.column_panel);
+  }
+
+  /// Panels behind the last one of the matrix are the last one again: their rows are not written.
+  __device__ __forceinline__ int panels_to(int panel) const {
+    return G::kWholePanels ? panel : min(panel, G::kRowPanels - 1 - first_panel_);
+  }
+
+  __device__ __forceinline__ void copy(int stage) {
+    Mbarrier* barrier = barriers_.weights_full + stage;
+    unsigned char* to = stages_ + stage * shared_layout_of<Config>().weight_stage_bytes();
+    arrive_expecting(barrier, shared_layout_of<Config>().weight_stage_bytes());
+#pragma unroll
+    for (int panel = 0; panel < G::kPanels; ++panel) {
+      const int from = panels_to(panel);
+      copy_bulk(to + panel * kStagedBytes, unit_ + from * packed_layout_of<Config>().row_panel_bytes(),
+                kPanelBytes, barrier);
+      if constexpr (shared_layout_of<Config>().plane()) {
+        constexpr int kGroupPanels = Config::kGroup / layout::kRecordColumns;
+        const long long scales = packed_layout_of<Config>().plane_group_offset(
+            layout::kRecordsPerPanel * (first_panel_ + from), at_.column_panel / kGroupPanels);
+        copy_bulk(to + panel * kStagedBytes + kPanelBytes, weights_ + scales,
+                  shared_layout_of<Config>().plane_bytes(), barrier);
+      }
+    }
+    advance();
+  }
+
+  __device__ __forceinline__ void advance() {
+    unit_ += kPanelBytes;
+    if (at_.advance() && at_.units_left > 0) find_row_tile();
+  }
+
+  unsigned char* stages_;
+  StageBarriers<Config> barriers_;
+  const unsigned char* weights_;
+  const unsigned char* unit_;  ///< its first panel
+  TileWalk<Config> at_;
+  int first_panel_;
+};
+
+template <class Config>
+class ActivationProducer {
+ public:
+  using G = ManyTokensGeometry<Config>;
+
+  static __device__ __forceinline__ void run(unsigned char* shared, const StageBarriers<Config>& barriers,
+                                             const TensorMap& map, const LaunchArguments& launch) {
+    unsigned char* stages = shared + shared_layout_of<Config>().activations_offset();
+    TileWalk<Config> at(launch);
+    int first_token = at.place().token_tile * Config::kTileTokens;
+    int stage = 0;
+    unsigned int parity = 1;  // a stage that was never used is empty
+#pragma unroll 1
+    while (at.units_left > 0) {
+#pragma unroll
+      for (int part = 0; part < many_tokens::kStagesPerUnit; ++part) {
+        wait_barrier(barriers.activations_empty + stage, parity);
+        Mbarrier* barrier = barriers.activations_full + stage;
+        arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes());
+        copy_tensor(stages + stage * shared_layout_of<Config>().activation_stage_bytes(), map,
+                    at.column_panel * layout::kRecordColumns + part * many_tokens::kStageColumns, first_token,
+                    barrier);
+        if (++stage == Config::kActivationStages) {
+          stage = 0;
+          parity ^= 1u;
+        }
+      }
+      if (at.advance() && at.units_left > 0) first_token = at.place().token_tile * Config::kTileTokens;
+    }
+  }
+};
+
+}  // namespace lutsmith::device

@@ -1,0 +1,47 @@
+#pragma once
+
+#include "templates/primitives/arithmetic.cuh"
+
+// Pairs of 16-bit floats, and words byte by byte.
+
+#ifndef LUTSMITH_EMULATOR  // which brings its own
+
+namespace lutsmith::device {
+
+/// The products of two pairs of 16-bit floats, each rounded to nearest even (bf16: sm_90 and later).
+template <Element element>
+__device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned int b) {
+  unsigned int product;
+  if constexpr (element == Element::bf16) {
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  } else {
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  }
+  return product;
+}
+
+/// Byte i of the result is byte `selector >> 4 * i & 7` of the eight of low and high.
+__device__ __forceinline__ unsigned int select_bytes(unsigned int low, unsigned int high,
+                                                     unsigned int selector) {
+  return __byte_perm(low, high, selector);
+}
+
+/// A value that the compiler knows only from here on: it keeps it in a register instead of making it anew.
+__device__ __forceinline__ unsigned int kept(unsigned int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+}  // namespace lutsmith::device
+
+#endif
+
+namespace lutsmith::device {
+
+/// Two floats, rounded to nearest even.
+template <Element element>
+__device__ __forceinline__ unsigned int pair_from_floats(float low, float high) {
+  return from_float<element>(low) | static_cast<unsigned int>(from_float<element>(high)) << 16;
+}
+
+}  // namespace lutsmith::device

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "mutation.h"
+
+// The problems that mistakes in the device code for many tokens show in.
+
+namespace lutsmith::emulator_test {
+
+/// The smallest block, with as few stages as it can have, so that every unit uses all of them again: 264 k
+/// are three units.
+struct ManyTokensExample {
+  int group = 128;
+  std::int64_t n = 128;
+  std::int64_t k = 264;
+  int tile_tokens = 32;
+  int k_groups = 1;
+  int commit_steps = 2;
+  int activation_stages = 2;
+  int weight_stages = 1;
+  bool dependent_launch = false;
+  std::int64_t m = 19;
+  int partitions = 1;
+  std::int64_t output_padding = 8;
+  std::int64_t output_offset = 0;
+  bool cancelling = false;  ///< see cancel()
+
+  friend bool operator==(const ManyTokensExample&, const ManyTokensExample&) = default;
+};
+
+inline KernelSpec spec_of(const ManyTokensExample& example) {
+  return {.format = {.bits = 4, .group = example.group, .n = example.n, .k = example.k},
+          .m = 1 << 20,
+          .target = must(Target::parse("sm_90a"))};
+}
+
+inline ManyTokensSchedule schedule_of(const ManyTokensExample& example) {
+  return {.tile_rows = 128,
+          .tile_tokens = example.tile_tokens,
+          .k_groups = example.k_groups,
+          .commit_steps = example.commit_steps,
+          .activation_stages = example.activation_stages,
+          .weight_stages = example.weight_stages,
+          .dependent_launch = example.dependent_launch};
+}
+
+inline Problem problem_of(const ManyTokensExample& example) {
+  Problem problem = make_problem(spec_of(example), example.m);
+  if (example.cancelling) cancel(problem);
+  return problem;
+}
+
+inline EmulationOptions options_of(const ManyTokensExample& example) {
+  return {.partitions = example.partitions,
+          .output_padding = example.output_padding,
+          .output_offset = example.output_offset};
+}
+
+/// As has_turn() of a kernel.
+inline bool has_turn(const Mutation<ManyTokensExample>& mutation) {
+  return has_turn(std::hash<std::string_view>{}(mutation.name));
+}
+
+// Two groups along K, which take the units in turn.
+constexpr ManyTokensExample kTwoGroups{
+    .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
+// One block has two row tiles, the second of 8 rows.
+constexpr ManyTokensExample kTwoTiles{.n = 136};
+// Two tiles of five units in three partitions.
+constexpr ManyTokensExample kCut{.n = 136, .k = 584, .commit_steps = 4, .partitions = 3};
+// Rows that fill no tile.
+constexpr ManyTokensExample kFewRows{.n = 40, .k = 128, .commit_steps = 4};
+
+}  // namespace lutsmith::emulator_test

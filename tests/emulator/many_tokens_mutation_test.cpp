@@ -1,0 +1,289 @@
+// Mistakes that somebody could make in the main loop for many tokens, each made in an emitted source: the
+// emulator has to catch every one of them, and in the way that is stated here. docs/emulator.md says which
+// mistakes it cannot catch.
+
+#include <gtest/gtest.h>
+
+#include <string_view>
+
+#include "many_tokens_example.h"
+
+namespace lutsmith::emulator_test {
+namespace {
+
+// What the emulator says about products, stages and registers.
+constexpr std::string_view kNotFenced = "multiplies without fence_registers";
+constexpr std::string_view kChangedA = "has changed A since the product issued at line .*, without waiting";
+constexpr std::string_view kStillMultiplied =
+    "writes shared byte .* (while the product issued at line .* reads it|that the product issued at line .* "
+    "read, without waiting for it)";
+constexpr std::string_view kNotWaitedFor =
+    "that the bulk copy issued at line .* brought, without waiting for";
+constexpr std::string_view kTooManyArrivals = "arrives at an mbarrier more often than a phase expects";
+constexpr std::string_view kTooManyBytes = "of an mbarrier gets .* bytes more than it expects";
+constexpr std::string_view kNoRegisters = "deadlock: .*\n(.*\n)*.*waiting for registers that others give up";
+
+constexpr ManyTokensExample kUnitsOfTwoGroups{
+    .k = 520, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
+constexpr ManyTokensExample kTwoTokenTiles{.k = 128, .m = 35};
+constexpr ManyTokensExample kSmallGroups{.group = 64};
+constexpr ManyTokensExample kPlane{.group = 256, .n = 64, .commit_steps = 4};
+constexpr ManyTokensExample kDependent{.k = 128, .commit_steps = 4, .dependent_launch = true};
+
+// Pieces that several mutations change.
+constexpr std::string_view kFence =
+    R"(fence_registers();
+#pragma unroll
+    for (int i = 0; i < Config::kCommitSteps; ++i) {
+      multiply_async)";
+constexpr std::string_view kWaitAndRelease =
+    R"(    wait_products<1>();
+    if constexpr (kNewStage) {  // the batch before was the last that used its stage
+      release_activations();
+      used_stage_ = stage;
+    })";
+constexpr std::string_view kReadCodes =
+    R"(wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);
+    fragments_.read(weight_stage_);)";
+constexpr std::string_view kReleaseWeights =
+    "if constexpr (kBatch == G::kBatches - 2) release_weights(weight_stage);";
+constexpr std::string_view kActivationsEmpty = "wait_barrier(barriers.activations_empty + stage, parity);";
+constexpr std::string_view kWeightsEmpty = "wait_barrier(barriers_.weights_empty + stage, parity);";
+constexpr std::string_view kWaitForLaunch =
+    "wait_for_dependency<Config::kDependentLaunch>();\n        ActivationProducer";
+constexpr std::string_view kClaim = "claim_registers<kConsumerRegisters>();";
+
+constexpr Mutation<ManyTokensExample> kMutations[] = {
+    // Products: registers.
+    {"NoFenceBeforeProducts", kFence,
+     "\n#pragma unroll\n    for (int i = 0; i < Config::kCommitSteps; ++i) {\n      multiply_async",
+     kNotFenced},
+    {"FenceOncePerStage", kFence,
+     "if (kNewStage) fence_registers();\n#pragma unroll\n    for (int i = 0; i < Config::kCommitSteps; ++i) "
+     "{\n      multiply_async",
+     kNotFenced},
+    {"NoWaitForTheBatchBefore", "wait_products<1>();", "", kStillMultiplied},
+    {"OneBatchTooManyUnderWay", "wait_products<1>();", "wait_products<2>();", kChangedA},
+    {"SameBatchRefilled", "a_[(kBatch + 1) % 2]", "a_[kBatch % 2]", kNeverSet},
+    {"LastBatchOfAUnitRefilled", "if (more) fragments_.template make<0>(a_[0], engine_);",
+     "if (more) fragments_.template make<0>(a_[1], engine_);", kChangedA},
+    {"OtherBatchMultiplied", "a_[kBatch % 2][i]", "a_[(kBatch + 1) % 2][i]", kNeverSet},
+    {"SumsReadWhileProductsAreUnderWay", "wait_products<0>();\n      release", "release", kNeverSet},
+    {"LastWaitLeavesABatch", "wait_products<0>();\n      release", "wait_products<1>();\n      release",
+     kNeverSet},
+    {"FirstProductAdds", "kFirst + i > 0 || begun", "true", kNeverSet},
+    {"NextTileAddsToTheLast", "bool begun = false;", "bool begun = begin > 0;", kWrong, kTwoTiles},
+    {"EveryUnitBeginsAnew", "kFirst + i > 0 || begun", "kFirst + i > 0", kWrong},
+    {"EveryProductOfTheFirstUnitBeginsAnew", "kFirst + i > 0 || begun", "begun", kWrong},
+    {"GroupWithoutUnitsHasNoZeros",
+     "if (Config::kKGroups > 1 && !begun) {",
+     "if (false) {",
+     kNeverSet,
+     {.k = 128, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2}},
+    {"OneLaneCommits", "    commit_products();\n", "    if (lane_ == 0) commit_products();\n",
+     "issues another product than the first thread of its warpgroup"},
+
+    // Products: where X lies.
+    {"OperandOfTheNextStep", "operand + 2 * i", "operand + 2 * (i ^ 1)", kWrong},
+    {"OperandHalfAStepOn", "operand + 2 * i", "operand + i",
+     "which is no multiple of 1024, nor 32, 64 or 96"},
+    {"OperandOfTheStagesFirstBatch", "2 * (kFirst % G::kStepsPerStage);", "0;", kWrong},
+    {"OperandOfTheOtherStage", "(stage * shared_layout_of<Config>().activation_stage_bytes() >> 4)",
+     "((stage ^ 1) * shared_layout_of<Config>().activation_stage_bytes() >> 4)", kUnderWay},
+    {"OperandInBytes", "activation_stage_bytes() >> 4)", "activation_stage_bytes())",
+     "touches .* bytes at shared byte .*; the block has"},
+
+    // Stages of X.
+    {"XReleasedWhenItsProductsAreIssued", "release_activations();\n      used_stage_ = stage;",
+     "used_stage_ = stage;\n      release_activations();", kStillMultiplied},
+    {"XReleasedBeforeTheWait", kWaitAndRelease,
+     R"(if constexpr (kNewStage) {
+      release_activations();
+      used_stage_ = stage;
+    }
+    wait_products<1>();)",
+     kStillMultiplied},
+    {"XReleasedBeforeTheLastWait", "wait_products<0>();\n      release_activations();",
+     "release_activations();\n      wait_products<0>();", kStillMultiplied, kTwoTiles},
+    {"OtherStageOfXReleased", "arrive(barriers_.activations_empty + used_stage_);",
+     "arrive(barriers_.activations_empty + (used_stage_ ^ 1));", kBytesMissing},
+    {"XNeverReleased", "if (used_stage_ >= 0 && lane_ == 0) arrive", "if (false) arrive", kBytesMissing},
+    {"XReleasedByEveryLane", "if (used_stage_ >= 0 && lane_ == 0) arrive", "if (used_stage_ >= 0) arrive",
+     kStillMultiplied},
+    {"NoWaitForX", "if constexpr (kNewStage) wait_barrier(", "if constexpr (false) wait_barrier(", kUnderWay},
+    {"OneLaneWaitsForX", "if constexpr (kNewStage) wait_barrier(",
+     "if (kNewStage && lane_ == 0) wait_barrier(", kUnderWay},
+    {"ParityOfXNotFlipped", "activation_parity_ ^= 1u;", "", kBytesMissing},
+    {"ParityOfXFlippedAtTheStart", "unsigned int activation_parity_ = 0;",
+     "unsigned int activation_parity_ = 1;", kWaitedBefore},
+    {"EmptyXNotWaitedFor", kActivationsEmpty, "", kTooManyArrivals},
+    {"EmptyXWaitedForAtTheStart", "unsigned int parity = 1;  // a stage",
+     "unsigned int parity = 0;  // a stage", kBytesMissing},
+    {"ParityOfEmptyXNotFlipped",
+     "if (++stage == Config::kActivationStages) {\n          stage = 0;\n          parity ^= 1u;",
+     "if (++stage == Config::kActivationStages) {\n          stage = 0;", kWaitedBefore},
+
+    // Stages of weights.
+    {"NoBarrierBeforeWeightsAreReleased",
+     "warp_barrier();\n    if (lane_ == 0) arrive(barriers_.weights_empty",
+     "if (lane_ == 0) arrive(barriers_.weights_empty", kEarlyWrite},
+    {"WeightsReleasedBeforeTheyAreRead",
+     kReadCodes,
+     R"(wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);
+    release_weights(weight_stage_);
+    fragments_.read(weight_stage_);)",
+     kEarlyWrite,
+     {},
+     kReleaseWeights,
+     ""},
+    {"WeightsReleasedBeforeTheyAreUsed",
+     kReadCodes,
+     R"(wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);
+    fragments_.read(weight_stage_);
+    release_weights(weight_stage_);)",
+     kUnused,
+     {},
+     kReleaseWeights,
+     ""},
+    {"WeightsReleasedByEveryLane", "if (lane_ == 0) arrive(barriers_.weights_empty",
+     "arrive(barriers_.weights_empty", kTooManyArrivals},
+    {"WeightsNeverReleased", kReleaseWeights, "", kBytesMissing},
+    {"OtherStageOfWeightsReleased", "release_weights(weight_stage);", "release_weights(weight_stage ^ 1);",
+     kNotWaitedFor, kUnitsOfTwoGroups},
+    {"NoWaitForWeights", "wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);", "",
+     kUnderWay},
+    {"ParityOfWeightsNotFlipped", "weight_parity_ ^= 1u;", "", kWaitedBefore},
+    {"ParityOfWeightsFlippedAtTheStart", "unsigned int weight_parity_ = 0;",
+     "unsigned int weight_parity_ = 1;", kWaitedBefore},
+    {"EmptyWeightsNotWaitedFor", kWeightsEmpty, "", kTooManyArrivals},
+    {"ParityOfEmptyWeightsNotFlipped",
+     "if (++stage == Config::kWeightStages) {\n        stage = 0;\n        parity ^= 1u;",
+     "if (++stage == Config::kWeightStages) {\n        stage = 0;", kWaitedBefore},
+    {"EmptyWeightsTakenForNeverUsed",
+     "unsigned int parity = 0;\n#pragma unroll 1\n    while (at_.units_left > 0) {\n      wait_barrier",
+     "unsigned int parity = 1;\n#pragma unroll 1\n    while (at_.units_left > 0) {\n      wait_barrier",
+     kTooManyArrivals},
+    {"GroupsBeginAtTheSameStage", "weight_stage_(k_group_)", "weight_stage_(0)", kEarlyWrite, kTwoGroups},
+    {"CodesOfUnitsThatNeverCome", "next + Config::kKGroups < count", "next + 1 < count", kBytesMissing,
+     kTwoGroups},
+
+    // The barriers of stages.
+    {"OneArrivalTooFewEmptiesAStage", "kWarpsOfUnit = 4 * G::kRowGroups;",
+     "kWarpsOfUnit = 4 * G::kRowGroups - 1;", kEarlyWrite},
+    {"OneArrivalTooManyEmptiesAStage", "kWarpsOfUnit = 4 * G::kRowGroups;",
+     "kWarpsOfUnit = 4 * G::kRowGroups + 1;", kBytesMissing},
+    {"BothGroupsEmptyAStage", "kWarpsOfUnit = 4 * G::kRowGroups;", "kWarpsOfUnit = 4 * G::kWarpgroups;",
+     kBytesMissing, kUnitsOfTwoGroups},
+    {"TwoArrivalsFillAStageOfX", "initialize_barrier(activations_full + stage, 1);",
+     "initialize_barrier(activations_full + stage, 2);", kBytesMissing},
+    {"NoFenceOfTheBarriers", "kWarpsOfUnit);\n    }\n    fence_barrier_initialization();",
+     "kWarpsOfUnit);\n    }", "gives an mbarrier to a bulk copy before the fence of its initialisation"},
+    {"OneStageWithoutBarriers", "stage < Config::kWeightStages; ++stage) {\n      initialize_barrier",
+     "stage < Config::kWeightStages - 1; ++stage) {\n      initialize_barrier",
+     "uses an mbarrier that nobody has initialised"},
+    {"EveryLaneInitialises", "if (warp == kWeightWarp && leads) {\n      barriers",
+     "if (warp == kWeightWarp) {\n      barriers", "initialises an mbarrier a second time"},
+    {"NoBarrierBehindTheTableAndTheBarriers", "thread_index(), G::kThreads);\n    block_barrier();",
+     "thread_index(), G::kThreads);", "uses an mbarrier that nobody has initialised"},
+    {"EveryLaneBringsX", "if (warp == kActivationWarp && leads) {", "if (warp == kActivationWarp) {",
+     kTooManyArrivals},
+
+    // Copies.
+    {"HalfOfXExpected", "arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes());",
+     "arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes() / 2);", kTooManyBytes},
+    {"TooMuchOfXExpected", "arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes());",
+     "arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes() + 16);", kBytesMissing},
+    {"ScalesNotExpected", "arrive_expecting(barrier, shared_layout_of<Config>().weight_stage_bytes());",
+     "arrive_expecting(barrier, G::kPanels * kPanelBytes);", kTooManyBytes, kPlane},
+    {"XOfTheOtherHalf", "layout::kRecordColumns + part * many", "layout::kRecordColumns + (1 - part) * many",
+     kWrong},
+    {"XOfTheFirstUnit", "at.column_panel * layout::kRecordColumns + part",
+     "0 * layout::kRecordColumns + part", kWrong},
+    {"XOfTheNextToken", "first_token,\n                    barrier);",
+     "first_token + 1,\n                    barrier);", kWrong},
+    {"XOfTheFirstTokenTile", "if (at.advance() && at.units_left > 0) first_token",
+     "if (at.advance() && false) first_token", kWrong, kTwoTokenTiles},
+    {"XInTheOtherStage", "copy_tensor(stages + stage * ", "copy_tensor(stages + (stage ^ 1) * ", kUnderWay},
+    {"XOneTokenOn", "copy_tensor(stages + stage * ", "copy_tensor(stages + 128 + stage * ",
+     "copies a box to shared byte .*, which is no multiple of 1024"},
+    {"StagesOfXNotAligned", "(look_up_bytes + kAlignment - 1) / kAlignment * kAlignment",
+     "look_up_bytes - 512", "copies a box to shared byte .*, which is no multiple of 1024"},
+    {"WeightsOfTheFirstRowTile", "at_.place().row_tile * G::kPanels;", "0 * G::kPanels;", kWrong, kTwoTiles},
+    {"WeightsOfTheNextRowTileNotFound", "if (at_.advance() && at_.units_left > 0) find_row_tile();",
+     "if (at_.advance() && false) find_row_tile();", kWrong, kTwoTiles},
+    {"WeightsOfTheFirstColumnPanel",
+     "layout::kRecordsPerPanel * first_panel_,\n                                                             "
+     "   at_.column_panel);",
+     "layout::kRecordsPerPanel * first_panel_, 0);", kWrong, kCut},
+    {"WeightsOfTheSameUnitAgain", "unit_ += kPanelBytes;", "", kWrong},
+    {"RowPanelsOneColumnPanelApart", "from * packed_layout_of<Config>().row_panel_bytes()",
+     "from * kPanelBytes", kWrong},
+    {"RowPanelsSwapped", "copy_bulk(to + panel * kStagedBytes, ",
+     "copy_bulk(to + (panel ^ 1) * kStagedBytes, ", kWrong},
+    {"RowPanelsBehindTheLast", "G::kWholePanels ? panel : min(panel, G::kRowPanels - 1 - first_panel_)",
+     "panel", kPastWeights, kFewRows},
+    {"UnitsSkippedTwice", "++stage) advance();", "++stage) { advance(); advance(); }", kBytesMissing,
+     kTwoTiles},
+    {"PlaneScalesOfTheNextGroup", "at_.column_panel / kGroupPanels", "(at_.column_panel + 1) / kGroupPanels",
+     kWrong, kPlane},
+    {"PlaneScalesOfTheFirstPanel", "layout::kRecordsPerPanel * (first_panel_ + from), at_",
+     "layout::kRecordsPerPanel * first_panel_, at_", kWrong, kPlane},
+    {"PlaneScalesOverTheCodes", "to + panel * kStagedBytes + kPanelBytes, weights_",
+     "to + panel * kStagedBytes, weights_", kUnderWay, kPlane},
+
+    // Codes and scales.
+    {"SelectorsOfLowAndHighSwapped", "kLows = 0x5410, kHighs = 0x7632;", "kLows = 0x7632, kHighs = 0x5410;",
+     kWrong},
+    {"SwappedSelectorNotSwapped", "kLowsSwapped = 0x1054", "kLowsSwapped = 0x5410", kWrong},
+    {"HighPairOfTheWrongLanes", "high_pair_((lane & 2) != 0)", "high_pair_((lane & 4) != 0)", kWrong},
+    {"FirstExchangeWithTheNextLane", "exchange_lanes(high_pair_ ? word0 : word1, 2)",
+     "exchange_lanes(high_pair_ ? word0 : word1, 1)", kWrong},
+    {"SecondExchangeAcrossTheQuad", "exchange_lanes(select_bytes(own, received, send_), 1)",
+     "exchange_lanes(select_bytes(own, received, send_), 3)", kWrong},
+    {"KeepsWhatItSends", "keep_ = kept(odd ? highs : lows);", "keep_ = kept(odd ? lows : highs);", kWrong},
+    {"CodesOfTheOtherStep", "Codes{natural_[step % 2]}", "Codes{natural_[(step + 1) % 2]}", kWrong},
+    {"RecordOfTheNextWarp", "% G::kRowGroups * 4 + warp % 4, lane_)",
+     "% G::kRowGroups * 4 + (warp ^ 1) % 4, lane_)", kWrong},
+    {"ScalesOfTheFirstGroup", "scales[0][step / kGroupSteps]", "scales[0][0]", kWrong, kSmallGroups},
+    {"ScalesOfTheOtherRow", "select_bytes(scales, scales, 0x1010)", "select_bytes(scales, scales, 0x3232)",
+     kWrong},
+    {"ScaleOfTheOtherHalf", "a[1] = multiply_pairs<Config::kElement>(a[1], high);",
+     "a[1] = multiply_pairs<Config::kElement>(a[1], low);", kWrong},
+    {"ScalesOfTheOtherRecord", "? packed_layout_of<Config>().panel_bytes() -",
+     "? packed_layout_of<Config>().panel_bytes() + layout::kLanes - 2 *", kUnwritten, kPlane},
+
+    // Dependent launch.
+    {"NobodyWaitsForTheLaunchBefore", kWaitForLaunch, "ActivationProducer", kNotDependent, kDependent},
+    {"OnlyConsumersWaitForTheLaunchBefore", kWaitForLaunch, "ActivationProducer", kNotDependent, kDependent,
+     kClaim,
+     "claim_registers<kConsumerRegisters>();\n      wait_for_dependency<Config::kDependentLaunch>();"},
+    {"TheOtherWarpWaitsForTheLaunchBefore", kWaitForLaunch, "ActivationProducer", kNotDependent, kDependent,
+     "WeightProducer<Config>(shared, barriers, launch).run();",
+     "wait_for_dependency<Config::kDependentLaunch>();\n        WeightProducer<Config>(shared, barriers, "
+     "launch).run();"},
+
+    // Registers.
+    {"ProducersKeepTheirRegisters", "give_up_registers<kProducerRegisters>();", "", kNoRegisters, kFewRows},
+    {"ProducersGiveUpTooFew", "<= 2 ? 40 : 32;", "<= 2 ? 48 : 32;", kNoRegisters, kFewRows},
+    {"ConsumersClaimTooMany", "<= 2 ? 232 :", "<= 2 ? 240 :", kNoRegisters, kFewRows},
+    {"ClaimOfNoMultipleOf8", "<= 2 ? 232 :", "<= 2 ? 228 :", "claims 228 registers; allowed: multiples of 8",
+     kFewRows},
+    {"OneWarpGivesUp", "give_up_registers<kProducerRegisters>();",
+     "if (warp == kWeightWarp) give_up_registers<kProducerRegisters>();", kNoRegisters, kFewRows},
+    {"OneWarpClaims", kClaim, "if (warp % 4 == 0) claim_registers<kConsumerRegisters>();",
+     "has ended, but its warpgroup claims 232 registers", kFewRows},
+};
+
+class ManyTokensMutations : public testing::TestWithParam<Mutation<ManyTokensExample>> {};
+
+TEST_P(ManyTokensMutations, IsCaught) {
+  if (has_turn(GetParam())) expect_caught(GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceCode, ManyTokensMutations, testing::ValuesIn(kMutations),
+                         name_of<ManyTokensExample>);
+
+TEST(UnchangedSourcesForManyTokens, AreRightWhereMistakesAreCaught) { expect_right_unchanged(kMutations); }
+
+}  // namespace
+}  // namespace lutsmith::emulator_test

@@ -1,0 +1,175 @@
+// The same for what follows the main loop: the exchange between the groups along K, the output, Stream-K.
+
+#include <gtest/gtest.h>
+
+#include <string_view>
+
+#include "many_tokens_example.h"
+
+namespace lutsmith::emulator_test {
+namespace {
+
+// What the emulator says about named barriers.
+constexpr std::string_view kMixedBarriers =
+    "is at named barrier .*, where thread .* met others at line .*, with nothing that orders the two";
+constexpr std::string_view kNamedBarrierMissing = "deadlock: .*\n(.*\n)*.*waiting for a named barrier";
+
+// Both units are in their stages before the first is multiplied.
+constexpr ManyTokensExample kTilesInStages{
+    .n = 136, .k = 128, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
+constexpr ManyTokensExample kTwoTilesOfTwoGroups{
+    .n = 136, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
+// One tile of three units, each a part.
+constexpr ManyTokensExample kThreeParts{
+    .group = kPerChannel, .k = 384, .commit_steps = 4, .m = 1, .partitions = 3, .cancelling = true};
+// Whole tiles: four for two blocks; three, of which one is left over.
+constexpr ManyTokensExample kWholeTiles{.n = 392, .k = 128, .commit_steps = 4, .partitions = 2};
+constexpr ManyTokensExample kTileLeftOver{.n = 264, .k = 128, .commit_steps = 4, .partitions = 2};
+constexpr ManyTokensExample kWholeTileLeftOver{.n = 384, .k = 128, .commit_steps = 4, .partitions = 2};
+// A warpgroup's tokens take more than one turn at its staging.
+constexpr ManyTokensExample kTwoTurns{.k = 128, .tile_tokens = 64, .commit_steps = 4, .m = 40};
+// The last 16 bytes of a token reach behind its last row: in a Y that is aligned, and in one that is not.
+constexpr ManyTokensExample kRaggedPieces{.n = 36, .k = 128, .commit_steps = 4, .m = 3, .output_padding = 4};
+constexpr ManyTokensExample kUnalignedRows{.n = 36, .k = 128, .commit_steps = 4, .m = 3};
+constexpr ManyTokensExample kChannel{.group = kPerChannel, .k = 128, .commit_steps = 4};
+constexpr ManyTokensExample kFewRowsOfChannels{.group = kPerChannel, .n = 40, .k = 128, .commit_steps = 4};
+
+constexpr Mutation<ManyTokensExample> kMutations[] = {
+    // Exchange between the groups along K.
+    {"NoBarrierBeforeTheExchange", "Barriers::meet_all();             // nobody is at", "// nobody is at",
+     kWriteRace, kTwoTilesOfTwoGroups},
+    {"NoBarrierInTheExchange",
+     "Barriers::meet_all();\n#pragma unroll\n      for (int i = 0; i < G::kOwnOctets; ++i) {\n        const "
+     "float4",
+     "\n#pragma unroll\n      for (int i = 0; i < G::kOwnOctets; ++i) {\n        const float4", kUnwritten,
+     kTwoGroups},
+    {"NoBarrierBehindTheExchange", "Barriers::meet_all();  // the output passes", "// the output passes",
+     kEarlyWrite, kTwoGroups},
+    {"GroupsKeepWhatTheyShouldGive", "octet / G::kOwnOctets != group", "octet / G::kOwnOctets == group",
+     kWrong, kTwoGroups},
+    {"OctetsOfTheFirstGroup", "exchange + (group * G::kOwnOctets + i)", "exchange + (i)", kWrong, kTwoGroups},
+    {"HalvesSwapped", "(group == 0 ? lower : upper)", "(group == 0 ? upper : lower)", kWrong, kTwoGroups},
+    {"RowsShareTheExchange", "row_thread();  // of this", "thread();  // of this", kWriteRace, kTwoGroups},
+    {"ProducersAtTheConsumersBarrier", "named_barrier(1, G::kConsumers)", "named_barrier(1, G::kThreads)",
+     kNamedBarrierMissing, kTwoGroups},
+    {"HalfOfTheConsumersAtTheBarrier", "named_barrier(1, G::kConsumers)",
+     "named_barrier(1, G::kConsumers / 2)", kUnwritten, kTwoGroups},
+
+    // Output.
+    {"NoBarrierBeforeStaging",
+     "Barriers::meet_warpgroup(warpgroup());\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)",
+     "\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)", kEarlyWrite, kTilesInStages},
+    {"NoBarrierBehindStaging", "Barriers::meet_warpgroup(warpgroup());\n      copy_out", "copy_out",
+     kUnwritten, kFewRows},
+    {"HalfAWarpgroupMeets", "named_barrier(2 + warpgroup, 128)", "named_barrier(2 + warpgroup, 64)",
+     kMixedBarriers, kFewRows},
+    {"WarpgroupsShareABarrier", "named_barrier(2 + warpgroup, 128)", "named_barrier(2, 128)", kMixedBarriers,
+     kTwoTiles},
+    {"WarpgroupAtTheBarrierOfAll", "named_barrier(2 + warpgroup, 128)", "named_barrier(1 + warpgroup, 128)",
+     kMixedBarriers, kTwoTilesOfTwoGroups},
+    {"WarpgroupsShareTheirStaging",
+     "warpgroup() * shared_layout_of<Config>().staging_bytes_of_warpgroup()",
+     "0",
+     kWriteRace,
+     {.k = 128, .commit_steps = 4}},
+    {"WeightsOverX", "return activations_offset() + activation_stages * activation_stage_bytes();",
+     "return activations_offset() + activation_stage_bytes();", kUnderWay},
+    {"FlagOverTheBarriers", "2 * 8 * (activation_stages + weight_stages)",
+     "8 * (activation_stages + weight_stages)", "touches shared bytes from .* on, which hold an mbarrier",
+     kCut},
+    {"StagingOverTheWeights", "return weights_offset() + weight_stages * weight_stage_bytes();",
+     "return weights_offset();", kEarlyWrite, kTwoTiles},
+    {"MatricesOfTokensAndRowsSwapped", "(lane / 16 * 8 + lane % 8) * many", "lane % 16 * many", kWriteRace,
+     kFewRows},
+    {"MatricesInTheOtherOrder", "pair(sums[i], 2), pair(sums[i + 1], 0)",
+     "pair(sums[i + 1], 0), pair(sums[i], 2)", kWrong, kFewRows},
+    {"OutputOfTheNextRows", "piece / kPieces * many_tokens::kStagedTokenBytes + piece % kPieces * 16;",
+     "piece / kPieces * many_tokens::kStagedTokenBytes + (piece ^ 1) % kPieces * 16;", kWrong, kFewRows},
+    {"EveryTokenInTheFirstRow", "launch_.output + token * launch_.output_stride + row;",
+     "launch_.output + row;", kWrittenTwice, kFewRows},
+    {"SumsOfTheFirstTurnAgain", "sums[i / 4][i % 4] = own[first + i / 4][i % 4];",
+     "sums[i / 4][i % 4] = own[i / 4][i % 4];", kWrong, kTwoTurns},
+    {"OutputOfTheFirstTurnAgain", "row, token + first * 8);", "row, token);", kWrittenTwice, kTwoTurns},
+    {"NoBarrierBeforeTheNextTurn",
+     "Barriers::meet_warpgroup(warpgroup());\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)",
+     "\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)", kReadRace, kTwoTurns},
+    {"TokensThatAreNotThere", "token >= launch_.tokens || ", "", kPastOutput, {.k = 128, .commit_steps = 4}},
+    {"PiecesBehindTheLastRow", "aligned() && (G::kWholeRows || row + 8 <= Config::kN)", "aligned()",
+     kPastOutput, kRaggedPieces},
+    {"ElementsBehindTheLastRow", "i < 8 && row + i < Config::kN;", "i < 8;", kPastOutput, kUnalignedRows},
+    {"RowsOfYTakenForAligned", "% 16 == 0 && launch_.output_stride % 8 == 0;", "% 16 == 0;",
+     "of the output, an address that is no multiple of 16", kUnalignedRows},
+    {"YTakenForAligned",
+     "reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;",
+     "launch_.output_stride % 8 == 0;",
+     "of the output, an address that is no multiple of 16",
+     {.k = 128, .commit_steps = 4, .output_offset = 1}},
+    {"ChannelScalesOfTheOtherRow", "scales[i % 4 / 2];", "scales[i % 2];", kWrong, kChannel},
+    {"ChannelScalesOfTheFirstWarp", "row + thread() / layout::kLanes * layout::kRecordRows", "row", kWrong,
+     kChannel},
+    {"ChannelScalesForgotten", "sums[i / 4][i % 4] *= scales", "sums[i / 4][i % 4] *= 1 + 0 * scales", kWrong,
+     kChannel},
+    {"ChannelScalesBehindTheLastRow", "G::kWholeRows ? row + 8 * half : min(row + 8 * half, Config::kN - 1)",
+     "row + 8 * half", kPastWeights, kFewRowsOfChannels},
+
+    // Stream-K.
+    {"NoBarrierBeforeTheArrival", "meet();\n    if (leader)", "if (leader)", kUnordered, kCut},
+    {"NoBarrierBehindTheArrival", "meet();\n    return load_shared(flag) != 0;",
+     "return load_shared(flag) != 0;", kUnwritten, kCut},
+    {"OneArrivalTooFew", "(parts.count - 1)", "(parts.count - 2)", kEarlySum, kThreeParts},
+    {"CounterNotReset", "if (last) reset_arrivals(counter);", "", kCounterLeft, kCut},
+    {"CounterResetByEveryPart", "if (last) reset_arrivals(counter);", "reset_arrivals(counter);", kWrong,
+     kCut},
+    {"EveryWarpgroupArrives", "leader = consumer() == 0", "leader = thread() == 0", kWriteRace, kCut},
+    {"OctetsShareASlot", "store_partial_sums_4(slot + i * kNextOctet",
+     "store_partial_sums_4(slot + 0 * kNextOctet", kEarlySum, kCut},
+    {"GroupsShareASlot",
+     "k_group() * G::kOwnOctets * kNextOctet",
+     "0",
+     "writes partial sum .* with nothing that orders",
+     {.k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2, .partitions = 2}},
+    {"SlotsOneApart", "parts.next_slots + 2ll * (part - 1) * kSlotFloats",
+     "parts.next_slots + 1ll * (part - 1) * kSlotFloats", kEarlySum, kThreeParts},
+    {"OneSlotForBothEndsOfAPartition", "< tile_begin ? kSlotFloats : 0;", "< tile_begin ? 0 : 0;", kUnordered,
+     kCut},
+    {"OwnPartFirst", "K::slot(parts, part) + first_element();",
+     "K::slot(parts, (part + block_index()) % parts.count) + first_element();", kOrder, kThreeParts},
+    {"LastPartNotAdded", "part < parts.count; ++part) {\n      const float* slot",
+     "part < parts.count - 1; ++part) {\n      const float* slot", kWrong, kCut},
+    {"PartsTakenForWholeTiles", "segment == G::kColumnPanels", "true", kWrittenTwice, kCut},
+    {"GrainsOfEveryPartition", "partition * launch.extra_grains / launch.sharing", "launch.extra_grains",
+     "bytes at byte -4 of the arrival counters", kCut},
+    {"RangeBeginsAtItsTile", "column_panel = first % G::kColumnPanels;", "", kCounterLeft, kCut},
+    {"RangeOfTheFirstTile", "first_shared() + first / G::kColumnPanels;", "first_shared();", kCounterLeft,
+     kCut},
+    {"RangeStaysAtItsTile", "} else if ((shared_left_ -= units) > 0) {\n      ++tile_;",
+     "} else if ((shared_left_ -= units) > 0) {", kCounterLeft, kCut},
+    {"SegmentPastTheRange", "shared_left_ > 0 ? min(left, shared_left_) : left", "left", kBytesMissing, kCut},
+    {"UnitsOfTheTileBeforeCounted", "begin += segment;", "", kBytesMissing, kTwoTiles},
+    {"WholeTilesForgotten", "shared_left_ + launch.whole_tiles * G::kColumnPanels;", "shared_left_;", kWrong,
+     kWholeTiles},
+    {"WholeTilesOneApart", "tile_ += block_count();", "++tile_;", kWrittenTwice, kWholeTiles},
+    {"SharedTilesFromTheFirst", "return launch_.whole_tiles * block_count();", "return 0;", kWrittenTwice,
+     kTileLeftOver},
+    {"WholeTilesBehindTheShared", "++tile_;\n    } else {\n      tile_ = block_index();",
+     "++tile_;\n    } else {\n      tile_ += block_count();", kWrong, kTileLeftOver},
+    {"EveryBlockShares", "if (block_index() < launch.sharing) {", "{", kPastWeights, kWholeTileLeftOver},
+    {"GroupsOfTilesAlwaysFull", "min(kGroupTiles, token_tiles - group * kGroupTiles)", "kGroupTiles", kWrong,
+     kTwoTiles},
+};
+
+class ManyTokensOutputMutations : public testing::TestWithParam<Mutation<ManyTokensExample>> {};
+
+TEST_P(ManyTokensOutputMutations, IsCaught) {
+  if (has_turn(GetParam())) expect_caught(GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceCode, ManyTokensOutputMutations, testing::ValuesIn(kMutations),
+                         name_of<ManyTokensExample>);
+
+TEST(UnchangedSourcesForManyTokensOutput, AreRightWhereMistakesAreCaught) {
+  expect_right_unchanged(kMutations);
+}
+
+}  // namespace
+}  // namespace lutsmith::emulator_test
