@@ -183,7 +183,7 @@ struct StageBarriers {
 #pragma unroll 1
     for (int stage = 0; stage < Config::kWeightStages; ++stage) {
       initialize_barrier(weights_full + stage, 1);
-      initialize_barrier(weights_empty + stage, kWarpsOfUnit);
+      initialize_barrier(weights_empty + stage, kWarpsOfUnit * layout::kLanes);
     }
     fence_barrier_initialization();
   }

@@ -124,9 +124,8 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "if (++stage == Config::kActivationStages) {\n          stage = 0;", kWaitedBefore},
 
     // Stages of weights.
-    {"NoBarrierBeforeWeightsAreReleased",
-     "warp_barrier();\n    if (lane_ == 0) arrive(barriers_.weights_empty",
-     "if (lane_ == 0) arrive(barriers_.weights_empty", kEarlyWrite},
+    {"WeightsReleasedByOneLane", "arrive(barriers_.weights_empty",
+     "if (lane_ == 0) arrive(barriers_.weights_empty", kBytesMissing},
     {"WeightsReleasedBeforeTheyAreRead",
      kReadCodes,
      R"(wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);
@@ -145,8 +144,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      {},
      kReleaseWeights,
      ""},
-    {"WeightsReleasedByEveryLane", "if (lane_ == 0) arrive(barriers_.weights_empty",
-     "arrive(barriers_.weights_empty", kTooManyArrivals},
+    {"WeightsEmptyAtOneArrivalOfAWarp", "kWarpsOfUnit * layout::kLanes", "kWarpsOfUnit", kEarlyWrite},
     {"WeightsNeverReleased", kReleaseWeights, "", kBytesMissing},
     {"OtherStageOfWeightsReleased", "release_weights(weight_stage);", "release_weights(weight_stage ^ 1);",
      kNotWaitedFor, kUnitsOfTwoGroups},
@@ -176,8 +174,8 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      kBytesMissing, kUnitsOfTwoGroups},
     {"TwoArrivalsFillAStageOfX", "initialize_barrier(activations_full + stage, 1);",
      "initialize_barrier(activations_full + stage, 2);", kBytesMissing},
-    {"NoFenceOfTheBarriers", "kWarpsOfUnit);\n    }\n    fence_barrier_initialization();",
-     "kWarpsOfUnit);\n    }", "gives an mbarrier to a bulk copy before the fence of its initialisation"},
+    {"NoFenceOfTheBarriers", "layout::kLanes);\n    }\n    fence_barrier_initialization();",
+     "layout::kLanes);\n    }", "gives an mbarrier to a bulk copy before the fence of its initialisation"},
     {"OneStageWithoutBarriers", "stage < Config::kWeightStages; ++stage) {\n      initialize_barrier",
      "stage < Config::kWeightStages - 1; ++stage) {\n      initialize_barrier",
      "uses an mbarrier that nobody has initialised"},

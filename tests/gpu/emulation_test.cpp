@@ -11,8 +11,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
+#include "codegen/many_tokens/many_tokens.h"
 #include "emulator/emulated_kernel.h"
 #include "emulator/tensor_core.h"
 #include "machine.h"
@@ -168,6 +170,33 @@ TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
     const auto emulated = must(emulator::EmulatedKernel::compile(*compiler, request.spec, source));
     const Problem problem = make_problem(request.spec, 3);
     for (const int partitions : {1, 4, 7}) {
+      Multiplication multiplication(problem, {.partitions = partitions});
+      EXPECT_EQ(multiplication.run(get_kernel(request)),
+                emulate(emulated, source.launch, problem, partitions))
+          << partitions << " partitions";
+    }
+  }
+}
+
+TEST_F(EmulatorOnGpu, KernelsForManyTokensGiveTheSameBitsAsOnTheGpu) {
+  const auto compiler = emulator::HostCompiler::find();
+  if (!compiler) GTEST_SKIP() << compiler.error().message;
+  if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU has no warpgroup products";
+  std::vector<KernelRequest> requests;
+  for (const auto& [bits, group, dtype] :
+       {std::tuple(4, 128, DataType::f16), std::tuple(3, 32, DataType::bf16),
+        std::tuple(2, 256, DataType::f16)}) {
+    KernelSpec spec = spec_of(bits, group, 200, 584, 1024, dtype);
+    for (const ManyTokensSchedule& schedule : ManyTokens::candidates(spec))
+      requests.push_back({spec, schedule});
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    SCOPED_TRACE(describe(request));
+    const Source source = must(render(request.spec, *request.schedule));
+    const auto emulated = must(emulator::EmulatedKernel::compile(*compiler, request.spec, source));
+    const Problem problem = make_problem(request.spec, 70);
+    for (const int partitions : {1, 3, 7}) {
       Multiplication multiplication(problem, {.partitions = partitions});
       EXPECT_EQ(multiplication.run(get_kernel(request)),
                 emulate(emulated, source.launch, problem, partitions))
