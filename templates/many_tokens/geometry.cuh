@@ -58,7 +58,7 @@ struct ManyTokensGeometry {
   static constexpr int kOwnOctets = kOctets / Config::kKGroups;
   static constexpr int kSums = Config::kTileTokens / 2;  // of a thread
 
-  static constexpr int kStepsPerUnit = layout::kRecordColumns / 16;  // products along K
+  static constexpr int kStepsPerUnit = layout::kMmaPerRecord;  // products along K
   static constexpr int kStepsPerStage = many_tokens::kStageColumns / 16;
   static constexpr int kBatches = kStepsPerUnit / Config::kCommitSteps;
 
