@@ -18,6 +18,8 @@ DEFINITION = re.compile(r'^(?!using namespace|template|#)[A-Za-z_][^\n({=;]*?(\w
 # With them, what each of two programs may have under one name: main, and functions of C (whose "C" is "" by then).
 FILE_WIDE = re.compile(r'^(?:#define (\w+)|static [^\n({=;]*?(\w+)\s*[({=;]|int (main)\(|extern "" [^\n({=;]*?(\w+)\()',
                        re.MULTILINE)
+# All names of a namespace at once: what they are is not in the text, so only files that open the same ones go together.
+OPENED = re.compile(r'^using namespace ([\w:]+);', re.MULTILINE)
 # Two files may borrow the same; `using type = ...` is of the first kind.
 BORROWED = re.compile(r'^(?:using ([\w:]*?(\w+));|namespace ((\w+) = [\w:]+);)', re.MULTILINE)
 
@@ -35,9 +37,10 @@ class Source:
             self.own.update(DEFINITION.findall(namespace))
         self.borrowed = {found[1] or found[3]: found[0] or found[2] for found in BORROWED.findall(text)}
         self.own -= self.borrowed.keys()
+        self.opened = set(OPENED.findall(text))
 
     def goes_with(self, other):
-        return (self.own.isdisjoint(other.words) and other.own.isdisjoint(self.words) and
+        return (self.opened == other.opened and self.own.isdisjoint(other.words) and other.own.isdisjoint(self.words) and
                 all(other.borrowed.get(name, lender) == lender for name, lender in self.borrowed.items()))
 
 

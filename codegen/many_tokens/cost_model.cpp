@@ -23,7 +23,7 @@ constexpr double kFixUpPerElement = 6.3e-5;  // and to add the parts, per elemen
 /// Cycles of a unit. Look-ups and products hinder each other: they hardly overlap, and with two warpgroups,
 /// which leave more of the latencies open, they take longer than one after another.
 double unit_cycles(const ManyTokensSchedule& schedule) {
-  const double looking_up = schedule.tile_rows / layout::kRecordRows * kRecordCycles;
+  const double looking_up = static_cast<double>(schedule.tile_rows) / layout::kRecordRows * kRecordCycles;
   const double multiplying =
       schedule.tile_rows * schedule.tile_tokens * layout::kRecordColumns / kMultipliesPerCycle;
   const double hindrance = warpgroups(schedule) == kMostWarpgroups ? 1.1 : 1.5;
