@@ -86,6 +86,6 @@ inline auto is_fault(int thread, const std::string& what) {
                                 what);
 }
 
-constexpr const char* kUnwritten = "uses a register that nothing was written to";
+constexpr const char* kUnwrittenRegister = "uses a register that nothing was written to";
 
 }  // namespace lutsmith::emulator_test

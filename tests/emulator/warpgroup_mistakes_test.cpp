@@ -23,7 +23,7 @@ TEST(WarpgroupMistakes, SumsStoredBeforeTheWaitAreReported) {
   const Step store = [](Registers& registers) {
     if (thread_index() == 37) store_shared(word_at(kFlag), bits_of(registers.sums[3]));
   };
-  EXPECT_THAT(Product{.after_issue = store}.fault(), is_fault(37, kUnwritten));
+  EXPECT_THAT(Product{.after_issue = store}.fault(), is_fault(37, kUnwrittenRegister));
   EXPECT_EQ(Product{.after_wait = store}.fault(), "");
 }
 
@@ -32,7 +32,7 @@ TEST(WarpgroupMistakes, SumsAddedUpBeforeTheWaitAreReported) {
     if (thread_index() == 37)
       registers.others[0] = multiply_add(registers.sums[7], 2.0F, registers.others[0]);
   };
-  EXPECT_THAT(Product{.after_issue = add}.fault(), is_fault(37, kUnwritten));
+  EXPECT_THAT(Product{.after_issue = add}.fault(), is_fault(37, kUnwrittenRegister));
   EXPECT_EQ(Product{.after_wait = add}.fault(), "");
 }
 
@@ -66,7 +66,7 @@ TEST(WarpgroupMistakes, SumsThatNobodyWroteAreReportedWhereTheyAreAddedTo) {
                          if (multiplies()) issue(registers, 0, true);
                          block_barrier();
                        })),
-              is_fault(64, kUnwritten));
+              is_fault(64, kUnwrittenRegister));
 }
 
 TEST(WarpgroupMistakes, SumsOfWhichOthersArePartAreReported) {
@@ -113,7 +113,7 @@ TEST(WarpgroupMistakes, AThatNobodyWroteIsReported) {
                          if (multiplies()) issue(registers);
                          block_barrier();
                        })),
-              is_fault(3, kUnwritten));
+              is_fault(3, kUnwrittenRegister));
 }
 
 std::string fault_without_fence(bool first, bool second) {
@@ -239,7 +239,7 @@ TEST(WarpgroupMistakes, SumsOfAYoungerGroupThanWasWaitedForAreReported) {
   EXPECT_EQ(fault_of_reading(false, true), "");
   EXPECT_EQ(fault_of_reading(true, true), "");
   EXPECT_EQ(fault_of_reading(false, false), "");
-  EXPECT_THAT(fault_of_reading(true, false), is_fault(8, kUnwritten));
+  EXPECT_THAT(fault_of_reading(true, false), is_fault(8, kUnwrittenRegister));
 }
 
 TEST(WarpgroupMistakes, SumsThatAYoungerGroupStillAddsToAreReported) {
@@ -251,7 +251,7 @@ TEST(WarpgroupMistakes, SumsThatAYoungerGroupStillAddsToAreReported) {
                 wait_products<1>();
                 if (thread_index() == 8) store_shared(word_at(kFlag), bits_of(registers.sums[0]));
               }),
-              is_fault(8, kUnwritten));
+              is_fault(8, kUnwrittenRegister));
 }
 
 }  // namespace
