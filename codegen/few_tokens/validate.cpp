@@ -1,12 +1,10 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstddef>
-#include <iterator>
 #include <string_view>
 
 #include "codegen/few_tokens/few_tokens.h"
+#include "codegen/validate_field.h"
 #include "core/result.h"
 #include "templates/abi/packed_layout.h"
 
@@ -14,12 +12,6 @@ namespace lutsmith {
 namespace {
 
 using namespace few_tokens;
-
-template <std::size_t kCount>
-Result<void> validate_one_of(std::string_view field, int value, const int (&allowed)[kCount]) {
-  if (std::ranges::find(allowed, value) != std::end(allowed)) return {};
-  return refuse(fmt::format("{}: {} is not allowed; allowed: {}", field, value, fmt::join(allowed, ", ")));
-}
 
 Result<void> validate_tile(const FewTokensSchedule& schedule) {
   if (auto valid = validate_one_of("tile_rows", schedule.tile_rows, kTileRows); !valid) return valid;

@@ -1,24 +1,15 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
-#include <cstddef>
-#include <iterator>
 #include <string_view>
 
 #include "codegen/many_tokens/many_tokens.h"
+#include "codegen/validate_field.h"
 #include "core/result.h"
 
 namespace lutsmith {
 namespace {
 
 using namespace many_tokens;
-
-template <std::size_t kCount>
-Result<void> validate_one_of(std::string_view field, int value, const int (&allowed)[kCount]) {
-  if (std::ranges::find(allowed, value) != std::end(allowed)) return {};
-  return refuse(fmt::format("{}: {} is not allowed; allowed: {}", field, value, fmt::join(allowed, ", ")));
-}
 
 Result<void> validate_warpgroups(const ManyTokensSchedule& schedule) {
   if (schedule.k_groups < 1 || schedule.k_groups > kMostGroups) {
