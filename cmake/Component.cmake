@@ -25,20 +25,19 @@ if(LUTSMITH_WERROR)
   target_compile_options(lutsmith_warnings INTERFACE -Werror)
 endif()
 
-option(LUTSMITH_UNITE_SOURCES "Compile neighbouring source files as one, in half the time" OFF)
+set(LUTSMITH_UNITE_SOURCES OFF CACHE STRING "Compile neighbouring source files as one, in half the time: ON, TESTS (those of tests only) or OFF")
 if(LUTSMITH_UNITE_SOURCES)
   find_package(Python3 REQUIRED)
-  # g++ takes every file that another includes for a header, where this would be a mistake.
-  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    target_compile_options(lutsmith_warnings INTERFACE -Wno-subobject-linkage)
-  endif()
 endif()
 
 # lutsmith_unite_sources(TARGET): with the option, those of TARGET's files that can be compiled as one are. For builds
-# whose compiler is slow, by instrumenting what every file includes; the release build shows that each file includes
-# what it needs. After a change that gives two files the same name for something, run cmake again.
+# whose compiler is slow, by instrumenting what every file includes, and for the tests of continuous integration; its
+# release build shows that each other file includes what it needs. After a change that gives two files the same name
+# for something, run cmake again.
 function(lutsmith_unite_sources target)
-  if(NOT LUTSMITH_UNITE_SOURCES)
+  set(tests ${PROJECT_SOURCE_DIR}/tests)
+  cmake_path(IS_PREFIX tests ${CMAKE_CURRENT_SOURCE_DIR} of_tests)
+  if(NOT LUTSMITH_UNITE_SOURCES OR (LUTSMITH_UNITE_SOURCES STREQUAL TESTS AND NOT of_tests))
     return()
   endif()
   get_target_property(all ${target} SOURCES)
@@ -60,6 +59,10 @@ function(lutsmith_unite_sources target)
     set_source_files_properties(${CMAKE_MATCH_2} PROPERTIES UNITY_GROUP ${target}_${CMAKE_MATCH_1})
   endforeach()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # g++ takes every file that another includes for a header, where this would be a mistake.
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  endif()
 endfunction()
 
 # lutsmith_header_component(NAME): the headers of folder NAME, as target lutsmith_NAME_headers.
