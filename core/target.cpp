@@ -9,22 +9,28 @@
 namespace lutsmith {
 namespace {
 
-/// Fitted to 303 shapes that were tuned on an H100 SXM (`lutsmith tune --fit`, docs/tuning.md).
-constexpr MeasuredCosts kH100{.cycles_per_microsecond = 1202,
-                              .launch = 0.0908,
-                              .unit = 106.7,
-                              .record = 89.74,
-                              .octet = 0,
-                              .ring = 20.12,
-                              .activations = 78.48,
-                              .hiding = 5.271,
-                              .ring_stage = 0.06843,
-                              .step = 0,
-                              .segment = 0.6116,
-                              .partial = 1.635e-5,
-                              .reduction_per_element = 0,
-                              .fix_up = 3.025,
-                              .fix_up_per_element = 0.003881};
+/// Fitted to 530 specs that were tuned on an H100 SXM (docs/tuning.md).
+constexpr MeasuredCosts kH100{.record = 22.07,
+                              .ring = 26.04,
+                              .activations = 52.27,
+                              .ragged = 0.3235,
+                              .latency = 930.7,
+                              .activations_latency = 82.5,
+                              .third_stage_latency = 303.2,
+                              .memory = 0.6353,
+                              .memory_latency = 0.761,
+                              .overlap = 0.6329,
+                              .prologue = 0.2118,
+                              .look_up_fill = 0.1443,
+                              .uneven_launch = 0.4313,
+                              .uneven_block = 0.1158,
+                              .ring_start = 0.1433,
+                              .priming = 0.7111,
+                              .segment = 0.4379,
+                              .reduction = 0.009015,
+                              .partial = 2.628e-5,
+                              .fix_up = 3.75,
+                              .fix_up_per_element = 0.004221};
 
 // A new GPU is a new row. Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute
 // Capability"; multiprocessors and bandwidth are of the common product's data sheet (A100, A40, L40S, H100,

@@ -12,6 +12,7 @@ namespace {
 
 /// A schedule as a plain launch runs it, and what that took.
 struct Sample {
+  std::size_t place;  ///< of the schedule in its entry
   const Schedule* schedule;
   double microseconds;
 };
@@ -33,9 +34,11 @@ std::vector<Case> cases_of(std::span<const choices::Document> documents) {
         const Result<Partition> plain =
             partition(launch_recipe(entry.spec, schedule), entry.spec.m, each.multiprocessors);
         if (!plain || plain->partitions != measured.partitions) continue;
-        each.samples.push_back({&schedule, measured.microseconds});
+        each.samples.push_back({measured.schedule, &schedule, measured.microseconds});
         each.best = std::min(each.best, measured.microseconds);
       }
+      // Measurements are sorted by their time, which must not decide between equal estimates.
+      std::ranges::sort(each.samples, {}, &Sample::place);
       if (each.samples.size() > 1) cases.push_back(std::move(each));
     }
   }
@@ -47,12 +50,13 @@ GpuModel model_of(const Case& each, const MeasuredCosts& costs, double bytes_per
 }
 
 /// What descent brings down: the regret of a choice that is drawn the more often the less its estimate is (so
-/// that it changes with every cost, not only where the first choice does), and a little of how far estimates
-/// are from times.
+/// that it changes with every cost, not only where the first choice does), large ones above all, and a little
+/// of how far estimates are from times.
 double badness(const std::vector<Case>& cases, const MeasuredCosts& costs, double bytes_per_second) {
-  constexpr double kSoftness = 0.02;  // estimates that differ by so much are taken about equally often
-  constexpr double kTimesMatter = 0.05;
-  constexpr double kNear = 1.5;  // schedules slower than that do not come into question
+  constexpr double kSoftness = 0.012;  // estimates that differ by so much are taken about equally often
+  constexpr double kTimesMatter = 0.1;
+  constexpr double kLargeMatter = 20;  // a regret of 5 % counts twice
+  constexpr double kNear = 1.5;        // schedules slower than that do not come into question
   double sum = 0;
   for (const Case& each : cases) {
     const GpuModel model = model_of(each, costs, bytes_per_second);
@@ -75,7 +79,8 @@ double badness(const std::vector<Case>& cases, const MeasuredCosts& costs, doubl
       error += off * off;
       ++near;
     }
-    sum += regret / weights + kTimesMatter * error / near;
+    const double mean = regret / weights;
+    sum += mean + kLargeMatter * mean * mean + kTimesMatter * error / near;
   }
   return sum / static_cast<double>(cases.size());
 }

@@ -40,6 +40,10 @@ constexpr int kMostBlocks = 4;  // per multiprocessor
 /// Dynamic shared memory of a block, in bytes.
 int shared_bytes(const KernelSpec& spec, const FewTokensSchedule& schedule);
 
+/// Blocks that fit on a multiprocessor together, of this launch and those after it: by shared memory, threads
+/// and the registers that the compiler is expected to take.
+int resident_blocks(const KernelSpec& spec, const FewTokensSchedule& schedule);
+
 /// Records of 16 rows in a tile.
 int records(const FewTokensSchedule& schedule);
 /// Octets of tokens in a tile: 8 are the n of one mma.

@@ -68,4 +68,23 @@ int FewTokens::register_limit(const FewTokensSchedule& schedule) {
   return std::min(255, kRegistersPerMultiprocessor / kSchedulers / layout::kLanes / warps / 8 * 8);
 }
 
+int few_tokens::resident_blocks(const KernelSpec& spec, const FewTokensSchedule& schedule) {
+  const TargetTraits& traits = spec.target.traits();
+  const int columns = static_cast<int>(packed_layout(spec.format).column_panels());
+  // What ptxas takes where it may, to load ahead: read off 450 kernels for sm_90a, of which the estimate plus
+  // this is right to 8 registers in most.
+  const int ahead = columns > schedule.warps ? 16 : 6;
+  const int wanted = FewTokens::estimated_registers(spec, schedule) +
+                     ahead * (schedule.weights == WeightPath::registers ? records(schedule) : 1);
+  const int registers = std::min(wanted, FewTokens::register_limit(schedule));
+  constexpr int kSchedulers = 4;
+  const int warps = kRegistersPerMultiprocessor / ((registers + 7) / 8 * 8 * layout::kLanes);
+  const int by_registers = warps / kSchedulers * kSchedulers / schedule.warps;
+  // A block's shared memory comes in units of 128 bytes, with 1 KiB of its own on top.
+  const int shared = (shared_bytes(spec, schedule) + 127) / 128 * 128 + 1024;
+  const int by_shared = traits.shared_bytes_per_multiprocessor / shared;
+  const int by_threads = traits.threads_per_multiprocessor / (schedule.warps * layout::kLanes);
+  return std::max(1, std::min({by_registers, by_shared, by_threads}));
+}
+
 }  // namespace lutsmith

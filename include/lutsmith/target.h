@@ -9,50 +9,66 @@
 namespace lutsmith {
 
 /// What work costs on a target, for the order of candidates and the cut of the work. Microseconds where no
-/// unit is given; cycles are issue slots of one warp. `lutsmith tune --fit` fits them to tuned choices
-/// (docs/tuning.md says on which GPUs that was done); a target that was not measured has these.
+/// unit is given; cycles are those of a multiprocessor. codegen/few_tokens/cost_model.cpp tells how they come
+/// together, docs/tuning.md on which GPUs they were measured. `lutsmith tune --fit` fits them to tuned
+/// choices; a target that was not measured has these.
 struct MeasuredCosts {
-  double cycles_per_microsecond = 1800;
-  double launch = 0;                     ///< what every launch takes; no order depends on it
-  double unit = 108;                     ///< cycles of a unit of weights,
-  double record = 57;                    ///< of each of its records,
-  double octet = 24;                     ///< of each record and eight tokens,
-  double slice = 0;                      ///< of each record and slice of the codes but the first,
-  double register_slice = 0;             ///< the same, where slices are loaded into registers one by one,
-  double ring = 2.5;                     ///< of each record that goes through a ring,
-  double activations = 42;               ///< and of eight tokens' activations, where they are loaded again
-  double hiding = 9;                     ///< warps that a multiprocessor lacks to be busy all the time
-  double ring_stage = 0.007;             ///< part by which each stage of a ring above two slows it
-  double step = 0.03;                    ///< of every step of a block
-  double segment = 0;                    ///< of every tile of a block
-  double warp = 0;                       ///< of every warp of a multiprocessor, to start and to end it
-  double partial = 0;                    ///< of every element of the tile and warp, on its way to the sum
-  double reduction_per_element = 0.005;  ///< sums of a block's warps to one, per element of the tile and warp
-  double fix_up = 2.4;                   ///< partial sums of a cut tile: their way to L2 and back,
-  double fix_up_per_element = 0.0084;    ///< and per element of the tile
+  double cycles_per_microsecond = 1755;
+
+  // Throughput: cycles that a multiprocessor spends on a unit of weights.
+  double record = 22;  ///< for each of its records,
+  double ring = 26;    ///< for each record that comes through a ring, by every eight tokens but the first
+  double activations = 52;  ///< and for eight tokens' activations, where they are loaded again
+  double ragged = 0.32;     ///< part by which a ragged last step slows all
+
+  // Latency: cycles from the start of a step of a block to its end, were it alone.
+  double latency = 930;
+  double activations_latency = 82;   ///< for eight tokens' activations, where they are loaded again
+  double third_stage_latency = 300;  ///< of a third stage in registers: the copies
+
+  // Memory.
+  double memory = 0.64;          ///< part of the time at full bandwidth that computing does not hide
+  double memory_latency = 0.76;  ///< from a request under load to its data
+  double overlap = 0.63;         ///< part of the first stages that arrives while the launch before still runs
+
+  // What stands around the steps.
+  double prologue = 0.21;             ///< of a block that cannot start before the launch before has left,
+  double look_up_fill = 0.14;         ///< and for 64 KiB of look-up table
+  double uneven_launch = 0.43;        ///< where blocks of one launch may meet on a multiprocessor,
+  double uneven_block = 0.12;         ///< and the part of a block by which the others are slowed
+  double ring_start = 0.14;           ///< barriers of a ring
+  double priming = 0.71;              ///< for each microsecond of memory that the first stages take
+  double segment = 0.44;              ///< of every tile of a block,
+  double reduction = 0.009;           ///< for every pass of a warp over the sums of all warps,
+  double partial = 2.6e-5;            ///< and for every element of the tile and warp, on its way to the sum
+  double fix_up = 3.8;                ///< partial sums of a cut tile: their way to L2 and back,
+  double fix_up_per_element = 0.004;  ///< and per element of the tile
   /// Records (16 rows x 128 k) that a multiprocessor multiplies in the time of `fix_up`, by all its warps.
   int fix_up_records = 120;
 
-  /// Calls `visit(name, value)` for everything that can be fitted: all but `fix_up_records`, which decides
-  /// how launches are cut.
+  /// Calls `visit(name, value)` for everything that can be fitted: all but the clock, in whose units others
+  /// are, and `fix_up_records`, which decides how launches are cut.
   template <class Self, class Visit>
   static constexpr void visit_fields(Self& self, Visit&& visit) {
-    visit(std::string_view("cycles_per_microsecond"), self.cycles_per_microsecond);
-    visit(std::string_view("launch"), self.launch);
-    visit(std::string_view("unit"), self.unit);
     visit(std::string_view("record"), self.record);
-    visit(std::string_view("octet"), self.octet);
-    visit(std::string_view("slice"), self.slice);
-    visit(std::string_view("register_slice"), self.register_slice);
     visit(std::string_view("ring"), self.ring);
     visit(std::string_view("activations"), self.activations);
-    visit(std::string_view("hiding"), self.hiding);
-    visit(std::string_view("ring_stage"), self.ring_stage);
-    visit(std::string_view("step"), self.step);
+    visit(std::string_view("ragged"), self.ragged);
+    visit(std::string_view("latency"), self.latency);
+    visit(std::string_view("activations_latency"), self.activations_latency);
+    visit(std::string_view("third_stage_latency"), self.third_stage_latency);
+    visit(std::string_view("memory"), self.memory);
+    visit(std::string_view("memory_latency"), self.memory_latency);
+    visit(std::string_view("overlap"), self.overlap);
+    visit(std::string_view("prologue"), self.prologue);
+    visit(std::string_view("look_up_fill"), self.look_up_fill);
+    visit(std::string_view("uneven_launch"), self.uneven_launch);
+    visit(std::string_view("uneven_block"), self.uneven_block);
+    visit(std::string_view("ring_start"), self.ring_start);
+    visit(std::string_view("priming"), self.priming);
     visit(std::string_view("segment"), self.segment);
-    visit(std::string_view("warp"), self.warp);
+    visit(std::string_view("reduction"), self.reduction);
     visit(std::string_view("partial"), self.partial);
-    visit(std::string_view("reduction_per_element"), self.reduction_per_element);
     visit(std::string_view("fix_up"), self.fix_up);
     visit(std::string_view("fix_up_per_element"), self.fix_up_per_element);
   }

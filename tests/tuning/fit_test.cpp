@@ -46,9 +46,9 @@ choices::Document measured_on(const MeasuredCosts& costs) {
 /// A GPU on which rings and short tiles cost much more than the defaults say.
 MeasuredCosts other_costs() {
   MeasuredCosts costs;
-  costs.ring = 30;
+  costs.ring_start = 1;
   costs.segment = 1.5;
-  costs.hiding = 3;
+  costs.latency = 300;
   return costs;
 }
 
