@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "choices/document.h"
+#include "codegen/families.h"
 #include "expect_error.h"
 #include "lutsmith/codegen.h"
 #include "must.h"
@@ -25,6 +26,8 @@ using test::SimulatedWorkbench;
 const KernelSpec kSpec{.format = {.bits = 4, .group = 128, .n = 4096, .k = 4096},
                        .m = 1,
                        .target = must(Target::parse("sm_90a"))};
+
+constexpr int kSimulatedMultiprocessors = 100;
 
 /// A number between 0 and 1 that is the choice's own.
 double fate(const std::string& text, unsigned seed) {
@@ -114,9 +117,12 @@ TEST(Tuner, DifferencesWithinTheNoiseKeepTheDefault) {
 TEST(Tuner, EqualPairsAreResolvedByTheModelsOrder) {
   const std::vector<Schedule> ranked = must(schedules(kSpec));
   for (unsigned seed = 0; seed < 20; ++seed) {
+    // Only with the plain number of partitions: of many equal pairs, chance would pick the finalists.
     SimulatedWorkbench bench(noisy(0.0005, seed), [&](const Choice& choice) {
-      const bool fast = choice.schedule == ranked[3] || choice.schedule == ranked[5];
-      return fast ? 4.0 : 5.0;
+      const bool one_of_two = choice.schedule == ranked[3] || choice.schedule == ranked[5];
+      const LaunchRecipe recipe = launch_recipe(kSpec, choice.schedule);
+      const int plain = must(partition(recipe, kSpec.m, kSimulatedMultiprocessors)).partitions;
+      return one_of_two && choice.partitions == plain ? 4.0 : 5.0;
     });
     const choices::Entry entry = must(Tuner(bench).tune(kSpec));
     EXPECT_EQ(entry.chosen().schedule, ranked[3]) << seed;
