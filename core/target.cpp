@@ -9,28 +9,23 @@
 namespace lutsmith {
 namespace {
 
-/// Fitted to 530 specs that were tuned on an H100 SXM (docs/tuning.md).
-constexpr MeasuredCosts kH100{.record = 22.07,
-                              .ring = 26.04,
-                              .activations = 52.27,
-                              .ragged = 0.3235,
-                              .latency = 930.7,
-                              .activations_latency = 82.5,
-                              .third_stage_latency = 303.2,
-                              .memory = 0.6353,
-                              .memory_latency = 0.761,
-                              .overlap = 0.6329,
-                              .prologue = 0.2118,
-                              .look_up_fill = 0.1443,
-                              .uneven_launch = 0.4313,
-                              .uneven_block = 0.1158,
-                              .ring_start = 0.1433,
-                              .priming = 0.7111,
-                              .segment = 0.4379,
-                              .reduction = 0.009015,
-                              .partial = 2.628e-5,
-                              .fix_up = 3.75,
-                              .fix_up_per_element = 0.004221};
+/// Fitted to 1092 specs that were tuned on an H100 SXM (docs/tuning.md).
+constexpr MeasuredCosts kH100{.record = 28.08,
+                              .ring = 14.59,
+                              .activations = 56.7,
+                              .ragged = 0.1659,
+                              .missing_register = 0.007248,
+                              .latency = 1056,
+                              .activations_latency = 49.31,
+                              .third_stage_latency = 208.8,
+                              .ragged_refill = 0.4309,
+                              .block = 0.003537,
+                              .uneven_launch = 0.3947,
+                              .ring_start = 0.3358,
+                              .priming = 0.4202,
+                              .segment = 0.2987,
+                              .reduction = 0.02697,
+                              .fix_up = 5.695};
 
 // A new GPU is a new row. Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute
 // Capability"; multiprocessors and bandwidth are of the common product's data sheet (A100, A40, L40S, H100,

@@ -40,8 +40,12 @@ constexpr int kMostBlocks = 4;  // per multiprocessor
 /// Dynamic shared memory of a block, in bytes.
 int shared_bytes(const KernelSpec& spec, const FewTokensSchedule& schedule);
 
+/// Registers that the compiler is expected to take where it may: what the kernel needs, and some to load
+/// ahead.
+int wanted_registers(const KernelSpec& spec, const FewTokensSchedule& schedule);
+
 /// Blocks that fit on a multiprocessor together, of this launch and those after it: by shared memory, threads
-/// and the registers that the compiler is expected to take.
+/// and `wanted_registers`.
 int resident_blocks(const KernelSpec& spec, const FewTokensSchedule& schedule);
 
 /// Records of 16 rows in a tile.

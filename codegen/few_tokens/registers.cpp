@@ -68,15 +68,17 @@ int FewTokens::register_limit(const FewTokensSchedule& schedule) {
   return std::min(255, kRegistersPerMultiprocessor / kSchedulers / layout::kLanes / warps / 8 * 8);
 }
 
+int few_tokens::wanted_registers(const KernelSpec& spec, const FewTokensSchedule& schedule) {
+  const int columns = static_cast<int>(packed_layout(spec.format).column_panels());
+  // Read off 450 kernels for sm_90a: right to 8 registers in most.
+  const int ahead = columns > schedule.warps ? 16 : 6;
+  return FewTokens::estimated_registers(spec, schedule) +
+         ahead * (schedule.weights == WeightPath::registers ? records(schedule) : 1);
+}
+
 int few_tokens::resident_blocks(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   const TargetTraits& traits = spec.target.traits();
-  const int columns = static_cast<int>(packed_layout(spec.format).column_panels());
-  // What ptxas takes where it may, to load ahead: read off 450 kernels for sm_90a, of which the estimate plus
-  // this is right to 8 registers in most.
-  const int ahead = columns > schedule.warps ? 16 : 6;
-  const int wanted = FewTokens::estimated_registers(spec, schedule) +
-                     ahead * (schedule.weights == WeightPath::registers ? records(schedule) : 1);
-  const int registers = std::min(wanted, FewTokens::register_limit(schedule));
+  const int registers = std::min(wanted_registers(spec, schedule), FewTokens::register_limit(schedule));
   constexpr int kSchedulers = 4;
   const int warps = kRegistersPerMultiprocessor / ((registers + 7) / 8 * 8 * layout::kLanes);
   const int by_registers = warps / kSchedulers * kSchedulers / schedule.warps;

@@ -16,33 +16,28 @@ struct MeasuredCosts {
   double cycles_per_microsecond = 1755;
 
   // Throughput: cycles that a multiprocessor spends on a unit of weights.
-  double record = 22;  ///< for each of its records,
-  double ring = 26;    ///< for each record that comes through a ring, by every eight tokens but the first
-  double activations = 52;  ///< and for eight tokens' activations, where they are loaded again
-  double ragged = 0.32;     ///< part by which a ragged last step slows all
+  double record = 28;  ///< for each of its records,
+  double ring = 15;    ///< for each record that comes through a ring, by every eight tokens but the first
+  double activations = 57;           ///< and for eight tokens' activations, where they are loaded again
+  double ragged = 0.17;              ///< part by which a ragged last step slows all,
+  double missing_register = 0.0073;  ///< and each that a record lacks of `wanted_registers`
 
   // Latency: cycles from the start of a step of a block to its end, were it alone.
-  double latency = 930;
-  double activations_latency = 82;   ///< for eight tokens' activations, where they are loaded again
-  double third_stage_latency = 300;  ///< of a third stage in registers: the copies
-
-  // Memory.
-  double memory = 0.64;          ///< part of the time at full bandwidth that computing does not hide
-  double memory_latency = 0.76;  ///< from a request under load to its data
-  double overlap = 0.63;         ///< part of the first stages that arrives while the launch before still runs
+  double latency = 1060;
+  double activations_latency = 49;   ///< for eight tokens' activations, where they are loaded again
+  double third_stage_latency = 210;  ///< of a third stage in registers: the copies
+  /// Part by which a ragged last step slows all whose weights are loaded again into the registers they were
+  /// in: the branch around the products keeps the loads behind it.
+  double ragged_refill = 0.43;
 
   // What stands around the steps.
-  double prologue = 0.21;             ///< of a block that cannot start before the launch before has left,
-  double look_up_fill = 0.14;         ///< and for 64 KiB of look-up table
-  double uneven_launch = 0.43;        ///< where blocks of one launch may meet on a multiprocessor,
-  double uneven_block = 0.12;         ///< and the part of a block by which the others are slowed
-  double ring_start = 0.14;           ///< barriers of a ring
-  double priming = 0.71;              ///< for each microsecond of memory that the first stages take
-  double segment = 0.44;              ///< of every tile of a block,
-  double reduction = 0.009;           ///< for every pass of a warp over the sums of all warps,
-  double partial = 2.6e-5;            ///< and for every element of the tile and warp, on its way to the sum
-  double fix_up = 3.8;                ///< partial sums of a cut tile: their way to L2 and back,
-  double fix_up_per_element = 0.004;  ///< and per element of the tile
+  double block = 0.0035;       ///< of every block of a launch: they start one after another
+  double uneven_launch = 0.4;  ///< where blocks of one launch may meet on a multiprocessor
+  double ring_start = 0.34;    ///< barriers of a ring
+  double priming = 0.42;       ///< for each microsecond of memory that the first stages take
+  double segment = 0.3;        ///< of every tile of a block,
+  double reduction = 0.027;    ///< and for every pass of a warp over the sums of all warps
+  double fix_up = 5.7;         ///< partial sums of a cut tile: their way to L2 and back
   /// Records (16 rows x 128 k) that a multiprocessor multiplies in the time of `fix_up`, by all its warps.
   int fix_up_records = 120;
 
@@ -54,23 +49,18 @@ struct MeasuredCosts {
     visit(std::string_view("ring"), self.ring);
     visit(std::string_view("activations"), self.activations);
     visit(std::string_view("ragged"), self.ragged);
+    visit(std::string_view("missing_register"), self.missing_register);
     visit(std::string_view("latency"), self.latency);
     visit(std::string_view("activations_latency"), self.activations_latency);
     visit(std::string_view("third_stage_latency"), self.third_stage_latency);
-    visit(std::string_view("memory"), self.memory);
-    visit(std::string_view("memory_latency"), self.memory_latency);
-    visit(std::string_view("overlap"), self.overlap);
-    visit(std::string_view("prologue"), self.prologue);
-    visit(std::string_view("look_up_fill"), self.look_up_fill);
+    visit(std::string_view("ragged_refill"), self.ragged_refill);
+    visit(std::string_view("block"), self.block);
     visit(std::string_view("uneven_launch"), self.uneven_launch);
-    visit(std::string_view("uneven_block"), self.uneven_block);
     visit(std::string_view("ring_start"), self.ring_start);
     visit(std::string_view("priming"), self.priming);
     visit(std::string_view("segment"), self.segment);
     visit(std::string_view("reduction"), self.reduction);
-    visit(std::string_view("partial"), self.partial);
     visit(std::string_view("fix_up"), self.fix_up);
-    visit(std::string_view("fix_up_per_element"), self.fix_up_per_element);
   }
 };
 

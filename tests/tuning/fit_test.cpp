@@ -46,7 +46,7 @@ choices::Document measured_on(const MeasuredCosts& costs) {
 /// A GPU on which rings and short tiles cost much more than the defaults say.
 MeasuredCosts other_costs() {
   MeasuredCosts costs;
-  costs.ring_start = 1;
+  costs.ring = 45;
   costs.segment = 1.5;
   costs.latency = 300;
   return costs;
