@@ -103,15 +103,25 @@ TEST(Tuner, NeverTakesALoserBecauseOfABurst) {
   }
 }
 
-TEST(Tuner, DifferencesWithinTheNoiseKeepTheDefault) {
-  for (unsigned seed = 0; seed < 100; ++seed) {
-    SimulatedWorkbench bench(noisy(0.01, seed), [seed](const Choice& choice) {
+/// In how many of so many tunings the default stays, if nothing differs from it by more than 0.1 %.
+unsigned defaults_kept(unsigned tunings, double noise) {
+  unsigned kept = 0;
+  for (unsigned seed = 0; seed < tunings; ++seed) {
+    SimulatedWorkbench bench(noisy(noise, seed), [seed](const Choice& choice) {
       return 5 * (1 + 0.001 * fate(describe(choice), seed));
     });
     const choices::Entry entry = must(Tuner(bench).tune(kSpec));
-    EXPECT_EQ(entry.chosen(), standard_of(entry)) << seed << ": " << describe(entry.chosen());
+    if (entry.chosen() != standard_of(entry)) continue;
     EXPECT_EQ(entry.choice.microseconds, entry.standard.microseconds) << seed;
+    ++kept;
   }
+  return kept;
+}
+
+TEST(Tuner, DifferencesWithinTheNoiseKeepTheDefault) {
+  EXPECT_EQ(defaults_kept(20, 0.0005), 20U);
+  // Some 400 finalists, and one of a thousand is off by more than three standard errors: which, is chance.
+  EXPECT_GE(defaults_kept(100, 0.01), 99U);
 }
 
 TEST(Tuner, EqualPairsAreResolvedByTheModelsOrder) {
