@@ -37,12 +37,14 @@ class ManyTokensEpilogue {
   __device__ __forceinline__ void finish_segment(const TileWalk<Config>& at, const Sums& sums, bool whole) {
     Own own;
     add_groups(own, sums);
-    typename K::Parts parts;
     if (!whole) {
-      parts = K::parts_of(launch_, at.shared_tile(), block_index());
-      if (!last_part(own, parts)) return;
+      const typename K::Parts parts = K::parts_of(launch_, at.shared_tile(), block_index());
+      if (last_part(own, parts)) write_parts(Slots(launch_, parts), at);
+      return;
     }
-    write(own, whole, parts, at);
+    const Output output(*this, at);
+#pragma unroll
+    for (int first = 0; first < G::kOwnOctets; first += kTogether) output.write(own + first, first);
   }
 
  private:
@@ -95,27 +97,69 @@ class ManyTokensEpilogue {
     return K::last_to_arrive(launch_, parts, flag, leader, [] { Barriers::meet_all(); });
   }
 
-  /// Octets whose sums are loaded, staged and written together.
+  /// Octets that are loaded, staged and written together: the registers allow no more beside what the main
+  /// loop keeps over the end of a tile.
   static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups);
   using Together = float[kTogether][4];
+  /// Whether the registers allow a part to be on its way while the one ahead of it is added.
+  static constexpr bool kLoadAhead = G::kWarpgroups < 4 || G::kOwnOctets <= 8;
 
-  /// The sums of all parts, in the order of the partitions.
-  __device__ __forceinline__ void add_parts(Together& sums, const typename K::Parts& parts, int first) const {
+  /// Where this thread's sums of a cut tile lie, in floats from the first slot: no registers for pointers.
+  struct Slots {
+    const LaunchArguments& launch;
+    int first;  ///< of the first part
+    int next;   ///< of the second part; two slots from one part to the next
+    int count;  ///< of parts
+
+    __device__ __forceinline__ Slots(const LaunchArguments& launch_, const typename K::Parts& parts)
+        : launch(launch_),
+          first(static_cast<int>(parts.first_slot - launch.partial_sums) + first_element()),
+          next(static_cast<int>(parts.next_slots - launch.partial_sums) + first_element()),
+          count(parts.count) {}
+
+    __device__ __forceinline__ void load(Together& to, int part, int octet) const {
+      const float* from = launch.partial_sums + (part == 0 ? first : next + 2 * (part - 1) * K::kSlotFloats) +
+                          octet * kNextOctet;
 #pragma unroll
-    for (int i = 0; i < kTogether; ++i) sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0;
+      for (int i = 0; i < kTogether; ++i) {
+        const float4 loaded = load_partial_sums_4(from + i * kNextOctet);
+        to[i][0] = loaded.x, to[i][1] = loaded.y, to[i][2] = loaded.z, to[i][3] = loaded.w;
+      }
+    }
+  };
+
+  static __device__ __forceinline__ void add_part(Together& sums, const Together& part) {
+#pragma unroll
+    for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] += part[i / 4][i % 4];
+  }
+
+  /// Writes the sums of all parts, added in the order of the partitions.
+  __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
+    Together even, odd;
+    if constexpr (kLoadAhead) parts.load(even, 0, 0);
 #pragma unroll 1
-    for (int part = 0; part < parts.count; ++part) {
-      const float* slot = K::slot(parts, part) + first_element();
-      float4 loaded[kTogether];
+    for (int first = 0; first < G::kOwnOctets; first += kTogether) {
+      Together sums;
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        loaded[i] = load_partial_sums_4(slot + (first + i) * kNextOctet);
+      for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] = 0;
+#pragma unroll 1
+      for (int part = 0; part < parts.count; part += kLoadAhead ? 2 : 1) {
+        if constexpr (!kLoadAhead) {
+          parts.load(even, part, first);
+          add_part(sums, even);
+          continue;
+        }
+        const bool two = part + 1 < parts.count;
+        if (two) parts.load(odd, part + 1, first);
+        add_part(sums, even);
+        if (part + 2 < parts.count) {
+          parts.load(even, part + 2, first);
+        } else if (first + kTogether < G::kOwnOctets) {
+          parts.load(even, 0, first + kTogether);
+        }
+        if (two) add_part(sums, odd);
       }
-#pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        sums[i][0] += loaded[i].x, sums[i][1] += loaded[i].y;
-        sums[i][2] += loaded[i].z, sums[i][3] += loaded[i].w;
-      }
+      Output(*this, at).write(sums, first);
     }
   }
 
@@ -126,32 +170,28 @@ class ManyTokensEpilogue {
     return k_group() * G::kOwnOctets * kNextOctet + row_thread() * 4;
   }
 
-  /// Through shared memory, so that 64 rows of a token, which are neighbours in Y, are written together.
-  /// `parts` are those of a cut tile.
-  __device__ __forceinline__ void write(const Own& own, bool whole, const typename K::Parts& parts,
-                                        const TileWalk<Config>& at) const {
-    const typename TileWalk<Config>::Place place = at.place();
-    const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
-    const int token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
+  /// Where a tile's sums go.
+  struct Output {
+    const ManyTokensEpilogue& epilogue;
+    int row;    ///< first of the warpgroup
+    int token;  ///< first of this group along K
     float scales[2] = {1, 1};
-    if constexpr (G::kPerChannel) {
-      find_scales(scales,
-                  row + thread() / layout::kLanes * layout::kRecordRows + thread() % layout::kLanes / 4);
-    }
-#pragma unroll
-    for (int first = 0; first < G::kOwnOctets; first += kTogether) {
-      Together sums;
-      if (!whole) {
-        add_parts(sums, parts, first);
-      } else {
-#pragma unroll
-        for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] = own[first + i / 4][i % 4];
-      }
+
+    __device__ __forceinline__ Output(const ManyTokensEpilogue& from, const TileWalk<Config>& at)
+        : epilogue(from) {
+      const typename TileWalk<Config>::Place place = at.place();
+      row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
+      token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
       if constexpr (G::kPerChannel) {
-#pragma unroll
-        for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] *= scales[i % 4 / 2];
+        epilogue.find_scales(
+            scales, row + thread() / layout::kLanes * layout::kRecordRows + thread() % layout::kLanes / 4);
       }
-      unsigned char* column = first_column();
+    }
+
+    /// Octets `first` to `first` + kTogether - 1, through shared memory, so that 64 rows of a token, which
+    /// are neighbours in Y, are written together.
+    __device__ __forceinline__ void write(const float (*sums)[4], int first) const {
+      unsigned char* column = epilogue.first_column();
       Barriers::meet_warpgroup(warpgroup());
 #pragma unroll
       for (int i = 0; i < kTogether; i += 2) {
@@ -160,9 +200,18 @@ class ManyTokensEpilogue {
         store_matrices_transposed(column + i * 8 * many_tokens::kStagedTokenBytes, matrices);
       }
       Barriers::meet_warpgroup(warpgroup());
-      copy_out(kTogether * 8, row, token + first * 8);
+      epilogue.copy_out(kTogether * 8, row, token + first * 8);
     }
-  }
+
+    /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
+    __device__ __forceinline__ unsigned int pair(const float (&sums)[4], int c) const {
+      if constexpr (G::kPerChannel) {
+        return pair_from_floats<Config::kElement>(sums[c] * scales[c / 2], sums[c + 1] * scales[c / 2]);
+      } else {
+        return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
+      }
+    }
+  };
 
   /// Where this thread's column of the first matrices is staged.
   __device__ __forceinline__ unsigned char* first_column() const {
@@ -171,10 +220,6 @@ class ManyTokensEpilogue {
     const int lane = thread % layout::kLanes;
     return staging() + (lane / 16 * 8 + lane % 8) * many_tokens::kStagedTokenBytes +
            (warp * 16 + lane / 8 % 2 * 8) * 2;
-  }
-
-  static __device__ __forceinline__ unsigned int pair(const float (&sums)[4], int c) {
-    return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
   }
 
   __device__ __forceinline__ void copy_out(int tokens, int first_row, int first_token) const {
