@@ -32,8 +32,9 @@ struct StreamK {
 
   /// First step of a partition; of the one after the last: the number of steps.
   static __device__ __forceinline__ int first_step(const LaunchArguments& launch, int partition) {
-    const int extra = G::kEqualParts ? partition * launch.extra_grains / launch.sharing
-                                     : min(partition, launch.extra_grains);
+    int extra = min(partition, launch.extra_grains);
+    // Zero for many a launch, which spares it the division.
+    if (G::kEqualParts && extra > 0) extra = partition * launch.extra_grains / launch.sharing;
     const int grains = partition * launch.grains_per_partition + extra;
     return grains * launch.steps_per_grain;
   }

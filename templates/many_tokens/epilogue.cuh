@@ -101,8 +101,7 @@ class ManyTokensEpilogue {
   /// loop keeps over the end of a tile.
   static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups);
   using Together = float[kTogether][4];
-  /// Whether the registers allow a part to be on its way while the one ahead of it is added.
-  static constexpr bool kLoadAhead = G::kWarpgroups < 4 || G::kOwnOctets <= 8;
+  static constexpr int kPartsTogether = 4;
 
   /// Where this thread's sums of a cut tile lie, in floats from the first slot: no registers for pointers.
   struct Slots {
@@ -117,47 +116,43 @@ class ManyTokensEpilogue {
           next(static_cast<int>(parts.next_slots - launch.partial_sums) + first_element()),
           count(parts.count) {}
 
-    __device__ __forceinline__ void load(Together& to, int part, int octet) const {
-      const float* from = launch.partial_sums + (part == 0 ? first : next + 2 * (part - 1) * K::kSlotFloats) +
-                          octet * kNextOctet;
+    /// Parts `part` and those after it, of octet `octet` and those after it; zeros behind the last part.
+    __device__ __forceinline__ void load(Together (&to)[kPartsTogether], int part, int octet) const {
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        const float4 loaded = load_partial_sums_4(from + i * kNextOctet);
-        to[i][0] = loaded.x, to[i][1] = loaded.y, to[i][2] = loaded.z, to[i][3] = loaded.w;
+      for (int j = 0; j < kPartsTogether; ++j) {
+        const int slot = part + j == 0 ? first : next + 2 * (part + j - 1) * K::kSlotFloats;
+#pragma unroll
+        for (int i = 0; i < kTogether; ++i) {
+          float4 loaded = make_float4(0, 0, 0, 0);
+          if (part + j < count) {
+            loaded = load_partial_sums_4(launch.partial_sums + slot + (octet + i) * kNextOctet);
+          }
+          to[j][i][0] = loaded.x, to[j][i][1] = loaded.y, to[j][i][2] = loaded.z, to[j][i][3] = loaded.w;
+        }
       }
     }
   };
 
-  static __device__ __forceinline__ void add_part(Together& sums, const Together& part) {
-#pragma unroll
-    for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] += part[i / 4][i % 4];
-  }
-
-  /// Writes the sums of all parts, added in the order of the partitions.
+  /// Writes the sums of all parts, added in the order of the partitions. While octets are written, the parts of
+  /// the next are on their way.
   __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
-    Together even, odd;
-    if constexpr (kLoadAhead) parts.load(even, 0, 0);
+    Together loaded[kPartsTogether];
+    parts.load(loaded, 0, 0);
 #pragma unroll 1
     for (int first = 0; first < G::kOwnOctets; first += kTogether) {
       Together sums;
 #pragma unroll
       for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] = 0;
 #pragma unroll 1
-      for (int part = 0; part < parts.count; part += kLoadAhead ? 2 : 1) {
-        if constexpr (!kLoadAhead) {
-          parts.load(even, part, first);
-          add_part(sums, even);
-          continue;
+      for (int part = 0; part < parts.count; part += kPartsTogether) {
+#pragma unroll
+        for (int i = 0; i < 4 * kTogether * kPartsTogether; ++i) {
+          sums[i / 4 % kTogether][i % 4] += loaded[i / (4 * kTogether)][i / 4 % kTogether][i % 4];
         }
-        const bool two = part + 1 < parts.count;
-        if (two) parts.load(odd, part + 1, first);
-        add_part(sums, even);
-        if (part + 2 < parts.count) {
-          parts.load(even, part + 2, first);
-        } else if (first + kTogether < G::kOwnOctets) {
-          parts.load(even, 0, first + kTogether);
+        const bool more = part + kPartsTogether < parts.count;
+        if (more || first + kTogether < G::kOwnOctets) {
+          parts.load(loaded, more ? part + kPartsTogether : 0, more ? first : first + kTogether);
         }
-        if (two) add_part(sums, odd);
       }
       Output(*this, at).write(sums, first);
     }

@@ -173,17 +173,18 @@ struct StageBarriers {
         weights_full(activations_empty + Config::kActivationStages),
         weights_empty(weights_full + Config::kWeightStages) {}
 
-  __device__ __forceinline__ void initialize() const {
+  /// By all lanes of a warp.
+  __device__ __forceinline__ void initialize(int lane) const {
     constexpr int kWarpsOfUnit = 4 * G::kRowGroups;  // that use a unit, and each of its stages
-#pragma unroll 1
-    for (int stage = 0; stage < Config::kActivationStages; ++stage) {
-      initialize_barrier(activations_full + stage, 1);
-      initialize_barrier(activations_empty + stage, kWarpsOfUnit);
+    constexpr int kMostStages = 16;
+    static_assert(Config::kActivationStages <= kMostStages && Config::kWeightStages <= kMostStages);
+    if (lane < Config::kActivationStages) {
+      initialize_barrier(activations_full + lane, 1);
+      initialize_barrier(activations_empty + lane, kWarpsOfUnit);
     }
-#pragma unroll 1
-    for (int stage = 0; stage < Config::kWeightStages; ++stage) {
-      initialize_barrier(weights_full + stage, 1);
-      initialize_barrier(weights_empty + stage, kWarpsOfUnit * layout::kLanes);
+    if (lane < Config::kWeightStages) {
+      initialize_barrier(weights_full + lane, 1);
+      initialize_barrier(weights_empty + lane, kWarpsOfUnit * layout::kLanes);
     }
     fence_barrier_initialization();
   }

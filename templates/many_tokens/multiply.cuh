@@ -22,42 +22,64 @@ class ManyTokens {
 
   static __device__ __forceinline__ void run(const Parameter& parameter, unsigned char* shared) {
     release_dependents<Config::kDependentLaunch>();
-    const LaunchArguments& launch = parameter.form.launch;
     const int warp = uniform_warp_index();
-    const bool leads = thread_index() % layout::kLanes == 0;
     const StageBarriers<Config> barriers(shared);
-    if (warp == kWeightWarp && leads) {
-      barriers.initialize();
-      WeightProducer<Config>(shared, barriers, launch).prime();
-    }
-    if (warp == kActivationWarp && leads) prefetch_tensor_map(parameter.activations);
-    Engine::fill(shared, parameter.form, thread_index(), G::kThreads);
-    block_barrier();
-    if (warp < 4) {
+    if (warp < kProducerWarps) {
       give_up_registers<kProducerRegisters>();
-      if (warp == kWeightWarp && leads) {
-        WeightProducer<Config>(shared, barriers, launch).run();
-      }
-      if (warp == kActivationWarp && leads) {
-        // For all: whatever the launch before may touch is touched only after X has come.
-        wait_for_dependency<Config::kDependentLaunch>();
-        ActivationProducer<Config>::run(shared, barriers, parameter.activations, launch);
-      }
+      if (warp == kWeightWarp) bring_weights(parameter, shared, barriers);
+      if (warp == kActivationWarp) bring_activations(parameter, shared, barriers);
     } else {
+      Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);
+      StartBarriers::meet_consumers();
       claim_registers<kConsumerRegisters>();
       ManyTokens(parameter, shared, barriers, warp).multiply();
     }
   }
 
  private:
+  // Of the first warpgroup. Two of its warps do nothing.
   static constexpr int kActivationWarp = 0;
   static constexpr int kWeightWarp = 1;
+  static constexpr int kProducerWarps = 4;
   // Of 65536, in units of 8 a thread.
   static constexpr int kProducerRegisters = G::kWarpgroups <= 2 ? 40 : 32;
   static constexpr int kConsumerRegisters = G::kWarpgroups <= 2 ? 232 : 112;
 
   using FragmentsOfUnit = Fragments<Config, Engine>;
   using Batch = typename FragmentsOfUnit::Batch;
+
+  /// A block often starts late, where another had to end before it, and the whole launch waits for it. So X and
+  /// the first weights are asked for as soon as there are barriers to count them, beside the look-up's filling.
+  struct StartBarriers {
+    /// The two warps that bring something: the barriers of the stages are there.
+    static __device__ __forceinline__ void meet_producers() { named_barrier(6, 2 * layout::kLanes); }
+    /// The warp that made them, and the consumers: so is what they look up.
+    static __device__ __forceinline__ void meet_consumers() {
+      named_barrier(7, layout::kLanes + G::kConsumers);
+    }
+  };
+
+  static __device__ __forceinline__ void bring_weights(const Parameter& parameter, unsigned char* shared,
+                                                       const StageBarriers<Config>& barriers) {
+    const int lane = thread_index() % layout::kLanes;
+    barriers.initialize(lane);
+    StartBarriers::meet_producers();
+    WeightProducer<Config> weights(shared, barriers, parameter.form.launch);
+    if (lane == 0) weights.start();
+    StartBarriers::meet_consumers();
+    if (lane == 0) weights.run();
+  }
+
+  static __device__ __forceinline__ void bring_activations(const Parameter& parameter, unsigned char* shared,
+                                                           const StageBarriers<Config>& barriers) {
+    const bool leads = thread_index() % layout::kLanes == 0;
+    if (leads) prefetch_tensor_map(parameter.activations);
+    StartBarriers::meet_producers();
+    if (!leads) return;
+    // For all: whatever the launch before may touch is touched only after X has come.
+    wait_for_dependency<Config::kDependentLaunch>();
+    ActivationProducer<Config>::run(shared, barriers, parameter.activations, parameter.form.launch);
+  }
 
   __device__ __forceinline__ ManyTokens(const Parameter& parameter, unsigned char* shared,
                                         const StageBarriers<Config>& barriers, int warp)
@@ -90,18 +112,15 @@ class ManyTokens {
 #pragma unroll 1
     while (at.units_left > 0) {
       const int segment = at.segment();
-      bool begun = false;
+      // Zeros rather than products that begin the sums anew: those would keep their registers over the epilogue.
+#pragma unroll
+      for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;
 #pragma unroll 1
       for (; next < begin + segment; next += Config::kKGroups) {
-        unit<0>(begun, next + Config::kKGroups < count);
-        begun = true;
+        unit<0>(next + Config::kKGroups < count);
       }
       wait_products<0>();
       release_activations();
-      if (Config::kKGroups > 1 && !begun) {
-#pragma unroll
-        for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;
-      }
       ManyTokensEpilogue<Config>(launch_, shared_).finish_segment(at, sums_, segment == G::kColumnPanels);
       begin += segment;
       at.next_segment();
@@ -110,7 +129,7 @@ class ManyTokens {
 
   /// Batch by batch: while the products of one are under way, the registers of the next are made.
   template <int kBatch>
-  __device__ __forceinline__ void unit(bool begun, bool more) {
+  __device__ __forceinline__ void unit(bool more) {
     constexpr int kFirst = kBatch * Config::kCommitSteps;
     constexpr bool kNewStage = kFirst % G::kStepsPerStage == 0;
     constexpr int kPart = kFirst / G::kStepsPerStage;
@@ -123,7 +142,7 @@ class ManyTokens {
     fence_registers();
 #pragma unroll
     for (int i = 0; i < Config::kCommitSteps; ++i) {
-      multiply_async<Config::kElement>(sums_, a_[kBatch % 2][i], operand + 2 * i, kFirst + i > 0 || begun);
+      multiply_async<Config::kElement>(sums_, a_[kBatch % 2][i], operand + 2 * i, true);
     }
     commit_products();
     const int weight_stage = weight_stage_;
@@ -139,7 +158,7 @@ class ManyTokens {
     if constexpr (!kLast) {
       fragments_.template make<kFirst + Config::kCommitSteps>(a_[(kBatch + 1) % 2], engine_);
       if constexpr (kBatch == G::kBatches - 2) release_weights(weight_stage);
-      unit<kBatch + 1>(begun, more);
+      unit<kBatch + 1>(more);
     } else {
       if (more) fragments_.template make<0>(a_[0], engine_);
       next_activation_unit();

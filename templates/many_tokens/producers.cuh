@@ -23,26 +23,24 @@ class WeightProducer {
     find_row_tile();
   }
 
-  /// Fills the stages for the first time; weights depend on nothing that a launch writes.
-  __device__ __forceinline__ void prime() {
+  /// Brings the first unit of each group along K: weights depend on nothing that a launch writes.
+  __device__ __forceinline__ void start() {
 #pragma unroll 1
-    for (int stage = 0; stage < Config::kWeightStages && at_.units_left > 0; ++stage) copy(stage);
+    for (; stage_ < Config::kKGroups && at_.units_left > 0; ++stage_) copy();
   }
 
-  /// All units after those that prime() has brought.
+  /// All units after those.
   __device__ __forceinline__ void run() {
-#pragma unroll 1
-    for (int stage = 0; stage < Config::kWeightStages && at_.units_left > 0; ++stage) advance();
-    int stage = 0;
-    unsigned int parity = 0;
+    unsigned int parity = 1;  // a stage that was never used is empty
 #pragma unroll 1
     while (at_.units_left > 0) {
-      wait_barrier(barriers_.weights_empty + stage, parity);
-      copy(stage);
-      if (++stage == Config::kWeightStages) {
-        stage = 0;
+      if (stage_ == Config::kWeightStages) {
+        stage_ = 0;
         parity ^= 1u;
       }
+      wait_barrier(barriers_.weights_empty + stage_, parity);
+      copy();
+      ++stage_;
     }
   }
 
@@ -63,9 +61,9 @@ class WeightProducer {
     return G::kWholePanels ? panel : min(panel, G::kRowPanels - 1 - first_panel_);
   }
 
-  __device__ __forceinline__ void copy(int stage) {
-    Mbarrier* barrier = barriers_.weights_full + stage;
-    unsigned char* to = stages_ + stage * shared_layout_of<Config>().weight_stage_bytes();
+  __device__ __forceinline__ void copy() {
+    Mbarrier* barrier = barriers_.weights_full + stage_;
+    unsigned char* to = stages_ + stage_ * shared_layout_of<Config>().weight_stage_bytes();
     arrive_expecting(barrier, shared_layout_of<Config>().weight_stage_bytes());
 #pragma unroll
     for (int panel = 0; panel < G::kPanels; ++panel) {
@@ -80,10 +78,6 @@ class WeightProducer {
                   shared_layout_of<Config>().plane_bytes(), barrier);
       }
     }
-    advance();
-  }
-
-  __device__ __forceinline__ void advance() {
     unit_ += kPanelBytes;
     if (at_.advance() && at_.units_left > 0) find_row_tile();
   }
@@ -94,6 +88,7 @@ class WeightProducer {
   const unsigned char* unit_;  ///< its first panel
   TileWalk<Config> at_;
   int first_panel_;
+  int stage_ = 0;
 };
 
 template <class Config>
