@@ -39,8 +39,9 @@ class ManyTokensEpilogue {
     add_groups(own, sums);
     if (!whole) {
       const typename K::Parts parts = K::parts_of(launch_, at.shared_tile(), block_index());
-      if (last_part(own, parts)) write_parts(Slots(launch_, parts), at);
-      return;
+      if (!last_part(own, parts)) return;
+      if (parts.count != 2) return write_parts(Slots(launch_, parts), at);
+      add_other(own, parts);
     }
     const Output output(*this, at);
 #pragma unroll
@@ -132,6 +133,23 @@ class ManyTokensEpilogue {
       }
     }
   };
+
+  /// To one of two parts, which is still at hand, adds the other: in either order the sum is the same.
+  static __device__ __forceinline__ void add_other(Own& own, const typename K::Parts& parts) {
+    constexpr int kAtOnce = G::kOwnOctets % 8 == 0 ? 8 : kTogether;  // octets
+    const float* slot = (parts.own == parts.first_slot ? parts.next_slots : parts.first_slot) + first_element();
+#pragma unroll
+    for (int first = 0; first < G::kOwnOctets; first += kAtOnce) {
+      float4 other[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) other[i] = load_partial_sums_4(slot + (first + i) * kNextOctet);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        own[first + i][0] += other[i].x, own[first + i][1] += other[i].y;
+        own[first + i][2] += other[i].z, own[first + i][3] += other[i].w;
+      }
+    }
+  }
 
   /// Writes the sums of all parts, added in the order of the partitions. While octets are written, the parts of
   /// the next are on their way.
