@@ -173,21 +173,29 @@ struct StageBarriers {
         weights_full(activations_empty + Config::kActivationStages),
         weights_empty(weights_full + Config::kWeightStages) {}
 
-  /// By all lanes of a warp.
-  __device__ __forceinline__ void initialize(int lane) const {
-    constexpr int kWarpsOfUnit = 4 * G::kRowGroups;  // that use a unit, and each of its stages
-    constexpr int kMostStages = 16;
-    static_assert(Config::kActivationStages <= kMostStages && Config::kWeightStages <= kMostStages);
-    if (lane < Config::kActivationStages) {
-      initialize_barrier(activations_full + lane, 1);
-      initialize_barrier(activations_empty + lane, kWarpsOfUnit);
-    }
-    if (lane < Config::kWeightStages) {
-      initialize_barrier(weights_full + lane, 1);
-      initialize_barrier(weights_empty + lane, kWarpsOfUnit * layout::kLanes);
+  // By one thread each, written out: every address is a constant then, and the barriers' unit takes one after the
+  // other. In a loop, or with a lane for each, a barrier takes 70 cycles, and nothing can start before.
+
+  __device__ __forceinline__ void initialize_activations() const {
+#pragma unroll
+    for (int stage = 0; stage < Config::kActivationStages; ++stage) {
+      initialize_barrier(activations_full + stage, 1);
+      initialize_barrier(activations_empty + stage, kWarpsOfUnit);
     }
     fence_barrier_initialization();
   }
+
+  __device__ __forceinline__ void initialize_weights() const {
+#pragma unroll
+    for (int stage = 0; stage < Config::kWeightStages; ++stage) {
+      initialize_barrier(weights_full + stage, 1);
+      initialize_barrier(weights_empty + stage, kWarpsOfUnit * layout::kLanes);
+    }
+    fence_barrier_initialization();
+  }
+
+ private:
+  static constexpr int kWarpsOfUnit = 4 * G::kRowGroups;  // that use a unit, and each of its stages
 };
 
 }  // namespace lutsmith::device

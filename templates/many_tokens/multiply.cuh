@@ -30,7 +30,7 @@ class ManyTokens {
       if (warp == kActivationWarp) bring_activations(parameter, shared, barriers);
     } else {
       Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);
-      StartBarriers::meet_consumers();
+      meet_at_start();
       claim_registers<kConsumerRegisters>();
       ManyTokens(parameter, shared, barriers, warp).multiply();
     }
@@ -48,33 +48,34 @@ class ManyTokens {
   using FragmentsOfUnit = Fragments<Config, Engine>;
   using Batch = typename FragmentsOfUnit::Batch;
 
-  /// A block often starts late, where another had to end before it, and the whole launch waits for it. So X and
-  /// the first weights are asked for as soon as there are barriers to count them, beside the look-up's filling.
-  struct StartBarriers {
-    /// The two warps that bring something: the barriers of the stages are there.
-    static __device__ __forceinline__ void meet_producers() { named_barrier(6, 2 * layout::kLanes); }
-    /// The warp that made them, and the consumers: so is what they look up.
-    static __device__ __forceinline__ void meet_consumers() {
-      named_barrier(7, layout::kLanes + G::kConsumers);
-    }
-  };
+  // A block often starts late, where another had to end before it, and the whole launch waits for it. So the
+  // first weights are asked for beside the look-up's filling, before anybody meets.
+
+  /// The barriers of the stages are there, and the look-up is filled.
+  static __device__ __forceinline__ void meet_at_start() {
+    named_barrier(6, 2 * layout::kLanes + G::kConsumers);
+  }
 
   static __device__ __forceinline__ void bring_weights(const Parameter& parameter, unsigned char* shared,
                                                        const StageBarriers<Config>& barriers) {
-    const int lane = thread_index() % layout::kLanes;
-    barriers.initialize(lane);
-    StartBarriers::meet_producers();
+    const bool leads = thread_index() % layout::kLanes == 0;
     WeightProducer<Config> weights(shared, barriers, parameter.form.launch);
-    if (lane == 0) weights.start();
-    StartBarriers::meet_consumers();
-    if (lane == 0) weights.run();
+    if (leads) {
+      barriers.initialize_weights();
+      weights.start();
+    }
+    meet_at_start();
+    if (leads) weights.run();
   }
 
   static __device__ __forceinline__ void bring_activations(const Parameter& parameter, unsigned char* shared,
                                                            const StageBarriers<Config>& barriers) {
     const bool leads = thread_index() % layout::kLanes == 0;
-    if (leads) prefetch_tensor_map(parameter.activations);
-    StartBarriers::meet_producers();
+    if (leads) {
+      prefetch_tensor_map(parameter.activations);
+      barriers.initialize_activations();
+    }
+    meet_at_start();
     if (!leads) return;
     // For all: whatever the launch before may touch is touched only after X has come.
     wait_for_dependency<Config::kDependentLaunch>();
