@@ -156,6 +156,7 @@ class ManyTokensEpilogue {
   __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
     Together loaded[kPartsTogether];
     parts.load(loaded, 0, 0);
+    const Output output(*this, at);
 #pragma unroll 1
     for (int first = 0; first < G::kOwnOctets; first += kTogether) {
       Together sums;
@@ -172,7 +173,7 @@ class ManyTokensEpilogue {
           parts.load(loaded, more ? part + kPartsTogether : 0, more ? first : first + kTogether);
         }
       }
-      Output(*this, at).write(sums, first);
+      output.write(sums, first);
     }
   }
 
