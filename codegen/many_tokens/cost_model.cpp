@@ -9,16 +9,17 @@ namespace {
 
 using namespace many_tokens;
 
-// What an H100 was seen to need, fitted to 313 kernels of four layers and 17 to 4096 tokens (docs/tuning.md);
+// What an H100 was seen to need, fitted to 664 kernels of six layers and 32 to 1024 tokens (docs/tuning.md);
 // no other GPU has this family.
 
-constexpr double kCyclesPerMicrosecond = 2019;
+constexpr double kCyclesPerMicrosecond = 1982;
 constexpr double kMultipliesPerCycle = 2048;
 /// A record of 16 rows and 128 k, from codes to A registers.
-constexpr double kRecordCycles = 78.7;
-constexpr double kSegment = 2.25;            // microseconds: to begin a tile, to end it and to write it
-constexpr double kFixUp = 3.16;              // to hand a part of a cut tile over,
-constexpr double kFixUpPerElement = 6.3e-5;  // and to add the parts, per element and part
+constexpr double kRecordCycles = 72.6;
+constexpr double kStart = 0.98;              // microseconds: from one launch to the next,
+constexpr double kSegment = 0.51;            // to begin a tile, to end it and to write it,
+constexpr double kFixUp = 1.66;              // to hand a part of a cut tile over,
+constexpr double kFixUpPerElement = 4.4e-5;  // and to add the parts, per element and part
 
 /// Cycles of a unit. Look-ups and products hinder each other: they hardly overlap, and with two warpgroups,
 /// which leave more of the latencies open, they take longer than one after another.
@@ -26,7 +27,7 @@ double unit_cycles(const ManyTokensSchedule& schedule) {
   const double looking_up = static_cast<double>(schedule.tile_rows) / layout::kRecordRows * kRecordCycles;
   const double multiplying =
       schedule.tile_rows * schedule.tile_tokens * layout::kRecordColumns / kMultipliesPerCycle;
-  const double hindrance = warpgroups(schedule) == kMostWarpgroups ? 1.1 : 1.5;
+  const double hindrance = warpgroups(schedule) == kMostWarpgroups ? 1.14 : 1.48;
   return std::max(looking_up, multiplying) + hindrance * std::min(looking_up, multiplying);
 }
 
@@ -55,7 +56,7 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
   const double segments = waves * (cut->whole_tiles + (straddles ? 2 : shared > 0 ? 1 : 0));
   const double elements = schedule.tile_rows * schedule.tile_tokens;
   const double fix_up = is_cut ? (straddles ? 2 : 1) * (kFixUp + kFixUpPerElement * parts * elements) : 0;
-  return std::max(memory, issue) + segments * kSegment + fix_up;
+  return kStart + std::max(memory, issue) + segments * kSegment + fix_up;
 }
 
 }  // namespace lutsmith

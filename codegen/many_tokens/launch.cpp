@@ -16,7 +16,7 @@ using namespace many_tokens;
 constexpr int kWarpgroupThreads = 128;
 
 /// Steps of 128 x 128 weights in the time that the parts of a cut tile cost.
-constexpr int kFixUpPanels = 10;
+constexpr int kFixUpPanels = 5;
 
 }  // namespace
 
@@ -36,7 +36,7 @@ SharedMemory many_tokens::shared_memory(const KernelSpec& spec, const ManyTokens
 
 LaunchRecipe ManyTokens::launch_recipe(const KernelSpec& spec, const ManyTokensSchedule& schedule) {
   // The block that comes last reads all parts of a tile: from here on more of them cost more than they save.
-  constexpr int kMostPartBytes = 256 << 10;
+  constexpr int kMostPartBytes = 512 << 10;
   constexpr int kSlots = 2;  // of a partition: for the tile it begins in and the one it ends in
   const int slot = slot_bytes(schedule.tile_rows, schedule.tile_tokens);
   return LaunchRecipe{

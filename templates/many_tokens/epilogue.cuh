@@ -137,7 +137,8 @@ class ManyTokensEpilogue {
   /// To one of two parts, which is still at hand, adds the other: in either order the sum is the same.
   static __device__ __forceinline__ void add_other(Own& own, const typename K::Parts& parts) {
     constexpr int kAtOnce = G::kOwnOctets % 8 == 0 ? 8 : kTogether;  // octets
-    const float* slot = (parts.own == parts.first_slot ? parts.next_slots : parts.first_slot) + first_element();
+    const float* slot =
+        (parts.own == parts.first_slot ? parts.next_slots : parts.first_slot) + first_element();
 #pragma unroll
     for (int first = 0; first < G::kOwnOctets; first += kAtOnce) {
       float4 other[kAtOnce];
@@ -151,8 +152,8 @@ class ManyTokensEpilogue {
     }
   }
 
-  /// Writes the sums of all parts, added in the order of the partitions. While octets are written, the parts of
-  /// the next are on their way.
+  /// Writes the sums of all parts, added in the order of the partitions. While octets are written, the parts
+  /// of the next are on their way.
   __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
     Together loaded[kPartsTogether];
     parts.load(loaded, 0, 0);

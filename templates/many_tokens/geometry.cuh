@@ -173,8 +173,8 @@ struct StageBarriers {
         weights_full(activations_empty + Config::kActivationStages),
         weights_empty(weights_full + Config::kWeightStages) {}
 
-  // By one thread each, written out: every address is a constant then, and the barriers' unit takes one after the
-  // other. In a loop, or with a lane for each, a barrier takes 70 cycles, and nothing can start before.
+  // By one thread each, written out: every address is a constant then, and the barriers' unit takes one after
+  // the other. In a loop, or with a lane for each, a barrier takes 70 cycles, and nothing can start before.
 
   __device__ __forceinline__ void initialize_activations() const {
 #pragma unroll

@@ -113,7 +113,8 @@ class ManyTokens {
 #pragma unroll 1
     while (at.units_left > 0) {
       const int segment = at.segment();
-      // Zeros rather than products that begin the sums anew: those would keep their registers over the epilogue.
+      // Zeros rather than products that begin the sums anew: those would keep their registers over the
+      // epilogue.
 #pragma unroll
       for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;
 #pragma unroll 1
