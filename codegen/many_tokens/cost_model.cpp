@@ -9,17 +9,20 @@ namespace {
 
 using namespace many_tokens;
 
-// What an H100 was seen to need, fitted to 664 kernels of six layers and 32 to 1024 tokens (docs/tuning.md);
+// What an H100 was seen to need, fitted to 704 kernels of six layers and 17 to 1024 tokens (docs/tuning.md);
 // no other GPU has this family.
 
-constexpr double kCyclesPerMicrosecond = 1982;
+constexpr double kCyclesPerMicrosecond = 1902;
 constexpr double kMultipliesPerCycle = 2048;
 /// A record of 16 rows and 128 k, from codes to A registers.
-constexpr double kRecordCycles = 72.6;
-constexpr double kStart = 0.98;              // microseconds: from one launch to the next,
-constexpr double kSegment = 0.51;            // to begin a tile, to end it and to write it,
-constexpr double kFixUp = 1.66;              // to hand a part of a cut tile over,
-constexpr double kFixUpPerElement = 4.4e-5;  // and to add the parts, per element and part
+constexpr double kRecordCycles = 66.7;
+constexpr double kStart = 2.34;     // microseconds: from one launch to the next,
+constexpr double kSegment = 0.22;   // to begin a tile and to end it,
+constexpr double kFixUp = 1.14;     // to hand a part of a cut tile over,
+constexpr double kStored = 1.7e-5;  // to store it, per element,
+constexpr double kAdded = 4.33e-5;  // and to add the parts, per element and part
+/// The part of the time that the next launch wins on multiprocessors to which this one gives no block.
+constexpr double kWonByTheNext = 0.29;
 
 /// Cycles of a unit. Look-ups and products hinder each other: they hardly overlap, and with two warpgroups,
 /// which leave more of the latencies open, they take longer than one after another.
@@ -27,7 +30,7 @@ double unit_cycles(const ManyTokensSchedule& schedule) {
   const double looking_up = static_cast<double>(schedule.tile_rows) / layout::kRecordRows * kRecordCycles;
   const double multiplying =
       schedule.tile_rows * schedule.tile_tokens * layout::kRecordColumns / kMultipliesPerCycle;
-  const double hindrance = warpgroups(schedule) == kMostWarpgroups ? 1.14 : 1.48;
+  const double hindrance = warpgroups(schedule) == kMostWarpgroups ? 1.17 : 1.52;
   return std::max(looking_up, multiplying) + hindrance * std::min(looking_up, multiplying);
 }
 
@@ -55,8 +58,9 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
       is_cut && cut->sharing % rest != 0;  // a range that is no equal part of a tile has two
   const double segments = waves * (cut->whole_tiles + (straddles ? 2 : shared > 0 ? 1 : 0));
   const double elements = schedule.tile_rows * schedule.tile_tokens;
-  const double fix_up = is_cut ? (straddles ? 2 : 1) * (kFixUp + kFixUpPerElement * parts * elements) : 0;
-  return kStart + std::max(memory, issue) + segments * kSegment + fix_up;
+  const double fix_up = is_cut ? (straddles ? 2 : 1) * (kFixUp + (kStored + kAdded * parts) * elements) : 0;
+  const double idle = 1 - std::min(1.0, static_cast<double>(cut->partitions) / gpu.multiprocessors);
+  return kStart + std::max(memory, issue) * (1 - kWonByTheNext * idle) + segments * kSegment + fix_up;
 }
 
 }  // namespace lutsmith
