@@ -59,6 +59,11 @@ inline EmulationOptions options_of(const ManyTokensExample& example) {
           .output_offset = example.output_offset};
 }
 
+// What the emulator says about named barriers.
+constexpr std::string_view kMixedBarriers =
+    "is at named barrier .*, where thread .* met others at line .*, with nothing that orders the two";
+constexpr std::string_view kNamedBarrierMissing = "deadlock: .*\n(.*\n)*.*waiting for a named barrier";
+
 /// As has_turn() of a kernel.
 inline bool has_turn(const Mutation<ManyTokensExample>& mutation) {
   return has_turn(std::hash<std::string_view>{}(mutation.name));

@@ -14,6 +14,8 @@ namespace {
 // What the emulator says about products, stages and registers.
 constexpr std::string_view kNotFenced = "multiplies without fence_registers";
 constexpr std::string_view kChangedA = "has changed A since the product issued at line .*, without waiting";
+constexpr std::string_view kChangedSums =
+    "has written sums since the product issued at line .*, without waiting";
 constexpr std::string_view kStillMultiplied =
     "writes shared byte .* (while the product issued at line .* reads it|that the product issued at line .* "
     "read, without waiting for it)";
@@ -21,8 +23,14 @@ constexpr std::string_view kNotWaitedFor =
     "that the bulk copy issued at line .* brought, without waiting for";
 constexpr std::string_view kTooManyArrivals = "arrives at an mbarrier more often than a phase expects";
 constexpr std::string_view kTooManyBytes = "of an mbarrier gets .* bytes more than it expects";
+constexpr std::string_view kNotInitialised = "uses an mbarrier that nobody has initialised";
+constexpr std::string_view kInitialisationRace =
+    "uses an mbarrier that thread .* initialised at line .*, with no barrier between";
+constexpr std::string_view kSecondInitialisation = "initialises an mbarrier a second time";
 constexpr std::string_view kNoRegisters = "deadlock: .*\n(.*\n)*.*waiting for registers that others give up";
 
+constexpr ManyTokensExample kOneUnitForTwoGroups{
+    .k = 128, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
 constexpr ManyTokensExample kUnitsOfTwoGroups{
     .k = 520, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
 constexpr ManyTokensExample kTwoTokenTiles{.k = 128, .m = 35};
@@ -48,9 +56,23 @@ constexpr std::string_view kReadCodes =
 constexpr std::string_view kReleaseWeights =
     "if constexpr (kBatch == G::kBatches - 2) release_weights(weight_stage);";
 constexpr std::string_view kActivationsEmpty = "wait_barrier(barriers.activations_empty + stage, parity);";
-constexpr std::string_view kWeightsEmpty = "wait_barrier(barriers_.weights_empty + stage, parity);";
+constexpr std::string_view kWeightsEmpty = "wait_barrier(barriers_.weights_empty + stage_, parity);";
+constexpr std::string_view kParityOfEmptyWeights =
+    R"(unsigned int parity = 1;  // a stage that was never used is empty
+#pragma unroll 1
+    while (at_.units_left > 0) {)";
+constexpr std::string_view kEmptyWeightsWaitedFor =
+    R"(unsigned int parity = 0;
+#pragma unroll 1
+    while (at_.units_left > 0) {)";
+constexpr std::string_view kClearSums = "for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;\n#pragma unroll 1";
+constexpr std::string_view kStartWeights = "barriers.initialize_weights();\n      weights.start();";
+constexpr std::string_view kMeetAtStart = "named_barrier(6, 2 * layout::kLanes + G::kConsumers);";
+constexpr std::string_view kFillAndMeet =
+    R"(Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);
+      meet_at_start();)";
 constexpr std::string_view kWaitForLaunch =
-    "wait_for_dependency<Config::kDependentLaunch>();\n        ActivationProducer";
+    "wait_for_dependency<Config::kDependentLaunch>();\n    ActivationProducer";
 constexpr std::string_view kClaim = "claim_registers<kConsumerRegisters>();";
 
 constexpr Mutation<ManyTokensExample> kMutations[] = {
@@ -71,15 +93,19 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"SumsReadWhileProductsAreUnderWay", "wait_products<0>();\n      release", "release", kNeverSet},
     {"LastWaitLeavesABatch", "wait_products<0>();\n      release", "wait_products<1>();\n      release",
      kNeverSet},
-    {"FirstProductAdds", "kFirst + i > 0 || begun", "true", kNeverSet},
-    {"NextTileAddsToTheLast", "bool begun = false;", "bool begun = begin > 0;", kWrong, kTwoTiles},
-    {"EveryUnitBeginsAnew", "kFirst + i > 0 || begun", "kFirst + i > 0", kWrong},
-    {"EveryProductOfTheFirstUnitBeginsAnew", "kFirst + i > 0 || begun", "begun", kWrong},
-    {"GroupWithoutUnitsHasNoZeros",
-     "if (Config::kKGroups > 1 && !begun) {",
-     "if (false) {",
-     kNeverSet,
-     {.k = 128, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2}},
+    {"SumsNotCleared", kClearSums, "for (int i = 0; false; ++i) {}\n#pragma unroll 1", kNeverSet},
+    {"SumsClearedOnce", kClearSums,
+     "for (int i = 0; begin == 0 && i < G::kSums; ++i) sums_[i] = 0;\n#pragma unroll 1", kWrong, kTwoTiles},
+    {"SumsClearedForEveryUnit", "unit<0>(next + Config::kKGroups < count);",
+     "for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;\n        unit<0>(next + Config::kKGroups < count);",
+     kChangedSums},
+    {"LastSumNotCleared", kClearSums,
+     "for (int i = 0; i < G::kSums - 1; ++i) sums_[i] = 0;\n#pragma unroll 1", kNeverSet},
+    {"GroupWithoutUnitsHasNoZeros", kClearSums,
+     "for (int i = 0; next < begin + segment && i < G::kSums; ++i) sums_[i] = 0;\n#pragma unroll 1",
+     kNeverSet, kOneUnitForTwoGroups},
+    {"EveryUnitBeginsAnew", "operand + 2 * i, true)", "operand + 2 * i, kFirst + i > 0)", kWrong},
+    {"EveryProductBeginsAnew", "operand + 2 * i, true)", "operand + 2 * i, false)", kWrong},
     {"OneLaneCommits", "    commit_products();\n", "    if (lane_ == 0) commit_products();\n",
      "issues another product than the first thread of its warpgroup"},
 
@@ -117,8 +143,9 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"ParityOfXFlippedAtTheStart", "unsigned int activation_parity_ = 0;",
      "unsigned int activation_parity_ = 1;", kWaitedBefore},
     {"EmptyXNotWaitedFor", kActivationsEmpty, "", kTooManyArrivals},
-    {"EmptyXWaitedForAtTheStart", "unsigned int parity = 1;  // a stage",
-     "unsigned int parity = 0;  // a stage", kBytesMissing},
+    {"EmptyXWaitedForAtTheStart",
+     "unsigned int parity = 1;  // a stage that was never used is empty\n#pragma unroll 1\n    while (at.",
+     "unsigned int parity = 0;\n#pragma unroll 1\n    while (at.", kBytesMissing},
     {"ParityOfEmptyXNotFlipped",
      "if (++stage == Config::kActivationStages) {\n          stage = 0;\n          parity ^= 1u;",
      "if (++stage == Config::kActivationStages) {\n          stage = 0;", kWaitedBefore},
@@ -154,13 +181,21 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"ParityOfWeightsFlippedAtTheStart", "unsigned int weight_parity_ = 0;",
      "unsigned int weight_parity_ = 1;", kWaitedBefore},
     {"EmptyWeightsNotWaitedFor", kWeightsEmpty, "", kTooManyArrivals},
-    {"ParityOfEmptyWeightsNotFlipped",
-     "if (++stage == Config::kWeightStages) {\n        stage = 0;\n        parity ^= 1u;",
-     "if (++stage == Config::kWeightStages) {\n        stage = 0;", kWaitedBefore},
-    {"EmptyWeightsTakenForNeverUsed",
-     "unsigned int parity = 0;\n#pragma unroll 1\n    while (at_.units_left > 0) {\n      wait_barrier",
-     "unsigned int parity = 1;\n#pragma unroll 1\n    while (at_.units_left > 0) {\n      wait_barrier",
-     kTooManyArrivals},
+    {"ParityOfEmptyWeightsNotFlipped", "stage_ = 0;\n        parity ^= 1u;", "stage_ = 0;", kTooManyArrivals},
+    {"EmptyWeightsTakenForNeverUsed", kParityOfEmptyWeights, kEmptyWeightsWaitedFor, kTooManyArrivals},
+    {"EmptyWeightsWaitedForAtTheStart",
+     kParityOfEmptyWeights,
+     kEmptyWeightsWaitedFor,
+     kBytesMissing,
+     {.weight_stages = 2}},
+    {"StartBringsAUnitTooMany", "stage_ < Config::kKGroups && at_", "stage_ <= Config::kKGroups && at_",
+     kNotInitialised},
+    {"StartBringsUnitsThatAreNotThere", "stage_ < Config::kKGroups && at_.units_left > 0;",
+     "stage_ < Config::kKGroups;", kPastWeights, kOneUnitForTwoGroups},
+    {"StartForTheFirstGroupOnly", "++stage_) copy();", "++stage_) if (stage_ == 0) copy();", kBytesMissing,
+     kTwoGroups},
+    {"StagesOfTheStartFilledAgain", "at_.units_left > 0; ++stage_) copy();",
+     "at_.units_left > 0; ++stage_) copy();\n    stage_ = 0;", kTooManyArrivals},
     {"GroupsBeginAtTheSameStage", "weight_stage_(k_group_)", "weight_stage_(0)", kEarlyWrite, kTwoGroups},
     {"CodesOfUnitsThatNeverCome", "next + Config::kKGroups < count", "next + 1 < count", kBytesMissing,
      kTwoGroups},
@@ -176,15 +211,48 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "initialize_barrier(activations_full + stage, 2);", kBytesMissing},
     {"NoFenceOfTheBarriers", "layout::kLanes);\n    }\n    fence_barrier_initialization();",
      "layout::kLanes);\n    }", "gives an mbarrier to a bulk copy before the fence of its initialisation"},
+    {"NoFenceOfTheBarriersOfX", "kWarpsOfUnit);\n    }\n    fence_barrier_initialization();",
+     "kWarpsOfUnit);\n    }", "gives an mbarrier to a bulk copy before the fence of its initialisation"},
     {"OneStageWithoutBarriers", "stage < Config::kWeightStages; ++stage) {\n      initialize_barrier",
-     "stage < Config::kWeightStages - 1; ++stage) {\n      initialize_barrier",
-     "uses an mbarrier that nobody has initialised"},
-    {"EveryLaneInitialises", "if (warp == kWeightWarp && leads) {\n      barriers",
-     "if (warp == kWeightWarp) {\n      barriers", "initialises an mbarrier a second time"},
-    {"NoBarrierBehindTheTableAndTheBarriers", "thread_index(), G::kThreads);\n    block_barrier();",
-     "thread_index(), G::kThreads);", "uses an mbarrier that nobody has initialised"},
-    {"EveryLaneBringsX", "if (warp == kActivationWarp && leads) {", "if (warp == kActivationWarp) {",
-     kTooManyArrivals},
+     "stage < Config::kWeightStages - 1; ++stage) {\n      initialize_barrier", kNotInitialised},
+    {"EveryLaneInitialises", kStartWeights,
+     "}\n    barriers.initialize_weights();\n    if (leads) {\n      weights.start();",
+     kSecondInitialisation},
+    {"EveryLaneInitialisesX", "barriers.initialize_activations();\n    }",
+     "}\n    barriers.initialize_activations();", kSecondInitialisation},
+    {"WeightsStartBeforeTheirBarriers", kStartWeights,
+     "weights.start();\n      barriers.initialize_weights();", kNotInitialised},
+    {"WeightsBarriersBehindTheMeeting",
+     "barriers.initialize_weights();\n      weights.start();\n    }",
+     "}",
+     kNotInitialised,
+     {},
+     "if (leads) weights.run();",
+     "if (leads) barriers.initialize_weights();\n    if (leads) weights.run();"},
+    {"XBarriersBehindTheMeeting",
+     "barriers.initialize_activations();\n    }",
+     "}",
+     kInitialisationRace,
+     {},
+     "if (!leads) return;",
+     "if (!leads) return;\n    barriers.initialize_activations();"},
+    {"NoBarrierBehindTheTableAndTheBarriers", kMeetAtStart, "", kInitialisationRace},
+    {"ConsumersDoNotMeetAtTheStart", "G::kConsumers);\n      meet_at_start();", "G::kConsumers);",
+     kInitialisationRace},
+    {"WeightsDoNotMeetAtTheStart", "meet_at_start();\n    if (leads) weights", "if (leads) weights",
+     kNamedBarrierMissing},
+    {"XDoesNotMeetAtTheStart", "meet_at_start();\n    if (!leads)", "if (!leads)", kNamedBarrierMissing},
+    {"OneWarpTooFewMeetsAtTheStart", kMeetAtStart, "named_barrier(6, layout::kLanes + G::kConsumers);",
+     kMixedBarriers},
+    {"AllWarpsAwaitedAtTheStart", kMeetAtStart, "named_barrier(6, G::kThreads);", kNamedBarrierMissing},
+    {"TableFilledBehindTheMeeting", kFillAndMeet,
+     R"(meet_at_start();
+      Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);)",
+     kReadRace},
+    {"TableFilledByTheConsumersOfAll", "thread_index() - kProducerWarps * layout::kLanes, G::kConsumers",
+     "thread_index(), G::kThreads", kUnwritten},
+    {"EveryLaneBringsX", "if (!leads) return;", "", kTooManyArrivals},
+    {"EveryLaneBringsWeights", "if (leads) weights.run();", "weights.run();", kTooManyArrivals},
 
     // Copies.
     {"HalfOfXExpected", "arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes());",
@@ -220,8 +288,6 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "copy_bulk(to + (panel ^ 1) * kStagedBytes, ", kWrong},
     {"RowPanelsBehindTheLast", "G::kWholePanels ? panel : min(panel, G::kRowPanels - 1 - first_panel_)",
      "panel", kPastWeights, kFewRows},
-    {"UnitsSkippedTwice", "++stage) advance();", "++stage) { advance(); advance(); }", kBytesMissing,
-     kTwoTiles},
     {"PlaneScalesOfTheNextGroup", "at_.column_panel / kGroupPanels", "(at_.column_panel + 1) / kGroupPanels",
      kWrong, kPlane},
     {"PlaneScalesOfTheFirstPanel", "layout::kRecordsPerPanel * (first_panel_ + from), at_",
@@ -256,9 +322,8 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      kClaim,
      "claim_registers<kConsumerRegisters>();\n      wait_for_dependency<Config::kDependentLaunch>();"},
     {"TheOtherWarpWaitsForTheLaunchBefore", kWaitForLaunch, "ActivationProducer", kNotDependent, kDependent,
-     "WeightProducer<Config>(shared, barriers, launch).run();",
-     "wait_for_dependency<Config::kDependentLaunch>();\n        WeightProducer<Config>(shared, barriers, "
-     "launch).run();"},
+     "if (leads) weights.run();",
+     "wait_for_dependency<Config::kDependentLaunch>();\n    if (leads) weights.run();"},
 
     // Registers.
     {"ProducersKeepTheirRegisters", "give_up_registers<kProducerRegisters>();", "", kNoRegisters, kFewRows},

@@ -9,11 +9,6 @@
 namespace lutsmith::emulator_test {
 namespace {
 
-// What the emulator says about named barriers.
-constexpr std::string_view kMixedBarriers =
-    "is at named barrier .*, where thread .* met others at line .*, with nothing that orders the two";
-constexpr std::string_view kNamedBarrierMissing = "deadlock: .*\n(.*\n)*.*waiting for a named barrier";
-
 // Both units are in their stages before the first is multiplied.
 constexpr ManyTokensExample kTilesInStages{
     .n = 136, .k = 128, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
@@ -22,6 +17,16 @@ constexpr ManyTokensExample kTwoTilesOfTwoGroups{
 // One tile of three units, each a part.
 constexpr ManyTokensExample kThreeParts{
     .group = kPerChannel, .k = 384, .commit_steps = 4, .m = 1, .partitions = 3, .cancelling = true};
+// More parts than are loaded together, and more octets.
+constexpr ManyTokensExample kFiveParts{
+    .k = 640, .tile_tokens = 64, .commit_steps = 4, .m = 40, .partitions = 5};
+// Two tiles of seven units: the second has three parts, of which the first begins in the first tile.
+constexpr ManyTokensExample kStraddling{.n = 136, .k = 840, .commit_steps = 4, .partitions = 5};
+// One tile of two parts: for two groups along K, and with more octets than are added at once.
+constexpr ManyTokensExample kPartsOfTwoGroups{
+    .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2, .partitions = 2};
+constexpr ManyTokensExample kPartsOfManyOctets{
+    .tile_tokens = 128, .commit_steps = 4, .m = 100, .partitions = 2};
 // Whole tiles: four for two blocks; three, of which one is left over.
 constexpr ManyTokensExample kWholeTiles{.n = 392, .k = 128, .commit_steps = 4, .partitions = 2};
 constexpr ManyTokensExample kTileLeftOver{.n = 264, .k = 128, .commit_steps = 4, .partitions = 2};
@@ -59,8 +64,8 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"NoBarrierBeforeStaging",
      "Barriers::meet_warpgroup(warpgroup());\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)",
      "\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)", kEarlyWrite, kTilesInStages},
-    {"NoBarrierBehindStaging", "Barriers::meet_warpgroup(warpgroup());\n      copy_out", "copy_out",
-     kUnwritten, kFewRows},
+    {"NoBarrierBehindStaging", "Barriers::meet_warpgroup(warpgroup());\n      epilogue.copy_out",
+     "epilogue.copy_out", kUnwritten, kFewRows},
     {"HalfAWarpgroupMeets", "named_barrier(2 + warpgroup, 128)", "named_barrier(2 + warpgroup, 64)",
      kMixedBarriers, kFewRows},
     {"WarpgroupsShareABarrier", "named_barrier(2 + warpgroup, 128)", "named_barrier(2, 128)", kMixedBarriers,
@@ -87,8 +92,8 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "piece / kPieces * many_tokens::kStagedTokenBytes + (piece ^ 1) % kPieces * 16;", kWrong, kFewRows},
     {"EveryTokenInTheFirstRow", "launch_.output + token * launch_.output_stride + row;",
      "launch_.output + row;", kWrittenTwice, kFewRows},
-    {"SumsOfTheFirstTurnAgain", "sums[i / 4][i % 4] = own[first + i / 4][i % 4];",
-     "sums[i / 4][i % 4] = own[i / 4][i % 4];", kWrong, kTwoTurns},
+    {"SumsOfTheFirstTurnAgain", "output.write(own + first, first);", "output.write(own, first);", kWrong,
+     kTwoTurns},
     {"OutputOfTheFirstTurnAgain", "row, token + first * 8);", "row, token);", kWrittenTwice, kTwoTurns},
     {"NoBarrierBeforeTheNextTurn",
      "Barriers::meet_warpgroup(warpgroup());\n#pragma unroll\n      for (int i = 0; i < kTogether; i += 2)",
@@ -104,13 +109,52 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "launch_.output_stride % 8 == 0;",
      "of the output, an address that is no multiple of 16",
      {.k = 128, .commit_steps = 4, .output_offset = 1}},
-    {"ChannelScalesOfTheOtherRow", "scales[i % 4 / 2];", "scales[i % 2];", kWrong, kChannel},
+    {"ChannelScalesOfTheOtherRow", "sums[c] * scales[c / 2], sums[c + 1] * scales[c / 2]",
+     "sums[c] * scales[0], sums[c + 1] * scales[1]", kWrong, kChannel},
     {"ChannelScalesOfTheFirstWarp", "row + thread() / layout::kLanes * layout::kRecordRows", "row", kWrong,
      kChannel},
-    {"ChannelScalesForgotten", "sums[i / 4][i % 4] *= scales", "sums[i / 4][i % 4] *= 1 + 0 * scales", kWrong,
-     kChannel},
+    {"ChannelScalesForgotten", "sums[c] * scales[c / 2], sums[c + 1] * scales[c / 2]", "sums[c], sums[c + 1]",
+     kWrong, kChannel},
     {"ChannelScalesBehindTheLastRow", "G::kWholeRows ? row + 8 * half : min(row + 8 * half, Config::kN - 1)",
      "row + 8 * half", kPastWeights, kFewRowsOfChannels},
+
+    // The parts of a cut tile: two, of which one is still in registers.
+    {"OwnPartTwice", "parts.own == parts.first_slot", "parts.own != parts.first_slot", kOrder, kCut},
+    {"OwnPartForgotten", "own[first + i][0] += other[i].x", "own[first + i][0] = other[i].x", kOrder, kCut},
+    {"OtherPartNotAdded", "add_other(own, parts);", "", kOrder, kCut},
+    {"OtherPartOfTheFirstGroup", "parts.first_slot) + first_element();",
+     "parts.first_slot) + row_thread() * 4;", kOrder, kPartsOfTwoGroups},
+    {"OtherPartOfTheFirstOctets", "other[i] = load_partial_sums_4(slot + (first + i) * kNextOctet);",
+     "other[i] = load_partial_sums_4(slot + i * kNextOctet);", kOrder, kPartsOfManyOctets},
+    {"OtherPartAddedToTheFirstOctets", "own[first + i][2] += other[i].z", "own[i][2] += other[i].z", kOrder,
+     kPartsOfManyOctets},
+    {"ThreePartsTakenForTwo", "if (parts.count != 2) return", "if (parts.count < 2) return", kOrder,
+     kThreeParts},
+
+    // More parts than two.
+    {"SlotsOneApart", "next + 2 * (part + j - 1)", "next + 1 * (part + j - 1)", kEarlySum, kThreeParts},
+    {"FirstPartInTheOtherSlot", "part + j == 0 ? first : next", "next", kWrong, kStraddling},
+    {"OwnPartFirst", "const int slot = part + j == 0 ? first : next + 2 * (part + j - 1) * K::kSlotFloats;",
+     "const int turned = part + j < count ? (part + j + block_index()) % count : part + j;\n        "
+     "const int slot = turned == 0 ? first : next + 2 * (turned - 1) * K::kSlotFloats;",
+     kOrder, kThreeParts},
+    {"LastPartNotAdded", "if (part + j < count)", "if (part + j < count - 1)", kWrong, kThreeParts},
+    {"PartBehindTheLastAdded", "if (part + j < count)", "if (part + j <= count)",
+     "bytes at byte .* of the partial sums, whose size is", kThreeParts},
+    {"PartsBehindTheLastNotZero", "loaded = make_float4(0, 0, 0, 0);",
+     "loaded = make_float4(to[j][i][0], to[j][i][1], to[j][i][2], to[j][i][3]);", kWrong, kFiveParts},
+    {"FifthPartForgotten", "part < parts.count; part += kPartsTogether",
+     "part < parts.count - 1; part += kPartsTogether", kWrong, kFiveParts},
+    {"FirstPartsAgain", "more ? part + kPartsTogether : 0,", "0,", kWrong, kFiveParts},
+    {"PartsOfTheNextOctetsBeginBehindTheLast", "more ? part + kPartsTogether : 0,", "part + kPartsTogether,",
+     kWrong, kFiveParts},
+    {"PartsOfTheSameOctetsAgain", "more ? first : first + kTogether);", "first);", kWrong, kFiveParts},
+    {"FifthPartOfTheNextOctets", "more ? first : first + kTogether);", "first + kTogether);", kEarlySum,
+     kFiveParts},
+    {"NextOctetsNotLoaded", "if (more || first + kTogether < G::kOwnOctets)", "if (more)", kWrong,
+     kFiveParts},
+    {"FifthPartNotLoaded", "if (more || first + kTogether < G::kOwnOctets)",
+     "if (!more && first + kTogether < G::kOwnOctets)", kWrong, kFiveParts},
 
     // Stream-K.
     {"NoBarrierBeforeTheArrival", "meet();\n    if (leader)", "if (leader)", kUnordered, kCut},
@@ -123,22 +167,15 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"EveryWarpgroupArrives", "leader = consumer() == 0", "leader = thread() == 0", kWriteRace, kCut},
     {"OctetsShareASlot", "store_partial_sums_4(slot + i * kNextOctet",
      "store_partial_sums_4(slot + 0 * kNextOctet", kEarlySum, kCut},
-    {"GroupsShareASlot",
-     "k_group() * G::kOwnOctets * kNextOctet",
-     "0",
-     "writes partial sum .* with nothing that orders",
-     {.k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2, .partitions = 2}},
-    {"SlotsOneApart", "parts.next_slots + 2ll * (part - 1) * kSlotFloats",
-     "parts.next_slots + 1ll * (part - 1) * kSlotFloats", kEarlySum, kThreeParts},
+    {"GroupsShareASlot", "k_group() * G::kOwnOctets * kNextOctet", "0",
+     "writes partial sum .* with nothing that orders", kPartsOfTwoGroups},
     {"OneSlotForBothEndsOfAPartition", "< tile_begin ? kSlotFloats : 0;", "< tile_begin ? 0 : 0;", kUnordered,
      kCut},
-    {"OwnPartFirst", "K::slot(parts, part) + first_element();",
-     "K::slot(parts, (part + block_index()) % parts.count) + first_element();", kOrder, kThreeParts},
-    {"LastPartNotAdded", "part < parts.count; ++part) {\n      const float* slot",
-     "part < parts.count - 1; ++part) {\n      const float* slot", kWrong, kCut},
     {"PartsTakenForWholeTiles", "segment == G::kColumnPanels", "true", kWrittenTwice, kCut},
-    {"GrainsOfEveryPartition", "partition * launch.extra_grains / launch.sharing", "launch.extra_grains",
-     "bytes at byte -4 of the arrival counters", kCut},
+    {"GrainsOfEveryPartition", "partition * launch.extra_grains / launch.sharing",
+     "partition * launch.extra_grains", kCounterLeft, kCut},
+    {"ExtraGrainsIgnored", "int extra = min(partition, launch.extra_grains);", "int extra = 0;", kCounterLeft,
+     kCut},
     {"RangeBeginsAtItsTile", "column_panel = first % G::kColumnPanels;", "", kCounterLeft, kCut},
     {"RangeOfTheFirstTile", "first_shared() + first / G::kColumnPanels;", "first_shared();", kCounterLeft,
      kCut},
