@@ -7,6 +7,7 @@
 #include "templates/primitives/threads.cuh"
 #include "templates/primitives/warpgroups.cuh"
 #include "templates/stream_k.cuh"
+#include "templates/wave_walk.cuh"
 #include "templates/weights/unit.cuh"
 
 // How a kernel's constants cut the product into tiles and units.
@@ -47,6 +48,7 @@ struct ManyTokensGeometry {
   static constexpr int kRowThreads = kRowGroups * 128;
 
   static constexpr int kPanels = Config::kTileRows / layout::kPanelRows;  // of a unit
+  static constexpr int kTileTokens = Config::kTileTokens;
   static constexpr int kColumnPanels = static_cast<int>(packed_layout_of<Config>().column_panels());
   static constexpr int kRowPanels = static_cast<int>(packed_layout_of<Config>().row_panels());
   static constexpr int kRowTiles = (Config::kN + Config::kTileRows - 1) / Config::kTileRows;
@@ -73,89 +75,9 @@ struct ManyTokensGeometry {
                 "a stage belongs to one group along K: the parity of its barriers counts that group's units");
 };
 
-/// A position in the units of this block: its range of the tiles that are shared, then its whole tiles. Keeps
-/// only what cannot be found again from the launch: registers are scarce where it is used.
+/// A position in the units of this block.
 template <class Config>
-class TileWalk {
- public:
-  using G = ManyTokensGeometry<Config>;
-  using K = StreamK<G>;
-
-  int units_left;    ///< of the block, the one it stands at included
-  int column_panel;  ///< of the unit
-
-  /// At the block's first unit.
-  __device__ __forceinline__ explicit TileWalk(const LaunchArguments& launch)
-      : column_panel(0), launch_(launch), tile_(block_index()), shared_left_(0) {
-    if (block_index() < launch.sharing) {
-      const int first = K::first_step(launch, block_index());
-      shared_left_ = K::first_step(launch, block_index() + 1) - first;
-      if (shared_left_ > 0) {
-        tile_ = first_shared() + first / G::kColumnPanels;
-        column_panel = first % G::kColumnPanels;
-      }
-    }
-    units_left = shared_left_ + launch.whole_tiles * G::kColumnPanels;
-  }
-
-  /// Units from here to the end of the tile or of the range.
-  __device__ __forceinline__ int segment() const {
-    const int left = G::kColumnPanels - column_panel;
-    return shared_left_ > 0 ? min(left, shared_left_) : left;
-  }
-
-  __device__ __forceinline__ void next_segment() {
-    const int units = segment();
-    units_left -= units;
-    column_panel = 0;
-    if (shared_left_ == 0) {
-      tile_ += block_count();
-    } else if ((shared_left_ -= units) > 0) {
-      ++tile_;
-    } else {
-      tile_ = block_index();
-    }
-  }
-
-  /// Goes one unit on; true when that begins another tile.
-  __device__ __forceinline__ bool advance() {
-    if (segment() == 1) {
-      next_segment();
-      return true;
-    }
-    --units_left;
-    ++column_panel;
-    if (shared_left_ > 0) --shared_left_;
-    return false;
-  }
-
-  /// Of the tiles that are shared, the one it stands at.
-  __device__ __forceinline__ int shared_tile() const { return tile_ - first_shared(); }
-
-  struct Place {
-    int row_tile;
-    int token_tile;
-  };
-
-  /// Where the tile lies. Tiles lie in groups of 8 token tiles, in which the weights of a row tile are used 8
-  /// times before the next row tile begins: X of the group stays in L2.
-  __device__ __forceinline__ Place place() const {
-    constexpr int kGroupTiles = 8;
-    const int token_tiles = (launch_.tokens + Config::kTileTokens - 1) / Config::kTileTokens;
-    const int group = tile_ / (kGroupTiles * G::kRowTiles);
-    const int in_group = tile_ - group * kGroupTiles * G::kRowTiles;
-    const int width = min(kGroupTiles, token_tiles - group * kGroupTiles);
-    const int row_tile = in_group / width;
-    return {row_tile, group * kGroupTiles + in_group - row_tile * width};
-  }
-
- private:
-  __device__ __forceinline__ int first_shared() const { return launch_.whole_tiles * block_count(); }
-
-  const LaunchArguments& launch_;
-  int tile_;
-  int shared_left_;  ///< units of the range
-};
+using TileWalk = WaveWalk<ManyTokensGeometry<Config>>;
 
 /// The barriers of the stages: `full` is completed by what arrives, `empty` by those who have used it.
 template <class Config>
