@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <type_traits>
 
 #include "codegen/many_tokens/many_tokens.h"
+#include "codegen/schedule_constants.h"
 #include "templates/abi/packed_layout.h"
 #include "templates/look_up/pair_table_bytes.h"
 
@@ -82,13 +82,7 @@ std::string ManyTokens::name_part(const ManyTokensSchedule& schedule) {
 
 void ManyTokens::set_schedule(KernelTemplate& text, const KernelSpec& /*spec*/,
                               const ManyTokensSchedule& schedule) {
-  visit_fields(schedule, [&text]<class Value>(const FieldInfo& field, const Value& value) {
-    if constexpr (std::is_same_v<Value, bool>) {
-      text.set_flag(constant_name(field.name), value);
-    } else {
-      text.set_constant(constant_name(field.name), std::int64_t{value});
-    }
-  });
+  set_constants(text, schedule);
 }
 
 }  // namespace lutsmith
