@@ -242,6 +242,16 @@ void Grid::copy_async(void* to, const void* from, int bytes) {
   self().open_copies.push_back({to, from, static_cast<std::size_t>(bytes)});
 }
 
+void Grid::copy_activations_async(void* to, const void* from, bool present) {
+  static constexpr std::array<std::byte, 16> kZeros{};
+  if (present) {
+    check_dependency("reads what the launch before may write");
+    global_.check_copy(Region::activations, from, kZeros.size(), kCopyAlignment);
+  }
+  begin_copy(to, kZeros.size());
+  self().open_copies.push_back({to, present ? from : kZeros.data(), kZeros.size()});
+}
+
 void Grid::commit_copies() { self().committed_copies.push_back(std::exchange(self().open_copies, {})); }
 
 void Grid::wait_copies(int pending) {

@@ -62,6 +62,7 @@ class Grid final : public Machine {
   unsigned int count_arrival(unsigned int* counter) override;
 
   void copy_async(void* to, const void* from, int bytes) override;
+  void copy_activations_async(void* to, const void* from, bool present) override;
   void commit_copies() override;
   void wait_copies(int pending) override;
 

@@ -56,6 +56,8 @@ class Machine {
 
   // cp.async.
   virtual void copy_async(void* to, const void* from, int bytes) = 0;
+  /// 16 bytes of X, or of zeros.
+  virtual void copy_activations_async(void* to, const void* from, bool present) = 0;
   virtual void commit_copies() = 0;
   virtual void wait_copies(int pending) = 0;
 

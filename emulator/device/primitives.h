@@ -223,6 +223,11 @@ inline void copy_async_16(unsigned char* to, const unsigned char* from, LUTSMITH
   machine(line).copy_async(to, from, 16);
 }
 
+inline void copy_activations_async_16(unsigned char* to, const unsigned short* from, bool present,
+                                      LUTSMITH_LINE) {
+  machine(line).copy_activations_async(to, from, present);
+}
+
 inline void commit_copies(LUTSMITH_LINE) { machine(line).commit_copies(); }
 
 template <int pending>

@@ -16,6 +16,15 @@ __device__ __forceinline__ void copy_async_16(unsigned char* to, const unsigned 
                : "memory");
 }
 
+/// Of activations, or zeros where `present` is false: then nothing is read.
+__device__ __forceinline__ void copy_activations_async_16(unsigned char* to, const unsigned short* from,
+                                                          bool present) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+               :
+               : "r"(shared_address(to)), "l"(from), "r"(present ? 16 : 0)
+               : "memory");
+}
+
 /// Commits this thread's copies since the last call, which may be none.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" : : : "memory"); }
 

@@ -8,12 +8,16 @@
 
 namespace lutsmith::device {
 
-/// The products of two pairs of 16-bit floats, each rounded to nearest even (bf16: sm_90 and later).
+/// The products of two pairs of 16-bit floats, each rounded to nearest even.
 template <Element element>
 __device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned int b) {
   unsigned int product;
   if constexpr (element == Element::bf16) {
+#if __CUDA_ARCH__ >= 900
     asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+#else  // which have no product alone: adding -0 changes nothing, not even the sign of a zero
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(0x80008000u));
+#endif
   } else {
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
   }
