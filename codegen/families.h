@@ -7,11 +7,12 @@
 #include "codegen/few_tokens/few_tokens.h"
 #include "codegen/kernel_family.h"
 #include "codegen/many_tokens/many_tokens.h"
+#include "codegen/multistage/multistage.h"
 
 namespace lutsmith {
 
 /// All families of kernels, in the order of their schedules in `Schedule`.
-using KernelFamilies = std::tuple<FewTokens, ManyTokens>;
+using KernelFamilies = std::tuple<FewTokens, ManyTokens, Multistage>;
 
 namespace detail {
 template <class Families>

@@ -91,6 +91,11 @@ struct StreamK {
     return load_shared(flag) != 0;
   }
 
+  /// The slot of a part, counted from the first.
+  static __device__ __forceinline__ const float* slot(const Parts& parts, int part) {
+    return part == 0 ? parts.first_slot : parts.next_slots + 2ll * (part - 1) * kSlotFloats;
+  }
+
   /// Adds one element of all parts, in the order of the partitions.
   static __device__ __forceinline__ float add_parts(const Parts& parts, int element) {
     float sum = load_partial_sum(parts.first_slot + element);

@@ -71,6 +71,15 @@ class WaveWalk {
     return false;
   }
 
+  /// Goes so many units on if that ends in the same segment; else stays where it is.
+  __device__ __forceinline__ bool advance_in_segment(int units) {
+    if (segment() <= units) return false;
+    units_left -= units;
+    column_panel += units;
+    if (shared_left_ > 0) shared_left_ -= units;
+    return true;
+  }
+
   /// Of the tiles that are shared, the one it stands at.
   __device__ __forceinline__ int shared_tile() const { return tile_ - first_shared(); }
 

@@ -98,9 +98,57 @@ struct ManyTokensSchedule {
   }
 };
 
+/// How a kernel of the family for many tokens on any target (mma.sync, X in stages) does its work.
+///
+/// A thread block owns a tile of `tile_rows` output channels by `tile_tokens` tokens and goes along K in
+/// units of 128. Each warp looks up the weights of `warp_rows` of the rows and multiplies them by all of the
+/// tokens, which pass through stages in shared memory. With two groups along K, there are as many warps
+/// again, which take the units in turn.
+struct MultistageSchedule {
+  static constexpr std::string_view kFamily = "multistage";
+
+  int tile_rows = 256;
+  int tile_tokens = 64;
+  int warp_rows = 32;
+  int k_groups = 1;
+  int stage_columns = 64;     ///< k of X in a stage
+  int activation_stages = 4;  ///< of each group along K
+  WeightPath weights = WeightPath::registers;
+  int weight_stages = 2;          ///< units a warp holds, under way or in use
+  bool scale_sums = false;        ///< scales are applied to fp32 sums, not to weights as 16-bit floats
+  bool dependent_launch = false;  ///< programmatic dependent launch
+
+  friend bool operator==(const MultistageSchedule&, const MultistageSchedule&) = default;
+
+  template <class Self, class Visit>
+  static constexpr void visit_fields(Self& self, Visit&& visit) {
+    visit(FieldInfo{"tile_rows", "Output channels of a tile", "128 or 256", "rows {}"}, self.tile_rows);
+    visit(FieldInfo{"tile_tokens", "Tokens of a tile", "32, 48, 64, 96 or 128", ", tokens {}"},
+          self.tile_tokens);
+    visit(FieldInfo{"warp_rows", "Output channels of a warp", "16 or 32", ", {} rows a warp"},
+          self.warp_rows);
+    visit(FieldInfo{"k_groups", "Warps that share the units of the same rows", "1 or 2",
+                    ", {} group{s} along K"},
+          self.k_groups);
+    visit(FieldInfo{"stage_columns", "k of X in a stage", "64 or 128", ", X {} k"}, self.stage_columns);
+    visit(FieldInfo{"activation_stages", "Stages of X", "2 to 8", " x{}"}, self.activation_stages);
+    visit(FieldInfo{"weights", "How weights reach the warp", "registers or bulk_copy (sm_90 and later)",
+                    ", {}"},
+          self.weights);
+    visit(FieldInfo{"weight_stages", "Units of weights a warp holds", "2 to 3 in registers, 2 to 8 in a ring",
+                    " x{}"},
+          self.weight_stages);
+    visit(FieldInfo{"scale_sums", "Scales on fp32 sums instead of on weights", "on or off", ", scaled sums"},
+          self.scale_sums);
+    visit(FieldInfo{"dependent_launch", "Programmatic dependent launch", "on (sm_90 and later) or off",
+                    ", dependent launch"},
+          self.dependent_launch);
+  }
+};
+
 /// How a kernel does its work: the schedule of one of the families of kernels, which tells the family as
 /// well. The packed weights are the same for all.
-using Schedule = std::variant<FewTokensSchedule, ManyTokensSchedule>;
+using Schedule = std::variant<FewTokensSchedule, ManyTokensSchedule, MultistageSchedule>;
 
 /// One line, such as "rows 32, tokens 8, warps 8, registers x2, 2 blocks/SM, dependent launch".
 LUTSMITH_API std::string describe(const Schedule& schedule);

@@ -195,7 +195,8 @@ TEST(Warm, BadManifestsAreRefusedNamingTheEntry) {
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warp\": 4}}]", "'warp' is not known"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"warps\": 99}}]", "warps"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": \"no_tokens\"}}]",
-       "entry 0: schedule: family: \"no_tokens\" is not known; allowed: few_tokens, many_tokens"},
+       "entry 0: schedule: family: \"no_tokens\" is not known; allowed: few_tokens, many_tokens, "
+       "multistage"},
       {"[{\"n\": 64, \"k\": 64, \"target\": \"sm_80\", \"schedule\": {\"family\": \"many_tokens\"}}]",
        "entry 0: schedule: family: 'many_tokens' has no kernel for"},
       {"[{\"n\": 64, \"k\": 64, \"schedule\": {\"family\": 1}}]", "entry 0: schedule: family: 1"},

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "lutsmith/service.h"
@@ -75,6 +76,24 @@ TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
     }
   }
   expect_clean_kernels(specs);
+}
+
+TEST(TilesWithXInStages, FitTheRegisters) {
+  Result<Service> service = Service::open({.memory_only = true});
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  std::size_t tiles = 0;
+  for (const char* target : {"sm_80", "sm_89", "sm_90a"}) {
+    const KernelSpec spec{{4, 128, 4096, 4096, DataType::f16}, 64, *Target::parse(target)};
+    const std::vector<Schedule> candidates = *schedules(spec);
+    for (const Schedule& schedule : candidates) {
+      if (!std::holds_alternative<MultistageSchedule>(schedule)) continue;
+      if (tiles++ % 4 != 0) continue;  // a quarter of them: a tile takes half a second
+      const Result<CompileResult> result = service->compile(spec, schedule);
+      ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
+      EXPECT_EQ(result->artifact->spill_bytes, 0) << target << ", " << describe(schedule);
+    }
+  }
+  EXPECT_GE(tiles, 15U);
 }
 
 // Every candidate of the first spilled: six compiles, and 24 bytes of spills in the end. The others are of

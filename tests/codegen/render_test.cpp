@@ -62,6 +62,9 @@ TEST(RenderTest, TheTextIsOneSelfContainedFileOfAtMost112KiB) {
   KernelSpec many = kSpec;
   many.target = Target::parse("sm_90a").value();
   expect_self_contained(text_of(many, ManyTokensSchedule{}));
+  for (const WeightPath path : {WeightPath::registers, WeightPath::bulk_copy}) {
+    expect_self_contained(text_of(many, MultistageSchedule{.weights = path}));
+  }
 }
 
 TEST(RenderTest, OnlyTheChosenWeightPathIsEmitted) {

@@ -26,7 +26,7 @@ struct Numbers {
   std::uint8_t target = 0;
   std::uint8_t weights = 0;
   std::uint8_t format = 0;            ///< bit 0: bf16, bit 1: table of pairs
-  std::uint8_t dependent_launch = 0;  ///< bit 0; bit 1: the schedule is of the family for many tokens
+  std::uint8_t dependent_launch = 0;  ///< bit 0; bits 1 and 2: the family of the schedule
 };
 static_assert(std::has_unique_object_representations_v<Numbers>, "every byte of an input means something");
 
@@ -42,9 +42,21 @@ inline KernelSpec spec_of(const Numbers& numbers) {
           .target = Target::parse(targets[numbers.target % targets.size()].name).value()};
 }
 
-/// Of the family that bit 1 of `dependent_launch` names; each takes the numbers for its own fields.
+/// Of the family that bits 1 and 2 of `dependent_launch` name; each takes the numbers for its own fields.
 inline Schedule schedule_of(const Numbers& numbers) {
   const bool dependent_launch = (numbers.dependent_launch & 1U) != 0;
+  if ((numbers.dependent_launch & 4U) != 0) {
+    return MultistageSchedule{.tile_rows = numbers.tile_rows,
+                              .tile_tokens = numbers.tile_tokens,
+                              .warp_rows = numbers.warps,
+                              .k_groups = numbers.blocks_per_multiprocessor & 3,
+                              .stage_columns = numbers.blocks_per_multiprocessor & ~3,
+                              .activation_stages = numbers.weights,
+                              .weights = static_cast<WeightPath>(numbers.weights % 3),
+                              .weight_stages = numbers.stages,
+                              .scale_sums = (numbers.dependent_launch & 8U) != 0,
+                              .dependent_launch = dependent_launch};
+  }
   if ((numbers.dependent_launch & 2U) != 0) {
     return ManyTokensSchedule{.tile_rows = numbers.tile_rows,
                               .tile_tokens = numbers.tile_tokens,

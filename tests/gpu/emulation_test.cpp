@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "codegen/many_tokens/many_tokens.h"
+#include "codegen/multistage/multistage.h"
 #include "emulator/emulated_kernel.h"
 #include "emulator/tensor_core.h"
 #include "machine.h"
@@ -189,6 +190,34 @@ TEST_F(EmulatorOnGpu, KernelsForManyTokensGiveTheSameBitsAsOnTheGpu) {
     KernelSpec spec = spec_of(bits, group, 200, 584, 1024, dtype);
     for (const ManyTokensSchedule& schedule : ManyTokens::candidates(spec))
       requests.push_back({spec, schedule});
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    SCOPED_TRACE(describe(request));
+    const Source source = must(render(request.spec, *request.schedule));
+    const auto emulated = must(emulator::EmulatedKernel::compile(*compiler, request.spec, source));
+    const Problem problem = make_problem(request.spec, 70);
+    for (const int partitions : {1, 3, 7}) {
+      Multiplication multiplication(problem, {.partitions = partitions});
+      EXPECT_EQ(multiplication.run(get_kernel(request)),
+                emulate(emulated, source.launch, problem, partitions))
+          << partitions << " partitions";
+    }
+  }
+}
+
+TEST_F(EmulatorOnGpu, KernelsOfXInStagesGiveTheSameBitsAsOnTheGpu) {
+  const auto compiler = emulator::HostCompiler::find();
+  if (!compiler) GTEST_SKIP() << compiler.error().message;
+  // The emulator adds as the tensor cores of Hopper do.
+  if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU may add products differently";
+  std::vector<KernelRequest> requests;
+  for (const auto& [bits, group, dtype] :
+       {std::tuple(4, 128, DataType::f16), std::tuple(3, 32, DataType::bf16),
+        std::tuple(2, 256, DataType::f16)}) {
+    KernelSpec spec = spec_of(bits, group, 200, 584, 64, dtype);
+    const std::vector<MultistageSchedule> candidates = Multistage::candidates(spec);
+    for (std::size_t i = 0; i < candidates.size(); i += 3) requests.push_back({spec, candidates[i]});
   }
   precompile(requests);
   for (const KernelRequest& request : requests) {

@@ -62,6 +62,30 @@ TEST_F(Sanitizer, WarpgroupProducts) {
   }
 }
 
+TEST_F(Sanitizer, ProductsOfXInStages) {
+  std::vector<KernelRequest> requests;
+  const bool bulk_copy = machine()->target.traits().bulk_copy;
+  for (const int bits : {2, 4}) {
+    for (const int k_groups : {1, 2}) {
+      const MultistageSchedule schedule{
+          .tile_rows = 128,
+          .tile_tokens = 32,
+          .k_groups = k_groups,
+          .activation_stages = 2,
+          .weights = bulk_copy && k_groups == 1 ? WeightPath::bulk_copy : WeightPath::registers,
+          .scale_sums = bits == 2,
+          .dependent_launch = machine()->target.traits().dependent_launch};
+      requests.push_back({spec_of(bits, bits == 2 ? 256 : 32, 150, 648, 40), schedule});
+    }
+  }
+  precompile(requests);
+  for (const KernelRequest& request : requests) {
+    for (const int partitions : {0, 3, 5}) {
+      expect_right(request, 75, {.partitions = partitions, .activation_padding = 8, .output_padding = 3});
+    }
+  }
+}
+
 TEST_F(Sanitizer, DefaultSchedules) {
   for (const std::int64_t m : {1, 16}) {
     expect_right({spec_of(4, 128, 100, 520, m), std::nullopt}, m);

@@ -46,6 +46,7 @@ constexpr std::size_t count_fields() {
 // A member that the list of fields lacks would be the same in every hash, key and manifest.
 static_assert(count_members<FewTokensSchedule>() == count_fields<FewTokensSchedule>());
 static_assert(count_members<ManyTokensSchedule>() == count_fields<ManyTokensSchedule>());
+static_assert(count_members<MultistageSchedule>() == count_fields<MultistageSchedule>());
 
 TEST(FieldsTest, ASpecListsItsMembersAndThoseOfItsFormat) {
   constexpr std::size_t kMembers = count_members<KernelSpec>() - 1 + count_members<WeightFormat>();

@@ -1,0 +1,255 @@
+#pragma once
+
+#include "templates/multistage/geometry.cuh"
+#include "templates/primitives/arithmetic.cuh"
+#include "templates/primitives/global_memory.cuh"
+#include "templates/primitives/global_vectors.cuh"
+#include "templates/primitives/pairs.cuh"
+#include "templates/primitives/shared_memory.cuh"
+#include "templates/primitives/threads.cuh"
+#include "templates/primitives/warpgroups.cuh"
+#include "templates/stream_k.cuh"
+
+// The end of a segment, the part of a tile that lies in one partition: the groups along K add their sums,
+// each for its own share of the tokens; parts of a cut tile are added by the block that comes last; Y is
+// written.
+
+namespace lutsmith::device {
+
+template <class Config>
+class MultistageEpilogue {
+ public:
+  using G = MultistageGeometry<Config>;
+  using K = StreamK<G>;
+  using Sums = float[G::kRecords][G::kOctets][4];
+
+  __device__ __forceinline__ MultistageEpilogue(const LaunchArguments& launch, unsigned char* shared)
+      : launch_(launch), shared_(shared) {}
+
+  __device__ __forceinline__ void finish_segment(const WaveWalk<G>& at, const Sums& sums, bool whole) {
+    Own own;
+    add_groups(own, sums);
+    if (whole) {
+      write(own, at);
+    } else {
+      const typename K::Parts parts = K::parts_of(launch_, at.shared_tile(), block_index());
+      if (last_part(own, parts)) write_parts(parts, at);
+    }
+  }
+
+ private:
+  /// The sums that this thread finishes: an octet of tokens after another.
+  using Octet = float[G::kRecords][4];
+  using Own = Octet[G::kOwnOctets];
+
+  __device__ __forceinline__ void add_groups(Own& own, const Sums& sums) {
+    if constexpr (Config::kKGroups == 1) {
+#pragma unroll
+      for (int i = 0; i < G::kOctets * G::kRecords * 4; ++i) {
+        own[i / 4 / G::kRecords][i / 4 % G::kRecords][i % 4] =
+            sums[i / 4 % G::kRecords][i / 4 / G::kRecords][i % 4];
+      }
+    } else {
+      static_assert(Config::kKGroups == 2);
+      const int group = k_group();
+      float4* exchange =
+          reinterpret_cast<float4*>(shared_ + multistage_layout_of<Config>().exchange_offset()) +
+          row_thread();
+      block_barrier();  // nobody is at the last segment's output any more
+#pragma unroll
+      for (int octet = 0; octet < G::kOctets; ++octet) {
+        if (octet / G::kOwnOctets == group) continue;
+#pragma unroll
+        for (int record = 0; record < G::kRecords; ++record) {
+          const float(&from)[4] = sums[record][octet];
+          store_shared(exchange + (octet * G::kRecords + record) * G::kRowThreads,
+                       make_float4(from[0], from[1], from[2], from[3]));
+        }
+      }
+      block_barrier();
+#pragma unroll
+      for (int i = 0; i < G::kOwnOctets; ++i) {
+#pragma unroll
+        for (int record = 0; record < G::kRecords; ++record) {
+          const int octet = group * G::kOwnOctets + i;
+          const float4 other = load_shared(exchange + (octet * G::kRecords + record) * G::kRowThreads);
+          const float others[4] = {other.x, other.y, other.z, other.w};
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            const float lower = sums[record][i][c];
+            const float upper = sums[record][G::kOwnOctets + i][c];
+            own[i][record][c] = (group == 0 ? lower : upper) + others[c];
+          }
+        }
+      }
+      block_barrier();  // the output passes through the same memory
+    }
+  }
+
+  /// Stores this block's part of a cut tile. Whether it came last, and all parts are there.
+  __device__ __forceinline__ bool last_part(const Own& own, const typename K::Parts& parts) {
+    float* slot = parts.own + first_element();
+#pragma unroll
+    for (int i = 0; i < G::kOwnOctets; ++i) {
+#pragma unroll
+      for (int record = 0; record < G::kRecords; ++record) {
+        const float(&from)[4] = own[i][record];
+        store_partial_sums_4(slot + i * kNextOctet + record * kNextRecord,
+                             make_float4(from[0], from[1], from[2], from[3]));
+      }
+    }
+    int* flag = reinterpret_cast<int*>(shared_ + multistage_layout_of<Config>().flag_offset());
+    return K::last_to_arrive(launch_, parts, flag, thread_index() == 0, [] { block_barrier(); });
+  }
+
+  /// Octets whose parts are loaded together.
+  static constexpr int kTogether = G::kOwnOctets % 4 == 0 ? 4 : G::kOwnOctets % 2 == 0 ? 2 : 1;
+  using Together = Octet[kTogether];
+
+  /// The sums of all parts, in the order of the partitions.
+  __device__ __forceinline__ void add_parts(Together& sums, const typename K::Parts& parts, int first) const {
+#pragma unroll
+    for (int i = 0; i < kTogether * G::kRecords * 4; ++i)
+      sums[i / 4 / G::kRecords][i / 4 % G::kRecords][i % 4] = 0;
+#pragma unroll 1
+    for (int part = 0; part < parts.count; ++part) {
+      const float* slot = K::slot(parts, part) + first_element() + first * kNextOctet;
+      float4 loaded[kTogether][G::kRecords];
+#pragma unroll
+      for (int i = 0; i < kTogether * G::kRecords; ++i) {
+        const int octet = i / G::kRecords;
+        const int record = i % G::kRecords;
+        loaded[octet][record] = load_partial_sums_4(slot + octet * kNextOctet + record * kNextRecord);
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether * G::kRecords; ++i) {
+        const float4 part_sums = loaded[i / G::kRecords][i % G::kRecords];
+        float(&to)[4] = sums[i / G::kRecords][i % G::kRecords];
+        to[0] += part_sums.x, to[1] += part_sums.y, to[2] += part_sums.z, to[3] += part_sums.w;
+      }
+    }
+  }
+
+  // In a slot an octet of tokens follows another, of an octet a record, and of that the sums of a thread
+  // those of the one before.
+  static constexpr int kNextRecord = G::kRowThreads * 4;
+  static constexpr int kNextOctet = G::kRecords * kNextRecord;
+  static __device__ __forceinline__ int first_element() {
+    return k_group() * G::kOwnOctets * kNextOctet + row_thread() * 4;
+  }
+
+  /// Where the thread's sums belong in Y.
+  struct Target {
+    int row;  ///< the warp's first
+    int token;
+    float scales[G::kRecords][2];  ///< per channel, of rows g and g + 8 of each record
+  };
+
+  __device__ __forceinline__ Target target_of(const WaveWalk<G>& at) const {
+    const typename WaveWalk<G>::Place place = at.place();
+    Target target;
+    target.row = place.row_tile * Config::kTileRows + row_thread() / layout::kLanes * Config::kWarpRows;
+    target.token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
+    if constexpr (G::kPerChannel) find_scales(target.scales, target.row + lane() / 4);
+    return target;
+  }
+
+  __device__ __forceinline__ void write_parts(const typename K::Parts& parts, const WaveWalk<G>& at) const {
+    const Target target = target_of(at);
+#pragma unroll 1
+    for (int first = 0; first < G::kOwnOctets; first += kTogether) {
+      Together sums;
+      add_parts(sums, parts, first);
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) write_octet(sums[i], target, first + i);
+    }
+  }
+
+  __device__ __forceinline__ void write(const Own& own, const WaveWalk<G>& at) const {
+    const Target target = target_of(at);
+#pragma unroll
+    for (int i = 0; i < G::kOwnOctets; ++i) write_octet(own[i], target, i);
+  }
+
+  __device__ __forceinline__ void write_octet(const Octet& own, const Target& target, int octet) const {
+    Octet sums;
+#pragma unroll
+    for (int i = 0; i < G::kRecords * 4; ++i) {
+      sums[i / 4][i % 4] = own[i / 4][i % 4];
+      if constexpr (G::kPerChannel) sums[i / 4][i % 4] *= target.scales[i / 4][i % 4 / 2];
+    }
+    stage(sums);
+    copy_out(target.row, target.token + octet * 8);
+  }
+
+  /// Puts an octet token by token into the warp's staging memory, so that the rows of a token, which are
+  /// neighbours in Y, are written together. Of rows g and g + 1, which two lanes hold for the same two
+  /// tokens, each lane takes both of one token.
+  __device__ __forceinline__ void stage(const Octet& sums) const {
+    constexpr int kNextRow = 4;                                     // lanes
+    constexpr unsigned int kLows = 0x5410, kHighsSwapped = 0x3276;  // of (own, received)
+    const int odd = lane() / 4 % 2;
+    unsigned char* first = staging() + (lane() % 4 * 2 + odd) * kTokenBytes + (lane() / 4 - odd) * 2;
+    warp_barrier();  // nobody is at the last octet any more
+#pragma unroll
+    for (int i = 0; i < G::kRecords * 2; ++i) {
+      const float(&row)[4] = sums[i / 2];
+      const unsigned int own = pair_from_floats<Config::kElement>(row[i % 2 * 2], row[i % 2 * 2 + 1]);
+      const unsigned int received = exchange_lanes(own, kNextRow);
+      store_shared(reinterpret_cast<unsigned int*>(first + i * 8 * 2),
+                   select_bytes(own, received, odd == 0 ? kLows : kHighsSwapped));
+    }
+    warp_barrier();
+  }
+
+  __device__ __forceinline__ void copy_out(int first_row, int first_token) const {
+    constexpr int kPieces = Config::kWarpRows / 8;  // of 16 bytes, of one token
+    const int token = first_token + lane() / kPieces;
+    const int row = first_row + lane() % kPieces * 8;
+    if (lane() >= 8 * kPieces || token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
+    const unsigned char* staged = staging() + lane() / kPieces * kTokenBytes + lane() % kPieces * 16;
+    unsigned short* to = launch_.output + token * launch_.output_stride + row;
+    if (aligned() && (G::kWholeRows || row + 8 <= Config::kN)) {
+      store_output_16(to, load_shared(reinterpret_cast<const uint4*>(staged)));
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < 8 && row + i < Config::kN; ++i) {
+        store_output(to + i, load_shared(reinterpret_cast<const unsigned short*>(staged) + i));
+      }
+    }
+  }
+
+  /// The scales of rows `row` and `row` + 8 of each record, one for all k.
+  __device__ __forceinline__ void find_scales(float (&scales)[G::kRecords][2], int row) const {
+#pragma unroll
+    for (int i = 0; i < G::kRecords * 2; ++i) {
+      const int at = G::kWholeRows ? row + 8 * i : min(row + 8 * i, Config::kN - 1);
+      const long long offset = packed_layout_of<Config>().scale_offset(at, 0);
+      scales[i / 2][i % 2] = to_float<Config::kElement>(load_scale(launch_.weights + offset));
+    }
+  }
+
+  static constexpr int kTokenBytes = multistage::staged_token_bytes(Config::kWarpRows);
+
+  static __device__ __forceinline__ int lane() { return thread_index() % layout::kLanes; }
+  static __device__ __forceinline__ int k_group() {
+    return Config::kKGroups == 1 ? 0 : thread_index() / G::kRowThreads;
+  }
+  /// Among the threads that hold the tile's rows.
+  static __device__ __forceinline__ int row_thread() { return thread_index() % G::kRowThreads; }
+
+  __device__ __forceinline__ unsigned char* staging() const {
+    return shared_ + multistage_layout_of<Config>().staging_offset() +
+           thread_index() / layout::kLanes * multistage_layout_of<Config>().staging_bytes_of_warp();
+  }
+
+  /// Whether 16 bytes of Y can be written at a time.
+  __device__ __forceinline__ bool aligned() const {
+    return reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;
+  }
+
+  const LaunchArguments& launch_;
+  unsigned char* shared_;
+};
+
+}  // namespace lutsmith::device

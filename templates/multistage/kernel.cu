@@ -1,0 +1,43 @@
+// The kernel for many tokens on every target. The generator sets the constants of Config, the weight stream
+// among the includes below it and the name; as it stands here the file compiles too.
+
+#include "templates/abi/element.h"
+
+namespace lutsmith::device {
+
+struct Config {
+  // What is computed.
+  static constexpr int kBits = 4;
+  static constexpr int kGroup = 128;  // 0: one scale per output channel
+  static constexpr int kN = 4096;
+  static constexpr int kK = 4096;
+  static constexpr Element kElement = Element::f16;
+  static constexpr bool kPairTable = false;
+  // How.
+  static constexpr int kTileRows = 256;
+  static constexpr int kTileTokens = 64;
+  static constexpr int kWarpRows = 32;
+  static constexpr int kKGroups = 1;
+  static constexpr int kStageColumns = 64;
+  static constexpr int kActivationStages = 4;
+  static constexpr int kWeightStages = 2;
+  static constexpr bool kScaleSums = true;
+  static constexpr bool kDependentLaunch = false;
+};
+
+}  // namespace lutsmith::device
+
+#include "templates/look_up/pair_table.cuh"
+#include "templates/multistage/multiply.cuh"
+#include "templates/weights/registers.cuh"
+
+namespace lutsmith::device {
+
+using Kernel = Multistage<Config, WeightStream<WarpShare<Config>>, LookUp<Config>>;
+
+}  // namespace lutsmith::device
+
+extern "C" __global__ void __launch_bounds__(lutsmith::device::Kernel::G::kThreads, 1)
+    lutsmith_kernel(const __grid_constant__ lutsmith::device::Kernel::Parameter parameter) {
+  lutsmith::device::Kernel::run(parameter, lutsmith::device::dynamic_shared());
+}
