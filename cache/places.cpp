@@ -17,6 +17,9 @@ namespace {
 namespace fs = std::filesystem;
 using core::environment_variable;
 
+/// A server that takes longer is worse than none.
+constexpr std::uint64_t kLongestConnectMs = 60'000;
+
 std::string home_in_user_database() {
   std::array<char, 4096> buffer{};
   passwd record{};
@@ -87,6 +90,7 @@ PlacesEnvironment PlacesEnvironment::of_process() {
           .remote_certificate = environment_variable("LUTSMITH_REMOTE_CACHE_CERTIFICATE"),
           .remote_key = environment_variable("LUTSMITH_REMOTE_CACHE_KEY"),
           .remote_authority = environment_variable("LUTSMITH_REMOTE_CACHE_CA"),
+          .remote_connect_ms = environment_variable("LUTSMITH_REMOTE_CACHE_CONNECT_MS"),
           .xdg_cache_home = environment_variable("XDG_CACHE_HOME"),
           .home = environment_variable("HOME"),
           .passwd_home = home_in_user_database(),
@@ -127,6 +131,17 @@ Places places(const PlacesEnvironment& environment) {
   result.remote.client_certificate = environment.remote_certificate;
   result.remote.client_key = environment.remote_key;
   result.remote.certificate_authority = environment.remote_authority;
+  if (!environment.remote_connect_ms.empty()) {
+    const std::optional<std::uint64_t> wait = parse_number(environment.remote_connect_ms);
+    if (wait && *wait >= 1 && *wait <= kLongestConnectMs) {
+      result.remote.connect_timeout = std::chrono::milliseconds(*wait);
+    } else {
+      result.complaints.push_back(fmt::format(
+          "LUTSMITH_REMOTE_CACHE_CONNECT_MS: '{}' is not allowed; allowed: 1 to {} "
+          "milliseconds; it stays at {}",
+          environment.remote_connect_ms, kLongestConnectMs, result.remote.connect_timeout.count()));
+    }
+  }
   return result;
 }
 

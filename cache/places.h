@@ -25,6 +25,7 @@ struct PlacesEnvironment {
   std::string remote_certificate;  ///< LUTSMITH_REMOTE_CACHE_CERTIFICATE
   std::string remote_key;          ///< LUTSMITH_REMOTE_CACHE_KEY
   std::string remote_authority;    ///< LUTSMITH_REMOTE_CACHE_CA
+  std::string remote_connect_ms;   ///< LUTSMITH_REMOTE_CACHE_CONNECT_MS
   std::string xdg_cache_home;      ///< XDG_CACHE_HOME
   std::string home;                ///< HOME
   std::string passwd_home;         ///< home directory in the user database

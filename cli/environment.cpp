@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "LUTSMITH_";
 
-constexpr std::array<std::string_view, 20> kVariables = {
+constexpr std::array<std::string_view, 21> kVariables = {
     "LUTSMITH_BUILD",  // LUTSMITH_BUILD and LUTSMITH_JOBS are of the scripts
     "LUTSMITH_CACHE_DIR",
     "LUTSMITH_CACHE_MAX_BYTES",
@@ -35,6 +35,7 @@ constexpr std::array<std::string_view, 20> kVariables = {
     "LUTSMITH_REMOTE_CACHE",
     "LUTSMITH_REMOTE_CACHE_CA",
     "LUTSMITH_REMOTE_CACHE_CERTIFICATE",
+    "LUTSMITH_REMOTE_CACHE_CONNECT_MS",
     "LUTSMITH_REMOTE_CACHE_KEY",
     "LUTSMITH_REMOTE_CACHE_MODE",
     "LUTSMITH_REMOTE_CACHE_TOKEN",

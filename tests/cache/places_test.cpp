@@ -71,12 +71,20 @@ TEST(Places, SettingsThatMakeNoSenseAreLeftOutAndTold) {
   environment.cache_max_bytes = "lots";
   environment.cache_max_entries = "-1";
   environment.remote_mode = "readonly";
+  environment.remote_connect_ms = "0.5";
   const Places found = places(environment);
   EXPECT_EQ(found.limits, CacheLimits());
   EXPECT_TRUE(found.remote.read_only) << "rather too careful";
   EXPECT_THAT(found.complaints, ElementsAre(HasSubstr("LUTSMITH_CACHE_MAX_BYTES: 'lots'"),
                                             HasSubstr("LUTSMITH_CACHE_MAX_ENTRIES: '-1'"),
-                                            HasSubstr("LUTSMITH_REMOTE_CACHE_MODE: 'readonly'")));
+                                            HasSubstr("LUTSMITH_REMOTE_CACHE_MODE: 'readonly'"),
+                                            HasSubstr("LUTSMITH_REMOTE_CACHE_CONNECT_MS: '0.5'")));
+  for (const char* wrong : {"0", "-1", "60001", "1s", "99999999999999999999"}) {
+    PlacesEnvironment only;
+    only.remote_connect_ms = wrong;
+    EXPECT_THAT(places(only).complaints, ElementsAre(HasSubstr("1 to 60000 milliseconds"))) << wrong;
+    EXPECT_EQ(places(only).remote.connect_timeout, RemoteCache().connect_timeout);
+  }
 }
 
 TEST(Places, RemoteCacheComesFromItsVariables) {
@@ -87,6 +95,7 @@ TEST(Places, RemoteCacheComesFromItsVariables) {
   environment.remote_certificate = "/c.pem";
   environment.remote_key = "/k.pem";
   environment.remote_authority = "/ca.pem";
+  environment.remote_connect_ms = "2500";
   const RemoteCache remote = places(environment).remote;
   EXPECT_EQ(remote.url, "http://cache:8080");
   EXPECT_FALSE(remote.read_only);
@@ -94,6 +103,7 @@ TEST(Places, RemoteCacheComesFromItsVariables) {
   EXPECT_EQ(remote.client_certificate, "/c.pem");
   EXPECT_EQ(remote.client_key, "/k.pem");
   EXPECT_EQ(remote.certificate_authority, "/ca.pem");
+  EXPECT_EQ(remote.connect_timeout, std::chrono::milliseconds(2500));
   environment.remote_mode = "read-only";
   EXPECT_TRUE(places(environment).remote.read_only);
 }

@@ -30,8 +30,10 @@ std::string text_of(const std::vector<std::byte>& bytes) {
 
 std::string encoded(const Entry& entry) { return text_of(encode(entry).value()); }
 
-std::unique_ptr<RemoteStore> open(const RemoteCache& server,
+/// A busy machine may not run a test for longer than a service waits for a connection.
+std::unique_ptr<RemoteStore> open(RemoteCache server,
                                   CircuitBreaker::Clock clock = std::chrono::steady_clock::now) {
+  server.connect_timeout = std::chrono::minutes(1);
   auto store = RemoteStore::open(server, std::move(clock));
   if (!store) ADD_FAILURE() << store.error().message;
   return *std::move(store);
@@ -178,9 +180,9 @@ TEST(RemoteStore, ServerThatRefusesPutsIsTold) {
 
 // How servers fail that speak no HTTP, or too little of it.
 
-/// What a store that waits half a second at most says of a server.
-Result<Lookup> ask(const std::string& url) {
-  return open({.url = url, .transfer_timeout = milliseconds(500)})->get(kKey);
+/// What a store says of a server.
+Result<Lookup> ask(const std::string& url, milliseconds longest = std::chrono::minutes(1)) {
+  return open({.url = url, .transfer_timeout = longest})->get(kKey);
 }
 
 TEST(RemoteStoreFaults, RefusedConnectionIsAnError) {
@@ -191,7 +193,7 @@ TEST(RemoteStoreFaults, RefusedConnectionIsAnError) {
 
 TEST(RemoteStoreFaults, ServerThatNeverAnswersIsGivenUp) {
   const RawServer server(nullptr);
-  EXPECT_FALSE(ask(server.url()).has_value());
+  EXPECT_FALSE(ask(server.url(), milliseconds(500)).has_value());
 }
 
 TEST(RemoteStoreFaults, BodyThatTricklesIsGivenUp) {
@@ -200,7 +202,7 @@ TEST(RemoteStoreFaults, BodyThatTricklesIsGivenUp) {
     write_all(socket, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
     while (write_all(socket, "x")) std::this_thread::sleep_for(milliseconds(20));
   });
-  EXPECT_FALSE(ask(server.url()).has_value());
+  EXPECT_FALSE(ask(server.url(), milliseconds(500)).has_value());
 }
 
 TEST(RemoteStoreFaults, BodyThatIsCutOffIsNeverAnEntry) {
@@ -373,8 +375,7 @@ TEST(RemoteStoreNginx, MutualTlsAdmitsOnlyWhoHasTheRightCertificate) {
   const RemoteCache right{.url = server.url(),
                           .client_certificate = file("good-client.pem"),
                           .client_key = file("good-client.key"),
-                          .certificate_authority = file("good-ca.pem"),
-                          .connect_timeout = std::chrono::seconds(10)};
+                          .certificate_authority = file("good-ca.pem")};
   ASSERT_TRUE(open(right)->put(kKey, entry_of("one")).has_value());
   EXPECT_EQ(open(right)->get(kKey)->entry, entry_of("one"));
 

@@ -71,6 +71,7 @@ std::string CommandLine::words(std::string command, const std::vector<std::strin
                            "LUTSMITH_TUNING_FILE", "LUTSMITH_TUNING_MISSING", "LUTSMITH_GPU"}) {
     command += std::string(" -u ") + name;
   }
+  command += " LUTSMITH_REMOTE_CACHE_CONNECT_MS=60000";  // the machine may be busy
   const auto append = [&command](std::string_view before, const std::string& text) {
     command.append(before).append(quoted(text));
   };

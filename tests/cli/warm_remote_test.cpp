@@ -102,10 +102,7 @@ TEST_F(WarmRemote, WhatOthersTunedIsWarmedBesideTheModelsChoice) {
   entry.choice = {.schedule = 0, .partitions = 1, .microseconds = 1};
   entry.standard = {.schedule = 0, .partitions = 1, .microseconds = 1};
   entry.conditions.measured = "2026-01-02T03:04:05Z";
-  choices::SharedChoices(
-      test::must(cache::RemoteStore::open({.url = cache.url(), .connect_timeout = std::chrono::seconds(30)})),
-      {})
-      .send(gpu, entry);
+  choices::SharedChoices(test::must(cache::RemoteStore::open(patient(cache.url()))), {}).send(gpu, entry);
   ASSERT_EQ(cache.size(), 1U);
   const std::vector<std::string> warm{
       "warm", "--n", "64", "--k", "128", "--m", "1", "--target", std::string(gpu.target.name()), "--json"};

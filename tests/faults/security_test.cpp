@@ -158,8 +158,8 @@ class RemoteFaults : public FaultTest {
  protected:
   StackOptions with(const std::string& url, bool read_only = false) const {
     StackOptions options;
-    options.service.remote_cache =
-        RemoteCache{.url = url, .read_only = read_only, .transfer_timeout = std::chrono::milliseconds(300)};
+    options.service.remote_cache = patient(url);
+    options.service.remote_cache->read_only = read_only;
     return options;
   }
 };
@@ -175,7 +175,9 @@ TEST_F(RemoteFaults, Case27DeadServerIsToldOnceAndLeftAlone) {
 
 TEST_F(RemoteFaults, Case27ServerThatNeverAnswersCostsOneWait) {
   const RawServer server(nullptr);
-  const auto kernels = provider(with(server.url()));
+  StackOptions options = with(server.url());
+  options.service.remote_cache->transfer_timeout = std::chrono::milliseconds(300);
+  const auto kernels = provider(options);
   for (int i = 0; i < 50; ++i) EXPECT_TRUE(is_right(*kernels, i));
   EXPECT_FALSE(kernels->flush(std::chrono::minutes(1)));
   EXPECT_LE(server.connections(), 2);

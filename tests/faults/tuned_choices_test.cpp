@@ -188,12 +188,6 @@ TEST_F(TunedFaults, Case32LostTornOrForeignDocumentIsAMissThatIsTold) {
 /// Machines with a directory each, and a server that they share.
 class SharedTunedFaults : public TunedFaults {
  protected:
-  /// Patient, since the machine of the tests may be busy.
-  static RemoteCache patient(const std::string& url) {
-    return {.url = url,
-            .connect_timeout = std::chrono::seconds(30),
-            .transfer_timeout = std::chrono::seconds(60)};
-  }
   ServiceOptions machine(const std::string& name, const RemoteCache& server) {
     ServiceOptions options;
     options.cache_directory = directory_.path() / name;

@@ -148,6 +148,11 @@ bool write_all(int socket, const std::string& text) {
   return true;
 }
 
+RemoteCache patient(const std::string& url) {
+  return {
+      .url = url, .connect_timeout = std::chrono::minutes(1), .transfer_timeout = std::chrono::minutes(1)};
+}
+
 std::uint16_t free_port() {
   std::uint16_t port = 0;
   close(listen_on_free_port(port));

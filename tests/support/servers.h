@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "lutsmith/cache.h"
 #include "temporary_directory.h"
 
 // Servers on the loopback address for tests of the remote cache. Each takes a free port.
@@ -77,6 +78,10 @@ class RawServer {
 void read_head(int socket);
 /// Writes it all; false where the other side has gone.
 bool write_all(int socket, const std::string& text);
+
+/// A server to be asked by a test that is to succeed. A busy machine may stop a test for longer than a
+/// service waits for a connection.
+RemoteCache patient(const std::string& url);
 
 /// A port that nobody listens on.
 std::uint16_t free_port();
