@@ -88,6 +88,64 @@ typedef struct lutsmith_spec {
 /* Bytes of such a matrix as lutsmith packs it. */
 LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);
 
+/* ---- weights, in host memory; these need neither a service nor a GPU ---- */
+
+/* The values behind the codes of a method: "nf", "int", "fp" (4 bits). `length` is 2^bits. */
+LUTSMITH_C_API lutsmith_status lutsmith_table(const char* method, int32_t bits, float* values, size_t length);
+
+/* A matrix that is to be packed, and where to. */
+typedef struct lutsmith_quantization {
+  size_t struct_size;
+  const lutsmith_spec* format; /* what to pack for; m and target are not looked at */
+  const void* weights;         /* [n, k], row-major and finite */
+  const char* weights_type;    /* "f32", "f16", "bf16"; NULL: f32 */
+  int64_t weights_stride;      /* elements between rows; 0: k */
+  const float* table;          /* the values behind the codes: lutsmith_table's, or any */
+  size_t table_length;         /* 2^bits; with table "pair" 2 * 2^(2 * bits) */
+  void* packed;                /* result: what a launch takes */
+  size_t packed_bytes;         /* lutsmith_packed_bytes of the format */
+  uint16_t* stored_table;      /* result: the table in the format's dtype, as a launch takes it; NULL: none */
+  uint32_t threads;            /* 0: one for each core */
+} lutsmith_quantization;
+#define LUTSMITH_QUANTIZATION_INIT \
+  {sizeof(lutsmith_quantization), NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0}
+
+/* Rounds every weight to the nearest entry of the table times the scale of its group, and packs.
+ * `weight_error`, which may be NULL, becomes ||packed - weights|| / ||weights||. Refuses weights that are not
+ * finite or that the scales' type cannot hold; `packed` then holds anything. */
+LUTSMITH_C_API lutsmith_status lutsmith_quantize(const lutsmith_quantization* quantization,
+                                                 double* weight_error);
+
+/* Packed weights that are to be turned into numbers, and where to. */
+typedef struct lutsmith_dequantization {
+  size_t struct_size;
+  const lutsmith_spec* format; /* what they were packed for; m and target are not looked at */
+  const void* packed;
+  size_t packed_bytes;
+  const uint16_t* table; /* as a launch takes it */
+  size_t table_length;
+  int64_t first_row;        /* a multiple of 32 */
+  int64_t rows;             /* 0: all from first_row on */
+  void* weights;            /* result: [rows, k], row-major */
+  const char* weights_type; /* "f32", "f16", "bf16"; NULL: f32 */
+  int64_t weights_stride;   /* elements between rows; 0: k */
+  uint32_t threads;         /* 0: one for each core */
+} lutsmith_dequantization;
+#define LUTSMITH_DEQUANTIZATION_INIT \
+  {sizeof(lutsmith_dequantization), NULL, NULL, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0}
+
+/* scale * table[code] of every weight, rounded to weights_type. */
+LUTSMITH_C_API lutsmith_status lutsmith_dequantize(const lutsmith_dequantization* dequantization);
+
+/* The packed bytes of codes [n, k], each below 2^bits, and scales [n, groups of a row] in the format's dtype,
+ * both row-major; and back, exactly. For weights that were quantized elsewhere. */
+LUTSMITH_C_API lutsmith_status lutsmith_pack(const lutsmith_spec* format, const uint8_t* codes,
+                                             const uint16_t* scales, void* packed, size_t packed_bytes);
+LUTSMITH_C_API lutsmith_status lutsmith_unpack(const lutsmith_spec* format, const void* packed,
+                                               size_t packed_bytes, uint8_t* codes, uint16_t* scales);
+
+/* ---- kernels that are compiled ---- */
+
 typedef struct lutsmith_compile_result {
   size_t struct_size;
   char key[65];      /* 64 hexadecimal digits */

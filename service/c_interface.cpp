@@ -12,6 +12,7 @@
 
 #include "core/result.h"
 #include "lutsmith/service.h"
+#include "service/c_interface.h"
 #include "service/service_environment.h"
 
 // The handles of lutsmith.h: each holds one object of the C++ interface.
@@ -25,7 +26,7 @@ struct lutsmith_workspace {
   lutsmith::Workspace workspace;
 };
 
-namespace lutsmith {
+namespace lutsmith::c_interface {
 namespace {
 
 struct LastError {
@@ -39,73 +40,6 @@ lutsmith_status status_of(ErrorCode code) {
   static_assert(LUTSMITH_INVALID_ARGUMENT == 1 + static_cast<int>(ErrorCode::invalid_argument));
   static_assert(LUTSMITH_KERNEL_FAULT == 1 + static_cast<int>(ErrorCode::kernel_fault));
   return static_cast<lutsmith_status>(1 + static_cast<int>(code));
-}
-
-lutsmith_status fail(Error error) {
-  const lutsmith_status status = status_of(error.code);
-  last_error = {.message = std::move(error.message), .context = std::move(error.context)};
-  return status;
-}
-
-/// Runs what returns Result<void>; no exception may reach C.
-template <class Work>
-lutsmith_status status_after(Work&& work) noexcept {
-  try {
-    Result<void> done = std::forward<Work>(work)();
-    return done ? LUTSMITH_OK : fail(std::move(done.error()));
-  } catch (const std::exception& thrown) {
-    last_error.context.clear();
-    try {
-      last_error.message = thrown.what();
-    } catch (...) {
-      last_error.message.clear();
-    }
-    return LUTSMITH_OUT_OF_MEMORY;
-  }
-}
-
-template <class T>
-Result<void> check_handle(const T* pointer, const char* name) {
-  if (pointer == nullptr) return refuse(fmt::format("{}: NULL is not allowed", name));
-  return {};
-}
-
-/// The caller's structure as this release knows it: of an older, shorter one the rest is as `defaults` has
-/// it; of a newer, longer one the rest must be zero, since it asks for what this release cannot do.
-template <class T>
-Result<T> known_part(const T* given, const char* name, T defaults) {
-  if (Result<void> there = check_handle(given, name); !there) return failure(there);
-  const std::size_t size = given->struct_size;
-  if (size < sizeof(given->struct_size)) {
-    return refuse(
-        fmt::format("{}: its struct_size is {}; initialise it with the macro beside it", name, size));
-  }
-  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-  for (std::size_t i = sizeof(T); i < size; ++i) {
-    if (bytes[i] != 0) {
-      return refuse(fmt::format(
-          "{}: it asks for something newer than this release, {}; update the library or set that to 0", name,
-          LUTSMITH_VERSION_STRING));
-    }
-  }
-  std::memcpy(&defaults, given, std::min(size, sizeof(T)));
-  return defaults;
-}
-
-/// The format that a spec describes. Not validated.
-Result<WeightFormat> format_of(const lutsmith_spec& given) {
-  WeightFormat format{.bits = given.bits, .group = given.group, .n = given.n, .k = given.k};
-  if (given.dtype != nullptr) {
-    Result<DataType> dtype = parse_data_type(given.dtype);
-    if (!dtype) return failure(dtype);
-    format.dtype = *dtype;
-  }
-  if (given.table != nullptr) {
-    Result<TableKind> table = parse_table_kind(given.table);
-    if (!table) return failure(table);
-    format.table = *table;
-  }
-  return format;
 }
 
 Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
@@ -178,10 +112,7 @@ Result<MatmulArguments> arguments_of(const lutsmith_arguments* pointer) {
   if (given->weights_format == nullptr) {
     return refuse("weights_format: NULL is not allowed; give the spec that the weights were packed for");
   }
-  Result<lutsmith_spec> packed_for =
-      known_part(given->weights_format, "weights_format", lutsmith_spec LUTSMITH_SPEC_INIT);
-  if (!packed_for) return failure(packed_for);
-  Result<WeightFormat> format = format_of(*packed_for);
+  Result<WeightFormat> format = format_of(given->weights_format, "weights_format");
   if (!format) return failure(format);
   return MatmulArguments{
       .weights = {.format = *format, .data = given->weights, .bytes = given->weights_bytes},
@@ -202,9 +133,48 @@ Result<void> check_call(const lutsmith_service* service, const T* result, const 
 }
 
 }  // namespace
-}  // namespace lutsmith
+
+lutsmith_status fail(Error error) {
+  const lutsmith_status status = status_of(error.code);
+  last_error = {.message = std::move(error.message), .context = std::move(error.context)};
+  return status;
+}
+
+lutsmith_status fail(const std::exception& thrown) noexcept {
+  last_error.context.clear();
+  try {
+    last_error.message = thrown.what();
+  } catch (...) {
+    last_error.message.clear();
+  }
+  return LUTSMITH_OUT_OF_MEMORY;
+}
+
+Result<WeightFormat> format_of(const lutsmith_spec& given) {
+  WeightFormat format{.bits = given.bits, .group = given.group, .n = given.n, .k = given.k};
+  if (given.dtype != nullptr) {
+    Result<DataType> dtype = parse_data_type(given.dtype);
+    if (!dtype) return failure(dtype);
+    format.dtype = *dtype;
+  }
+  if (given.table != nullptr) {
+    Result<TableKind> table = parse_table_kind(given.table);
+    if (!table) return failure(table);
+    format.table = *table;
+  }
+  return format;
+}
+
+Result<WeightFormat> format_of(const lutsmith_spec* pointer, const char* name) {
+  Result<lutsmith_spec> given = known_part(pointer, name, lutsmith_spec LUTSMITH_SPEC_INIT);
+  if (!given) return failure(given);
+  return format_of(*given);
+}
+
+}  // namespace lutsmith::c_interface
 
 using lutsmith::Result;
+namespace c_interface = lutsmith::c_interface;
 
 const char* lutsmith_version() { return LUTSMITH_VERSION_STRING; }
 
@@ -213,24 +183,24 @@ const char* lutsmith_status_name(lutsmith_status status) {
   return lutsmith::to_string(static_cast<lutsmith::ErrorCode>(status - 1)).data();  // a literal
 }
 
-const char* lutsmith_error_message() { return lutsmith::last_error.message.c_str(); }
-const char* lutsmith_error_context() { return lutsmith::last_error.context.c_str(); }
+const char* lutsmith_error_message() { return c_interface::last_error.message.c_str(); }
+const char* lutsmith_error_context() { return c_interface::last_error.context.c_str(); }
 
 lutsmith_status lutsmith_open(const lutsmith_options* options, lutsmith_service** service) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_handle(service, "service"); !there) return there;
-    Result<lutsmith::ServiceOptions> chosen = lutsmith::options_of(options);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_handle(service, "service"); !there) return there;
+    Result<lutsmith::ServiceOptions> chosen = c_interface::options_of(options);
     if (!chosen) return lutsmith::failure(chosen);
-    return lutsmith::hand_out(lutsmith::Service::open(*std::move(chosen)), service);
+    return c_interface::hand_out(lutsmith::Service::open(*std::move(chosen)), service);
   });
 }
 
 void lutsmith_close(lutsmith_service* service) { delete service; }
 
 lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_handle(bytes, "bytes"); !there) return there;
-    Result<lutsmith::KernelSpec> asked = lutsmith::spec_of(spec);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_handle(bytes, "bytes"); !there) return there;
+    Result<lutsmith::KernelSpec> asked = c_interface::spec_of(spec);
     if (!asked) return lutsmith::failure(asked);
     Result<std::size_t> size = lutsmith::packed_bytes(asked->format);
     if (!size) return lutsmith::failure(size);
@@ -241,30 +211,30 @@ lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes) 
 
 lutsmith_status lutsmith_compile(lutsmith_service* service, const lutsmith_spec* spec,
                                  lutsmith_compile_result* result) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_handle(service, "service"); !there) return there;
-    Result<lutsmith::KernelSpec> asked = lutsmith::spec_of(spec);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_handle(service, "service"); !there) return there;
+    Result<lutsmith::KernelSpec> asked = c_interface::spec_of(spec);
     if (!asked) return lutsmith::failure(asked);
     Result<lutsmith::CompileResult> compiled = service->service.compile(*asked);
     if (!compiled) return lutsmith::failure(compiled);
-    return lutsmith::write_result(*compiled, result);
+    return c_interface::write_result(*compiled, result);
   });
 }
 
 lutsmith_status lutsmith_get(lutsmith_service* service, const lutsmith_spec* spec, lutsmith_kernel** kernel) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_call(service, kernel, "kernel"); !there) return there;
-    Result<lutsmith::KernelSpec> asked = lutsmith::spec_of(spec);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_call(service, kernel, "kernel"); !there) return there;
+    Result<lutsmith::KernelSpec> asked = c_interface::spec_of(spec);
     if (!asked) return lutsmith::failure(asked);
-    return lutsmith::hand_out(service->service.get(*asked), kernel);
+    return c_interface::hand_out(service->service.get(*asked), kernel);
   });
 }
 
 void lutsmith_kernel_free(lutsmith_kernel* kernel) { delete kernel; }
 
 lutsmith_status lutsmith_workspace_bytes(lutsmith_service* service, size_t* bytes) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_call(service, bytes, "bytes"); !there) return there;
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_call(service, bytes, "bytes"); !there) return there;
     Result<std::size_t> size = service->service.workspace_bytes();
     if (!size) return lutsmith::failure(size);
     *bytes = *size;
@@ -273,17 +243,17 @@ lutsmith_status lutsmith_workspace_bytes(lutsmith_service* service, size_t* byte
 }
 
 lutsmith_status lutsmith_workspace_create(lutsmith_service* service, lutsmith_workspace** workspace) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_call(service, workspace, "workspace"); !there) return there;
-    return lutsmith::hand_out(service->service.create_workspace(), workspace);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_call(service, workspace, "workspace"); !there) return there;
+    return c_interface::hand_out(service->service.create_workspace(), workspace);
   });
 }
 
 lutsmith_status lutsmith_workspace_over(lutsmith_service* service, void* memory, size_t bytes,
                                         lutsmith_workspace** workspace) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_call(service, workspace, "workspace"); !there) return there;
-    return lutsmith::hand_out(service->service.workspace_over(memory, bytes), workspace);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_call(service, workspace, "workspace"); !there) return there;
+    return c_interface::hand_out(service->service.workspace_over(memory, bytes), workspace);
   });
 }
 
@@ -291,10 +261,10 @@ void lutsmith_workspace_free(lutsmith_workspace* workspace) { delete workspace; 
 
 lutsmith_status lutsmith_launch(const lutsmith_kernel* kernel, const lutsmith_arguments* arguments,
                                 lutsmith_workspace* workspace, CUstream_st* stream) {
-  return lutsmith::status_after([&]() -> Result<void> {
-    if (Result<void> there = lutsmith::check_handle(kernel, "kernel"); !there) return there;
-    if (Result<void> there = lutsmith::check_handle(workspace, "workspace"); !there) return there;
-    Result<lutsmith::MatmulArguments> given = lutsmith::arguments_of(arguments);
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_handle(kernel, "kernel"); !there) return there;
+    if (Result<void> there = c_interface::check_handle(workspace, "workspace"); !there) return there;
+    Result<lutsmith::MatmulArguments> given = c_interface::arguments_of(arguments);
     if (!given) return lutsmith::failure(given);
     return kernel->kernel.launch(*given, workspace->workspace, stream);
   });

@@ -95,6 +95,161 @@ static void test_sizes(void) {
   CHECK(lutsmith_packed_bytes(&longer.spec, &bytes) == LUTSMITH_OK);
 }
 
+/* A matrix of 64 x 128 and what becomes of it. */
+typedef struct matrix {
+  lutsmith_spec format;
+  float weights[64 * 128];
+  float table[16];
+  uint16_t stored_table[16];
+  unsigned char packed[8192];
+  size_t packed_bytes;
+} matrix;
+
+static matrix small_matrix(void) {
+  matrix result;
+  int i;
+  memset(&result, 0, sizeof(result));
+  result.format = small_spec();
+  for (i = 0; i < 64 * 128; ++i) result.weights[i] = (float)((i * 37 % 101) - 50) / 64;
+  CHECK(lutsmith_table("nf", 4, result.table, 16) == LUTSMITH_OK);
+  CHECK(lutsmith_packed_bytes(&result.format, &result.packed_bytes) == LUTSMITH_OK);
+  CHECK(result.packed_bytes <= sizeof(result.packed));
+  return result;
+}
+
+static lutsmith_quantization quantization_of(matrix* matrix) {
+  lutsmith_quantization quantization = LUTSMITH_QUANTIZATION_INIT;
+  quantization.format = &matrix->format;
+  quantization.weights = matrix->weights;
+  quantization.table = matrix->table;
+  quantization.table_length = 16;
+  quantization.packed = matrix->packed;
+  quantization.packed_bytes = matrix->packed_bytes;
+  quantization.stored_table = matrix->stored_table;
+  return quantization;
+}
+
+static lutsmith_dequantization dequantization_of(const matrix* matrix, float* weights) {
+  lutsmith_dequantization dequantization = LUTSMITH_DEQUANTIZATION_INIT;
+  dequantization.format = &matrix->format;
+  dequantization.packed = matrix->packed;
+  dequantization.packed_bytes = matrix->packed_bytes;
+  dequantization.table = matrix->stored_table;
+  dequantization.table_length = 16;
+  dequantization.weights = weights;
+  return dequantization;
+}
+
+/* ||weights - given|| / ||given|| */
+static double error_of(const float* weights, const float* given, int count) {
+  double error = 0;
+  double energy = 0;
+  int i;
+  for (i = 0; i < count; ++i) {
+    const double difference = (double)weights[i] - (double)given[i];
+    error += difference * difference;
+    energy += (double)given[i] * (double)given[i];
+  }
+  return error / energy; /* squared: C99 without libm */
+}
+
+static void test_tables(void) {
+  float values[16] = {0};
+  CHECK(lutsmith_table("nf", 4, values, 16) == LUTSMITH_OK);
+  CHECK(values[0] == -1 && values[7] == 0 && values[15] == 1);
+  CHECK(lutsmith_table("int", 2, values, 4) == LUTSMITH_OK);
+  CHECK(values[0] == -2 && values[3] == 1);
+  REFUSED(lutsmith_table("nf", 4, values, 8), LUTSMITH_INVALID_ARGUMENT, "16 values");
+  REFUSED(lutsmith_table("nff", 4, values, 16), LUTSMITH_INVALID_ARGUMENT, "'nff' is not known");
+  REFUSED(lutsmith_table(NULL, 4, values, 16), LUTSMITH_INVALID_ARGUMENT, "method: NULL");
+  REFUSED(lutsmith_table("nf", 4, NULL, 16), LUTSMITH_INVALID_ARGUMENT, "values: NULL");
+}
+
+static void test_quantizing(void) {
+  static float back[64 * 128];
+  static float lower_half[32 * 130];
+  matrix matrix = small_matrix();
+  lutsmith_quantization quantization = quantization_of(&matrix);
+  lutsmith_dequantization dequantization = dequantization_of(&matrix, back);
+  double weight_error = 0;
+  double squared;
+  CHECK(lutsmith_quantize(&quantization, &weight_error) == LUTSMITH_OK);
+  CHECK(weight_error > 0.01 && weight_error < 0.2);
+  CHECK(matrix.stored_table[15] == 0x3c00); /* 1 in f16 */
+  CHECK(lutsmith_dequantize(&dequantization) == LUTSMITH_OK);
+  squared = error_of(back, matrix.weights, 64 * 128);
+  CHECK(squared > 0.999 * weight_error * weight_error && squared < 1.001 * weight_error * weight_error);
+
+  /* The lower half alone, into rows that are longer. */
+  dequantization.first_row = 32;
+  dequantization.weights = lower_half;
+  dequantization.weights_stride = 130;
+  CHECK(lutsmith_dequantize(&dequantization) == LUTSMITH_OK);
+  CHECK(memcmp(lower_half, back + 32 * 128, 128 * sizeof(float)) == 0);
+  CHECK(memcmp(lower_half + 31 * 130, back + 63 * 128, 128 * sizeof(float)) == 0);
+  CHECK(lower_half[128] == 0 && lower_half[129] == 0);
+
+  dequantization.first_row = 16;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "multiple of 32");
+  dequantization.first_row = 32;
+  dequantization.rows = 33;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "33 from row 32");
+  dequantization = dequantization_of(&matrix, back);
+  dequantization.packed_bytes -= 1;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "packed:");
+  dequantization = dequantization_of(&matrix, back);
+  dequantization.table_length = 15;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "table: 15");
+  REFUSED(lutsmith_dequantize(NULL), LUTSMITH_INVALID_ARGUMENT, "dequantization: NULL");
+}
+
+static void test_what_cannot_be_quantized(void) {
+  matrix matrix = small_matrix();
+  lutsmith_quantization quantization = quantization_of(&matrix);
+  const float infinity = 3e38F * 10;
+  REFUSED(lutsmith_quantize(NULL, NULL), LUTSMITH_INVALID_ARGUMENT, "quantization: NULL");
+  quantization.weights_type = "f64";
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "f32, f16, bf16");
+  quantization = quantization_of(&matrix);
+  quantization.weights_stride = 127;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "stride: 127");
+  quantization = quantization_of(&matrix);
+  quantization.packed_bytes = 100;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "packed: 100");
+  quantization = quantization_of(&matrix);
+  quantization.table_length = 8;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "table: 8");
+  quantization = quantization_of(&matrix);
+  quantization.weights = NULL;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: NULL");
+  quantization = quantization_of(&matrix);
+  matrix.weights[5 * 128 + 3] = infinity;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "row 5, column 3");
+}
+
+static void test_packing(void) {
+  static uint8_t codes[64 * 128];
+  static uint8_t codes_again[64 * 128];
+  static uint16_t scales[64 * 2];
+  static uint16_t scales_again[64 * 2];
+  static unsigned char packed[8192];
+  const lutsmith_spec format = small_spec();
+  size_t bytes = 0;
+  int i;
+  for (i = 0; i < 64 * 128; ++i) codes[i] = (uint8_t)(i * 7 % 16);
+  for (i = 0; i < 64 * 2; ++i) scales[i] = (uint16_t)(0x3000 + i);
+  CHECK(lutsmith_packed_bytes(&format, &bytes) == LUTSMITH_OK && bytes <= sizeof(packed));
+  CHECK(lutsmith_pack(&format, codes, scales, packed, bytes) == LUTSMITH_OK);
+  CHECK(lutsmith_unpack(&format, packed, bytes, codes_again, scales_again) == LUTSMITH_OK);
+  CHECK(memcmp(codes, codes_again, sizeof(codes)) == 0);
+  CHECK(memcmp(scales, scales_again, sizeof(scales)) == 0);
+  REFUSED(lutsmith_pack(&format, codes, scales, packed, bytes - 1), LUTSMITH_INVALID_ARGUMENT, "packed:");
+  REFUSED(lutsmith_unpack(&format, packed, bytes - 1, codes, scales), LUTSMITH_INVALID_ARGUMENT, "packed:");
+  REFUSED(lutsmith_pack(&format, NULL, scales, packed, bytes), LUTSMITH_INVALID_ARGUMENT, "codes: NULL");
+  codes[7] = 16;
+  REFUSED(lutsmith_pack(&format, codes, scales, packed, bytes), LUTSMITH_INVALID_ARGUMENT, "codes: 16");
+}
+
 static void test_compiling(lutsmith_service* service) {
   lutsmith_spec spec = small_spec();
   lutsmith_compile_result result = LUTSMITH_COMPILE_RESULT_INIT;
@@ -219,6 +374,10 @@ int main(void) {
   test_opening();
   test_specs();
   test_sizes();
+  test_tables();
+  test_quantizing();
+  test_what_cannot_be_quantized();
+  test_packing();
   options.memory_only = 1;
   opened = lutsmith_open(&options, &service);
   if (opened != LUTSMITH_OK) {

@@ -6,8 +6,8 @@
 #include <optional>
 #include <utility>
 
-#include "cli/parallel.h"
 #include "core/field_text.h"
+#include "core/parallel.h"
 #include "core/result.h"
 
 namespace lutsmith::cli {

@@ -11,12 +11,12 @@
 #include "cli/output/output.h"
 #include "cli/output/printable.h"
 #include "cli/output/progress.h"
-#include "cli/parallel.h"
 #include "cli/verbs/quantize/output_place.h"
 #include "cli/verbs/quantize/quantize_report.h"
 #include "cli/verbs/quantize/quantize_shard.h"
 #include "cli/verbs/quantize/shard_index.h"
 #include "cli/verbs/quantize/tensor_plan.h"
+#include "core/parallel.h"
 #include "core/result.h"
 
 namespace lutsmith::cli {

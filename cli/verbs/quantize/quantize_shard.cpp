@@ -9,9 +9,9 @@
 #include <utility>
 #include <variant>
 
-#include "checkpoint/packed_rows.h"
 #include "cli/output/printable.h"
-#include "cli/parallel.h"
+#include "core/parallel.h"
+#include "quant/packed_rows.h"
 
 namespace lutsmith::cli {
 namespace {

@@ -12,9 +12,9 @@
 #include "cli/output/kernel_json.h"
 #include "cli/output/output.h"
 #include "cli/output/progress.h"
-#include "cli/parallel.h"
 #include "cli/verbs/cache/cache_access.h"
 #include "cli/verbs/warm/warm_requests.h"
+#include "core/parallel.h"
 #include "runtime/compile_jobs.h"
 
 namespace lutsmith::cli {

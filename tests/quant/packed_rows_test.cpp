@@ -1,4 +1,4 @@
-#include "checkpoint/packed_rows.h"
+#include "quant/packed_rows.h"
 
 #include <gtest/gtest.h>
 

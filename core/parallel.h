@@ -12,9 +12,9 @@
 
 #include "lutsmith/error.h"
 
-namespace lutsmith::cli {
+namespace lutsmith {
 
-/// Threads to use for `--jobs wanted`; 0 means one per core.
+/// Threads to use where `wanted` are asked for; 0 means one per core.
 inline unsigned job_count(int wanted) {
   return wanted > 0 ? static_cast<unsigned>(wanted) : std::max(1U, std::thread::hardware_concurrency());
 }
@@ -54,7 +54,7 @@ Result<void> parallel_until_error(std::size_t count, unsigned jobs, Work&& work)
     try {
       done = work(i);
     } catch (const std::bad_alloc&) {
-      done = std::unexpected(Error{ErrorCode::out_of_memory, "no memory left; give fewer --jobs", {}});
+      done = std::unexpected(Error{ErrorCode::out_of_memory, "no memory left; let fewer threads work", {}});
     }
     if (done) return;
     failed = true;
@@ -66,4 +66,4 @@ Result<void> parallel_until_error(std::size_t count, unsigned jobs, Work&& work)
   return result;
 }
 
-}  // namespace lutsmith::cli
+}  // namespace lutsmith

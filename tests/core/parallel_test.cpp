@@ -1,4 +1,4 @@
-#include "cli/parallel.h"
+#include "core/parallel.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -9,7 +9,7 @@
 #include <numeric>
 #include <system_error>
 
-namespace lutsmith::cli {
+namespace lutsmith {
 namespace {
 
 // Leaves less memory than the stack of one more thread takes.
@@ -48,4 +48,4 @@ TEST(Parallel, WorkIsDoneByTheThreadsThereAreWhereNoMoreCanBeStarted) {
 }
 
 }  // namespace
-}  // namespace lutsmith::cli
+}  // namespace lutsmith

@@ -1,0 +1,272 @@
+#include "quant/host_matrix.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/result.h"
+#include "quant/packed_rows.h"
+#include "quant/validation.h"
+#include "templates/abi/packed_layout.h"
+
+namespace lutsmith {
+namespace {
+
+std::size_t size_of(HostType type) { return type == HostType::f32 ? sizeof(float) : sizeof(std::uint16_t); }
+
+DataType sixteen_bits(HostType type) { return type == HostType::f16 ? DataType::f16 : DataType::bf16; }
+
+std::size_t row_offset(std::int64_t row, std::int64_t stride, HostType type) {
+  return static_cast<std::size_t>(row * stride) * size_of(type);
+}
+
+void read_row(const HostMatrix& matrix, std::int64_t row, std::span<float> into) {
+  const std::byte* const from =
+      static_cast<const std::byte*>(matrix.data) + row_offset(row, matrix.stride, matrix.type);
+  if (matrix.type == HostType::f32) {
+    std::memcpy(into.data(), from, into.size_bytes());
+    return;
+  }
+  const DataType type = sixteen_bits(matrix.type);
+  for (std::size_t i = 0; i < into.size(); ++i) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, from + i * sizeof(bits), sizeof(bits));
+    into[i] = from_bits(bits, type);
+  }
+}
+
+void write_row(std::span<const float> row, std::byte* into, HostType type) {
+  if (type == HostType::f32) {
+    std::memcpy(into, row.data(), row.size_bytes());
+    return;
+  }
+  const DataType rounded_to = sixteen_bits(type);
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const std::uint16_t bits = to_bits(row[i], rounded_to);
+    std::memcpy(into + i * sizeof(bits), &bits, sizeof(bits));
+  }
+}
+
+Result<void> check_packed_size(std::size_t given, const WeightFormat& format) {
+  Result<std::size_t> expected = packed_bytes(format);
+  if (!expected) return failure(expected);
+  if (given == *expected) return {};
+  return refuse(fmt::format("packed: {} bytes given; {} bits, group {}, n {} and k {} take {}", given,
+                            format.bits, group_name(format.group), format.n, format.k, *expected));
+}
+
+Result<void> check_stride(std::int64_t stride, std::int64_t k) {
+  if (stride >= k) return {};
+  return refuse(
+      fmt::format("stride: {} is not allowed; allowed: k ({}) or more numbers between rows", stride, k));
+}
+
+Result<void> check_count(std::size_t given, std::size_t expected, std::string_view name) {
+  if (given == expected) return {};
+  return refuse(fmt::format("{}: {} values given; allowed: {}", name, given, expected));
+}
+
+/// Packs rows of a matrix of `format` into their places.
+Result<void> pack_slab(const QuantizedMatrix& rows, const WeightFormat& format, const RowSlab& slab,
+                       std::span<std::byte> packed) {
+  const auto packed_slab = pack(rows);
+  if (!packed_slab) return std::unexpected(packed_slab.error());
+  for (const PackedPiece& piece : packed_pieces(slab, format, *packed_slab)) {
+    std::ranges::copy(piece.bytes, packed.begin() + static_cast<std::ptrdiff_t>(piece.offset));
+  }
+  return {};
+}
+
+Result<void> quantize_slab(const HostMatrix& weights, const WeightFormat& format, const Table& table,
+                           const RowSlab& slab, QuantizationLoss& loss, std::span<std::byte> packed) {
+  const auto columns = static_cast<std::size_t>(format.k);
+  std::vector<float> numbers(static_cast<std::size_t>(slab.rows) * columns);
+  for (std::int64_t row = 0; row < slab.rows; ++row) {
+    read_row(weights, slab.first + row,
+             std::span(numbers).subspan(static_cast<std::size_t>(row) * columns, columns));
+  }
+  loss.rows = slab.first;
+  const auto quantized = quantize(numbers, slab.rows, format.k, table, format.group, format.dtype, loss);
+  if (!quantized) return std::unexpected(quantized.error());
+  return pack_slab(*quantized, format, slab, packed);
+}
+
+WeightFormat format_of(const RowSlab& slab, const WeightFormat& matrix) {
+  WeightFormat of_slab = matrix;
+  of_slab.n = slab.rows;
+  return of_slab;
+}
+
+/// Codes and scales of a slab, which is cut out of the matrix as a packed matrix of its own.
+Result<QuantizedMatrix> unpack_slab(std::span<const std::byte> packed, const WeightFormat& format,
+                                    const RowSlab& slab) {
+  const WeightFormat of_slab = format_of(slab, format);
+  std::vector<std::byte> cut(static_cast<std::size_t>(packed_layout(of_slab).packed_bytes()));
+  std::byte* place = cut.data();
+  for (const PackedPiece& piece : packed_pieces(slab, format, cut)) {
+    std::memcpy(place, packed.data() + piece.offset, piece.bytes.size());
+    place += piece.bytes.size();
+  }
+  return unpack(cut, of_slab);
+}
+
+/// Where the slab's rows are in an array with `each` elements for every row.
+struct Extent {
+  Extent(const RowSlab& slab, std::size_t each)
+      : first(static_cast<std::size_t>(slab.first) * each),
+        count(static_cast<std::size_t>(slab.rows) * each) {}
+  std::size_t first;
+  std::size_t count;
+};
+
+/// Elements for every row: codes and scales.
+struct RowSizes {
+  explicit RowSizes(const WeightFormat& format)
+      : codes(static_cast<std::size_t>(format.k)),
+        scales(static_cast<std::size_t>(groups_per_row(format.group, format.k))) {}
+  std::size_t codes;
+  std::size_t scales;
+};
+
+Result<void> check_sizes(std::size_t packed, std::size_t codes, std::size_t scales,
+                         const WeightFormat& format) {
+  if (auto fits = check_packed_size(packed, format); !fits) return fits;
+  if (auto fits = check_count(codes, quant::weight_count(format), "codes"); !fits) return fits;
+  return check_count(scales, quant::scale_count(format), "scales");
+}
+
+/// What turns codes into weights, as floats.
+struct Values {
+  Values(const WeightFormat& format, std::span<const std::uint16_t> table)
+      : bits(format.bits), kind(format.table) {
+    for (const std::uint16_t value : table) values.push_back(from_bits(value, format.dtype));
+  }
+
+  /// An even number of codes. The product of two 16-bit floats is exact in a float, within its range.
+  void multiply(std::span<const std::uint8_t> codes, float scale, float* into) const {
+    if (kind == TableKind::scalar) {
+      for (std::size_t i = 0; i < codes.size(); ++i) into[i] = scale * values[codes[i]];
+      return;
+    }
+    for (std::size_t i = 0; i + 1 < codes.size(); i += 2) {
+      const std::size_t pair = 2 * (codes[i] + (std::size_t{codes[i + 1]} << bits));
+      into[i] = scale * values[pair];
+      into[i + 1] = scale * values[pair + 1];
+    }
+  }
+
+  int bits;
+  TableKind kind;
+  std::vector<float> values;
+};
+
+/// `into`: where the slab's first row goes.
+Result<void> dequantize_slab(std::span<const std::byte> packed, const WeightFormat& format,
+                             const Values& values, const RowSlab& slab, std::byte* into,
+                             const WritableHostMatrix& weights) {
+  Result<QuantizedMatrix> matrix = unpack_slab(packed, format, slab);
+  if (!matrix) return failure(matrix);
+  const std::int64_t group = quant::group_columns(format);
+  std::vector<float> row(static_cast<std::size_t>(format.k));
+  const std::uint8_t* codes = matrix->codes.data();
+  const std::uint16_t* scale = matrix->scales.data();
+  for (std::int64_t i = 0; i < slab.rows; ++i) {
+    for (std::int64_t column = 0; column < format.k; column += group) {
+      const auto columns = static_cast<std::size_t>(std::min(group, format.k - column));
+      values.multiply({codes, columns}, from_bits(*scale++, format.dtype), row.data() + column);
+      codes += columns;
+    }
+    write_row(row, into + row_offset(i, weights.stride, weights.type), weights.type);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<HostType> parse_host_type(std::string_view name) {
+  if (name == "f32") return HostType::f32;
+  if (name == "f16") return HostType::f16;
+  if (name == "bf16") return HostType::bf16;
+  return refuse(fmt::format("type: '{}' is not known; allowed: f32, f16, bf16", name));
+}
+
+Result<QuantizationLoss> quantize_matrix(const HostMatrix& weights, const WeightFormat& format,
+                                         const Table& table, std::span<std::byte> packed, unsigned jobs) {
+  if (auto fits = check_packed_size(packed.size(), format); !fits) return failure(fits);
+  if (auto wide = check_stride(weights.stride, format.k); !wide) return failure(wide);
+  const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
+  std::vector<QuantizationLoss> losses(slabs.size());
+  auto done = parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
+    return quantize_slab(weights, format, table, slabs[i], losses[i], packed);
+  });
+  if (!done) return failure(done);
+  QuantizationLoss loss;
+  for (const QuantizationLoss& slab : losses) loss.add(slab);
+  return value_after(check_loss(loss, format.dtype), loss);
+}
+
+Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFormat& format,
+                               std::span<const std::uint16_t> table, std::int64_t first_row,
+                               std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs) {
+  if (auto fits = check_packed_size(packed.size(), format); !fits) return fits;
+  if (auto wide = check_stride(weights.stride, format.k); !wide) return wide;
+  const auto length = static_cast<std::size_t>(table_length(format.bits, format.table));
+  if (auto fits = check_count(table.size(), length, "table"); !fits) return fits;
+  if (first_row < 0 || first_row % layout::kPanelRows != 0 || rows < 0 || first_row > format.n - rows) {
+    return refuse(
+        fmt::format("rows: {} from row {} on are not allowed; allowed: within the {} of the matrix, from a "
+                    "multiple of {} on",
+                    rows, first_row, format.n, layout::kPanelRows));
+  }
+  std::vector<RowSlab> slabs = row_slabs(rows, format.k);
+  const Values values(format, table);
+  return parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
+    std::byte* const into =
+        static_cast<std::byte*>(weights.data) + row_offset(slabs[i].first, weights.stride, weights.type);
+    return dequantize_slab(packed, format, values, {first_row + slabs[i].first, slabs[i].rows}, into,
+                           weights);
+  });
+}
+
+Result<void> pack_matrix(std::span<const std::uint8_t> codes, std::span<const std::uint16_t> scales,
+                         const WeightFormat& format, std::span<std::byte> packed, unsigned jobs) {
+  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), format); !fit) return fit;
+  const RowSizes row(format);
+  // No part of what is packed, but of what `pack` checks.
+  const std::vector<std::uint16_t> table(static_cast<std::size_t>(table_length(format.bits, format.table)));
+  const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
+  return parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
+    const auto of_codes = Extent(slabs[i], row.codes);
+    const auto of_scales = Extent(slabs[i], row.scales);
+    const std::span<const std::uint8_t> slab_codes = codes.subspan(of_codes.first, of_codes.count);
+    const std::span<const std::uint16_t> slab_scales = scales.subspan(of_scales.first, of_scales.count);
+    return pack_slab({format_of(slabs[i], format),
+                      {slab_codes.begin(), slab_codes.end()},
+                      {slab_scales.begin(), slab_scales.end()},
+                      table},
+                     format, slabs[i], packed);
+  });
+}
+
+Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat& format,
+                           std::span<std::uint8_t> codes, std::span<std::uint16_t> scales, unsigned jobs) {
+  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), format); !fit) return fit;
+  const RowSizes row(format);
+  const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
+  return parallel_until_error(
+      slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) -> Result<void> {
+        Result<QuantizedMatrix> slab = unpack_slab(packed, format, slabs[i]);
+        if (!slab) return failure(slab);
+        std::ranges::copy(slab->codes,
+                          codes.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.codes).first));
+        std::ranges::copy(slab->scales,
+                          scales.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.scales).first));
+        return {};
+      });
+}
+
+}  // namespace lutsmith

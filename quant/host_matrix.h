@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "lutsmith/quantization.h"
+
+// Whole matrices in the caller's memory, quantized, packed and unpacked by many threads, a slab of rows at a
+// time: besides input and output they take a few megabytes for each thread.
+
+namespace lutsmith {
+
+/// Types of numbers in host memory.
+enum class HostType { f32, f16, bf16 };
+/// "f32", "f16", "bf16".
+Result<HostType> parse_host_type(std::string_view name);
+
+/// A matrix to be read: rows of neighbouring numbers, `stride` numbers from one row to the next.
+struct HostMatrix {
+  const void* data = nullptr;
+  HostType type = HostType::f32;
+  std::int64_t stride = 0;
+};
+
+/// The same, to be written.
+struct WritableHostMatrix {
+  void* data = nullptr;
+  HostType type = HostType::f32;
+  std::int64_t stride = 0;
+};
+
+/// Quantizes and packs `weights` [format.n, format.k] into `packed`, packed_bytes(format) long: the bytes
+/// that `quantize` and `pack` make of it. `table` is of the format's bits and kind. On up to `jobs` threads,
+/// 0 being one for each core. The errors of `quantize`; `packed` then holds anything.
+Result<QuantizationLoss> quantize_matrix(const HostMatrix& weights, const WeightFormat& format,
+                                         const Table& table, std::span<std::byte> packed, unsigned jobs);
+
+/// scale * table[code], rounded once to the type of `weights`, of `rows` rows from `first_row` on, which is a
+/// multiple of 32. `table` has the values as they are stored, in format.dtype; a product beyond the range of
+/// the type is an infinity. Refuses sizes and rows that are not the format's.
+Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFormat& format,
+                               std::span<const std::uint16_t> table, std::int64_t first_row,
+                               std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs);
+
+/// Packs codes [n, k] and scales [n, groups of a row], in format.dtype, into `packed`. The errors of `pack`;
+/// `packed` then holds anything.
+Result<void> pack_matrix(std::span<const std::uint8_t> codes, std::span<const std::uint16_t> scales,
+                         const WeightFormat& format, std::span<std::byte> packed, unsigned jobs);
+
+/// The inverse, exact. The errors of `unpack`.
+Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat& format,
+                           std::span<std::uint8_t> codes, std::span<std::uint16_t> scales, unsigned jobs);
+
+}  // namespace lutsmith

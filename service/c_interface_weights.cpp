@@ -1,0 +1,137 @@
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/result.h"
+#include "lutsmith.h"
+#include "quant/host_matrix.h"
+#include "service/c_interface.h"
+
+// The functions of lutsmith.h that work on weights in host memory.
+
+namespace lutsmith::c_interface {
+namespace {
+
+Result<HostType> type_of(const char* name) { return name == nullptr ? HostType::f32 : parse_host_type(name); }
+
+std::size_t count_of(std::int64_t rows, std::int64_t each) {
+  return static_cast<std::size_t>(rows) * static_cast<std::size_t>(each);
+}
+
+/// The format, validated, so that the sizes of what belongs to it can be computed.
+Result<WeightFormat> valid_format(const lutsmith_spec* pointer) {
+  Result<WeightFormat> format = format_of(pointer, "format");
+  if (!format) return format;
+  return value_after(validate(*format), *format);
+}
+
+Result<void> quantize(const lutsmith_quantization* pointer, double* weight_error) {
+  Result<lutsmith_quantization> given =
+      known_part(pointer, "quantization", lutsmith_quantization LUTSMITH_QUANTIZATION_INIT);
+  if (!given) return failure(given);
+  if (auto there = check_handle(given->weights, "weights"); !there) return there;
+  if (auto there = check_handle(given->table, "table"); !there) return there;
+  if (auto there = check_handle(given->packed, "packed"); !there) return there;
+  Result<WeightFormat> format = valid_format(given->format);
+  if (!format) return failure(format);
+  Result<HostType> type = type_of(given->weights_type);
+  if (!type) return failure(type);
+  Result<Table> table = given_table(format->bits, format->table,
+                                    {given->table, given->table + given->table_length}, format->dtype);
+  if (!table) return failure(table);
+  const HostMatrix weights{given->weights, *type,
+                           given->weights_stride == 0 ? format->k : given->weights_stride};
+  Result<QuantizationLoss> loss =
+      quantize_matrix(weights, *format, *table, {static_cast<std::byte*>(given->packed), given->packed_bytes},
+                      given->threads);
+  if (!loss) return failure(loss);
+  if (given->stored_table != nullptr) {
+    std::ranges::transform(table->values, given->stored_table,
+                           [&](float value) { return to_bits(value, format->dtype); });
+  }
+  if (weight_error != nullptr) *weight_error = loss->relative_error();
+  return {};
+}
+
+Result<void> dequantize(const lutsmith_dequantization* pointer) {
+  Result<lutsmith_dequantization> given =
+      known_part(pointer, "dequantization", lutsmith_dequantization LUTSMITH_DEQUANTIZATION_INIT);
+  if (!given) return failure(given);
+  if (auto there = check_handle(given->weights, "weights"); !there) return there;
+  if (auto there = check_handle(given->table, "table"); !there) return there;
+  if (auto there = check_handle(given->packed, "packed"); !there) return there;
+  Result<WeightFormat> format = valid_format(given->format);
+  if (!format) return failure(format);
+  Result<HostType> type = type_of(given->weights_type);
+  if (!type) return failure(type);
+  const std::int64_t rows = given->rows == 0 ? format->n - given->first_row : given->rows;
+  return dequantize_matrix(
+      {static_cast<const std::byte*>(given->packed), given->packed_bytes}, *format,
+      {given->table, given->table_length}, given->first_row, rows,
+      {given->weights, *type, given->weights_stride == 0 ? format->k : given->weights_stride},
+      given->threads);
+}
+
+/// Of a format, which is validated, and of pointers to what belongs to it.
+Result<WeightFormat> packing_of(const lutsmith_spec* format, const void* codes, const void* scales,
+                                const void* packed) {
+  if (auto there = check_handle(codes, "codes"); !there) return failure(there);
+  if (auto there = check_handle(scales, "scales"); !there) return failure(there);
+  if (auto there = check_handle(packed, "packed"); !there) return failure(there);
+  return valid_format(format);
+}
+
+}  // namespace
+}  // namespace lutsmith::c_interface
+
+using lutsmith::Result;
+namespace c_interface = lutsmith::c_interface;
+
+lutsmith_status lutsmith_table(const char* method, int32_t bits, float* values, size_t length) {
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_handle(method, "method"); !there) return there;
+    if (Result<void> there = c_interface::check_handle(values, "values"); !there) return there;
+    Result<lutsmith::Table> table = lutsmith::table_by_method(method, bits);
+    if (!table) return lutsmith::failure(table);
+    if (length != table->values.size()) {
+      return lutsmith::refuse(fmt::format("length: {} is not allowed; {} bits have {} values", length, bits,
+                                          table->values.size()));
+    }
+    std::ranges::copy(table->values, values);
+    return {};
+  });
+}
+
+lutsmith_status lutsmith_quantize(const lutsmith_quantization* quantization, double* weight_error) {
+  return c_interface::status_after([&] { return c_interface::quantize(quantization, weight_error); });
+}
+
+lutsmith_status lutsmith_dequantize(const lutsmith_dequantization* dequantization) {
+  return c_interface::status_after([&] { return c_interface::dequantize(dequantization); });
+}
+
+lutsmith_status lutsmith_pack(const lutsmith_spec* format, const uint8_t* codes, const uint16_t* scales,
+                              void* packed, size_t packed_bytes) {
+  return c_interface::status_after([&]() -> Result<void> {
+    Result<lutsmith::WeightFormat> known = c_interface::packing_of(format, codes, scales, packed);
+    if (!known) return lutsmith::failure(known);
+    return lutsmith::pack_matrix(
+        {codes, c_interface::count_of(known->n, known->k)},
+        {scales, c_interface::count_of(known->n, lutsmith::groups_per_row(known->group, known->k))}, *known,
+        {static_cast<std::byte*>(packed), packed_bytes}, 0);
+  });
+}
+
+lutsmith_status lutsmith_unpack(const lutsmith_spec* format, const void* packed, size_t packed_bytes,
+                                uint8_t* codes, uint16_t* scales) {
+  return c_interface::status_after([&]() -> Result<void> {
+    Result<lutsmith::WeightFormat> known = c_interface::packing_of(format, codes, scales, packed);
+    if (!known) return lutsmith::failure(known);
+    return lutsmith::unpack_matrix(
+        {static_cast<const std::byte*>(packed), packed_bytes}, *known,
+        {codes, c_interface::count_of(known->n, known->k)},
+        {scales, c_interface::count_of(known->n, lutsmith::groups_per_row(known->group, known->k))}, 0);
+  });
+}
