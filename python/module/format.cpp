@@ -1,0 +1,84 @@
+#include <cstring>
+#include <new>
+
+#include "module.h"
+
+namespace lutsmith::python {
+namespace {
+
+struct FormatObject {
+  PyObject_HEAD  //
+      Format* format;
+};
+
+constexpr const char* kDoc =
+    "Format(bits, group, n, k, dtype, table_kind, table)\n\n"
+    "What packed bytes mean. table: bytes, 16-bit floats of dtype. Raises Error for what cannot be packed.";
+
+PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
+  int bits = 0;
+  int group = 0;
+  long long n = 0;
+  long long k = 0;
+  const char* dtype = nullptr;
+  const char* table_kind = nullptr;
+  const char* table = nullptr;
+  Py_ssize_t table_bytes = 0;
+  if (PyArg_ParseTuple(arguments, "iiLLssy#:Format", &bits, &group, &n, &k, &dtype, &table_kind, &table,
+                       &table_bytes) == 0) {
+    return nullptr;
+  }
+  Owned object(PyType_GenericNew(type, nullptr, nullptr));
+  if (!object) return nullptr;
+  auto* const format = new (std::nothrow) Format{dtype, table_kind, {}, LUTSMITH_SPEC_INIT, 0};
+  if (format == nullptr) return PyErr_NoMemory();
+  reinterpret_cast<FormatObject*>(object.get())->format = format;
+  format->table.resize(static_cast<std::size_t>(table_bytes) / sizeof(std::uint16_t));
+  std::memcpy(format->table.data(), table, format->table.size() * sizeof(std::uint16_t));
+  format->spec.bits = bits;
+  format->spec.group = group;
+  format->spec.n = n;
+  format->spec.k = k;
+  format->spec.dtype = format->dtype.c_str();
+  format->spec.table = format->table_kind.c_str();
+  const lutsmith_status status = lutsmith_packed_bytes(&format->spec, &format->packed_bytes);
+  return status == LUTSMITH_OK ? object.release() : raise_last_error(status);
+}
+
+void destroy(PyObject* object) {
+  PyTypeObject* const type = Py_TYPE(object);
+  delete reinterpret_cast<FormatObject*>(object)->format;
+  const auto release = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
+  release(object);
+  Py_DECREF(reinterpret_cast<PyObject*>(type));
+}
+
+PyObject* packed_bytes(PyObject* object, void* /*unused*/) {
+  return PyLong_FromSize_t(format_of(object).packed_bytes);
+}
+
+PyGetSetDef attributes[] = {{"packed_bytes", packed_bytes, nullptr, "bytes of such a matrix", nullptr},
+                            {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+// Slots hold functions as void*, which C++ has no better cast for.
+PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kDoc)},
+                       {Py_tp_new, reinterpret_cast<void*>(make)},
+                       {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
+                       {Py_tp_getset, attributes},
+                       {Py_tp_methods, weight_methods},
+                       {0, nullptr}};
+
+PyType_Spec type_spec = {"lutsmith._core.Format", sizeof(FormatObject), 0, Py_TPFLAGS_DEFAULT, slots};
+
+}  // namespace
+
+bool add_format(PyObject* module) {
+  Owned type(PyType_FromSpec(&type_spec));
+  if (!type || PyModule_AddObject(module, "Format", type.get()) != 0) return false;
+  type.release();
+  return true;
+}
+
+const Format& format_of(PyObject* object) { return *reinterpret_cast<FormatObject*>(object)->format; }
+
+}  // namespace lutsmith::python

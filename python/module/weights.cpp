@@ -1,0 +1,138 @@
+#include <array>
+#include <cstdint>
+
+#include "module.h"
+
+namespace lutsmith::python {
+namespace {
+
+constexpr int kMostBits = 8;
+
+// Python's addresses are ints.
+template <class T>
+T* pointer(unsigned long long address) {
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): what data_ptr() gives
+}
+
+PyObject* none_or_error(lutsmith_status status) {
+  if (status != LUTSMITH_OK) return raise_last_error(status);
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
+PyObject* table(PyObject* /*module*/, PyObject* arguments) {
+  const char* method = nullptr;
+  int bits = 0;
+  if (PyArg_ParseTuple(arguments, "si:table", &method, &bits) == 0) return nullptr;
+  std::array<float, 1U << kMostBits> values{};
+  const std::size_t length = bits >= 1 && bits <= kMostBits ? std::size_t{1} << bits : 1;
+  const lutsmith_status status = lutsmith_table(method, bits, values.data(), length);
+  if (status != LUTSMITH_OK) return raise_last_error(status);
+  Owned list(PyList_New(static_cast<Py_ssize_t>(length)));
+  for (std::size_t i = 0; list && i < length; ++i) {
+    PyObject* const value = PyFloat_FromDouble(double{values[i]});
+    if (value == nullptr || PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), value) != 0)
+      return nullptr;
+  }
+  return list.release();
+}
+
+PyObject* quantize(PyObject* self, PyObject* arguments) {
+  unsigned long long weights = 0;
+  unsigned long long packed = 0;
+  long long stride = 0;
+  const char* type = nullptr;
+  const char* values = nullptr;
+  Py_ssize_t value_bytes = 0;
+  unsigned threads = 0;
+  if (PyArg_ParseTuple(arguments, "KsLy#KI:quantize", &weights, &type, &stride, &values, &value_bytes,
+                       &packed, &threads) == 0) {
+    return nullptr;
+  }
+  const Format& format = format_of(self);
+  lutsmith_quantization quantization = LUTSMITH_QUANTIZATION_INIT;
+  quantization.format = &format.spec;
+  quantization.weights = pointer<const void>(weights);
+  quantization.weights_type = type;
+  quantization.weights_stride = stride;
+  quantization.table = reinterpret_cast<const float*>(values);
+  quantization.table_length = static_cast<std::size_t>(value_bytes) / sizeof(float);
+  quantization.packed = pointer<void>(packed);
+  quantization.packed_bytes = format.packed_bytes;
+  quantization.threads = threads;
+  double weight_error = 0;
+  const lutsmith_status status = without_gil([&] { return lutsmith_quantize(&quantization, &weight_error); });
+  return status == LUTSMITH_OK ? PyFloat_FromDouble(weight_error) : raise_last_error(status);
+}
+
+PyObject* dequantize(PyObject* self, PyObject* arguments) {
+  unsigned long long packed = 0;
+  unsigned long long weights = 0;
+  long long stride = 0;
+  long long first_row = 0;
+  long long rows = 0;
+  const char* type = nullptr;
+  unsigned threads = 0;
+  if (PyArg_ParseTuple(arguments, "KLLKsLI:dequantize", &packed, &first_row, &rows, &weights, &type, &stride,
+                       &threads) == 0) {
+    return nullptr;
+  }
+  const Format& format = format_of(self);
+  lutsmith_dequantization dequantization = LUTSMITH_DEQUANTIZATION_INIT;
+  dequantization.format = &format.spec;
+  dequantization.packed = pointer<const void>(packed);
+  dequantization.packed_bytes = format.packed_bytes;
+  dequantization.table = format.table.data();
+  dequantization.table_length = format.table.size();
+  dequantization.first_row = first_row;
+  dequantization.rows = rows;
+  dequantization.weights = pointer<void>(weights);
+  dequantization.weights_type = type;
+  dequantization.weights_stride = stride;
+  dequantization.threads = threads;
+  return none_or_error(without_gil([&] { return lutsmith_dequantize(&dequantization); }));
+}
+
+PyObject* pack(PyObject* self, PyObject* arguments) {
+  unsigned long long codes = 0;
+  unsigned long long scales = 0;
+  unsigned long long packed = 0;
+  if (PyArg_ParseTuple(arguments, "KKK:pack", &codes, &scales, &packed) == 0) return nullptr;
+  const Format& format = format_of(self);
+  return none_or_error(without_gil([&] {
+    return lutsmith_pack(&format.spec, pointer<const std::uint8_t>(codes),
+                         pointer<const std::uint16_t>(scales), pointer<void>(packed), format.packed_bytes);
+  }));
+}
+
+PyObject* unpack(PyObject* self, PyObject* arguments) {
+  unsigned long long packed = 0;
+  unsigned long long codes = 0;
+  unsigned long long scales = 0;
+  if (PyArg_ParseTuple(arguments, "KKK:unpack", &packed, &codes, &scales) == 0) return nullptr;
+  const Format& format = format_of(self);
+  return none_or_error(without_gil([&] {
+    return lutsmith_unpack(&format.spec, pointer<const void>(packed), format.packed_bytes,
+                           pointer<std::uint8_t>(codes), pointer<std::uint16_t>(scales));
+  }));
+}
+
+}  // namespace
+
+PyMethodDef functions[] = {
+    {"table", table, METH_VARARGS, "table(method, bits): the values behind the codes"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyMethodDef weight_methods[] = {
+    {"quantize", quantize, METH_VARARGS,
+     "quantize(weights, type, stride, table, packed, threads) -> relative error\n\n"
+     "weights, packed: addresses. type: \"f32\", \"f16\", \"bf16\". table: bytes, float32."},
+    {"dequantize", dequantize, METH_VARARGS,
+     "dequantize(packed, first_row, rows, weights, type, stride, threads)"},
+    {"pack", pack, METH_VARARGS, "pack(codes, scales, packed): addresses"},
+    {"unpack", unpack, METH_VARARGS, "unpack(packed, codes, scales): addresses"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace lutsmith::python

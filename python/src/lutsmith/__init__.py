@@ -1,0 +1,51 @@
+"""Matrix products with look-up-table weights, by kernels that are compiled for the shape and GPU at hand.
+
+    import torch, lutsmith
+
+    packed = lutsmith.quantize(weight, method="nf", bits=4, group=64)   # weight [N, K], float16
+    y = lutsmith.matmul(x, packed)                                      # x [..., K] -> y [..., N]
+
+Importing the package loads no torch, so that the command line starts at once; the first use of a function does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lutsmith import _core
+from lutsmith._core import Error
+
+if TYPE_CHECKING:
+    from lutsmith.files import load
+    from lutsmith.operators import matmul
+    from lutsmith.packed_weight import PackedWeight, quantize
+
+__version__: str = _core.version
+
+__all__ = ["Error", "PackedWeight", "__version__", "load", "matmul", "quantize"]
+
+_HOMES = {
+    "PackedWeight": "lutsmith.packed_weight",
+    "load": "lutsmith.files",
+    "matmul": "lutsmith.operators",
+    "quantize": "lutsmith.packed_weight",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lutsmith' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# Whoever has torch already gets the operators with the import, as with other packages of operators.
+if "torch" in sys.modules:
+    importlib.import_module("lutsmith.operators")

@@ -1,0 +1,117 @@
+"""What packed bytes mean, as a line of text that operators take and checkpoints keep.
+
+    v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00
+     |  |  |   |    |     |    |        |
+     |  |  |   n    k     |    |        values behind the codes, 16-bit floats of the type in hexadecimal
+     |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k
+     |  |  share a scale, |
+     |  |  or "channel"   type of x, y, scales and values: f16 or bf16
+     |  bits of a code
+     version of the packed bytes and of this line
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+
+from lutsmith import _core
+from lutsmith._core import Error
+from lutsmith._torch import torch
+
+VERSION = "v1"
+CHANNEL = "channel"
+
+DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
+DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
+#: Types of matrices in host memory.
+HOST_TYPES: dict[torch.dtype, str] = {**DTYPE_NAMES, torch.float32: "f32"}
+
+
+class Format:
+    """What a line says. Immutable; there is one object for each line, so that a look-up is all a call pays."""
+
+    __slots__ = ("bits", "core", "dtype", "group", "k", "line", "n", "packed_bytes", "table_kind", "table_words")
+
+    def __init__(self, bits: int, group: int, n: int, k: int, dtype: str, table_kind: str, table_words: bytes) -> None:
+        """group: 0 for one scale a row. table_words: 16-bit floats of dtype, in the machine's order of bytes.
+
+        Raises Error for what cannot be packed.
+        """
+        length = 2**bits if table_kind == "scalar" else 2 * 4**bits
+        if 1 <= bits <= 8 and len(table_words) != 2 * length:
+            raise Error(f"table: {len(table_words) // 2} values given; {bits} bits, {table_kind} take {length}")
+        self.core = _core.Format(bits, group, n, k, dtype, table_kind, table_words)
+        self.bits, self.group, self.n, self.k = bits, group, n, k
+        self.dtype = DTYPES[dtype]
+        self.table_kind = table_kind
+        self.table_words = table_words
+        self.packed_bytes = self.core.packed_bytes
+        self.line = (
+            f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {table_kind} {_big_endian(table_words).hex()}"
+        )
+
+    @property
+    def table(self) -> tuple[float, ...]:
+        """The values behind the codes, as they are stored."""
+        words = torch.frombuffer(bytearray(self.table_words), dtype=self.dtype)
+        return tuple(words.to(torch.float32).tolist())
+
+    def with_shape(self, n: int, k: int) -> Format:
+        """The format of another matrix with everything else the same."""
+        name = DTYPE_NAMES[self.dtype]
+        return known(Format(self.bits, self.group, n, k, name, self.table_kind, self.table_words).line)
+
+    def describe(self) -> str:
+        """For messages: without the values."""
+        return self.line.split(" ", 1)[1].rsplit(" ", 1)[0]
+
+
+def _big_endian(words: bytes) -> bytes:
+    if sys.byteorder == "big":
+        return words
+    swapped = array.array("H", words)
+    swapped.byteswap()
+    return swapped.tobytes()
+
+
+_known: dict[str, Format] = {}
+
+
+def known(line: str) -> Format:
+    """The format that a line describes. Raises Error where it describes none."""
+    found = _known.get(line)
+    if found is None:
+        found = _known[line] = _parse(line)
+    return found
+
+
+def _parse(line: str) -> Format:
+    words = line.split(" ")
+    if words[0] != VERSION:
+        raise Error(
+            f"format: '{_shown(line)}' is of another version than this release's ({VERSION}); quantize the weights again, "
+            "or use the release that packed them"
+        )
+    try:
+        _, bits, group, shape, dtype, kind, table = words
+        n, k = shape.split("x")
+        table_words = _big_endian(bytes.fromhex(table))
+        format = Format(
+            int(bits.removeprefix("w")),
+            0 if group == f"g{CHANNEL}" else int(group.removeprefix("g")),
+            int(n),
+            int(k),
+            dtype,
+            kind,
+            table_words,
+        )
+    except (ValueError, KeyError) as wrong:
+        raise Error(f"format: '{_shown(line)}' is none ({wrong}); take PackedWeight.format as it is") from None
+    if format.line != line:
+        raise Error(f"format: '{_shown(line)}' is written otherwise than PackedWeight.format: '{_shown(format.line)}'")
+    return format
+
+
+def _shown(line: str) -> str:
+    return line if len(line) <= 80 else line[:77] + "..."

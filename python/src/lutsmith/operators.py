@@ -1,0 +1,157 @@
+"""The operators of torch: lutsmith::matmul and lutsmith::matmul_out.
+
+Their arguments are plain data: tensors and a line of text. So they can be compiled, exported and captured, and what was
+exported runs in another process. Importing this module registers them; `import lutsmith` does so too where torch is
+imported already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from lutsmith import formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.packed_weight import PackedWeight, check_data, dequantize_rows
+
+__all__ = ["matmul"]
+
+#: Weights that the CPU turns into numbers at a time: 16 MB of floats.
+_CPU_WEIGHTS_AT_ONCE = 1 << 22
+_PANEL_ROWS = 32
+
+_library = torch.library.Library("lutsmith", "DEF")
+_library.define(
+    "matmul(Tensor x, Tensor weights, str format, Tensor? bias=None) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_library.define(
+    "matmul_out(Tensor x, Tensor weights, str format, Tensor? bias, Tensor(a!) out) -> ()",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def _check(
+    x: torch.Tensor, weights: torch.Tensor, format: formats.Format, bias: torch.Tensor | None
+) -> None:
+    if x.dtype != format.dtype:
+        raise Error(
+            f"x: {x.dtype} is not allowed; the weights are for {format.dtype}: convert x, or quantize with dtype={x.dtype}"
+            if x.dtype in formats.DTYPE_NAMES
+            else f"x: {x.dtype} is not allowed; the weights are for {format.dtype}: convert x with .to()"
+        )
+    if x.dim() == 0 or x.shape[-1] != format.k:
+        raise Error(f"x: shape {tuple(x.shape)} is not allowed; allowed: [..., {format.k}], as the weights are {format.n}x{format.k}")
+    if weights.device != x.device:
+        raise Error(f"weights: they are on {weights.device}, x on {x.device}; move one of the two")
+    if bias is not None and (bias.shape != (format.n,) or bias.dtype != x.dtype or bias.device != x.device):
+        raise Error(
+            f"bias: {bias.dtype} {tuple(bias.shape)} on {bias.device} is not allowed; allowed: {x.dtype} ({format.n},) "
+            f"on {x.device}"
+        )
+
+
+def _check_out(out: torch.Tensor, x: torch.Tensor, format: formats.Format) -> None:
+    expected = (*x.shape[:-1], format.n)
+    if out.shape != expected or out.dtype != x.dtype or out.device != x.device:
+        raise Error(
+            f"out: {out.dtype} {tuple(out.shape)} on {out.device} is not allowed; allowed: {x.dtype} {tuple(expected)} "
+            f"on {x.device}"
+        )
+
+
+def _matmul_fake(
+    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    known = formats.known(format)
+    _check(x, weights, known, bias)
+    return x.new_empty((*x.shape[:-1], known.n))
+
+
+def _matmul_out_fake(
+    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None, out: torch.Tensor
+) -> None:
+    known = formats.known(format)
+    _check(x, weights, known, bias)
+    _check_out(out, x, known)
+
+
+def _matmul_cpu(
+    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Dequantizes some rows at a time and multiplies in float32; the sums are rounded once, with the bias."""
+    known = formats.known(format)
+    _check(x, weights, known, bias)
+    check_data(weights, known)
+    tokens = x.reshape(-1, known.k).to(torch.float32)
+    product = torch.empty((tokens.shape[0], known.n), dtype=torch.float32)
+    at_once = max(1, _CPU_WEIGHTS_AT_ONCE // known.k // _PANEL_ROWS) * _PANEL_ROWS
+    for first in range(0, known.n, at_once):
+        rows = min(at_once, known.n - first)
+        some = dequantize_rows(weights, known, first, rows, torch.float32)
+        torch.mm(tokens, some.t(), out=product[:, first : first + rows])
+    if bias is not None:
+        product += bias
+    return product.to(x.dtype).reshape(*x.shape[:-1], known.n)
+
+
+def _matmul_out_cpu(
+    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None, out: torch.Tensor
+) -> None:
+    _check_out(out, x, formats.known(format))
+    out.copy_(_matmul_cpu(x, weights, format, bias))
+
+
+_library.impl("matmul", _matmul_cpu, "CPU")
+_library.impl("matmul_out", _matmul_out_cpu, "CPU")
+torch.library.register_fake("lutsmith::matmul", _matmul_fake, lib=_library)
+torch.library.register_fake("lutsmith::matmul_out", _matmul_out_fake, lib=_library)
+
+_matmul = torch.ops.lutsmith.matmul.default
+_matmul_out = torch.ops.lutsmith.matmul_out.default
+
+
+@overload
+def matmul(
+    x: torch.Tensor,
+    packed: PackedWeight,
+    bias: torch.Tensor | None = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor: ...
+@overload
+def matmul(
+    x: torch.Tensor,
+    packed: Sequence[PackedWeight],
+    bias: Sequence[torch.Tensor | None] | None = None,
+    out: Sequence[torch.Tensor] | None = None,
+) -> list[torch.Tensor]: ...
+def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
+    """y = x @ W.T + bias.
+
+    Args:
+        x: [..., K] in the dtype of `packed`, on its device, with any strides.
+        packed: W [N, K]; or several of them, of one K, such as the members of a fused layer (q, k and v; gate and up).
+            Each brings its own table, bits and group, and takes a launch of its own.
+        bias: [N] in the dtype of x. With several weights: a list of them, or None.
+        out: [..., N] in the dtype of x, which the product is written to, with any strides. With several weights: a list.
+
+    Returns:
+        y [..., N] in the dtype of x, or `out`; with several weights a list of them. For inference: gradients do not
+        flow through it.
+
+    Raises:
+        Error: for shapes, dtypes and devices that do not go together. Nothing has been computed then.
+    """
+    if isinstance(packed, PackedWeight):
+        if out is None:
+            return _matmul(x, packed.data, packed.format, bias)
+        _matmul_out(x, packed.data, packed.format, bias, out)
+        return out
+    members = list(packed)
+    biases = [None] * len(members) if bias is None else list(bias)
+    outs = [None] * len(members) if out is None else list(out)
+    for name, given in (("bias", biases), ("out", outs)):
+        if len(given) != len(members):
+            raise Error(f"{name}: {len(given)} given for {len(members)} weights; give one for each")
+    return [matmul(x, member, one_bias, one_out) for member, one_bias, one_out in zip(members, biases, outs)]

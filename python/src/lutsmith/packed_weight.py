@@ -1,0 +1,230 @@
+"""Quantized matrices: making them, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+from lutsmith import _core, formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+
+__all__ = ["PackedWeight", "quantize"]
+
+Group = Union[int, str]
+
+
+class PackedWeight:
+    """A quantized matrix W [n, k] as kernels read it: weight = scale of its group * value of its code.
+
+    Attributes:
+        data: uint8 tensor [format's bytes], contiguous, on any device.
+        format: the line that says what `data` means; with `data` it is all that there is to a matrix. Plain text,
+            so that checkpoints keep it and operators take it.
+        bits, group, n, k: codes have so many bits; so many weights along k share a scale (0: all of a row).
+        dtype: torch.float16 or torch.bfloat16: of x, y and the scales.
+        table: the values behind the codes.
+    """
+
+    __slots__ = ("_format", "data")
+
+    def __init__(self, data: torch.Tensor, format: str) -> None:
+        """Raises Error where `data` cannot be what `format` says."""
+        self._format = formats.known(format)
+        check_data(data, self._format)
+        self.data = data
+
+    @property
+    def format(self) -> str:
+        return self._format.line
+
+    @property
+    def bits(self) -> int:
+        return self._format.bits
+
+    @property
+    def group(self) -> int:
+        return self._format.group
+
+    @property
+    def n(self) -> int:
+        return self._format.n
+
+    @property
+    def k(self) -> int:
+        return self._format.k
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._format.dtype
+
+    @property
+    def table(self) -> tuple[float, ...]:
+        return self._format.table
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.n, self.k)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the packed bytes."""
+        return self._format.packed_bytes
+
+    @property
+    def device(self) -> torch.device:
+        return self.data.device
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """W [n, k] in `dtype` (float16, bfloat16 or float32; the weights' own by default), each weight rounded once.
+
+        On the device of `data`; the work is the CPU's, on as many threads as torch uses.
+        """
+        dtype = dtype or self.dtype
+        if dtype not in formats.HOST_TYPES:
+            raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.HOST_TYPES)}")
+        return dequantize_rows(self.data.cpu(), self._format, 0, self.n, dtype).to(self.device)
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> PackedWeight:
+        """The same on another device; itself where it is there already."""
+        data = self.data.to(device, non_blocking=non_blocking)
+        return self if data is self.data else PackedWeight(data, self.format)
+
+    def cuda(self, device: torch.device | str | int = "cuda") -> PackedWeight:
+        return self.to(device)
+
+    def cpu(self) -> PackedWeight:
+        return self.to("cpu")
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"data": tensor, "format": str}"""
+        return {"data": self.data, "format": self.format}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> PackedWeight:
+        return cls(state["data"], state["format"])
+
+    def packed_weights(self) -> list[PackedWeight]:
+        """Itself, so that whatever takes modules with packed weights takes one of these too."""
+        return [self]
+
+    def __reduce__(self) -> Any:
+        return (PackedWeight, (self.data, self.format))
+
+    def __repr__(self) -> str:
+        return f"PackedWeight({self._format.describe()}, {self.nbytes} bytes, {self.device})"
+
+
+def quantize(
+    weight: torch.Tensor,
+    method: str = "nf",
+    bits: int = 4,
+    group: Group = 64,
+    table: Sequence[float] | torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
+) -> PackedWeight:
+    """Rounds every weight to the nearest entry of a table times the scale of its group.
+
+    Args:
+        weight: [N, K], float16, bfloat16 or float32, with any strides, on the CPU or a GPU. K is a multiple of 8.
+        method: the table: "nf" (NormalFloat: quantiles of the normal distribution; Dettmers et al., QLoRA, section 3),
+            "int" (symmetric integers) or "fp" (e2m1, 4 bits).
+        bits: 1 to 4 for what is to be multiplied by kernels; up to 8 can be packed.
+        group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0): one scale for each row.
+        table: your own values instead of a method's: 2**bits of them, any order and sign; or pairs of values for
+            every two codes that are neighbours along K, 2 * 4**bits.
+        dtype: torch.float16 or torch.bfloat16: of x, y and the scales. `weight`'s own by default; float16 for float32.
+
+    Returns:
+        The packed matrix, on the device of `weight`. The work is the CPU's, on as many threads as torch uses.
+
+    Raises:
+        Error: for other shapes, types and settings; for weights that are not finite, or that scales of `dtype` cannot
+            hold. The text says what to do.
+    """
+    if weight.dim() != 2:
+        raise Error(f"weight: shape {tuple(weight.shape)} is not allowed; allowed: [N, K]")
+    if weight.dtype not in formats.HOST_TYPES:
+        raise Error(
+            f"weight: {weight.dtype} is not allowed; allowed: {_listed(formats.HOST_TYPES)}; convert it with .to()"
+        )
+    if dtype is None:
+        dtype = torch.float16 if weight.dtype == torch.float32 else weight.dtype
+    if dtype not in formats.DTYPE_NAMES:
+        raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
+    values, kind = _table(method, bits, table)
+    n, k = weight.shape
+    format = formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, _bytes(values.to(dtype)))
+    rows = _rows_of_neighbours(weight.detach().cpu())
+    data = torch.empty(format.packed_bytes, dtype=torch.uint8)
+    format.core.quantize(
+        rows.data_ptr(),
+        formats.HOST_TYPES[rows.dtype],
+        rows.stride(0) if n > 1 else k,
+        _bytes(values),
+        data.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return PackedWeight(data.to(weight.device), format.line)
+
+
+def dequantize_rows(
+    data: torch.Tensor, format: formats.Format, first: int, rows: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Rows of W from `first` on, a multiple of 32: [rows, k] in `dtype`. `data` is on the CPU and as `format` says."""
+    weights = torch.empty((rows, format.k), dtype=dtype)
+    format.core.dequantize(
+        data.data_ptr(),
+        first,
+        rows,
+        weights.data_ptr(),
+        formats.HOST_TYPES[dtype],
+        format.k,
+        torch.get_num_threads(),
+    )
+    return weights
+
+
+def check_data(data: torch.Tensor, format: formats.Format) -> None:
+    """Raises Error where `data` cannot be the bytes of a matrix of `format`."""
+    if data.dtype != torch.uint8 or data.dim() != 1 or not data.is_contiguous():
+        raise Error(f"weights: {data.dtype} {tuple(data.shape)} is not allowed; allowed: contiguous uint8, one dimension")
+    if data.numel() != format.packed_bytes:
+        raise Error(f"weights: {data.numel()} bytes given; {format.describe()} takes {format.packed_bytes}")
+
+
+def _table(
+    method: str, bits: int, table: Sequence[float] | torch.Tensor | None
+) -> tuple[torch.Tensor, str]:
+    """float32 values and their kind."""
+    if table is None:
+        return torch.tensor(_core.table(method, bits), dtype=torch.float32), "scalar"
+    values = torch.as_tensor(table, dtype=torch.float32, device="cpu").flatten().contiguous()
+    lengths = {"scalar": 2**bits, "pair": 2 * 4**bits} if 1 <= bits <= 8 else {"scalar": values.numel()}
+    for kind, length in lengths.items():
+        if values.numel() == length:
+            return values, kind
+    allowed = " or ".join(f"{length} ({kind})" for kind, length in lengths.items())
+    raise Error(f"table: {values.numel()} values given; {bits} bits take {allowed}")
+
+
+def _group(group: Group) -> int:
+    if group == formats.CHANNEL:
+        return 0
+    if isinstance(group, int):
+        return group
+    raise Error(f"group: {group!r} is not allowed; allowed: 32, 64, 128, 256, {formats.CHANNEL!r}")
+
+
+def _rows_of_neighbours(weight: torch.Tensor) -> torch.Tensor:
+    neighbours = weight.stride(1) == 1 or weight.shape[1] == 1
+    apart = weight.stride(0) >= weight.shape[1] or weight.shape[0] == 1
+    return weight if neighbours and apart else weight.contiguous()
+
+
+def _bytes(values: torch.Tensor) -> bytes:
+    return bytes(values.contiguous().view(torch.uint8).tolist())
+
+
+def _listed(dtypes: Mapping[torch.dtype, str]) -> str:
+    return ", ".join(str(dtype) for dtype in dtypes)
