@@ -161,6 +161,10 @@ typedef struct lutsmith_compile_result {
 LUTSMITH_C_API lutsmith_status lutsmith_compile(lutsmith_service* service, const lutsmith_spec* spec,
                                                 lutsmith_compile_result* result);
 
+/* Names the kernel that `m` tokens have: the most tokens it is made for, 8 for 2 to 8. Any more than the last
+ * such number share its kernel; what no spec may have stays as it is. */
+LUTSMITH_C_API int64_t lutsmith_token_bucket(int64_t m);
+
 typedef struct lutsmith_kernel lutsmith_kernel;
 
 /* The same, loaded on the GPU of the current CUDA context (the primary one of device 0 where none is). Quick
@@ -210,6 +214,10 @@ struct CUstream_st;
 LUTSMITH_C_API lutsmith_status lutsmith_launch(const lutsmith_kernel* kernel,
                                                const lutsmith_arguments* arguments,
                                                lutsmith_workspace* workspace, struct CUstream_st* stream);
+
+/* Whether what is put on the stream is recorded into a graph, not run: 1 or 0. Getting a kernel that is not
+ * loaded yet, or making a workspace, is not allowed then. */
+LUTSMITH_C_API lutsmith_status lutsmith_stream_is_capturing(struct CUstream_st* stream, int32_t* capturing);
 
 #ifdef __cplusplus
 }

@@ -41,6 +41,7 @@ void load_streams(core::SharedLibrary& library, DriverApi& api) {
   library.load("cuStreamSynchronize", api.stream_synchronize);
   library.load("cuStreamBeginCapture_v2", api.stream_begin_capture);
   library.load("cuStreamEndCapture", api.stream_end_capture);
+  library.load("cuStreamIsCapturing", api.stream_is_capturing);
   library.load("cuEventCreate", api.event_create);
   library.load("cuEventDestroy_v2", api.event_destroy);
   library.load("cuEventRecord", api.event_record);

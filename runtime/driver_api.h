@@ -60,6 +60,8 @@ enum class TensorSwizzle : int { bytes_128 = 3 };
 enum class TensorPromotion : int { l2_256_bytes = 3 };
 
 enum class CaptureMode : int { thread_local_only = 1 };
+/// `invalidated`: captures still, but what comes of it is an error.
+enum class CaptureStatus : int { none = 0, active = 1, invalidated = 2 };
 
 inline constexpr unsigned int kStreamNonBlocking = 1;
 inline constexpr unsigned int kEventDefault = 0;
@@ -129,6 +131,7 @@ struct DriverApi {
   Status (*stream_synchronize)(StreamHandle stream);
   Status (*stream_begin_capture)(StreamHandle stream, CaptureMode mode);
   Status (*stream_end_capture)(StreamHandle stream, GraphHandle* graph);
+  Status (*stream_is_capturing)(StreamHandle stream, CaptureStatus* status);
 
   Status (*event_create)(EventHandle* event, unsigned int flags);
   Status (*event_destroy)(EventHandle event);

@@ -12,6 +12,7 @@
 
 #include "core/result.h"
 #include "lutsmith/service.h"
+#include "runtime/driver.h"
 #include "service/c_interface.h"
 #include "service/service_environment.h"
 
@@ -230,6 +231,8 @@ lutsmith_status lutsmith_get(lutsmith_service* service, const lutsmith_spec* spe
   });
 }
 
+int64_t lutsmith_token_bucket(int64_t m) { return lutsmith::token_bucket(m); }
+
 void lutsmith_kernel_free(lutsmith_kernel* kernel) { delete kernel; }
 
 lutsmith_status lutsmith_workspace_bytes(lutsmith_service* service, size_t* bytes) {
@@ -267,5 +270,18 @@ lutsmith_status lutsmith_launch(const lutsmith_kernel* kernel, const lutsmith_ar
     Result<lutsmith::MatmulArguments> given = c_interface::arguments_of(arguments);
     if (!given) return lutsmith::failure(given);
     return kernel->kernel.launch(*given, workspace->workspace, stream);
+  });
+}
+
+lutsmith_status lutsmith_stream_is_capturing(CUstream_st* stream, int32_t* capturing) {
+  return c_interface::status_after([&]() -> Result<void> {
+    if (Result<void> there = c_interface::check_handle(capturing, "capturing"); !there) return there;
+    Result<const lutsmith::cuda::Driver*> driver = lutsmith::cuda::Driver::open();
+    if (!driver) return lutsmith::failure(driver);
+    auto status = lutsmith::cuda::CaptureStatus::none;
+    Result<void> asked =
+        (*driver)->check((*driver)->api().stream_is_capturing(stream, &status), "cuStreamIsCapturing");
+    if (asked) *capturing = status == lutsmith::cuda::CaptureStatus::none ? 0 : 1;
+    return asked;
   });
 }

@@ -30,7 +30,7 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
   }
   Owned object(PyType_GenericNew(type, nullptr, nullptr));
   if (!object) return nullptr;
-  auto* const format = new (std::nothrow) Format{dtype, table_kind, {}, LUTSMITH_SPEC_INIT, 0};
+  auto* const format = new (std::nothrow) Format{dtype, table_kind, {}, LUTSMITH_SPEC_INIT, 0, {}};
   if (format == nullptr) return PyErr_NoMemory();
   reinterpret_cast<FormatObject*>(object.get())->format = format;
   format->table.resize(static_cast<std::size_t>(table_bytes) / sizeof(std::uint16_t));
@@ -47,7 +47,11 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
 
 void destroy(PyObject* object) {
   PyTypeObject* const type = Py_TYPE(object);
-  delete reinterpret_cast<FormatObject*>(object)->format;
+  Format* const format = reinterpret_cast<FormatObject*>(object)->format;
+  if (format != nullptr) {
+    for (const DeviceKernel& loaded : format->kernels) lutsmith_kernel_free(loaded.kernel);
+  }
+  delete format;
   const auto release = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
   release(object);
   Py_DECREF(reinterpret_cast<PyObject*>(type));
@@ -65,7 +69,7 @@ PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kDoc)},
                        {Py_tp_new, reinterpret_cast<void*>(make)},
                        {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
                        {Py_tp_getset, attributes},
-                       {Py_tp_methods, weight_methods},
+                       {Py_tp_methods, format_methods},
                        {0, nullptr}};
 
 PyType_Spec type_spec = {"lutsmith._core.Format", sizeof(FormatObject), 0, Py_TPFLAGS_DEFAULT, slots};
@@ -79,6 +83,6 @@ bool add_format(PyObject* module) {
   return true;
 }
 
-const Format& format_of(PyObject* object) { return *reinterpret_cast<FormatObject*>(object)->format; }
+Format& format_of(PyObject* object) { return *reinterpret_cast<FormatObject*>(object)->format; }
 
 }  // namespace lutsmith::python

@@ -28,6 +28,11 @@ bool add_error(PyObject* module) {
   return PyModule_AddObject(module, "Error", error_type) == 0;
 }
 
+PyMethodDef functions[] = {
+    {"table", table, METH_VARARGS, "table(method, bits): the values behind the codes"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                           "lutsmith._core",
                           "The C interface of lutsmith; private to the package.",
@@ -52,12 +57,19 @@ PyObject* raise_last_error(lutsmith_status status) {
   return nullptr;
 }
 
+PyObject* none_or_error(lutsmith_status status) {
+  if (status != LUTSMITH_OK) return raise_last_error(status);
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
 }  // namespace lutsmith::python
 
 PyMODINIT_FUNC PyInit__core() {
   using lutsmith::python::Owned;
   Owned module(PyModule_Create(&lutsmith::python::definition));
   if (!module || !lutsmith::python::add_error(module.get()) || !lutsmith::python::add_format(module.get()) ||
+      PyModule_AddFunctions(module.get(), lutsmith::python::gpu_functions) != 0 ||
       PyModule_AddStringConstant(module.get(), "version", lutsmith_version()) != 0) {
     return nullptr;
   }

@@ -50,6 +50,13 @@ auto without_gil(const Work& work) {
 /// Raises lutsmith.Error with the error of this thread's last call. Always nullptr.
 PyObject* raise_last_error(lutsmith_status status);
 
+/// A kernel that is loaded.
+struct DeviceKernel {
+  int device = 0;
+  std::int64_t bucket = 0;  ///< lutsmith_token_bucket of the tokens it is for
+  lutsmith_kernel* kernel = nullptr;
+};
+
 /// What packed bytes mean, with the table: the object behind a format string.
 struct Format {
   std::string dtype;
@@ -57,15 +64,32 @@ struct Format {
   std::vector<std::uint16_t> table;  ///< in dtype
   lutsmith_spec spec;                ///< points to the names above; its m is not set
   std::size_t packed_bytes;
+  std::vector<DeviceKernel> kernels;  ///< that this process has loaded; changed by whoever holds the GIL
 };
 
 /// Adds type Format to the module. Whether it did.
 bool add_format(PyObject* module);
 /// Of an instance of type Format.
-const Format& format_of(PyObject* object);
+Format& format_of(PyObject* object);
 
-/// Methods of Format on weights in host memory, and functions of the module.
-extern PyMethodDef weight_methods[];
-extern PyMethodDef functions[];
+// Methods of Format on weights in host memory, and of the module.
+PyObject* quantize(PyObject* format, PyObject* arguments);
+PyObject* dequantize(PyObject* format, PyObject* arguments);
+PyObject* pack(PyObject* format, PyObject* arguments);
+PyObject* unpack(PyObject* format, PyObject* arguments);
+PyObject* table(PyObject* module, PyObject* arguments);
+
+/// All methods of Format; functions of the module that concern GPUs.
+extern PyMethodDef format_methods[];
+extern PyMethodDef gpu_functions[];
+
+/// None, or raises.
+PyObject* none_or_error(lutsmith_status status);
+
+/// What data_ptr() gave.
+template <class T>
+T* pointer(unsigned long long address) {
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): Python's addresses are ints
+}
 
 }  // namespace lutsmith::python

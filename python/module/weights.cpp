@@ -8,17 +8,7 @@ namespace {
 
 constexpr int kMostBits = 8;
 
-// Python's addresses are ints.
-template <class T>
-T* pointer(unsigned long long address) {
-  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): what data_ptr() gives
-}
-
-PyObject* none_or_error(lutsmith_status status) {
-  if (status != LUTSMITH_OK) return raise_last_error(status);
-  Py_INCREF(Py_None);
-  return Py_None;
-}
+}  // namespace
 
 PyObject* table(PyObject* /*module*/, PyObject* arguments) {
   const char* method = nullptr;
@@ -116,23 +106,5 @@ PyObject* unpack(PyObject* self, PyObject* arguments) {
                            pointer<std::uint8_t>(codes), pointer<std::uint16_t>(scales));
   }));
 }
-
-}  // namespace
-
-PyMethodDef functions[] = {
-    {"table", table, METH_VARARGS, "table(method, bits): the values behind the codes"},
-    {nullptr, nullptr, 0, nullptr},
-};
-
-PyMethodDef weight_methods[] = {
-    {"quantize", quantize, METH_VARARGS,
-     "quantize(weights, type, stride, table, packed, threads) -> relative error\n\n"
-     "weights, packed: addresses. type: \"f32\", \"f16\", \"bf16\". table: bytes, float32."},
-    {"dequantize", dequantize, METH_VARARGS,
-     "dequantize(packed, first_row, rows, weights, type, stride, threads)"},
-    {"pack", pack, METH_VARARGS, "pack(codes, scales, packed): addresses"},
-    {"unpack", unpack, METH_VARARGS, "unpack(packed, codes, scales): addresses"},
-    {nullptr, nullptr, 0, nullptr},
-};
 
 }  // namespace lutsmith::python

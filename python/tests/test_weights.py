@@ -64,9 +64,7 @@ def test_table_of_ones_own_is_used_as_given(values):
     weight = random_weight(32, 64)
     packed = lutsmith.quantize(weight, bits=2, group=32, table=values)
     assert packed.table == (0.5, -1.0, 0.25, 1.0)
-    assert torch.equal(
-        packed.dequantize(torch.float32).double(), quantized(weight, packed.table, 32, torch.float16)
-    )
+    assert torch.equal(packed.dequantize(torch.float32).double(), quantized(weight, packed.table, 32, torch.float16))
 
 
 def test_pairs_of_values_are_taken_for_two_codes():

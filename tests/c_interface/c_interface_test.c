@@ -270,6 +270,13 @@ static void test_compiling(lutsmith_service* service) {
   REFUSED(lutsmith_compile(NULL, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "service: NULL");
 }
 
+static void test_streams(void) {
+  int32_t capturing = 7;
+  CHECK(lutsmith_stream_is_capturing(NULL, &capturing) == LUTSMITH_OK);
+  CHECK(capturing == 0);
+  REFUSED(lutsmith_stream_is_capturing(NULL, NULL), LUTSMITH_INVALID_ARGUMENT, "capturing: NULL");
+}
+
 static void test_workspaces(lutsmith_service* service) {
   lutsmith_workspace* workspace = NULL;
   size_t bytes = 0;
@@ -378,6 +385,8 @@ int main(void) {
   test_quantizing();
   test_what_cannot_be_quantized();
   test_packing();
+  CHECK(lutsmith_token_bucket(1) == 1 && lutsmith_token_bucket(2) == 8 && lutsmith_token_bucket(9) == 16);
+  CHECK(lutsmith_token_bucket(1 << 20) == lutsmith_token_bucket(1024));
   options.memory_only = 1;
   opened = lutsmith_open(&options, &service);
   if (opened != LUTSMITH_OK) {
@@ -385,6 +394,7 @@ int main(void) {
     return failures > 0 ? 1 : 77;
   }
   test_compiling(service);
+  test_streams();
   test_workspaces(service);
   test_launching(service);
   lutsmith_close(service);

@@ -24,6 +24,10 @@ Handle handle(int which) {
 }  // namespace
 
 FAKE FakeDriverState* fake_driver_state() { return &state; }
+FAKE int fake_driver_launches() { return state.launches; }
+FAKE int fake_driver_allocations() { return state.allocations; }
+FAKE const void* fake_driver_parameter() { return state.parameter.data(); }
+FAKE const void* fake_driver_stream() { return state.configuration.stream; }
 
 FAKE Status cuInit(unsigned int) {
   const char* status = std::getenv("FAKE_DRIVER_INIT");  // NOLINT(concurrency-mt-unsafe): read only
@@ -194,8 +198,17 @@ FAKE Status cuStreamCreate(StreamHandle* stream, unsigned int) {
 }
 FAKE Status cuStreamDestroy_v2(StreamHandle) { return destroyed(); }
 FAKE Status cuStreamSynchronize(StreamHandle) { return counted(); }
-FAKE Status cuStreamBeginCapture_v2(StreamHandle, CaptureMode) { return counted(); }
+FAKE Status cuStreamBeginCapture_v2(StreamHandle stream, CaptureMode) {
+  state.capturing = stream;
+  return counted();
+}
+FAKE Status cuStreamIsCapturing(StreamHandle stream, CaptureStatus* status) {
+  const bool capturing = stream != nullptr && stream == state.capturing;
+  *status = capturing ? CaptureStatus::active : CaptureStatus::none;
+  return kSuccess;
+}
 FAKE Status cuStreamEndCapture(StreamHandle, GraphHandle* graph) {
+  state.capturing = nullptr;
   *graph = handle<GraphHandle>(4);
   return created();
 }

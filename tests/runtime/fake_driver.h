@@ -28,6 +28,7 @@ struct FakeDriverState {
   int launches = 0;
   int living = 0;  ///< streams, events and graphs
   int replays = 0;
+  cuda::StreamHandle capturing = nullptr;
   int max_dynamic_shared = 0;
   std::size_t allocated_bytes = 0;
   std::size_t zeroed_bytes = 0;
@@ -49,3 +50,8 @@ struct FakeDriverState {
 }  // namespace lutsmith
 
 extern "C" lutsmith::FakeDriverState* fake_driver_state();
+// For programs in other languages, of the last launch: its parameter, which begins with LaunchArguments.
+extern "C" int fake_driver_launches();
+extern "C" int fake_driver_allocations();
+extern "C" const void* fake_driver_parameter();
+extern "C" const void* fake_driver_stream();

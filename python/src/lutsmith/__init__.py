@@ -19,17 +19,19 @@ from lutsmith._core import Error
 
 if TYPE_CHECKING:
     from lutsmith.files import load
+    from lutsmith.gpu import prepare
     from lutsmith.operators import matmul
     from lutsmith.packed_weight import PackedWeight, quantize
 
 __version__: str = _core.version
 
-__all__ = ["Error", "PackedWeight", "__version__", "load", "matmul", "quantize"]
+__all__ = ["Error", "PackedWeight", "__version__", "load", "matmul", "prepare", "quantize"]
 
 _HOMES = {
     "PackedWeight": "lutsmith.packed_weight",
     "load": "lutsmith.files",
     "matmul": "lutsmith.operators",
+    "prepare": "lutsmith.gpu",
     "quantize": "lutsmith.packed_weight",
 }
 

@@ -7,11 +7,19 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from lutsmith import toolchain
+
 PROGRAM = Path(__file__).with_name("bin") / "lutsmith"
 
 
 def main() -> NoReturn:
-    """Becomes the program: its exit status and signals are this process's."""
+    """Becomes the program: its exit status and signals are this process's.
+
+    It compiles with what the package compiles with: kernels of another compiler would not be found in the cache.
+    """
+    compiler = toolchain.nvrtc()
+    if compiler is not None:
+        os.environ["LUTSMITH_NVRTC"] = compiler
     sys.stdout.flush()
     os.execv(PROGRAM, [str(PROGRAM), *sys.argv[1:]])
 

@@ -1,13 +1,13 @@
 """What packed bytes mean, as a line of text that operators take and checkpoints keep.
 
-    v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00
-     |  |  |   |    |     |    |        |
-     |  |  |   n    k     |    |        values behind the codes, 16-bit floats of the type in hexadecimal
-     |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k
-     |  |  share a scale, |
-     |  |  or "channel"   type of x, y, scales and values: f16 or bf16
-     |  bits of a code
-     version of the packed bytes and of this line
+v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00
+ |  |  |   |    |     |    |        |
+ |  |  |   n    k     |    |        values behind the codes, 16-bit floats of the type in hexadecimal
+ |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k
+ |  |  share a scale, |
+ |  |  or "channel"   type of x, y, scales and values: f16 or bf16
+ |  bits of a code
+ version of the packed bytes and of this line
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def _parse(line: str) -> Format:
     words = line.split(" ")
     if words[0] != VERSION:
         raise Error(
-            f"format: '{_shown(line)}' is of another version than this release's ({VERSION}); quantize the weights again, "
-            "or use the release that packed them"
+            f"format: '{_shown(line)}' is of another version than this release's ({VERSION}); quantize the weights "
+            "again, or use the release that packed them"
         )
     try:
         _, bits, group, shape, dtype, kind, table = words

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import overload
 
-from lutsmith import formats
+from lutsmith import formats, gpu
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.packed_weight import PackedWeight, check_data, dequantize_rows
@@ -32,17 +32,17 @@ _library.define(
 )
 
 
-def _check(
-    x: torch.Tensor, weights: torch.Tensor, format: formats.Format, bias: torch.Tensor | None
-) -> None:
+def _check(x: torch.Tensor, weights: torch.Tensor, format: formats.Format, bias: torch.Tensor | None) -> None:
     if x.dtype != format.dtype:
-        raise Error(
-            f"x: {x.dtype} is not allowed; the weights are for {format.dtype}: convert x, or quantize with dtype={x.dtype}"
-            if x.dtype in formats.DTYPE_NAMES
-            else f"x: {x.dtype} is not allowed; the weights are for {format.dtype}: convert x with .to()"
-        )
+        what_to_do = "convert x with .to()"
+        if x.dtype in formats.DTYPE_NAMES:
+            what_to_do += f", or quantize with dtype={x.dtype}"
+        raise Error(f"x: {x.dtype} is not allowed; the weights are for {format.dtype}: {what_to_do}")
     if x.dim() == 0 or x.shape[-1] != format.k:
-        raise Error(f"x: shape {tuple(x.shape)} is not allowed; allowed: [..., {format.k}], as the weights are {format.n}x{format.k}")
+        raise Error(
+            f"x: shape {tuple(x.shape)} is not allowed; allowed: [..., {format.k}], as the weights are "
+            f"{format.n}x{format.k}"
+        )
     if weights.device != x.device:
         raise Error(f"weights: they are on {weights.device}, x on {x.device}; move one of the two")
     if bias is not None and (bias.shape != (format.n,) or bias.dtype != x.dtype or bias.device != x.device):
@@ -61,9 +61,7 @@ def _check_out(out: torch.Tensor, x: torch.Tensor, format: formats.Format) -> No
         )
 
 
-def _matmul_fake(
-    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None
-) -> torch.Tensor:
+def _matmul_fake(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
     known = formats.known(format)
     _check(x, weights, known, bias)
     return x.new_empty((*x.shape[:-1], known.n))
@@ -77,9 +75,7 @@ def _matmul_out_fake(
     _check_out(out, x, known)
 
 
-def _matmul_cpu(
-    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None
-) -> torch.Tensor:
+def _matmul_cpu(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Dequantizes some rows at a time and multiplies in float32; the sums are rounded once, with the bias."""
     known = formats.known(format)
     _check(x, weights, known, bias)
@@ -103,7 +99,48 @@ def _matmul_out_cpu(
     out.copy_(_matmul_cpu(x, weights, format, bias))
 
 
+def _matmul_cuda(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
+    known = formats.known(format)
+    shape = x.shape
+    device = x.get_device()
+    # Whatever goes together in nearly every call; the messages are for the rest.
+    if not (
+        bias is None
+        and x.dtype is known.dtype
+        and shape
+        and shape[-1] == known.k
+        and weights.numel() == known.packed_bytes
+        and weights.dtype is torch.uint8
+        and weights.get_device() == device
+        and weights.is_contiguous()
+    ):
+        _check(x, weights, known, bias)
+        check_data(weights, known)
+    y = x.new_empty((*shape[:-1], known.n))
+    gpu.launch(known, device, gpu.current_stream(device), x, weights, y)
+    return y if bias is None else y.add_(bias)
+
+
+def _matmul_out_cuda(
+    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None, out: torch.Tensor
+) -> None:
+    known = formats.known(format)
+    _check_out(out, x, known)
+    if not gpu.can_write(out):
+        out.copy_(_matmul_cuda(x, weights, format, bias))
+        return
+    _check(x, weights, known, bias)
+    check_data(weights, known)
+    device = x.get_device()
+    y_stride = 0 if out.is_contiguous() else out.stride(0)
+    gpu.launch(known, device, gpu.current_stream(device), x, weights, out, y_stride)
+    if bias is not None:
+        out.add_(bias)
+
+
 _library.impl("matmul", _matmul_cpu, "CPU")
+_library.impl("matmul", _matmul_cuda, "CUDA")
+_library.impl("matmul_out", _matmul_out_cuda, "CUDA")
 _library.impl("matmul_out", _matmul_out_cpu, "CPU")
 torch.library.register_fake("lutsmith::matmul", _matmul_fake, lib=_library)
 torch.library.register_fake("lutsmith::matmul_out", _matmul_out_fake, lib=_library)
@@ -134,7 +171,7 @@ def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
         packed: W [N, K]; or several of them, of one K, such as the members of a fused layer (q, k and v; gate and up).
             Each brings its own table, bits and group, and takes a launch of its own.
         bias: [N] in the dtype of x. With several weights: a list of them, or None.
-        out: [..., N] in the dtype of x, which the product is written to, with any strides. With several weights: a list.
+        out: [..., N] in the dtype of x, with any strides: where the product goes. With several weights: a list.
 
     Returns:
         y [..., N] in the dtype of x, or `out`; with several weights a list of them. For inference: gradients do not

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 from lutsmith import _core, formats
 from lutsmith._core import Error
@@ -11,7 +11,7 @@ from lutsmith._torch import torch
 
 __all__ = ["PackedWeight", "quantize"]
 
-Group = Union[int, str]
+Group = int | str
 
 
 class PackedWeight:
@@ -188,14 +188,14 @@ def dequantize_rows(
 def check_data(data: torch.Tensor, format: formats.Format) -> None:
     """Raises Error where `data` cannot be the bytes of a matrix of `format`."""
     if data.dtype != torch.uint8 or data.dim() != 1 or not data.is_contiguous():
-        raise Error(f"weights: {data.dtype} {tuple(data.shape)} is not allowed; allowed: contiguous uint8, one dimension")
+        raise Error(
+            f"weights: {data.dtype} {tuple(data.shape)} is not allowed; allowed: contiguous uint8, one dimension"
+        )
     if data.numel() != format.packed_bytes:
         raise Error(f"weights: {data.numel()} bytes given; {format.describe()} takes {format.packed_bytes}")
 
 
-def _table(
-    method: str, bits: int, table: Sequence[float] | torch.Tensor | None
-) -> tuple[torch.Tensor, str]:
+def _table(method: str, bits: int, table: Sequence[float] | torch.Tensor | None) -> tuple[torch.Tensor, str]:
     """float32 values and their kind."""
     if table is None:
         return torch.tensor(_core.table(method, bits), dtype=torch.float32), "scalar"

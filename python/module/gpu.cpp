@@ -1,0 +1,224 @@
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "module.h"
+
+// Kernels and workspaces of this process. Launches look them up here, so that a call from Python is one call
+// of C. Tables are read and changed by whoever holds the GIL; what they point to stays until the process
+// ends.
+
+namespace lutsmith::python {
+namespace {
+
+constexpr const char* kServiceName = "lutsmith.service";
+
+/// Device memory for partial sums. What a graph captures keeps a workspace of its own, since the graph may
+/// run while the stream it was captured on does other work.
+struct StreamWorkspace {
+  int device = 0;
+  CUstream_st* stream = nullptr;  ///< nullptr is the default stream
+  bool captured = false;
+  bool spare = false;  ///< waits for the first capture on a stream that has none
+  lutsmith_workspace* workspace = nullptr;
+};
+
+std::vector<StreamWorkspace>& workspaces() {
+  static auto* const all = new std::vector<StreamWorkspace>;  // used until the very end
+  return *all;
+}
+
+lutsmith_workspace* workspace_for(int device, CUstream_st* stream, bool captured) {
+  StreamWorkspace* spare = nullptr;
+  for (StreamWorkspace& one : workspaces()) {
+    if (one.device != device || one.captured != captured) continue;
+    if (one.spare) {
+      spare = &one;
+    } else if (one.stream == stream) {
+      return one.workspace;
+    }
+  }
+  if (spare == nullptr) return nullptr;
+  spare->stream = stream;
+  spare->spare = false;
+  return spare->workspace;
+}
+
+const lutsmith_kernel* kernel_for(const Format& format, int device, std::int64_t bucket) {
+  const auto found = std::ranges::find_if(
+      format.kernels, [&](const DeviceKernel& one) { return one.device == device && one.bucket == bucket; });
+  return found == format.kernels.end() ? nullptr : found->kernel;
+}
+
+void close_service(PyObject* capsule) {
+  auto* const service = static_cast<lutsmith_service*>(PyCapsule_GetPointer(capsule, kServiceName));
+  without_gil([service] {
+    lutsmith_close(service);
+    return 0;
+  });
+}
+
+lutsmith_service* service_of(PyObject* capsule) {
+  return static_cast<lutsmith_service*>(PyCapsule_GetPointer(capsule, kServiceName));
+}
+
+PyObject* open_service(PyObject* /*module*/, PyObject* arguments) {
+  const char* nvrtc = nullptr;
+  if (PyArg_ParseTuple(arguments, "z:open_service", &nvrtc) == 0) return nullptr;
+  lutsmith_options options = LUTSMITH_OPTIONS_INIT;
+  options.nvrtc = nvrtc;
+  lutsmith_service* service = nullptr;
+  const lutsmith_status status = without_gil([&] { return lutsmith_open(&options, &service); });
+  if (status != LUTSMITH_OK) return raise_last_error(status);
+  return PyCapsule_New(service, kServiceName, close_service);
+}
+
+PyObject* token_bucket(PyObject* /*module*/, PyObject* tokens) {
+  const long long m = PyLong_AsLongLong(tokens);
+  if (m == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  return PyLong_FromLongLong(lutsmith_token_bucket(m));
+}
+
+PyObject* is_capturing(PyObject* /*module*/, PyObject* stream) {
+  std::int32_t capturing = 0;
+  auto* const handle = pointer<CUstream_st>(PyLong_AsUnsignedLongLong(stream));
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  const lutsmith_status status = lutsmith_stream_is_capturing(handle, &capturing);
+  return status == LUTSMITH_OK ? PyBool_FromLong(capturing) : raise_last_error(status);
+}
+
+PyObject* add_workspace(PyObject* /*module*/, PyObject* arguments) {
+  PyObject* capsule = nullptr;
+  int device = 0;
+  unsigned long long stream = 0;
+  int captured = 0;
+  if (PyArg_ParseTuple(arguments, "OiKp:add_workspace", &capsule, &device, &stream, &captured) == 0)
+    return nullptr;
+  lutsmith_service* const service = service_of(capsule);
+  if (service == nullptr) return nullptr;
+  StreamWorkspace added{.device = device,
+                        .stream = pointer<CUstream_st>(stream),
+                        .captured = captured != 0,
+                        .spare = captured != 0,
+                        .workspace = nullptr};
+  const lutsmith_status status =
+      without_gil([&] { return lutsmith_workspace_create(service, &added.workspace); });
+  if (status == LUTSMITH_OK) workspaces().push_back(added);
+  return none_or_error(status);
+}
+
+PyObject* count_workspaces(PyObject* /*module*/, PyObject* arguments) {
+  int device = 0;
+  int captured = 0;
+  if (PyArg_ParseTuple(arguments, "ip:count_workspaces", &device, &captured) == 0) return nullptr;
+  return PyLong_FromSsize_t(std::ranges::count_if(workspaces(), [&](const StreamWorkspace& one) {
+    return one.device == device && one.captured == (captured != 0);
+  }));
+}
+
+PyObject* load(PyObject* self, PyObject* arguments) {
+  PyObject* capsule = nullptr;
+  int device = 0;
+  long long m = 0;
+  if (PyArg_ParseTuple(arguments, "OiL:load", &capsule, &device, &m) == 0) return nullptr;
+  lutsmith_service* const service = service_of(capsule);
+  if (service == nullptr) return nullptr;
+  Format& format = format_of(self);
+  lutsmith_spec spec = format.spec;
+  spec.m = m;
+  lutsmith_compile_result compiled = LUTSMITH_COMPILE_RESULT_INIT;
+  DeviceKernel loaded{.device = device, .bucket = lutsmith_token_bucket(m), .kernel = nullptr};
+  const lutsmith_status status = without_gil([&] {
+    const lutsmith_status made = lutsmith_compile(service, &spec, &compiled);
+    return made == LUTSMITH_OK ? lutsmith_get(service, &spec, &loaded.kernel) : made;
+  });
+  if (status != LUTSMITH_OK) return raise_last_error(status);
+  if (kernel_for(format, device, loaded.bucket) == nullptr) {
+    format.kernels.push_back(loaded);
+  } else {  // another thread was faster
+    lutsmith_kernel_free(loaded.kernel);
+  }
+  return PyUnicode_FromString(compiled.origin);
+}
+
+enum LaunchArgument { kDevice, kStream, kX, kWeights, kY, kTokens, kXStride, kYStride, kLaunchArguments };
+enum LaunchOutcome { kLaunched, kKernelMissing, kWorkspaceMissing };
+
+PyObject* launch(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != kLaunchArguments) {
+    PyErr_Format(PyExc_TypeError, "launch takes %d arguments, %zd given", static_cast<int>(kLaunchArguments),
+                 count);
+    return nullptr;
+  }
+  std::array<long long, kLaunchArguments> given{};
+  for (std::size_t i = 0; i < given.size(); ++i) given[i] = PyLong_AsLongLong(arguments[i]);
+  if (PyErr_Occurred() != nullptr) return nullptr;
+
+  const Format& format = format_of(self);
+  const auto device = static_cast<int>(given[kDevice]);
+  const lutsmith_kernel* const kernel = kernel_for(format, device, lutsmith_token_bucket(given[kTokens]));
+  if (kernel == nullptr) return PyLong_FromLong(kKernelMissing);
+  auto* const stream = pointer<CUstream_st>(static_cast<unsigned long long>(given[kStream]));
+  std::int32_t capturing = 0;
+  lutsmith_status status = lutsmith_stream_is_capturing(stream, &capturing);
+  if (status != LUTSMITH_OK) return raise_last_error(status);
+  lutsmith_workspace* const workspace = workspace_for(device, stream, capturing != 0);
+  if (workspace == nullptr) return PyLong_FromLong(kWorkspaceMissing);
+
+  const auto address = [&](LaunchArgument which) {
+    return pointer<void>(static_cast<unsigned long long>(given[which]));
+  };
+  lutsmith_arguments launched = LUTSMITH_ARGUMENTS_INIT;
+  launched.weights_format = &format.spec;
+  launched.weights = address(kWeights);
+  launched.weights_bytes = format.packed_bytes;
+  launched.activations = address(kX);
+  launched.output = address(kY);
+  launched.table = format.table.data();
+  launched.table_length = format.table.size();
+  launched.m = given[kTokens];
+  launched.activation_stride = given[kXStride];
+  launched.output_stride = given[kYStride];
+  status = without_gil([&] { return lutsmith_launch(kernel, &launched, workspace, stream); });
+  return status == LUTSMITH_OK ? PyLong_FromLong(kLaunched) : raise_last_error(status);
+}
+
+// A method that takes an array stands in a table of those that take a tuple; its flag says which it is.
+PyCFunction with_array(PyObject* (*method)(PyObject*, PyObject* const*, Py_ssize_t)) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method));
+}
+
+}  // namespace
+
+PyMethodDef gpu_functions[] = {
+    {"open_service", open_service, METH_VARARGS, "open_service(nvrtc) -> service; nvrtc: a path, or None"},
+    {"token_bucket", token_bucket, METH_O, "token_bucket(m): the most tokens that have the same kernel as m"},
+    {"is_capturing", is_capturing, METH_O, "is_capturing(stream): whether a graph is being captured on it"},
+    {"add_workspace", add_workspace, METH_VARARGS,
+     "add_workspace(service, device, stream, captured)\n\n"
+     "On the current device, which `device` is. captured: for the next stream that captures a graph and has "
+     "none."},
+    {"count_workspaces", count_workspaces, METH_VARARGS, "count_workspaces(device, captured)"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyMethodDef format_methods[] = {
+    {"quantize", quantize, METH_VARARGS,
+     "quantize(weights, type, stride, table, packed, threads) -> relative error\n\n"
+     "weights, packed: addresses. type: \"f32\", \"f16\", \"bf16\". table: bytes, float32."},
+    {"dequantize", dequantize, METH_VARARGS,
+     "dequantize(packed, first_row, rows, weights, type, stride, threads)"},
+    {"pack", pack, METH_VARARGS, "pack(codes, scales, packed): addresses"},
+    {"unpack", unpack, METH_VARARGS, "unpack(packed, codes, scales): addresses"},
+    {"load", load, METH_VARARGS,
+     "load(service, device, m) -> origin: \"memory\", \"disk\", \"remote\" or \"compiled\"\n\n"
+     "Gets the kernel for m tokens on the current device, which `device` is."},
+    {"launch", with_array(launch), METH_FASTCALL,
+     "launch(device, stream, x, weights, y, m, x_stride, y_stride) -> 0: enqueued; else nothing was done, "
+     "and 1: there\n"
+     "is no kernel for m tokens, 2: no workspace for the stream. Addresses, and strides in elements."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace lutsmith::python

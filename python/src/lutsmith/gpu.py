@@ -1,0 +1,258 @@
+"""Launches on GPUs, and what must be there before: a service, kernels, workspaces.
+
+A launch is one look-up and one call of the module, on torch's current stream. Whatever is missing is made then, which
+takes a compile; `prepare` makes it beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TextIO, Union
+
+from lutsmith import _core, toolchain
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.formats import Format, known
+from lutsmith.packed_weight import PackedWeight
+
+__all__ = ["Prepared", "launch", "prepare"]
+
+_KERNEL_MISSING = 1
+_ALIGNMENT = 16  # bytes, of the first row of x
+_STRIDE = 8  # elements, of which the distance of x's rows is a multiple
+
+_lock = threading.Lock()
+_service: object | None = None
+_service_process = 0
+
+
+def service() -> object:
+    """This process's, opened when first wanted; a forked child opens its own."""
+    global _service, _service_process
+    with _lock:
+        if _service is None or _service_process != os.getpid():
+            _service = _core.open_service(toolchain.nvrtc())
+            _service_process = os.getpid()
+        return _service
+
+
+def current_stream(device: int) -> int:
+    """The handle of torch's current stream."""
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+# What torch's own compiler calls: an int, without the object around it.
+current_stream = getattr(torch._C, "_cuda_getCurrentRawStream", current_stream)
+
+
+def launch(
+    format: Format,
+    device: int,
+    stream: int,
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    y: torch.Tensor,
+    y_stride: int = 0,
+) -> None:
+    """Enqueues y = x W^T. x [..., k] and y [..., n] as the operator has checked them; y as `can_write` wants it, with
+    `y_stride` elements between its rows (0: n)."""
+    k = format.k
+    rows = x
+    stride = k
+    if x.is_contiguous():
+        m = x.numel() // k
+    else:
+        rows = x.reshape(-1, k)
+        m = rows.shape[0]
+        if m > 1:
+            stride = rows.stride(0)
+        if rows.stride(1) != 1 or stride < k or stride % _STRIDE:
+            rows, stride = rows.contiguous(), k
+    if m == 0:
+        return
+    if rows.data_ptr() % _ALIGNMENT:
+        rows, stride = rows.clone(memory_format=torch.contiguous_format), k
+    given = (device, stream, rows.data_ptr(), weights.data_ptr(), y.data_ptr(), m, stride, y_stride)
+    missing = format.core.launch(*given)
+    while missing:
+        _make(format, device, stream, m, missing)
+        missing = format.core.launch(*given)
+
+
+def can_write(y: torch.Tensor) -> bool:
+    """Whether a kernel can write to it where it is: rows at equal distances, of neighbouring elements."""
+    return y.is_contiguous() or (y.dim() == 2 and y.stride(1) == 1 and y.stride(0) >= y.shape[1])
+
+
+def _make(format: Format, device: int, stream: int, m: int, missing: int) -> None:
+    if _core.is_capturing(stream):
+        if missing == _KERNEL_MISSING:
+            raise Error(
+                f"the kernel of {m} tokens for {format.describe()} is not loaded, and nothing can be compiled while a "
+                f"graph is captured; call lutsmith.prepare(model, tokens=[{m}]) before"
+            )
+        raise Error(
+            "a graph is captured on one more stream than workspaces were prepared for, and none can be allocated now; "
+            f"call lutsmith.prepare(model, capture_streams={_core.count_workspaces(device, True) + 1}) before"
+        )
+    with torch.cuda.device(device):
+        if missing == _KERNEL_MISSING:
+            _allocating(lambda: format.core.load(service(), device, m))
+        else:
+            _allocating(lambda: _core.add_workspace(service(), device, stream, False))
+
+
+def _allocating(make: Callable[[], object]) -> None:
+    """Where memory runs out, torch gives back what it only keeps, and `make` tries again."""
+    try:
+        make()
+    except Error as failed:
+        if failed.code != "out_of_memory":
+            raise
+        torch.cuda.empty_cache()
+        make()
+
+
+class Prepared(NamedTuple):
+    """What `prepare` did."""
+
+    kernels: int  #: ready now
+    compiled: int  #: of them; the others were in the cache
+    seconds: float
+
+
+Weights = Union[PackedWeight, torch.nn.Module, Iterable["Weights"]]
+
+
+def prepare(
+    weights: Weights,
+    tokens: Iterable[int] | None = None,
+    device: torch.device | str | int | None = None,
+    progress: bool = True,
+    capture_streams: int = 1,
+) -> Prepared:
+    """Gets every kernel that `weights` will want, so that no call compiles or allocates afterwards.
+
+    Before a graph is captured it must have been called: nothing can be compiled during a capture.
+
+    Args:
+        weights: a module, whose packed weights are found; a PackedWeight; or several of either.
+        tokens: numbers of tokens (rows of x) that calls will bring; numbers close to each other share a kernel. All
+            that there are kernels for by default.
+        device: the GPU; by default those that the weights are on. Weights on the CPU need no kernels.
+        progress: shows one line on standard error while it works.
+        capture_streams: streams on which graphs will be captured. Each takes a workspace (35 MB on an H100), which
+            all graphs that are captured on it share: they must not run at the same time. torch.cuda.graph captures
+            all graphs on one stream unless it is given another.
+
+    Returns:
+        How many kernels are ready, and how many had to be compiled.
+
+    Raises:
+        Error: for the first kernel that cannot be made; where there is no compiler or no GPU, it says what to do.
+    """
+    start = time.monotonic()
+    wanted = _wanted(weights, tokens, device)
+    compiled = 0
+    with _Progress(len(wanted), progress) as line:
+        if wanted:
+            opened = service()
+            for used in dict.fromkeys(index for _, index, _ in wanted):
+                _prepare_workspaces(opened, used, capture_streams)
+
+            def get(one: tuple[Format, int, int]) -> str:
+                format, index, m = one
+                with torch.cuda.device(index):  # of this thread
+                    return format.core.load(opened, index, m)
+
+            with ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1)) as threads:
+                for origin in threads.map(get, wanted):
+                    compiled += origin == "compiled"
+                    line.advance(compiled)
+    return Prepared(len(wanted), compiled, time.monotonic() - start)
+
+
+def _wanted(
+    weights: Weights, tokens: Iterable[int] | None, device: torch.device | str | int | None
+) -> list[tuple[Format, int, int]]:
+    """(format, GPU, tokens) of every kernel, each once."""
+    buckets = list(dict.fromkeys(map(_core.token_bucket, tokens))) if tokens is not None else all_buckets()
+    places: dict[tuple[str, int], None] = {}
+    for weight in packed_weights(weights):
+        place = (
+            weight.device
+            if device is None
+            else torch.device("cuda", device)
+            if isinstance(device, int)
+            else torch.device(device)
+        )
+        if place.type == "cuda":
+            index = place.index if place.index is not None else torch.cuda.current_device()
+            places[(weight.format, index)] = None
+    return [(known(line), index, m) for line, index in places for m in buckets]
+
+
+def all_buckets() -> list[int]:
+    """One number of tokens for each kernel that numbers of tokens have."""
+    buckets = [_core.token_bucket(1)]
+    while (following := _core.token_bucket(buckets[-1] + 1)) > buckets[-1]:
+        buckets.append(following)
+    return buckets
+
+
+def packed_weights(weights: Weights) -> Iterator[PackedWeight]:
+    """All that are in there: of a module those of every module below it that has `packed_weights()`."""
+    if isinstance(weights, torch.nn.Module):
+        for module in weights.modules():
+            found = getattr(module, "packed_weights", None)
+            if found is not None:
+                yield from found()
+    elif isinstance(weights, PackedWeight):
+        yield weights
+    else:
+        for member in weights:
+            yield from packed_weights(member)
+
+
+def _prepare_workspaces(opened: object, device: int, capture_streams: int) -> None:
+    with torch.cuda.device(device):
+        while _core.count_workspaces(device, True) < capture_streams:
+            _allocating(lambda: _core.add_workspace(opened, device, 0, True))
+
+
+class _Progress:
+    """One line that is written over and over on a terminal; elsewhere only its end, and where there was work."""
+
+    def __init__(self, kernels: int, wanted: bool, file: TextIO | None = None) -> None:
+        self._kernels = kernels
+        self._file = file or sys.stderr
+        self._wanted = wanted and kernels > 0
+        self._done = 0
+        self._compiled = 0
+        self._start = time.monotonic()
+
+    def advance(self, compiled: int) -> None:
+        self._done += 1
+        self._compiled = compiled
+        if self._wanted and self._file.isatty():
+            self._write("\r", "")
+
+    def _write(self, before: str, after: str) -> None:
+        seconds = time.monotonic() - self._start
+        self._file.write(
+            f"{before}lutsmith: {self._done} of {self._kernels} kernels ready, {self._compiled} compiled, "
+            f"{seconds:.0f} s{after}"
+        )
+        self._file.flush()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        if self._wanted and (self._compiled or failed[0] or self._file.isatty()):
+            self._write("\r" if self._file.isatty() else "", "\n")

@@ -1,0 +1,250 @@
+"""How calls reach a GPU, on the project's stand-in for the driver: no GPU is needed, and nothing is computed.
+
+Needs the folder with the stand-in in LUTSMITH_TEST_DRIVER, which scripts/test-python sets, and an NVRTC.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+DRIVER = os.environ.get("LUTSMITH_TEST_DRIVER")
+
+pytestmark = pytest.mark.skipif(not DRIVER, reason="LUTSMITH_TEST_DRIVER names no folder with the stand-in driver")
+
+PRELUDE = """
+import pytest, torch, lutsmith
+import stand_in
+from lutsmith import _core, gpu
+from stand_in import STREAM, OTHER_STREAM, allocations, capture, last_launch, launch, launches
+from reference import random_weight
+
+packed = lutsmith.quantize(random_weight(64, 128), bits=4, group=64)
+def x_of(*shape):
+    return torch.zeros(*shape, dtype=torch.float16)
+"""
+
+
+class StandIn:
+    """Runs the bodies of functions in processes that have the stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs = 0
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", TESTS / "stand_in_server.py"],
+            env={
+                **os.environ,
+                "LD_LIBRARY_PATH": f"{DRIVER}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+                "LUTSMITH_CACHE_DIR": str(folder / "cache"),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, function: Callable[[], None], **environment: str) -> str:
+        """Standard error of what ran."""
+        self._runs += 1
+        errors = self._folder / f"errors.{self._runs}"
+        body = textwrap.dedent("".join(inspect.getsource(function).splitlines(keepends=True)[1:]))
+        request = {"code": PRELUDE + body, "environment": environment, "errors": str(errors)}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        status = self._server.stdout.readline().strip()
+        assert status == "0", errors.read_text()
+        return errors.read_text()
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.wait()
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory) -> Iterator[StandIn]:
+    started = StandIn(tmp_path_factory.mktemp("stand_in"))
+    yield started
+    started.close()
+
+
+def test_first_call_gets_the_kernel_and_later_ones_only_launch(stand_in):
+    def body():
+        x = x_of(3, 128)
+        y = launch(packed, x)
+        assert launches() == 1
+        assert last_launch() == (packed.data.data_ptr(), x.data_ptr(), y.data_ptr(), 128, 64, 3, STREAM)
+        made = allocations()
+        for tokens in (2, 8, 3, 5):  # which have the same kernel
+            launch(packed, x_of(tokens, 128))
+            assert last_launch().tokens == tokens
+        assert (launches(), allocations()) == (5, made)
+
+    stand_in.run(body)
+
+
+def test_strides_are_honoured_or_rows_copied(stand_in):
+    def body():
+        wide = x_of(6, 256)
+        views = {
+            "rows apart": (wide[:, :128], 256),
+            "every other row": (wide[::2, 128:], 512),
+            "three dimensions": (wide.view(2, 3, 256)[:, :, :128], 256),
+            "one row of many": (wide[2:3, :128], 128),
+        }
+        for name, (view, stride) in views.items():
+            launch(packed, view)
+            assert (last_launch().x, last_launch().x_stride) == (view.data_ptr(), stride), name
+        copied = {
+            "misaligned": torch.zeros(6 * 128 + 1, dtype=torch.float16)[1:].view(6, 128),
+            "rows at odd distances": torch.zeros(6, 132, dtype=torch.float16)[:, :128],
+            "transposed": torch.zeros(128, 6, dtype=torch.float16).t(),
+            "one row said to be many": wide[:1, :128].expand(6, 128),
+        }
+        for name, view in copied.items():
+            launch(packed, view)
+            assert last_launch().x != view.data_ptr() and last_launch().x_stride == 128, name
+            assert last_launch().x % 16 == 0 and last_launch().tokens == 6, name
+        out = torch.empty(6, 200, dtype=torch.float16)
+        launch(packed, wide[:, :128], out[:, 100:164])
+        assert (last_launch().y, last_launch().y_stride) == (out[:, 100:164].data_ptr(), 200)
+        assert gpu.can_write(out[:, 100:164]) and gpu.can_write(torch.empty(2, 3, 64))
+        assert not gpu.can_write(out.t()) and not gpu.can_write(torch.empty(2, 3, 65)[..., :64])
+
+    stand_in.run(body)
+
+
+def test_nothing_is_launched_for_no_tokens(stand_in):
+    def body():
+        launch(packed, x_of(0, 128))
+        launch(packed, x_of(2, 0, 128))
+        assert launches() == 0
+
+    stand_in.run(body)
+
+
+def test_every_stream_has_a_workspace_of_its_own(stand_in):
+    def body():
+        launch(packed, x_of(1, 128))
+        launch(packed, x_of(1, 128))
+        assert _core.count_workspaces(0, False) == 1
+        launch(packed, x_of(1, 128), stream=OTHER_STREAM)
+        launch(packed, x_of(1, 128), stream=0)
+        assert _core.count_workspaces(0, False) == 3
+        assert last_launch().stream is None  # the default stream
+
+    stand_in.run(body)
+
+
+def test_capture_of_what_was_not_prepared_names_the_remedy(stand_in):
+    def body():
+        launch(packed, x_of(1, 128))
+        with capture():
+            with pytest.raises(
+                lutsmith.Error, match=r"16 tokens for w4 g64 64x128.*lutsmith.prepare\(model, tokens=\[16\]\)"
+            ):
+                launch(packed, x_of(16, 128))
+            with pytest.raises(lutsmith.Error, match=r"lutsmith.prepare\(model, capture_streams=1\)"):
+                launch(packed, x_of(1, 128))
+        assert launches() == 1
+
+    stand_in.run(body)
+
+
+def test_prepared_weights_are_captured_without_an_allocation(stand_in):
+    def body():
+        gpu.prepare(packed, tokens=[1, 5], device="cuda:0")
+        made = allocations()
+        for _ in range(2):
+            with capture():
+                launch(packed, x_of(1, 128))
+                launch(packed, x_of(7, 128))
+        assert (launches(), allocations()) == (4, made)
+        with capture(OTHER_STREAM):
+            with pytest.raises(lutsmith.Error, match="capture_streams=2"):
+                launch(packed, x_of(1, 128), stream=OTHER_STREAM)
+        lutsmith.prepare(packed, tokens=[1], device=0, capture_streams=2)
+        with capture(OTHER_STREAM):
+            launch(packed, x_of(1, 128), stream=OTHER_STREAM)
+        assert launches() == 5
+        assert _core.count_workspaces(0, True) == 2
+
+    stand_in.run(body)
+
+
+def test_prepare_finds_weights_in_modules_and_tells_of_its_work_in_a_line(stand_in, tmp_path):
+    def body():
+        class Layer(torch.nn.Module):
+            def __init__(self, packed):
+                super().__init__()
+                self.packed = packed
+
+            def packed_weights(self):
+                return [self.packed]
+
+        other = lutsmith.quantize(random_weight(32, 128), bits=3)
+        model = torch.nn.Sequential(Layer(packed), torch.nn.ReLU(), torch.nn.Sequential(Layer(other), Layer(other)))
+        done = lutsmith.prepare(model, tokens=[1, 2, 3, 4], device="cuda:0")
+        assert (done.kernels, done.compiled) == (4, 4)
+        again = lutsmith.prepare([model, packed], tokens=[1, 8], device="cuda:0")
+        assert (again.kernels, again.compiled) == (4, 0)
+        assert lutsmith.prepare(model).kernels == 0  # they are on the CPU
+        assert gpu.all_buckets()[:3] == [1, 8, 16]
+
+    errors = stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
+    assert errors == "lutsmith: 4 of 4 kernels ready, 4 compiled, " + errors.split("compiled, ")[1]
+    assert errors.count("\n") == 1
+
+
+def test_weights_that_only_the_cpu_multiplies_are_refused_with_what_to_do(stand_in):
+    def body():
+        wide = lutsmith.quantize(random_weight(64, 128), bits=5)
+        with pytest.raises(lutsmith.Error, match="at most 4 bits"):
+            launch(wide, x_of(1, 128))
+
+    stand_in.run(body)
+
+
+def test_kernels_are_of_the_compiler_that_the_command_line_uses(stand_in, tmp_path):
+    def body():
+        import subprocess, sys
+
+        warm = [sys.executable, "-m", "lutsmith", "compile", "--target", "native", "--bits", "4", "--group", "64"]
+        subprocess.run([*warm, "--n", "64", "--k", "128", "--m", "1"], check=True)
+        assert lutsmith.prepare(packed, tokens=[1], device="cuda:0").compiled == 0
+
+    stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
+
+
+def test_forked_child_is_told_so_instead_of_hanging(stand_in):
+    def body():
+        import os
+
+        launch(packed, x_of(1, 128))
+        child = os.fork()
+        if child == 0:
+            try:
+                launch(packed, x_of(1, 128))
+            except lutsmith.Error as refused:
+                os._exit(0 if "fork" in str(refused) else 2)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    stand_in.run(body)
+
+
+def test_compiler_may_be_forbidden(stand_in, tmp_path):
+    def body():
+        with pytest.raises(lutsmith.Error, match="lutsmith") as refused:
+            launch(packed, x_of(1, 128))
+        assert refused.value.code == "not_found"
+
+    stand_in.run(body, LUTSMITH_COMPILE="never", LUTSMITH_CACHE_DIR=str(tmp_path))
