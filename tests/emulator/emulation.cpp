@@ -24,7 +24,7 @@ constexpr int kMultiprocessors = 4;
 
 bool has_turn(std::size_t number) {
 #if defined(__SANITIZE_ADDRESS__)
-  constexpr std::size_t kEvery = 5;
+  constexpr std::size_t kEvery = 10;
 #else
   constexpr std::size_t kEvery = 1;
 #endif

@@ -13,7 +13,7 @@ namespace lutsmith::emulator_test {
 using namespace test;
 
 /// Whether a suite is to run the kernel that has this number in it. Builds with the address sanitizer run
-/// every fifth: the emulator checks accesses of its own accord, the release build runs all kernels, and both
+/// every tenth: the emulator checks accesses of its own accord, the release build runs all kernels, and both
 /// take minutes.
 bool has_turn(std::size_t number);
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string_view>
 
 #include "mutation.h"
@@ -63,11 +62,6 @@ inline EmulationOptions options_of(const ManyTokensExample& example) {
 constexpr std::string_view kMixedBarriers =
     "is at named barrier .*, where thread .* met others at line .*, with nothing that orders the two";
 constexpr std::string_view kNamedBarrierMissing = "deadlock: .*\n(.*\n)*.*waiting for a named barrier";
-
-/// As has_turn() of a kernel.
-inline bool has_turn(const Mutation<ManyTokensExample>& mutation) {
-  return has_turn(std::hash<std::string_view>{}(mutation.name));
-}
 
 // Two groups along K, which take the units in turn.
 constexpr ManyTokensExample kTwoGroups{

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string_view>
 
 #include "mutation.h"
@@ -61,11 +60,6 @@ inline EmulationOptions options_of(const MultistageExample& example) {
   return {.partitions = example.partitions,
           .output_padding = example.output_padding,
           .output_offset = example.output_offset};
-}
-
-/// As has_turn() of a kernel.
-inline bool has_turn(const Mutation<MultistageExample>& mutation) {
-  return has_turn(std::hash<std::string_view>{}(mutation.name));
 }
 
 }  // namespace lutsmith::emulator_test

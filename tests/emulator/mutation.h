@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -37,6 +38,12 @@ struct Mutation {
 template <class Example>
 std::ostream& operator<<(std::ostream& stream, const Mutation<Example>& mutation) {
   return stream << mutation.name;
+}
+
+/// As has_turn() of a kernel.
+template <class Example>
+bool has_turn(const Mutation<Example>& mutation) {
+  return has_turn(std::hash<std::string_view>{}(mutation.name));
 }
 
 template <class Example>
