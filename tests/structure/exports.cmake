@@ -1,4 +1,5 @@
-# The dynamic symbols that LIBRARY defines all belong to namespace lutsmith or to lutsmith.h.
+# The dynamic symbols that LIBRARY defines all belong to namespace lutsmith or to lutsmith.h; with EXPECTED, that one is
+# the only one.
 
 execute_process(COMMAND ${NM} -D --defined-only -C ${LIBRARY} OUTPUT_VARIABLE output COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX REPLACE "[;\\[]" " " output "${output}")
@@ -10,7 +11,12 @@ foreach(line IN LISTS lines)
     continue()
   endif()
   string(REGEX REPLACE "^[0-9a-f]+ +[A-Za-z] +" "" symbol "${line}")
-  if(symbol MATCHES "^(vtable for |typeinfo for |typeinfo name for |guard variable for )?lutsmith::" OR
+  if(EXPECTED)
+    if(NOT symbol STREQUAL EXPECTED)
+      message(SEND_ERROR "${LIBRARY} shows more than ${EXPECTED}: ${symbol}")
+    endif()
+    math(EXPR ours "${ours} + 1")
+  elseif(symbol MATCHES "^(vtable for |typeinfo for |typeinfo name for |guard variable for )?lutsmith::" OR
      symbol MATCHES "^lutsmith_[a-z_]+$")
     math(EXPR ours "${ours} + 1")
   else()

@@ -1,0 +1,54 @@
+"""The examples of docs/python.md, as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reference import random_weight
+from test_files import run, write_safetensors
+
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+KERNELS = '[{"bits": 4, "group": 64, "n": 64, "k": 128, "m": 1}]'
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """With what the examples read."""
+    write_safetensors(tmp_path / "model.safetensors", {"layer.weight": random_weight(96, 128)})
+    run("quantize", tmp_path / "model.safetensors", "-o", tmp_path / "packed.safetensors")
+    (tmp_path / "kernels.json").write_text(KERNELS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("example", blocks("python"), ids=lambda example: example.splitlines()[-1][:40])
+def test_example_in_python_runs(example, folder):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", example], check=True, cwd=folder)
+
+
+def test_example_says_what_is_printed(folder):
+    example = blocks("python")[0]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", example], check=True, capture_output=True, text=True)
+    for said in re.findall(r"print\(packed\)  # (.*)", example):
+        assert said in done.stdout
+    assert float(re.search(r"tensor\((\S+?),", done.stdout)[1]) < 0.02
+
+
+@pytest.mark.parametrize("example", blocks("sh"))
+def test_commands_run(example, folder):
+    (folder / "packed.safetensors").unlink()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "LUTSMITH_CACHE_DIR": str(folder / "cache"),
+    }
+    subprocess.run(["bash", "-euc", example], check=True, cwd=folder, env=environment)
