@@ -123,6 +123,14 @@ def test_compiled_layer_is_whole_and_serves_any_number_of_tokens(layer):
         assert torch.equal(compiled(x), layer(x))
 
 
+def test_matmul_of_packed_weights_compiles_whole(layer):
+    packed = lutsmith.PackedWeight(layer.weight, layer.format)
+    compiled = torch.compile(lambda x: lutsmith.matmul(x, [packed, packed]), fullgraph=True, backend="aot_eager")
+    x = random_x(3, 128)
+    for y in compiled(x):
+        assert torch.equal(y, lutsmith.matmul(x, packed))
+
+
 def test_exported_layer_is_plain_data(layer, tmp_path):
     tokens = torch.export.Dim("tokens", min=1, max=4096)
     exported = torch.export.export(layer, (random_x(3, 128),), dynamic_shapes=({0: tokens},))

@@ -1,0 +1,171 @@
+"""lutsmith.matmul on a GPU."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+import lutsmith
+from reference import assert_right, product, random_weight
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+
+TOKENS = [1, 3, 16, 40, 130]
+
+
+def random_x(*shape: int, dtype: torch.dtype = torch.float16, seed: int = 5) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype).cuda()
+
+
+def packed_on_gpu(n: int, k: int, dtype: torch.dtype = torch.float16, seed: int = 0, **settings):
+    return lutsmith.quantize(random_weight(n, k, dtype, seed), **settings).cuda()
+
+
+def right(y: torch.Tensor, x: torch.Tensor, packed: lutsmith.PackedWeight) -> None:
+    assert y.is_cuda
+    assert_right(y.cpu(), product(x.cpu(), packed.cpu()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_product_is_right_for_every_number_of_tokens(dtype, bits):
+    method = "int" if bits == 1 else "nf"
+    packed = packed_on_gpu(520, 1032, dtype, method=method, bits=bits, group=64)
+    for tokens in TOKENS:
+        x = random_x(tokens, 1032, dtype=dtype)
+        right(lutsmith.matmul(x, packed), x, packed)
+    assert lutsmith.matmul(random_x(0, 1032, dtype=dtype), packed).shape == (0, 520)
+
+
+def test_weights_quantized_there_are_those_quantized_on_the_cpu():
+    weight = random_weight(96, 256)
+    there = lutsmith.quantize(weight.cuda())
+    assert there.device.type == "cuda"
+    assert torch.equal(there.data.cpu(), lutsmith.quantize(weight).data)
+    assert torch.equal(there.dequantize().cpu(), there.cpu().dequantize())
+
+
+def test_strides_of_x_and_out_are_honoured():
+    packed = packed_on_gpu(256, 512)
+    x = random_x(12, 1040)
+    for view in (x[:, :512], x[::2, 8:520], x[:, 1:513], x.view(3, 4, 1040)[..., :512], x[:1, :512].expand(12, 512)):
+        expected = lutsmith.matmul(view.contiguous(), packed)
+        assert torch.equal(lutsmith.matmul(view, packed), expected)
+        out = torch.full((*view.shape[:-1], 300), 7.0, dtype=torch.float16, device="cuda")
+        assert torch.equal(lutsmith.matmul(view, packed, out=out[..., 20:276]), expected)
+        assert (out[..., :20] == 7).all() and (out[..., 276:] == 7).all()
+
+
+def test_bias_and_members_of_a_fused_layer():
+    first, second = packed_on_gpu(256, 512, seed=1, bits=4), packed_on_gpu(128, 512, seed=2, bits=3, group=32)
+    x, bias = random_x(4, 512), random_x(256)
+    products = lutsmith.matmul(x, [first, second], bias=[bias, None])
+    assert torch.equal(products[0], lutsmith.matmul(x, first) + bias)
+    assert torch.equal(products[1], lutsmith.matmul(x, second))
+
+
+def test_weights_and_x_on_different_devices_are_refused():
+    packed = packed_on_gpu(64, 128)
+    with pytest.raises(lutsmith.Error, match="they are on cuda:0, x on cpu"):
+        lutsmith.matmul(random_x(1, 128).cpu(), packed)
+
+
+class Layers(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed = [packed_on_gpu(512, 256, seed=1), packed_on_gpu(256, 512, seed=2, bits=3)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return lutsmith.matmul(torch.relu(lutsmith.matmul(x, self.packed[0])), self.packed[1])
+
+    def packed_weights(self):
+        return self.packed
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_compiled_model_is_whole_and_equal(mode):
+    pytest.importorskip("triton", reason="torch compiles for GPUs by Triton")
+    model = Layers()
+    lutsmith.prepare(model, tokens=TOKENS, capture_streams=2, progress=False)
+    with torch.inference_mode():
+        compiled = torch.compile(model, fullgraph=True, mode=mode)
+        for _ in range(3):  # of which "reduce-overhead" captures the second
+            for tokens in (1, 3):
+                x = random_x(tokens, 256)
+                assert torch.equal(compiled(x).clone(), model(x))
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_replay_of_a_captured_model_is_equal(tokens):
+    model = Layers()
+    lutsmith.prepare(model, tokens=[tokens], progress=False)
+    x = random_x(tokens, 256)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = model(x)
+    for seed in range(20):
+        x.copy_(random_x(tokens, 256, seed=seed))
+        graph.replay()
+        assert torch.equal(y, model(x))
+
+
+def test_capture_of_what_was_not_prepared_names_the_remedy_and_harms_nothing():
+    packed = packed_on_gpu(136, 264)
+    x = random_x(1, 264)
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(lutsmith.Error, match=r"lutsmith.prepare\(model, tokens=\[1\]\)"):
+        with torch.cuda.graph(graph):
+            lutsmith.matmul(x, packed)
+    right(lutsmith.matmul(x, packed), x, packed)
+
+
+def test_streams_do_not_disturb_each_other():
+    # Few rows and a long k: tiles are cut, and partial sums go through the workspaces.
+    packed = packed_on_gpu(256, 8192)
+    x = [random_x(1, 8192, seed=seed) for seed in range(2)]
+    expected = [lutsmith.matmul(one, packed) for one in x]
+    streams = [torch.cuda.Stream() for _ in x]
+    torch.cuda.synchronize()
+    products: list[list[torch.Tensor]] = [[], []]
+    for _ in range(200):
+        for i, stream in enumerate(streams):
+            with torch.cuda.stream(stream):
+                products[i].append(lutsmith.matmul(x[i], packed))
+    torch.cuda.synchronize()
+    for i in range(2):
+        assert all(torch.equal(y, expected[i]) for y in products[i])
+
+
+def test_ten_thousand_calls_leave_no_memory_behind():
+    packed = packed_on_gpu(512, 1024)
+    x = random_x(1, 1024)
+    lutsmith.matmul(x, packed)
+    torch.cuda.synchronize()
+    gc.collect()
+    allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
+    objects = len(gc.get_objects())
+    for _ in range(10_000):
+        lutsmith.matmul(x, packed)
+    torch.cuda.synchronize()
+    gc.collect()
+    assert torch.cuda.memory_allocated() == allocated
+    assert torch.cuda.mem_get_info()[0] == free
+    assert len(gc.get_objects()) < objects + 100
+
+
+def test_weights_take_the_packed_bytes_and_no_more():
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    packed = packed_on_gpu(4096, 4096)
+    assert packed.nbytes <= torch.cuda.memory_allocated() - before < packed.nbytes + 1024
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_product_runs_where_its_tensors_are():
+    packed = packed_on_gpu(256, 512).to("cuda:1")
+    x = random_x(2, 512).to("cuda:1")
+    y = lutsmith.matmul(x, packed)
+    assert y.device == torch.device("cuda:1") and torch.cuda.current_device() == 0
+    right(y, x, packed)
