@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cmath>
 #include <string>
 
+#include "cli/verbs/cache/cache_access.h"
+#include "lutsmith/version.h"
 #include "runtime/cuda_version.h"
 
 namespace lutsmith::cli {
@@ -65,7 +68,9 @@ Json to_json(const BenchSession& session) {
             {"target", session.target().name()},
             {"multiprocessors", session.gpu().multiprocessors},
             {"l2_bytes", session.gpu().l2_bytes},
-            {"driver", session.driver().version()}};
+            {"driver", session.driver().version()},
+            {"library", LUTSMITH_VERSION_STRING},
+            {"measured", time_json(std::chrono::system_clock::now())}};
   json["cublas"] = session.cublas() != nullptr ? Json(session.cublas()->version()) : Json(nullptr);
   if (session.cublas() == nullptr) json["cublas_note"] = session.cublas_note();
   return json;
