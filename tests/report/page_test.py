@@ -12,6 +12,7 @@ import tempfile
 import unittest
 
 import browser
+import example_bench
 
 LUTSMITH, WRITE_EXAMPLE_CHOICES = sys.argv[1:3]
 DESKTOP = (1280, 900)
@@ -35,13 +36,15 @@ def change_times(source, target, factors):
     target.write_text(json.dumps(document))
 
 
-class PageTest(unittest.TestCase):
+class Page(unittest.TestCase):
+    """A browser for pages that `lutsmith report` writes; no page may complain or ask for anything."""
+
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.folder.cleanup)
         cls.example = cls.path("example.json")
-        subprocess.run([WRITE_EXAMPLE_CHOICES, cls.example, "llama3.1-8b,qwen2.5-7b", "4,3"], check=True)
+        cls.write_example()
         cls.page = cls.write_page("page.html", cls.example)
         cls.browser = browser.Browser()
         cls.addClassCleanup(cls.browser.close)
@@ -85,6 +88,22 @@ class PageTest(unittest.TestCase):
         """A selector of the button that sorts the table of shapes by a column."""
         place = self.value(texts("#shapes .listing > thead th")).index(title)
         return f"#shapes .listing > thead th:nth-child({place + 1}) button"
+
+    def nothing_is_wider_than_a_phone(self, *fragments):
+        self.browser.size(*PHONE, phone=True)
+        for fragment in fragments:
+            self.browser.open(self.page, fragment)
+            self.assertGreater(self.value(number_of(".chart svg")), 0)
+            self.assertEqual(self.value("document.documentElement.scrollWidth"), PHONE[0])
+            self.assertEqual(self.value("innerWidth"), PHONE[0])
+            outside = f"[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > {PHONE[0]}).map(e => e.outerHTML.slice(0, 80))"
+            self.assertEqual(self.value(outside), [])
+
+
+class TunedPageTest(Page):
+    @classmethod
+    def write_example(cls):
+        subprocess.run([WRITE_EXAMPLE_CHOICES, cls.example, "llama3.1-8b,qwen2.5-7b", "4,3"], check=True)
 
     def test_the_first_model_is_open_and_its_charts_have_marks(self):
         self.browser.open(self.page)
@@ -151,14 +170,7 @@ class PageTest(unittest.TestCase):
         self.assertTrue(self.value("document.getElementById('shape-5').classList.contains('open')"))
 
     def test_nothing_is_wider_than_a_phone(self):
-        self.browser.size(*PHONE, phone=True)
-        for fragment in ("", "#shape-3"):
-            self.browser.open(self.page, fragment)
-            self.assertGreater(self.value(number_of(".chart svg")), 0)
-            self.assertEqual(self.value("document.documentElement.scrollWidth"), PHONE[0])
-            self.assertEqual(self.value("innerWidth"), PHONE[0])
-            outside = f"[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > {PHONE[0]}).map(e => e.outerHTML.slice(0, 80))"
-            self.assertEqual(self.value(outside), [])
+        self.nothing_is_wider_than_a_phone("", "#shape-3")
 
     def test_charts_are_drawn_again_when_the_window_changes(self):
         self.browser.open(self.page, "#shape-3")
@@ -232,6 +244,113 @@ class PageTest(unittest.TestCase):
         self.assertIn(text, self.value("document.querySelector('h1').textContent"))
         self.assertIsNone(self.value("window.taken"))
         self.assertEqual(self.value(number_of("img")), 0)
+
+
+class BenchPageTest(Page):
+    """Times over the number of tokens: what is planted in the example is marked, and nothing else."""
+
+    @classmethod
+    def write_example(cls):
+        cls.example.write_text(json.dumps(example_bench.example()))
+
+    def symbols(self, place, color):
+        """How many symbols of a colour the charts in a place have."""
+        return self.value(number_of(f"{place} svg .mark-symbol.role-mark path[fill='{color}']"))
+
+    def show_marked(self):
+        self.value("""(() => { const menu = [...document.querySelectorAll("#shapes label")].find(e => e.innerText.startsWith("Marks")).querySelector("select");
+            menu.value = "some"; menu.dispatchEvent(new Event("change")); })()""")
+
+    def open_shape(self, size):
+        anchor = self.value(f"""[...document.querySelectorAll("#shapes tr.row")].find(e => e.innerText.includes({json.dumps(size)})).id""")
+        self.browser.click(f"#{anchor} button")
+        return f"#{anchor} + .detail"
+
+    def test_a_model_has_a_chart_of_each_layer_on_the_same_axes(self):
+        self.browser.open(self.page)
+        self.assertEqual(self.column("N × K")[0], "2304 × 3584")
+        self.assertEqual(self.value(texts("#models .multiples figcaption b")), ["qkv", "o", "gate_up", "down"])
+        self.assertEqual(self.value(number_of("#models .multiples .chart svg")), 4)
+        # The kernel, cuBLAS and the floor above, and the speed below.
+        self.assertEqual(self.value(number_of("#models .multiples svg .mark-line.role-mark path")), 4 * 4)
+        ticks = self.value("[...document.querySelectorAll('#models .multiples svg')].map(svg => [...svg.querySelectorAll('.role-axis-label text')].map(e => e.textContent).join(' '))")
+        self.assertEqual(len(set(ticks)), 1)
+        self.assertIn("1 4 16 64 256 1024 4096", ticks[0])
+
+    def test_what_is_slow_falls_or_failed_is_marked_and_nothing_else(self):
+        self.browser.open(self.page)
+        slow, cliff, failed = "#e69f00", "#aa3377", "#1b1f24"
+        self.assertEqual(self.symbols("#summary", slow), 1)
+        self.assertEqual([self.symbols("#models", color) for color in (slow, cliff, failed)], [2, 2, 1])  # slow: time and speed
+        self.assertEqual(self.value(texts("#marked tbody tr td:nth-child(-n+4)")), [
+            "4096 × 4096", "96", "19.2", "15.3",
+            "4096 × 4096", "96", "128", "1.97×",
+            "4096 × 14336", "12", "16", "1.50×",
+            "6144 × 4096", "4096", "the result is wrong: <b>0.4</b>"])
+        self.assertEqual([mark for mark in self.column("Marks") if mark != "–"], ["◆ 1 slow, ▼ 1 cliff", "▼ 1 cliff", "✕ 1 failed"])
+
+    def test_figures_at_the_top_are_those_of_the_data(self):
+        self.browser.open(self.page)
+        ranges = self.value("report.summary.ranges")
+        cards = self.value(texts("#summary .card b"))
+        self.assertEqual(cards[:5], [f"{each['mean']:.2f}×" for each in ranges])
+        self.assertEqual(cards[5], f"{self.value('report.summary.step.mean'):.2f}×")
+        self.assertEqual(self.value(texts("#summary .card .alarm")), ["◆ 1 below 0.9"])
+        self.assertIn("cuBLAS 13.1.0", self.value("document.getElementById('top').innerText"))
+
+    def test_an_opened_shape_has_a_chart_and_all_times(self):
+        self.browser.open(self.page)
+        detail = self.open_shape("4096 × 4096")
+        self.assertEqual(self.value(number_of(f"{detail} .chart svg")), 1)
+        self.assertEqual(self.value(number_of(f"{detail} tbody tr")), len(example_bench.TOKENS))
+        row = self.value(texts(f"{detail} tbody tr")).pop(example_bench.TOKENS.index(96))
+        for text in ("19.2", "0.80×", "slow", "1.97× the time of m = 128"):
+            self.assertIn(text, row)
+        detail = self.open_shape("6144 × 4096")
+        self.assertIn("failed: the result is wrong: <b>0.4</b>", self.value(texts(f"{detail} tbody tr"))[-1])
+
+    def test_shapes_sort_and_filter(self):
+        self.browser.open(self.page)
+        self.browser.click(self.head("Worst"))
+        worst = [float(text.rstrip("×")) for text in self.column("Worst")]
+        self.assertEqual(worst, sorted(worst))
+        self.assertEqual(worst[0], 0.8)
+        self.browser.click(self.head("Marks"))
+        self.assertEqual(self.column("Marks")[0], "◆ 1 slow, ▼ 1 cliff")
+        self.browser.type("#shapes input[type=search]", "tp2 down")
+        self.assertEqual(sorted(self.column("N × K")), ["3584 × 9472", "4096 × 7168"])
+        self.browser.open(self.page)
+        self.show_marked()
+        self.assertEqual(len(self.column("N × K")), 3)
+
+    def test_a_link_opens_the_shape_it_names(self):
+        self.browser.open(self.page)
+        target = self.value("document.querySelector('#marked td a').hash")
+        self.browser.click("#marked td a")
+        self.assertTrue(self.value(f"document.querySelector('{target}').classList.contains('open')"))
+
+    def test_nothing_is_wider_than_a_phone(self):
+        self.nothing_is_wider_than_a_phone("", "#shape-7")
+
+    def test_paper_shows_the_charts_of_all_shapes_that_are_listed(self):
+        self.browser.open(self.page)
+        self.show_marked()
+        self.value("addEventListener('beforeprint', () => window.printed = document.querySelectorAll('#shapes .detail').length)")
+        self.browser.print_to(self.path("page.pdf"))
+        self.assertEqual(self.value("window.printed"), 3)
+        self.assertEqual(self.value(number_of("#shapes .detail")), 0)
+
+    def test_times_without_cublas_at_one_number_of_tokens_are_a_page(self):
+        one = example_bench.example(tensor_parallel=(1,), tokens=(12, 16, 96, 128, 4096))
+        one["rows"] = [{name: value for name, value in row.items() if name not in ("model", "tp", "layer", "cublas_microseconds")}
+                       for row in one["rows"] if row["spec"]["m"] == 16]
+        one["cublas"] = None
+        path = self.path("one.json")
+        path.write_text(json.dumps(one))
+        self.browser.open(self.write_page("one.html", path))
+        self.assertEqual(self.value(number_of("#models .multiples .chart svg")), 8)
+        self.assertEqual(self.value(number_of("#summary svg")), 0)
+        self.assertIn("no times of cuBLAS", self.value("document.getElementById('summary').innerText"))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,20 @@
 
 namespace lutsmith::cli {
 
+Result<choices::Document> read_choices(const std::string& path) {
+  Result<choices::Document> document = choices::read_document(path);
+  if (!document && document.error().code == ErrorCode::corrupt_data) {
+    document.error().context =
+        "a report is made of documents of tuned choices, which `lutsmith tune` writes, or of what "
+        "`lutsmith bench --json` prints";
+  }
+  return document;
+}
+
 Result<TunedDocuments> read_documents(const std::vector<std::string>& paths) {
   TunedDocuments read;
   for (const std::string& path : paths) {
-    Result<choices::Document> document = choices::read_document(path);
+    Result<choices::Document> document = read_choices(path);
     if (!document) return failure(document);
     if (document->unread() > 0) {
       print_warning(path + ": " +

@@ -4,6 +4,7 @@
 #include <array>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "cli/verbs/report/page_files.h"
 
@@ -65,15 +66,21 @@ std::string vega_scripts() {
   return html;
 }
 
-std::string own_scripts() {
+/// What one kind of page has to itself.
+struct Page {
+  std::string title;
+  std::string_view body;                  ///< a file: the main part
+  std::vector<std::string_view> scripts;  ///< files, behind those that all pages have
+};
+
+std::string own_scripts(const Page& page) {
   std::string script;
-  for (const std::string_view name : {"document.js", "charts.js", "table.js", "report.js"}) {
-    script += page_file(name);
-  }
+  for (const std::string_view name : {"document.js", "charts.js", "table.js"}) script += page_file(name);
+  for (const std::string_view name : page.scripts) script += page_file(name);
   return script;
 }
 
-std::string page_title(const Json& report) {
+std::string tuned_title(const Json& report) {
   std::string names;
   for (const Json& gpu : report["gpus"]) {
     names += (names.empty() ? "" : ", ") + gpu["name"].get<std::string>();
@@ -81,19 +88,18 @@ std::string page_title(const Json& report) {
   return "Tuned choices for " + names;
 }
 
-}  // namespace
-
-std::string report_html(const Json& report) {
+std::string page_html(const Page& page, const Json& report) {
   struct Part {
     std::string_view name;
     std::function<std::string()> text;
   };
   const std::array parts{
-      Part{"{{title}}", [&] { return html_text(page_title(report)); }},
+      Part{"{{title}}", [&] { return html_text(page.title); }},
       Part{"{{style}}", [] { return std::string(page_file("style.css")); }},
+      Part{"{{body}}", [&] { return std::string(page_file(page.body)); }},
       Part{"{{data}}", [&] { return script_json(report); }},
       Part{"{{vega}}", vega_scripts},
-      Part{"{{script}}", own_scripts},
+      Part{"{{script}}", [&] { return own_scripts(page); }},
   };
   // In the page's order, so that what was put in is never looked at again.
   std::string_view rest = page_file("page.html");
@@ -106,6 +112,19 @@ std::string report_html(const Json& report) {
   }
   html += rest;
   return html;
+}
+
+}  // namespace
+
+std::string report_html(const Json& report) {
+  return page_html({.title = tuned_title(report), .body = "report.html", .scripts = {"report.js"}}, report);
+}
+
+std::string bench_html(const Json& report) {
+  return page_html({.title = "Time over tokens on " + report["gpu"]["name"].get<std::string>(),
+                    .body = "bench.html",
+                    .scripts = {"bench_charts.js", "bench.js"}},
+                   report);
 }
 
 }  // namespace lutsmith::cli

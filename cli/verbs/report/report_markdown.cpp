@@ -5,46 +5,19 @@
 
 #include <algorithm>
 
+#include "cli/verbs/report/markdown.h"
 #include "cli/verbs/report/report_text.h"
 #include "lutsmith/version.h"
 
 namespace lutsmith::cli {
 namespace {
 
-/// Text of other people's files in a cell: no table, no link and no HTML comes of it.
-std::string cell(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (std::string_view("\\`*_[]<>|&#~").contains(c)) escaped += '\\';
-    escaped += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return escaped;
-}
-
-struct MarkdownTable {
-  std::string text;
-
-  /// Titles that begin with a blank are of columns of numbers.
-  explicit MarkdownTable(const std::vector<std::string>& titles) {
-    std::string rule;
-    for (const std::string& title : titles) {
-      text += fmt::format("| {} ", title);
-      rule += title.starts_with(' ') ? "| ---: " : "| --- ";
-    }
-    text += "|\n" + rule + "|\n";
-  }
-  void add(const std::vector<std::string>& cells) {
-    for (const std::string& each : cells) text += fmt::format("| {} ", cell(each));
-    text += "|\n";
-  }
-};
-
 std::string changes_section(const TuningReport& report) {
   std::string text = fmt::format(
       "## Changes\n\nAgainst {}: {}. Slower or faster is what moved by more than the noise of both and than "
       "{}; "
       "uncertain, where one of the two was measured on a GPU that was not idle.\n\n",
-      cell(report.against->file), changes_summary(report), percent_text(report.against->tolerance));
+      markdown_text(report.against->file), changes_summary(report), percent_text(report.against->tolerance));
   MarkdownTable table({"Shape", " Before, µs", " Now, µs", "Change"});
   const auto changed = changed_shapes(report);
   for (const ReportShape* shape : changed) {
@@ -61,8 +34,8 @@ std::string changes_section(const TuningReport& report) {
 }
 
 std::string model_section(const TuningReport& report, const ReportModel& model) {
-  std::string text =
-      fmt::format("### {}, {}, {}\n\n", model_text(model), model.weights, cell(report.gpu(model.gpu).name));
+  std::string text = fmt::format("### {}, {}, {}\n\n", model_text(model), model.weights,
+                                 markdown_text(report.gpu(model.gpu).name));
   MarkdownTable steps({" m", " Tuned, µs", " Default, µs", " Floor, µs", " fp16, µs", " Per token, µs"});
   std::vector<std::string> titles{"Layer", "N x K", " Launches"};
   for (const ModelStep& step : model.steps) {
@@ -119,7 +92,7 @@ std::string candidates_section(const TuningReport& report) {
     text += table.text + "\n";
     for (const choices::Failure& each : entry.failures) {
       text += fmt::format("Not usable: {} ({})\n\n", lutsmith::describe(entry.schedules[each.schedule]),
-                          cell(each.reason));
+                          markdown_text(each.reason));
     }
   }
   return text;
@@ -149,7 +122,7 @@ std::string machines_section(const TuningReport& report) {
 std::string report_markdown(const TuningReport& report) {
   std::string text = "# Tuned choices\n\n";
   for (std::size_t i = 0; i < report.tuned.documents.size(); ++i) {
-    text += fmt::format("{}\n\n", cell(choices::describe(report.gpu(i))));
+    text += fmt::format("{}\n\n", markdown_text(choices::describe(report.gpu(i))));
   }
   for (const std::string& line : summary_lines(report)) text += fmt::format("- {}\n", line);
   text += "\n";
@@ -160,7 +133,7 @@ std::string report_markdown(const TuningReport& report) {
   for (const ReportModel& model : report.models) text += model_section(report, model);
   text += shapes_section(report) + candidates_section(report) + machines_section(report);
   return text + fmt::format("\nWritten by lutsmith {} from {}.\n", LUTSMITH_VERSION_STRING,
-                            cell(fmt::format("{}", fmt::join(report.tuned.sources, ", "))));
+                            markdown_text(fmt::format("{}", fmt::join(report.tuned.sources, ", "))));
 }
 
 }  // namespace lutsmith::cli

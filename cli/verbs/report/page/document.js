@@ -50,3 +50,11 @@ function plainTable(head, rows) {
     element("tbody", {}, rows.map((cells) =>
       element("tr", {}, cells.map((cell, i) => element("td", {class: columns[i][1]}, cell))))));
 }
+
+const section = (name) => document.getElementById(name);
+const dimensions = ({n, k}) => `${n} × ${k}`;
+
+/** A figure at the top: a number, and lines that say of what. */
+function card(value, ...lines) {
+  return element("div", {class: "card"}, element("b", {}, value), lines.filter(Boolean).map((line) => element("span", {}, line)));
+}

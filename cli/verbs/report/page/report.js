@@ -1,12 +1,9 @@
 // The sections of the page, from the data of `lutsmith report --json`.
 
 const report = JSON.parse(document.getElementById("report-data").textContent);
-const section = (name) => document.getElementById(name);
 const gpuOf = ({gpu}) => report.gpus[gpu];
 const manyGpus = report.gpus.length > 1;
 report.shapes.forEach((shape, i) => (shape.anchor = `shape-${i}`));
-
-const kMostOpenOnPaper = 120;  // A page each; drawn in some seconds.
 
 const kMostNamed = 30;  // of the shapes that changed; the table below has all
 
@@ -14,7 +11,6 @@ const kQuality = {good: "good", noisy: "⚠ noisy", throttled: "⚠ throttled", 
 const kChange = {
   slower: "▲ slower", faster: "▼ faster", same: "as before", new: "+ new", uncertain: "? uncertain",
 };
-const dimensions = ({n, k}) => `${n} × ${k}`;
 
 // What all shapes share behind bits and group is said once: "f16 scalar".
 const kinds = new Set(report.shapes.map(({weights}) => weights.split(" ").slice(2).join(" ")));
@@ -42,10 +38,6 @@ function showHead() {
     element("p", {class: "quiet"},
       "For each matrix shape, lutsmith measured the candidate kernels on this GPU and kept the fastest: which one it chose, " +
       "what it was compared with, and how far it is from what the memory allows."));
-}
-
-function card(value, ...lines) {
-  return element("div", {class: "card"}, element("b", {}, value), lines.map((line) => element("span", {}, line)));
 }
 
 function showSummary() {
@@ -307,10 +299,4 @@ showChanges();
 const listings = [showModels(), showShapes()].filter(Boolean);
 showMachines();
 
-const follow = () => listings.some((listing) => listing.reveal(location.hash.slice(1)));
-window.addEventListener("hashchange", follow);
-if (location.hash) follow();
-
-let closeAfterPrint = [];
-window.addEventListener("beforeprint", () => (closeAfterPrint = listings.map((listing) => listing.openForPrint(kMostOpenOnPaper))));
-window.addEventListener("afterprint", () => closeAfterPrint.forEach((close) => close()));
+followAndPrint(listings);

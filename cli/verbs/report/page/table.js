@@ -138,3 +138,15 @@ class Listing {
 function compare(a, b) {
   return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", {numeric: true});
 }
+
+const kMostOpenOnPaper = 120;  // A page each; drawn in some seconds.
+
+/** Opens the row that the page's address names, now and whenever it changes; prints rows as if they were open. */
+function followAndPrint(listings) {
+  const follow = () => listings.some((listing) => listing.reveal(location.hash.slice(1)));
+  window.addEventListener("hashchange", follow);
+  if (location.hash) follow();
+  let closeAfterPrint = [];
+  window.addEventListener("beforeprint", () => (closeAfterPrint = listings.map((listing) => listing.openForPrint(kMostOpenOnPaper))));
+  window.addEventListener("afterprint", () => closeAfterPrint.forEach((close) => close()));
+}
