@@ -156,3 +156,16 @@ def test_bytes_that_are_not_of_the_format_are_refused():
 def test_lines_that_are_no_formats_are_refused(line):
     with pytest.raises(lutsmith.Error):
         lutsmith.PackedWeight(torch.zeros(4096, dtype=torch.uint8), line)
+
+
+def test_torchs_default_device_changes_nothing():
+    weight = torch.randn(32, 128, dtype=torch.float16)
+    x = torch.randn(2, 128, dtype=torch.float16)
+    packed = lutsmith.quantize(weight, bits=3)
+    with torch.device("meta"):  # also what stands for a GPU here
+        other = lutsmith.quantize(weight, bits=3)
+        dequantized, product, table = other.dequantize(), lutsmith.matmul(x, other), other.table
+    assert torch.equal(other.data, packed.data)
+    assert torch.equal(dequantized, packed.dequantize())
+    assert torch.equal(product, lutsmith.matmul(x, packed))
+    assert table == packed.table

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from lutsmith.gpu import prepare
     from lutsmith.operators import matmul
     from lutsmith.packed_weight import PackedWeight, quantize
+    from lutsmith.transformers import LutsmithConfig
 
 __version__: str = _core.version
 
-__all__ = ["Error", "PackedWeight", "__version__", "load", "matmul", "prepare", "quantize"]
+__all__ = ["Error", "LutsmithConfig", "PackedWeight", "__version__", "load", "matmul", "prepare", "quantize"]
 
 _HOMES = {
+    "LutsmithConfig": "lutsmith.transformers",
     "PackedWeight": "lutsmith.packed_weight",
     "load": "lutsmith.files",
     "matmul": "lutsmith.operators",

@@ -81,7 +81,7 @@ def _matmul_cpu(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch
     _check(x, weights, known, bias)
     check_data(weights, known)
     tokens = x.reshape(-1, known.k).to(torch.float32)
-    product = torch.empty((tokens.shape[0], known.n), dtype=torch.float32)
+    product = torch.empty((tokens.shape[0], known.n), dtype=torch.float32, device="cpu")
     at_once = max(1, _CPU_WEIGHTS_AT_ONCE // known.k // _PANEL_ROWS) * _PANEL_ROWS
     for first in range(0, known.n, at_once):
         rows = min(at_once, known.n - first)

@@ -150,13 +150,11 @@ def quantize(
         )
     if dtype is None:
         dtype = torch.float16 if weight.dtype == torch.float32 else weight.dtype
-    if dtype not in formats.DTYPE_NAMES:
-        raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
-    values, kind = _table(method, bits, table)
     n, k = weight.shape
-    format = formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, _bytes(values.to(dtype)))
+    format = planned_format(n, k, method, bits, group, table, dtype)
+    values, _ = _table(method, bits, table)
     rows = _rows_of_neighbours(weight.detach().cpu())
-    data = torch.empty(format.packed_bytes, dtype=torch.uint8)
+    data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
     format.core.quantize(
         rows.data_ptr(),
         formats.HOST_TYPES[rows.dtype],
@@ -168,11 +166,27 @@ def quantize(
     return PackedWeight(data.to(weight.device), format.line)
 
 
+def planned_format(
+    n: int,
+    k: int,
+    method: str,
+    bits: int,
+    group: Group,
+    table: Sequence[float] | torch.Tensor | None,
+    dtype: torch.dtype,
+) -> formats.Format:
+    """The format that `quantize` gives a matrix [n, k]; the other arguments and the errors are those of `quantize`."""
+    if dtype not in formats.DTYPE_NAMES:
+        raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
+    values, kind = _table(method, bits, table)
+    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, _bytes(values.to(dtype)))
+
+
 def dequantize_rows(
     data: torch.Tensor, format: formats.Format, first: int, rows: int, dtype: torch.dtype
 ) -> torch.Tensor:
     """Rows of W from `first` on, a multiple of 32: [rows, k] in `dtype`. `data` is on the CPU and as `format` says."""
-    weights = torch.empty((rows, format.k), dtype=dtype)
+    weights = torch.empty((rows, format.k), dtype=dtype, device="cpu")
     format.core.dequantize(
         data.data_ptr(),
         first,
@@ -198,7 +212,7 @@ def check_data(data: torch.Tensor, format: formats.Format) -> None:
 def _table(method: str, bits: int, table: Sequence[float] | torch.Tensor | None) -> tuple[torch.Tensor, str]:
     """float32 values and their kind."""
     if table is None:
-        return torch.tensor(_core.table(method, bits), dtype=torch.float32), "scalar"
+        return torch.tensor(_core.table(method, bits), dtype=torch.float32, device="cpu"), "scalar"
     values = torch.as_tensor(table, dtype=torch.float32, device="cpu").flatten().contiguous()
     lengths = {"scalar": 2**bits, "pair": 2 * 4**bits} if 1 <= bits <= 8 else {"scalar": values.numel()}
     for kind, length in lengths.items():

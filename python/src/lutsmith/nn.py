@@ -1,0 +1,101 @@
+"""Modules of torch whose weights are packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lutsmith.operators  # registers torch.ops.lutsmith
+from lutsmith import formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.packed_weight import Group, PackedWeight, quantize
+
+__all__ = ["Linear"]
+
+
+class Linear(torch.nn.Module):
+    """``y = x @ W.T + bias`` with a packed ``W``: what stands in a model where a ``torch.nn.Linear`` stood.
+
+    Shapes: ``x`` is ``[..., in_features]``, ``y`` is ``[..., out_features]``. Both have the type that the weight was
+    packed for, float16 or bfloat16.
+
+    Attributes:
+        weight: buffer, uint8, one dimension: codes and scales as a kernel reads them.
+        bias: parameter ``[out_features]`` or None.
+        format: what the bytes of ``weight`` mean, as text (``PackedWeight.format``). A state dict has it as bytes,
+            under ``_extra_state``.
+    """
+
+    def __init__(self, packed: PackedWeight, bias: torch.Tensor | None = None) -> None:
+        """``bias``: ``[n]``; it is converted to the weight's type."""
+        super().__init__()
+        self.in_features: int = packed.k
+        self.out_features: int = packed.n
+        self.format: str = packed.format
+        self.register_buffer("weight", packed.data)
+        if bias is None:
+            self.register_parameter("bias", None)
+        else:
+            if tuple(bias.shape) != (packed.n,):
+                raise Error(f"bias: shape {tuple(bias.shape)} is not allowed; allowed: ({packed.n},)")
+            bias = bias.detach().to(device=packed.data.device, dtype=packed.dtype)
+            self.bias = torch.nn.Parameter(bias, requires_grad=False)
+
+    @classmethod
+    def from_linear(
+        cls,
+        linear: torch.nn.Linear,
+        *,
+        method: str = "nf",
+        bits: int = 4,
+        group: Group = 64,
+        table: Sequence[float] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Linear:
+        """Quantizes a layer; the arguments are those of :func:`lutsmith.quantize`. ``linear`` stays as it is."""
+        packed = quantize(linear.weight.detach(), method=method, bits=bits, group=group, table=table, dtype=dtype)
+        return cls(packed, linear.bias)
+
+    def to_linear(self, dtype: torch.dtype | None = None) -> torch.nn.Linear:
+        """The layer with the weights that the codes stand for, in ``dtype`` (None: the type it was packed for)."""
+        (packed,) = self.packed_weights()
+        weight = packed.dequantize(dtype)
+        linear = torch.nn.Linear(
+            self.in_features, self.out_features, self.bias is not None, device="meta", dtype=weight.dtype
+        )
+        linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if self.bias is not None:
+            linear.bias = torch.nn.Parameter(self.bias.detach().to(weight.dtype), requires_grad=False)
+        return linear
+
+    def packed_weights(self) -> list[PackedWeight]:
+        """The weight, over the same memory. ``lutsmith.prepare`` finds a model's weights by this method."""
+        return [PackedWeight(self.weight, self.format)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias)
+
+    # A tensor, since safetensors holds nothing else.
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.frombuffer(bytearray(self.format.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: torch.Tensor | str) -> None:
+        format = state if isinstance(state, str) else bytes(state.cpu().tolist()).decode()
+        described = formats.known(format)
+        if (described.n, described.k) != (self.out_features, self.in_features):
+            raise Error(
+                f"format: {described.describe()} is not allowed; allowed: {self.out_features}x{self.in_features}, the "
+                "shape of this layer; load the weights of the same model"
+            )
+        self.format = format
+
+    def _get_name(self) -> str:
+        return "lutsmith.Linear"
+
+    def extra_repr(self) -> str:
+        known = formats.known(self.format)
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"bits={known.bits}, group={known.group or formats.CHANNEL}, "
+            f"dtype={str(known.dtype).removeprefix('torch.')}"
+        )
