@@ -194,6 +194,10 @@ TEST(BenchReport, WhatIsNoRowIsToldWithItsPlace) {
   Json unknown = row(1, 2);
   unknown["spec"]["added_later"] = 1;
   expect_error(cli::read_bench_documents({file("x.json", {unknown})}), ErrorCode::corrupt_data, "row 1");
+  Json foreign = row(1, 2);
+  foreign["spec"]["target"] = "sm_80";
+  expect_error(cli::read_bench_documents({file("x.json", {foreign})}), ErrorCode::corrupt_data, "row 1",
+               "target");
   Json timeless = row(1, 2);
   timeless["microseconds"] = nullptr;
   expect_error(cli::read_bench_documents({file("x.json", {timeless})}), ErrorCode::corrupt_data,

@@ -86,13 +86,14 @@ void read_schedule_of(const Json& row, BenchPoint& point, bool& dependent) {
   dependent = schedule && std::visit([](const auto& own) { return own.dependent_launch; }, *schedule);
 }
 
-Result<BenchPoint> read_point(const Json& row) {
+Result<BenchPoint> read_point(const Json& row, const Target& target) {
   BenchPoint point;
   const auto spec = row.is_object() ? row.find("spec") : row.end();
   if (!row.is_object() || spec == row.end() || !read_fields(*spec, point.spec, FieldRule::any_version)) {
     return corrupt("it has no spec that this version of lutsmith knows");
   }
   if (Result<void> valid = validate(point.spec); !valid) return failure(valid);
+  if (point.spec.target != target) return corrupt("it is of another target than the GPU");
   bool dependent = false;
   read_schedule_of(row, point, dependent);
   point.partitions = count_of(row, "partitions", 0);
@@ -136,12 +137,13 @@ struct FilePoints {
   }
 };
 
-Result<std::map<std::string, BenchPoint>> read_file(const BenchFile& file, std::vector<BenchLayer>& layers) {
+Result<std::map<std::string, BenchPoint>> read_file(const BenchFile& file, const Target& target,
+                                                    std::vector<BenchLayer>& layers) {
   FilePoints read;
   std::size_t number = 0;
   for (const Json& row : file.json[kRows]) {
     ++number;
-    Result<BenchPoint> point = read_point(row);
+    Result<BenchPoint> point = read_point(row, target);
     if (!point) {
       return corrupt(fmt::format("{}: row {}: {}", file.path, number, point.error().message));
     }
@@ -200,7 +202,7 @@ Result<BenchDocuments> read_bench_documents(const std::vector<BenchFile>& files)
                                 choices::describe(*gpu)),
                     "call `lutsmith report` once for the files of each GPU");
     }
-    Result<std::map<std::string, BenchPoint>> points = read_file(file, read.layers);
+    Result<std::map<std::string, BenchPoint>> points = read_file(file, gpu->target, read.layers);
     if (!points) return failure(points);
     for (auto& [name, point] : *points) read.points.insert_or_assign(name, std::move(point));
     read.runs.push_back({.file = file.path,
