@@ -14,7 +14,6 @@ from reference import random_weight
 from test_files import run, write_safetensors
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
-KERNELS = '[{"bits": 4, "group": 64, "n": 64, "k": 128, "m": 1}]'
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +25,6 @@ def folder(tmp_path):
     """With what the examples read."""
     write_safetensors(tmp_path / "model.safetensors", {"layer.weight": random_weight(96, 128)})
     run("quantize", tmp_path / "model.safetensors", "-o", tmp_path / "packed.safetensors")
-    (tmp_path / "kernels.json").write_text(KERNELS)
     return tmp_path
 
 

@@ -224,6 +224,27 @@ def test_kernels_are_of_the_compiler_that_the_command_line_uses(stand_in, tmp_pa
     stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
 
 
+def test_manifest_warms_what_is_prepared_later(stand_in, tmp_path):
+    def body():
+        import json, os, subprocess, sys
+
+        by_row = lutsmith.quantize(random_weight(32, 128, torch.bfloat16), bits=3, group="channel")
+        weights = [packed, by_row, packed]
+        kernels = lutsmith.manifest(weights, tokens=[5, 1])
+        assert kernels == [
+            {"bits": 4, "group": 64, "n": 64, "k": 128, "dtype": "f16", "table": "scalar", "m": [1, 5]},
+            {"bits": 3, "group": "channel", "n": 32, "k": 128, "dtype": "bf16", "table": "scalar", "m": [1, 5]},
+        ]
+        path = os.environ["LUTSMITH_CACHE_DIR"] + "/kernels.json"
+        with open(path, "w") as file:
+            json.dump(kernels, file)
+        warm = [sys.executable, "-m", "lutsmith", "warm", "--manifest", path, "--target", "sm_90a"]
+        subprocess.run(warm, check=True)
+        assert lutsmith.prepare(weights, tokens=[1, 8], device="cuda:0")[:2] == (4, 0)
+
+    stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
+
+
 def test_forked_child_is_told_so_instead_of_hanging(stand_in):
     def body():
         import os

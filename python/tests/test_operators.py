@@ -123,6 +123,24 @@ def test_compiled_layer_is_whole_and_serves_any_number_of_tokens(layer):
         assert torch.equal(compiled(x), layer(x))
 
 
+def test_weights_are_found_wherever_they_are_kept(layer):
+    packed = lutsmith.PackedWeight(layer.weight, layer.format)
+    layer.packed_weights = lambda: [packed]
+    for holder in (
+        packed,
+        [packed],
+        {"layer": packed},
+        {"layer": packed}.values(),
+        layer,
+        [torch.nn.Sequential(layer)],
+    ):
+        assert [kernel["n"] for kernel in lutsmith.manifest(holder)] == [64]
+    assert lutsmith.manifest(torch.nn.Linear(8, 8)) == []
+    for wrong in ("layer", packed.data, 3):
+        with pytest.raises(lutsmith.Error, match=f"weights: {type(wrong).__name__}"):
+            lutsmith.manifest(wrong)
+
+
 def test_matmul_of_packed_weights_compiles_whole(layer):
     packed = lutsmith.PackedWeight(layer.weight, layer.format)
     compiled = torch.compile(lambda x: lutsmith.matmul(x, [packed, packed]), fullgraph=True, backend="aot_eager")

@@ -23,15 +23,27 @@ if TYPE_CHECKING:
     from lutsmith.operators import matmul
     from lutsmith.packed_weight import PackedWeight, quantize
     from lutsmith.transformers import LutsmithConfig
+    from lutsmith.warming import manifest
 
 __version__: str = _core.version
 
-__all__ = ["Error", "LutsmithConfig", "PackedWeight", "__version__", "load", "matmul", "prepare", "quantize"]
+__all__ = [
+    "Error",
+    "LutsmithConfig",
+    "PackedWeight",
+    "__version__",
+    "load",
+    "manifest",
+    "matmul",
+    "prepare",
+    "quantize",
+]
 
 _HOMES = {
     "LutsmithConfig": "lutsmith.transformers",
     "PackedWeight": "lutsmith.packed_weight",
     "load": "lutsmith.files",
+    "manifest": "lutsmith.warming",
     "matmul": "lutsmith.operators",
     "prepare": "lutsmith.gpu",
     "quantize": "lutsmith.packed_weight",

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TextIO, Union
 
@@ -126,7 +126,7 @@ class Prepared(NamedTuple):
     seconds: float
 
 
-Weights = Union[PackedWeight, torch.nn.Module, Iterable["Weights"]]
+Weights = Union[PackedWeight, torch.nn.Module, Mapping[str, "Weights"], Iterable["Weights"]]
 
 
 def prepare(
@@ -214,9 +214,13 @@ def packed_weights(weights: Weights) -> Iterator[PackedWeight]:
                 yield from found()
     elif isinstance(weights, PackedWeight):
         yield weights
-    else:
+    elif isinstance(weights, Mapping):
+        yield from packed_weights(weights.values())
+    elif isinstance(weights, Iterable) and not isinstance(weights, (str, torch.Tensor)):
         for member in weights:
             yield from packed_weights(member)
+    else:
+        raise Error(f"weights: {type(weights).__name__} is not allowed; give modules or packed weights, or several")
 
 
 def _prepare_workspaces(opened: object, device: int, capture_streams: int) -> None:

@@ -1,0 +1,34 @@
+"""What a model will want, for `lutsmith warm --manifest` on a machine without a GPU, such as an image's build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lutsmith.formats import CHANNEL, DTYPE_NAMES, known
+from lutsmith.gpu import Weights, packed_weights
+
+__all__ = ["manifest"]
+
+
+def manifest(weights: Weights, tokens: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    """The kernels of `weights`, each once, as `lutsmith warm --manifest` reads them from JSON.
+
+    Args:
+        weights: a module, whose packed weights are found; a PackedWeight; or several of either. On any device.
+        tokens: numbers of tokens that calls will bring; by default all, which `warm` fills in.
+    """
+    kernels: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for weight in packed_weights(weights):
+        format = known(weight.format)
+        kernel = {
+            "bits": format.bits,
+            "group": format.group or CHANNEL,
+            "n": format.n,
+            "k": format.k,
+            "dtype": DTYPE_NAMES[format.dtype],
+            "table": format.table_kind,
+        }
+        kernels[tuple(kernel.values())] = kernel
+    asked = {} if tokens is None else {"m": sorted(set(tokens))}
+    return [{**kernel, **asked} for kernel in kernels.values()]
