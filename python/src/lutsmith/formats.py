@@ -57,10 +57,11 @@ class Format:
         words = torch.frombuffer(bytearray(self.table_words), dtype=self.dtype)
         return tuple(words.to(torch.float32).tolist())
 
-    def with_shape(self, n: int, k: int) -> Format:
-        """The format of another matrix with everything else the same."""
+    def with_shape(self, n: int, k: int, group: int | None = None) -> Format:
+        """The format of another matrix, if asked for in other groups, with everything else the same."""
         name = DTYPE_NAMES[self.dtype]
-        return known(Format(self.bits, self.group, n, k, name, self.table_kind, self.table_words).line)
+        group = self.group if group is None else group
+        return known(Format(self.bits, group, n, k, name, self.table_kind, self.table_words).line)
 
     def describe(self) -> str:
         """For messages: without the values."""

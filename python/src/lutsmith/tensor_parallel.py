@@ -1,0 +1,123 @@
+"""Parts of packed weights for several GPUs: codes and scales are carried over, nothing is quantized again.
+
+    column-parallel: each rank has rows of W [N, K]          row-parallel: each rank has columns of W
+    and gives a part of y (q, k, v, gate, up)                and takes a part of x; the sum is y (o, down)
+
+         K                                                        K
+      +--------+                                               +---+----+
+    N | rank 0 |                                             N | 0 | 1  |
+      | rank 1 |                                               |   |    |
+      +--------+                                               +---+----+
+
+The work is the CPU's; the parts are on the device of the whole.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lutsmith import formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.operators import matmul
+from lutsmith.packed_weight import PackedWeight
+
+__all__ = ["ColumnPart", "columns", "even_part", "rows"]
+
+_COLUMNS_MULTIPLE = 8
+_GROUPS = (256, 128, 64, 32)
+
+
+class ColumnPart(NamedTuple):
+    """Columns of a weight.
+
+    Where the first one is inside a group and no smaller group fits, `weight` begins with the group, `front` columns
+    before: x needs as many zeros in front. In the same way `back` columns behind the last one fill a multiple of 8.
+    """
+
+    weight: PackedWeight
+    front: int
+    back: int
+
+    def matmul(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., columns of this part] -> [..., N]: this part's share of y. x is copied where there are zeros to add."""
+        if self.front or self.back:
+            x = torch.nn.functional.pad(x, (self.front, self.back))
+        return matmul(x, self.weight)
+
+
+def even_part(size: int, rank: int, ranks: int, multiple: int = 1) -> tuple[int, int]:
+    """Where a rank's part of `size` rows or columns begins and ends: multiples of `multiple`, as equal as they can be.
+
+    A multiple of the group keeps the groups of columns whole; one of the size of a head keeps heads whole.
+    """
+    if not 0 <= rank < ranks or size % multiple:
+        raise Error(
+            f"rank {rank} of {ranks}, size {size}, multiple {multiple}: not allowed; allowed: a rank from 0 to {ranks - 1}, "
+            "and a size that is a multiple of `multiple`"
+        )
+    units = size // multiple
+    return units * rank // ranks * multiple, units * (rank + 1) // ranks * multiple
+
+
+def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight:
+    """Rows from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is column-parallel.
+
+    Its product is that part of the whole product.
+    """
+    _check("rows", start, stop, weight.n)
+    codes, scales = _unpack(weight)
+    known = formats.known(weight.format)
+    return _pack(codes[start:stop], scales[start:stop], known.with_shape(stop - start, known.k), weight.device)
+
+
+def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
+    """Columns from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is row-parallel.
+
+    The sum of all parts' products is the product. A part that begins inside a group gets the largest group that fits
+    both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale repeated; where none fits, see ColumnPart.
+    """
+    _check("columns", start, stop, weight.k)
+    codes, scales = _unpack(weight)
+    known = formats.known(weight.format)
+    pairs = known.table_kind == "pair"
+    if known.group == 0:
+        group, first = 0, start - start % 2 if pairs else start
+    else:
+        # The scales of a smaller group would stand in the middle of a larger one's.
+        group = next((g for g in _GROUPS if g <= known.group and start % g == 0), known.group)
+        first = start - start % group
+        repeated = scales.repeat_interleave(known.group // group, dim=1)
+        scales = repeated[:, first // group : -(-stop // group)]
+    last = stop + (first - stop) % _COLUMNS_MULTIPLE
+    part = torch.zeros((known.n, last - first), dtype=torch.uint8)
+    end = min(last, known.k)
+    part[:, : end - first] = codes[:, first:end]
+    format = known.with_shape(known.n, last - first, group)
+    needed = 1 if group == 0 else -(-(last - first) // group)
+    if scales.shape[1] < needed:  # a group of the padding's own
+        scales = torch.nn.functional.pad(scales, (0, needed - scales.shape[1]))
+    return ColumnPart(_pack(part, scales, format, weight.device), start - first, last - stop)
+
+
+def _check(what: str, start: int, stop: int, size: int) -> None:
+    if not 0 <= start < stop <= size:
+        raise Error(f"{what}: {start} to {stop} is not allowed; allowed: 0 <= start < stop <= {size}")
+
+
+def _unpack(weight: PackedWeight) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [N, K], uint8, and scales [N, groups], 16-bit words."""
+    known = formats.known(weight.format)
+    groups = 1 if known.group == 0 else -(-known.k // known.group)
+    data = weight.data.cpu()
+    codes = torch.empty((known.n, known.k), dtype=torch.uint8, device="cpu")
+    scales = torch.empty((known.n, groups), dtype=torch.int16, device="cpu")
+    known.core.unpack(data.data_ptr(), codes.data_ptr(), scales.data_ptr())
+    return codes, scales
+
+
+def _pack(codes: torch.Tensor, scales: torch.Tensor, format: formats.Format, device: torch.device) -> PackedWeight:
+    codes, scales = codes.contiguous(), scales.contiguous()
+    data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
+    format.core.pack(codes.data_ptr(), scales.data_ptr(), data.data_ptr())
+    return PackedWeight(data.to(device), format.line)
