@@ -80,7 +80,7 @@ def _matmul_cpu(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch
     known = formats.known(format)
     _check(x, weights, known, bias)
     check_data(weights, known)
-    tokens = x.reshape(-1, known.k).to(torch.float32)
+    tokens = x.detach().reshape(-1, known.k).to(torch.float32)
     product = torch.empty((tokens.shape[0], known.n), dtype=torch.float32, device="cpu")
     at_once = max(1, _CPU_WEIGHTS_AT_ONCE // known.k // _PANEL_ROWS) * _PANEL_ROWS
     for first in range(0, known.n, at_once):
@@ -88,7 +88,7 @@ def _matmul_cpu(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch
         some = dequantize_rows(weights, known, first, rows, torch.float32)
         torch.mm(tokens, some.t(), out=product[:, first : first + rows])
     if bias is not None:
-        product += bias
+        product += bias.detach()
     return product.to(x.dtype).reshape(*x.shape[:-1], known.n)
 
 
