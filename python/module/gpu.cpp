@@ -142,46 +142,56 @@ PyObject* load(PyObject* self, PyObject* arguments) {
   return PyUnicode_FromString(compiled.origin);
 }
 
-enum LaunchArgument { kDevice, kStream, kX, kWeights, kY, kTokens, kXStride, kYStride, kLaunchArguments };
-enum LaunchOutcome { kLaunched, kKernelMissing, kWorkspaceMissing };
+enum LaunchArgument {
+  at_device,
+  at_stream,
+  at_x,
+  at_weights,
+  at_y,
+  at_tokens,
+  at_x_stride,
+  at_y_stride,
+  argument_count
+};
+enum LaunchOutcome { done, kernel_missing, workspace_missing };
 
 PyObject* launch(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  if (count != kLaunchArguments) {
-    PyErr_Format(PyExc_TypeError, "launch takes %d arguments, %zd given", static_cast<int>(kLaunchArguments),
+  if (count != argument_count) {
+    PyErr_Format(PyExc_TypeError, "launch takes %d arguments, %zd given", static_cast<int>(argument_count),
                  count);
     return nullptr;
   }
-  std::array<long long, kLaunchArguments> given{};
+  std::array<long long, argument_count> given{};
   for (std::size_t i = 0; i < given.size(); ++i) given[i] = PyLong_AsLongLong(arguments[i]);
   if (PyErr_Occurred() != nullptr) return nullptr;
 
   const Format& format = format_of(self);
-  const auto device = static_cast<int>(given[kDevice]);
-  const lutsmith_kernel* const kernel = kernel_for(format, device, lutsmith_token_bucket(given[kTokens]));
-  if (kernel == nullptr) return PyLong_FromLong(kKernelMissing);
-  auto* const stream = pointer<CUstream_st>(static_cast<unsigned long long>(given[kStream]));
+  const auto device = static_cast<int>(given[at_device]);
+  const lutsmith_kernel* const kernel = kernel_for(format, device, lutsmith_token_bucket(given[at_tokens]));
+  if (kernel == nullptr) return PyLong_FromLong(kernel_missing);
+  auto* const stream = pointer<CUstream_st>(static_cast<unsigned long long>(given[at_stream]));
   std::int32_t capturing = 0;
   lutsmith_status status = lutsmith_stream_is_capturing(stream, &capturing);
   if (status != LUTSMITH_OK) return raise_last_error(status);
   lutsmith_workspace* const workspace = workspace_for(device, stream, capturing != 0);
-  if (workspace == nullptr) return PyLong_FromLong(kWorkspaceMissing);
+  if (workspace == nullptr) return PyLong_FromLong(workspace_missing);
 
   const auto address = [&](LaunchArgument which) {
     return pointer<void>(static_cast<unsigned long long>(given[which]));
   };
   lutsmith_arguments launched = LUTSMITH_ARGUMENTS_INIT;
   launched.weights_format = &format.spec;
-  launched.weights = address(kWeights);
+  launched.weights = address(at_weights);
   launched.weights_bytes = format.packed_bytes;
-  launched.activations = address(kX);
-  launched.output = address(kY);
+  launched.activations = address(at_x);
+  launched.output = address(at_y);
   launched.table = format.table.data();
   launched.table_length = format.table.size();
-  launched.m = given[kTokens];
-  launched.activation_stride = given[kXStride];
-  launched.output_stride = given[kYStride];
+  launched.m = given[at_tokens];
+  launched.activation_stride = given[at_x_stride];
+  launched.output_stride = given[at_y_stride];
   status = without_gil([&] { return lutsmith_launch(kernel, &launched, workspace, stream); });
-  return status == LUTSMITH_OK ? PyLong_FromLong(kLaunched) : raise_last_error(status);
+  return status == LUTSMITH_OK ? PyLong_FromLong(done) : raise_last_error(status);
 }
 
 // A method that takes an array stands in a table of those that take a tuple; its flag says which it is.

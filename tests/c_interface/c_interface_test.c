@@ -96,17 +96,17 @@ static void test_sizes(void) {
 }
 
 /* A matrix of 64 x 128 and what becomes of it. */
-typedef struct matrix {
+typedef struct Matrix {
   lutsmith_spec format;
   float weights[64 * 128];
   float table[16];
   uint16_t stored_table[16];
   unsigned char packed[8192];
   size_t packed_bytes;
-} matrix;
+} Matrix;
 
-static matrix small_matrix(void) {
-  matrix result;
+static Matrix small_matrix(void) {
+  Matrix result;
   int i;
   memset(&result, 0, sizeof(result));
   result.format = small_spec();
@@ -117,7 +117,7 @@ static matrix small_matrix(void) {
   return result;
 }
 
-static lutsmith_quantization quantization_of(matrix* matrix) {
+static lutsmith_quantization quantization_of(Matrix* matrix) {
   lutsmith_quantization quantization = LUTSMITH_QUANTIZATION_INIT;
   quantization.format = &matrix->format;
   quantization.weights = matrix->weights;
@@ -129,7 +129,7 @@ static lutsmith_quantization quantization_of(matrix* matrix) {
   return quantization;
 }
 
-static lutsmith_dequantization dequantization_of(const matrix* matrix, float* weights) {
+static lutsmith_dequantization dequantization_of(const Matrix* matrix, float* weights) {
   lutsmith_dequantization dequantization = LUTSMITH_DEQUANTIZATION_INIT;
   dequantization.format = &matrix->format;
   dequantization.packed = matrix->packed;
@@ -168,7 +168,7 @@ static void test_tables(void) {
 static void test_quantizing(void) {
   static float back[64 * 128];
   static float lower_half[32 * 130];
-  matrix matrix = small_matrix();
+  Matrix matrix = small_matrix();
   lutsmith_quantization quantization = quantization_of(&matrix);
   lutsmith_dequantization dequantization = dequantization_of(&matrix, back);
   double weight_error = 0;
@@ -185,8 +185,8 @@ static void test_quantizing(void) {
   dequantization.weights = lower_half;
   dequantization.weights_stride = 130;
   CHECK(lutsmith_dequantize(&dequantization) == LUTSMITH_OK);
-  CHECK(memcmp(lower_half, back + 32 * 128, 128 * sizeof(float)) == 0);
-  CHECK(memcmp(lower_half + 31 * 130, back + 63 * 128, 128 * sizeof(float)) == 0);
+  CHECK(error_of(lower_half, back + 32 * 128, 128) == 0);
+  CHECK(error_of(lower_half + 31 * 130, back + 63 * 128, 128) == 0);
   CHECK(lower_half[128] == 0 && lower_half[129] == 0);
 
   dequantization.first_row = 16;
@@ -204,7 +204,7 @@ static void test_quantizing(void) {
 }
 
 static void test_what_cannot_be_quantized(void) {
-  matrix matrix = small_matrix();
+  Matrix matrix = small_matrix();
   lutsmith_quantization quantization = quantization_of(&matrix);
   const float infinity = 3e38F * 10;
   REFUSED(lutsmith_quantize(NULL, NULL), LUTSMITH_INVALID_ARGUMENT, "quantization: NULL");
