@@ -35,7 +35,9 @@ typedef enum lutsmith_status {
   LUTSMITH_IO_ERROR = 6,           /* the operating system refused a read or a write */
   LUTSMITH_DRIVER_ERROR = 7,       /* the CUDA driver returned an error */
   LUTSMITH_OUT_OF_MEMORY = 8,      /* host or device memory ran out */
-  LUTSMITH_KERNEL_FAULT = 9        /* the emulator caught a kernel in a mistake */
+  LUTSMITH_KERNEL_FAULT = 9,       /* the emulator caught a kernel in a mistake */
+  /* None: so that C++ may read any number. */
+  LUTSMITH_STATUS_LARGEST = 0x7fffffff
 } lutsmith_status;
 
 /* The release of the library that is loaded, such as "0.1.0"; LUTSMITH_VERSION_STRING is this header's. */

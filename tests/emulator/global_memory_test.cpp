@@ -14,13 +14,16 @@ using testing::HasSubstr;
 
 TEST(EmulatedMachine, ReadBeyondARegionIsReported) {
   Memory memory;
-  const auto at = [&](int byte) {
+  const auto at = [&](std::intptr_t byte) {
     return fault_of(
         kWarp,
         [&](Machine& machine) {
           begin(machine, 1);
           std::uint64_t words[2];
-          machine.load_global(Region::weights, words, memory.weights + byte, 16);
+          // As a number: of an array there are no pointers to what lies outside of it.
+          const std::uintptr_t address =
+              reinterpret_cast<std::uintptr_t>(memory.weights) + static_cast<std::uintptr_t>(byte);
+          machine.load_global(Region::weights, words, reinterpret_cast<const void*>(address), 16);
         },
         memory.regions());
   };

@@ -149,8 +149,10 @@ void SimulatedDevice::replay(int recording, int replay_of_it, const std::vector<
   double microseconds = 0;
   for (const Work& work : works) microseconds += work();
   if (replay_of_it < times_.cold_replays) microseconds *= 10;
-  std::normal_distribution<double> noise(1, times_.noise);
-  if (times_.noise > 0) microseconds *= std::max(0.1, noise(random_));
+  if (times_.noise > 0) {
+    std::normal_distribution<double> noise(1, times_.noise);
+    microseconds *= std::max(0.1, noise(random_));
+  }
   if (times_.disturbed_every > 0 && ++replayed_ % times_.disturbed_every == 0) microseconds *= 3;
   microseconds *= times_.slowness(now_);
   if (std::exchange(idle_, false)) microseconds += times_.launch_microseconds;
