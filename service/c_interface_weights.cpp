@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -20,8 +21,17 @@ std::size_t count_of(std::int64_t rows, std::int64_t each) {
   return static_cast<std::size_t>(rows) * static_cast<std::size_t>(each);
 }
 
-/// The format, validated, so that the sizes of what belongs to it can be computed.
-Result<WeightFormat> valid_format(const lutsmith_spec* pointer) {
+struct NamedPointer {
+  const void* pointer;
+  const char* name;
+};
+
+/// The format, validated, so that the sizes of what belongs to it can be computed; none of that is NULL.
+Result<WeightFormat> format_with(const lutsmith_spec* pointer,
+                                 std::initializer_list<NamedPointer> belongings) {
+  for (const NamedPointer& each : belongings) {
+    if (Result<void> there = check_handle(each.pointer, each.name); !there) return failure(there);
+  }
   Result<WeightFormat> format = format_of(pointer, "format");
   if (!format) return format;
   return value_after(validate(*format), *format);
@@ -31,10 +41,8 @@ Result<void> quantize(const lutsmith_quantization* pointer, double* weight_error
   Result<lutsmith_quantization> given =
       known_part(pointer, "quantization", lutsmith_quantization LUTSMITH_QUANTIZATION_INIT);
   if (!given) return failure(given);
-  if (auto there = check_handle(given->weights, "weights"); !there) return there;
-  if (auto there = check_handle(given->table, "table"); !there) return there;
-  if (auto there = check_handle(given->packed, "packed"); !there) return there;
-  Result<WeightFormat> format = valid_format(given->format);
+  Result<WeightFormat> format = format_with(
+      given->format, {{given->weights, "weights"}, {given->table, "table"}, {given->packed, "packed"}});
   if (!format) return failure(format);
   Result<HostType> type = type_of(given->weights_type);
   if (!type) return failure(type);
@@ -59,14 +67,14 @@ Result<void> dequantize(const lutsmith_dequantization* pointer) {
   Result<lutsmith_dequantization> given =
       known_part(pointer, "dequantization", lutsmith_dequantization LUTSMITH_DEQUANTIZATION_INIT);
   if (!given) return failure(given);
-  if (auto there = check_handle(given->weights, "weights"); !there) return there;
-  if (auto there = check_handle(given->table, "table"); !there) return there;
-  if (auto there = check_handle(given->packed, "packed"); !there) return there;
-  Result<WeightFormat> format = valid_format(given->format);
+  Result<WeightFormat> format = format_with(
+      given->format, {{given->weights, "weights"}, {given->table, "table"}, {given->packed, "packed"}});
   if (!format) return failure(format);
   Result<HostType> type = type_of(given->weights_type);
   if (!type) return failure(type);
-  const std::int64_t rows = given->rows == 0 ? format->n - given->first_row : given->rows;
+  // Of a row before the first, which is refused below, no number of rows is computed: it may not exist.
+  const std::int64_t rest = format->n - std::max<std::int64_t>(given->first_row, 0);
+  const std::int64_t rows = given->rows == 0 ? rest : given->rows;
   return dequantize_matrix(
       {static_cast<const std::byte*>(given->packed), given->packed_bytes}, *format,
       {given->table, given->table_length}, given->first_row, rows,
@@ -74,13 +82,9 @@ Result<void> dequantize(const lutsmith_dequantization* pointer) {
       given->threads);
 }
 
-/// Of a format, which is validated, and of pointers to what belongs to it.
 Result<WeightFormat> packing_of(const lutsmith_spec* format, const void* codes, const void* scales,
                                 const void* packed) {
-  if (auto there = check_handle(codes, "codes"); !there) return failure(there);
-  if (auto there = check_handle(scales, "scales"); !there) return failure(there);
-  if (auto there = check_handle(packed, "packed"); !there) return failure(there);
-  return valid_format(format);
+  return format_with(format, {{codes, "codes"}, {scales, "scales"}, {packed, "packed"}});
 }
 
 }  // namespace

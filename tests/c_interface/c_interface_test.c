@@ -195,6 +195,9 @@ static void test_quantizing(void) {
   dequantization.rows = 33;
   REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "33 from row 32");
   dequantization = dequantization_of(&matrix, back);
+  dequantization.first_row = INT64_MIN;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "from row -9223372036854775808 on");
+  dequantization = dequantization_of(&matrix, back);
   dequantization.packed_bytes -= 1;
   REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "packed:");
   dequantization = dequantization_of(&matrix, back);
