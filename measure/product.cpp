@@ -122,7 +122,7 @@ Result<void> DenseProduct::check(Product& product) const {
   std::vector<double> reference;
   std::vector<std::uint16_t> sample;
   const std::int64_t step = std::max<std::int64_t>(1, n / kDenseRowsChecked);
-  for (std::int64_t token = 0; token < product.tokens().m; ++token) {
+  for (const std::int64_t token : product.tokens().sampled) {
     for (std::int64_t row = 0; row < n; row += step) {
       double sum = 0;
       for (std::int64_t column = 0; column < k; ++column) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -12,6 +13,8 @@ namespace lutsmith::measure {
 namespace {
 
 constexpr std::size_t kSampledRows = 512;
+constexpr std::size_t kSampledTokens = 32;
+constexpr std::size_t kValuesBeforeTheyRepeat = (std::size_t{1} << 20) + 7;
 
 /// SplitMix64: eight code bytes a step, since a layer of a large model has 10^9 of them.
 class Random {
@@ -42,15 +45,17 @@ std::vector<std::uint8_t> random_codes(std::size_t count, int bits, Random& rand
   return codes;
 }
 
-std::vector<std::int64_t> sampled_rows(std::int64_t n, Random& random) {
-  std::set<std::int64_t> rows{0, n - 1};
-  const std::size_t wanted = std::min(kSampledRows, static_cast<std::size_t>(n));
-  if (wanted == static_cast<std::size_t>(n)) {
-    for (std::int64_t row = 0; row < n; ++row) rows.insert(row);
+/// Of 0 .. count - 1 at most so many, ascending: all, or the first, the last and random ones between.
+std::vector<std::int64_t> sample_of(std::int64_t count, std::size_t at_most, Random& random) {
+  if (static_cast<std::size_t>(count) <= at_most) {
+    std::vector<std::int64_t> all(static_cast<std::size_t>(count));
+    std::iota(all.begin(), all.end(), 0);
+    return all;
   }
-  std::uniform_int_distribution<std::int64_t> any(0, n - 1);
-  while (rows.size() < wanted) rows.insert(any(random));
-  return {rows.begin(), rows.end()};
+  std::set<std::int64_t> sample{0, count - 1};
+  std::uniform_int_distribution<std::int64_t> any(0, count - 1);
+  while (sample.size() < at_most) sample.insert(any(random));
+  return {sample.begin(), sample.end()};
 }
 
 QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::int64_t>& rows) {
@@ -83,7 +88,7 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format) {
 
   Result<std::vector<std::byte>> packed = pack(matrix);
   if (!packed) return failure(packed);
-  const std::vector<std::int64_t> rows = sampled_rows(format.n, random);
+  const std::vector<std::int64_t> rows = sample_of(format.n, kSampledRows, random);
   return RandomWeights{.format = format,
                        .packed = std::move(*packed),
                        .table = matrix.table,
@@ -95,17 +100,27 @@ std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std:
   Random random(seed);
   std::normal_distribution<float> normal;
   std::vector<std::uint16_t> values(count);
-  for (std::uint16_t& value : values) value = to_bits(normal(random), dtype);
+  const std::size_t drawn = std::min(count, kValuesBeforeTheyRepeat);
+  for (std::size_t i = 0; i < drawn; ++i) values[i] = to_bits(normal(random), dtype);
+  for (std::size_t i = drawn; i < count; ++i) values[i] = values[i - drawn];
   return values;
 }
 
 Result<RandomTokens> make_random_tokens(const RandomWeights& weights, std::int64_t m) {
   const WeightFormat& format = weights.format;
+  const auto seed = static_cast<std::uint64_t>(m);
+  Random random(seed);
   RandomTokens tokens;
   tokens.m = m;
-  tokens.activations =
-      random_values(static_cast<std::size_t>(m * format.k), format.dtype, static_cast<std::uint64_t>(m));
-  Result<std::vector<double>> reference = reference_matmul(weights.sample, tokens.activations, m);
+  tokens.activations = random_values(static_cast<std::size_t>(m * format.k), format.dtype, seed);
+  tokens.sampled = sample_of(m, kSampledTokens, random);
+  std::vector<std::uint16_t> sample;
+  for (const std::int64_t token : tokens.sampled) {
+    const auto values = tokens.activations.begin() + token * format.k;
+    sample.insert(sample.end(), values, values + format.k);
+  }
+  Result<std::vector<double>> reference =
+      reference_matmul(weights.sample, sample, static_cast<std::int64_t>(tokens.sampled.size()));
   if (!reference) return failure(reference);
   tokens.reference = std::move(*reference);
   return tokens;
@@ -119,7 +134,7 @@ double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
   if (!finite) return std::numeric_limits<double>::infinity();
   std::vector<std::uint16_t> sample;
   sample.reserve(tokens.reference.size());
-  for (std::int64_t token = 0; token < tokens.m; ++token) {
+  for (const std::int64_t token : tokens.sampled) {
     for (const std::int64_t row : weights.rows) {
       sample.push_back(result[static_cast<std::size_t>(token * weights.format.n + row)]);
     }

@@ -25,20 +25,24 @@ struct RandomWeights {
 /// The same for the same format. Error: a format that cannot be packed.
 Result<RandomWeights> make_random_weights(const WeightFormat& format);
 
-/// Random activations and what the sampled rows should give.
+/// Random activations and what they should give, in the sampled rows, for the sampled tokens: all of a few;
+/// of many the first, the last, and random ones between. A product for a prompt would otherwise take the
+/// reference a minute, and a layer is right in all tiles of tokens or wrong in many.
 struct RandomTokens {
   std::int64_t m = 1;
   std::vector<std::uint16_t> activations;  ///< [m, k]
-  std::vector<double> reference;           ///< [m, rows]
+  std::vector<std::int64_t> sampled;       ///< tokens, ascending
+  std::vector<double> reference;           ///< [sampled tokens, sampled rows]
 };
 
-/// Gaussian values.
+/// Gaussian values. Beyond a million they begin anew; the period is odd, so that no two rows of a matrix are
+/// equal.
 std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed);
 
 Result<RandomTokens> make_random_tokens(const RandomWeights& weights, std::int64_t m);
 
-/// Relative error of a whole result [m, n] over the sampled rows; infinity where any of the result, the
-/// other rows included, is not a number.
+/// Relative error of a whole result [m, n] over the sampled tokens and rows; infinity where any of the
+/// result, what is not sampled included, is not a number.
 double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
                      std::span<const std::uint16_t> result);
 

@@ -60,7 +60,7 @@ TEST_F(ProductTest, FailedLaunchIsTheError) {
 }
 
 TEST_F(ProductTest, OtherTokensMayFollow) {
-  for (const std::int64_t m : {1, 17, 2}) {
+  for (const std::int64_t m : {1, 17, 300, 2}) {
     must(product_.set_tokens(m));
     must(product_.check(host_kernel(device_, kFormat)));
   }
@@ -124,6 +124,28 @@ TEST(RandomWeights, OfALargeMatrixTheFirstAndLastRowAndSomeBetweenAreChecked) {
   EXPECT_EQ(weights.rows.front(), 0);
   EXPECT_EQ(weights.rows.back(), 2999);
   EXPECT_EQ(weights.sample.format.n, 512);
+}
+
+TEST(RandomTokens, OfManyTheFirstAndLastAndSomeBetweenAreChecked) {
+  const RandomWeights weights = must(make_random_weights(kFormat));
+  const RandomTokens few = must(make_random_tokens(weights, 5));
+  EXPECT_THAT(few.sampled, testing::ElementsAre(0, 1, 2, 3, 4));
+  const RandomTokens many = must(make_random_tokens(weights, 3000));
+  EXPECT_EQ(many.activations.size(), 3000U * 128);
+  EXPECT_EQ(many.sampled.size(), 32U);
+  EXPECT_EQ(many.sampled.front(), 0);
+  EXPECT_EQ(many.sampled.back(), 2999);
+  EXPECT_EQ(many.reference.size(), 32U * 48);
+}
+
+TEST(RandomTokens, NoTwoAreEqual) {
+  const RandomWeights weights = must(make_random_weights({.bits = 2, .group = 32, .n = 32, .k = 4096}));
+  const RandomTokens tokens = must(make_random_tokens(weights, 1000));
+  std::set<std::vector<std::uint16_t>> rows;
+  for (auto row = tokens.activations.begin(); row != tokens.activations.end(); row += 4096) {
+    rows.emplace(row, row + 4096);
+  }
+  EXPECT_EQ(rows.size(), 1000U);
 }
 
 TEST(RandomWeights, FormatThatCannotBePackedIsAnError) {
