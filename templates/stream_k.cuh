@@ -34,7 +34,9 @@ struct StreamK {
   static __device__ __forceinline__ int first_step(const LaunchArguments& launch, int partition) {
     int extra = min(partition, launch.extra_grains);
     // Zero for many a launch, which spares it the division.
-    if (G::kEqualParts && extra > 0) extra = partition * launch.extra_grains / launch.sharing;
+    if (G::kEqualParts && extra > 0) {
+      extra = static_cast<unsigned int>(partition * launch.extra_grains) / launch.sharing;
+    }
     const int grains = partition * launch.grains_per_partition + extra;
     return grains * launch.steps_per_grain;
   }

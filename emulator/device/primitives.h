@@ -188,9 +188,9 @@ inline void store_partial_sum(float* address, float value, LUTSMITH_LINE) {
   machine(line).store_global(Region::partial_sums, address, &value, sizeof(value));
 }
 
-inline float4 load_partial_sums_4(const float* address, LUTSMITH_LINE) {
-  float4 value;
-  machine(line).load_global(Region::partial_sums, &value, address, sizeof(value));
+inline float4 load_partial_sums_4(const float* address, bool present, LUTSMITH_LINE) {
+  float4 value = {0, 0, 0, 0};
+  if (present) machine(line).load_global(Region::partial_sums, &value, address, sizeof(value));
   return value;
 }
 
@@ -320,6 +320,11 @@ template <Element element>
 inline void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                                 LUTSMITH_LINE) {
   machine(line).multiply_accumulate(d, a, b0, b1, static_cast<int>(element) == 1);
+}
+
+template <Element element>
+inline unsigned int pair_from_floats(float low, float high, LUTSMITH_LINE) {
+  return from_float<element>(low, line) | static_cast<unsigned int>(from_float<element>(high, line)) << 16;
 }
 
 template <Element element>

@@ -34,75 +34,73 @@ class ManyTokensEpilogue {
   __device__ __forceinline__ ManyTokensEpilogue(const LaunchArguments& launch, unsigned char* shared)
       : launch_(launch), shared_(shared) {}
 
-  __device__ __forceinline__ void finish_segment(const TileWalk<Config>& at, const Sums& sums, bool whole) {
-    Own own;
-    add_groups(own, sums);
+  /// Works on the sums in place.
+  __device__ __forceinline__ void finish_segment(const TileWalk<Config>& at, Sums& sums, bool whole) {
+    if constexpr (Config::kKGroups > 1) add_groups(sums);
     if (!whole) {
       const typename K::Parts parts = K::parts_of(launch_, at.shared_tile(), block_index());
-      if (!last_part(own, parts)) return;
+      if (!last_part(sums, parts)) return;
       if (parts.count != 2) return write_parts(Slots(launch_, parts), at);
-      add_other(own, parts);
+      add_other(sums, parts);
     }
-    const Output output(*this, at);
-#pragma unroll
-    for (int first = 0; first < G::kOwnOctets; first += kTogether) output.write(own + first, first);
+    Output(*this, at).write_all(sums);
   }
 
  private:
-  /// The sums of this thread's octets.
-  using Own = float[G::kOwnOctets][4];
+  // Of a thread's sums, the first 4 * kOwnOctets are those that it finishes; with two groups along K they
+  // become so when the groups have added theirs.
 
-  __device__ __forceinline__ void add_groups(Own& own, const Sums& sums) {
-    if constexpr (Config::kKGroups == 1) {
+  __device__ __forceinline__ void add_groups(Sums& sums) {
+    static_assert(Config::kKGroups == 2);
+    const int group = k_group();
+    float4* exchange = reinterpret_cast<float4*>(shared_ + shared_layout_of<Config>().exchange_offset()) +
+                       row_thread();  // of this thread's rows, an octet of tokens after another
+    Barriers::meet_all();             // nobody is at the last segment's output any more
 #pragma unroll
-      for (int i = 0; i < G::kSums; ++i) own[i / 4][i % 4] = sums[i];
-    } else {
-      static_assert(Config::kKGroups == 2);
-      const int group = k_group();
-      float4* exchange = reinterpret_cast<float4*>(shared_ + shared_layout_of<Config>().exchange_offset()) +
-                         row_thread();  // of this thread's rows, an octet of tokens after another
-      Barriers::meet_all();             // nobody is at the last segment's output any more
-#pragma unroll
-      for (int octet = 0; octet < G::kOctets; ++octet) {
-        if (octet / G::kOwnOctets != group) {
-          store_shared(
-              exchange + octet * G::kRowThreads,
-              make_float4(sums[4 * octet], sums[4 * octet + 1], sums[4 * octet + 2], sums[4 * octet + 3]));
-        }
-      }
-      Barriers::meet_all();
-#pragma unroll
-      for (int i = 0; i < G::kOwnOctets; ++i) {
-        const float4 other = load_shared(exchange + (group * G::kOwnOctets + i) * G::kRowThreads);
-        const float others[4] = {other.x, other.y, other.z, other.w};
-#pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const float lower = sums[4 * i + c];
-          const float upper = sums[4 * (G::kOwnOctets + i) + c];
-          own[i][c] = (group == 0 ? lower : upper) + others[c];
-        }
-      }
-      Barriers::meet_all();  // the output passes through the same memory
+    for (int octet = 0; octet < G::kOctets; ++octet) {
+      if (octet / G::kOwnOctets != group) store_shared(exchange + octet * G::kRowThreads, four(sums, octet));
     }
+    Barriers::meet_all();
+#pragma unroll
+    for (int i = 0; i < G::kOwnOctets; ++i) {
+      const float4 other = load_shared(exchange + (group * G::kOwnOctets + i) * G::kRowThreads);
+      const float others[4] = {other.x, other.y, other.z, other.w};
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const float lower = sums[4 * i + c];
+        const float upper = sums[4 * (G::kOwnOctets + i) + c];
+        sums[4 * i + c] = (group == 0 ? lower : upper) + others[c];
+      }
+    }
+    Barriers::meet_all();  // the output passes through the same memory
+  }
+
+  /// A thread's sums of an octet of tokens.
+  static __device__ __forceinline__ float4 four(const float* sums, int octet) {
+    return make_float4(sums[4 * octet], sums[4 * octet + 1], sums[4 * octet + 2], sums[4 * octet + 3]);
+  }
+
+  static __device__ __forceinline__ void add(float* sums, float4 more) {
+    sums[0] += more.x, sums[1] += more.y, sums[2] += more.z, sums[3] += more.w;
   }
 
   /// Stores this block's part of a cut tile. Whether it came last, and all parts are there.
-  __device__ __forceinline__ bool last_part(const Own& own, const typename K::Parts& parts) {
+  __device__ __forceinline__ bool last_part(const Sums& sums, const typename K::Parts& parts) {
     float* slot = parts.own + first_element();
 #pragma unroll
-    for (int i = 0; i < G::kOwnOctets; ++i) {
-      store_partial_sums_4(slot + i * kNextOctet, make_float4(own[i][0], own[i][1], own[i][2], own[i][3]));
-    }
+    for (int i = 0; i < G::kOwnOctets; ++i) store_partial_sums_4(slot + i * kNextOctet, four(sums, i));
     const bool leader = consumer() == 0;
     int* flag = reinterpret_cast<int*>(shared_ + shared_layout_of<Config>().flag_offset());
     return K::last_to_arrive(launch_, parts, flag, leader, [] { Barriers::meet_all(); });
   }
 
+  static constexpr unsigned int kWarpgroupThreads = 128;
+
   /// Octets that are loaded, staged and written together: the registers allow no more beside what the main
   /// loop keeps over the end of a tile.
   static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups);
-  using Together = float[kTogether][4];
   static constexpr int kPartsTogether = 4;
+  using Loaded = float4[kPartsTogether][kTogether];
 
   /// Where this thread's sums of a cut tile lie, in floats from the first slot: no registers for pointers.
   struct Slots {
@@ -118,24 +116,21 @@ class ManyTokensEpilogue {
           count(parts.count) {}
 
     /// Parts `part` and those after it, of octet `octet` and those after it; zeros behind the last part.
-    __device__ __forceinline__ void load(Together (&to)[kPartsTogether], int part, int octet) const {
+    __device__ __forceinline__ void load(Loaded& to, int part, int octet) const {
 #pragma unroll
       for (int j = 0; j < kPartsTogether; ++j) {
         const int slot = part + j == 0 ? first : next + 2 * (part + j - 1) * K::kSlotFloats;
+        const float* from = launch.partial_sums + slot + octet * kNextOctet;
 #pragma unroll
         for (int i = 0; i < kTogether; ++i) {
-          float4 loaded = make_float4(0, 0, 0, 0);
-          if (part + j < count) {
-            loaded = load_partial_sums_4(launch.partial_sums + slot + (octet + i) * kNextOctet);
-          }
-          to[j][i][0] = loaded.x, to[j][i][1] = loaded.y, to[j][i][2] = loaded.z, to[j][i][3] = loaded.w;
+          to[j][i] = load_partial_sums_4(from + i * kNextOctet, part + j < count);
         }
       }
     }
   };
 
   /// To one of two parts, which is still at hand, adds the other: in either order the sum is the same.
-  static __device__ __forceinline__ void add_other(Own& own, const typename K::Parts& parts) {
+  static __device__ __forceinline__ void add_other(Sums& sums, const typename K::Parts& parts) {
     constexpr int kAtOnce = G::kOwnOctets % 8 == 0 ? 8 : kTogether;  // octets
     const float* slot =
         (parts.own == parts.first_slot ? parts.next_slots : parts.first_slot) + first_element();
@@ -143,38 +138,37 @@ class ManyTokensEpilogue {
     for (int first = 0; first < G::kOwnOctets; first += kAtOnce) {
       float4 other[kAtOnce];
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) other[i] = load_partial_sums_4(slot + (first + i) * kNextOctet);
-#pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        own[first + i][0] += other[i].x, own[first + i][1] += other[i].y;
-        own[first + i][2] += other[i].z, own[first + i][3] += other[i].w;
+        other[i] = load_partial_sums_4(slot + (first + i) * kNextOctet, true);
       }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) add(sums + 4 * (first + i), other[i]);
     }
   }
 
   /// Writes the sums of all parts, added in the order of the partitions. While octets are written, the parts
   /// of the next are on their way.
   __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
-    Together loaded[kPartsTogether];
+    Loaded loaded;
     parts.load(loaded, 0, 0);
-    const Output output(*this, at);
+    Output output(*this, at);
 #pragma unroll 1
     for (int first = 0; first < G::kOwnOctets; first += kTogether) {
-      Together sums;
+      float sums[4 * kTogether];
 #pragma unroll
-      for (int i = 0; i < 4 * kTogether; ++i) sums[i / 4][i % 4] = 0;
+      for (int i = 0; i < 4 * kTogether; ++i) sums[i] = 0;
 #pragma unroll 1
       for (int part = 0; part < parts.count; part += kPartsTogether) {
 #pragma unroll
-        for (int i = 0; i < 4 * kTogether * kPartsTogether; ++i) {
-          sums[i / 4 % kTogether][i % 4] += loaded[i / (4 * kTogether)][i / 4 % kTogether][i % 4];
+        for (int i = 0; i < kTogether * kPartsTogether; ++i) {
+          add(sums + 4 * (i % kTogether), loaded[i / kTogether][i % kTogether]);
         }
         const bool more = part + kPartsTogether < parts.count;
         if (more || first + kTogether < G::kOwnOctets) {
           parts.load(loaded, more ? part + kPartsTogether : 0, more ? first : first + kTogether);
         }
       }
-      output.write(sums, first);
+      output.write(sums);
     }
   }
 
@@ -185,79 +179,117 @@ class ManyTokensEpilogue {
     return k_group() * G::kOwnOctets * kNextOctet + row_thread() * 4;
   }
 
-  /// Where a tile's sums go.
-  struct Output {
-    const ManyTokensEpilogue& epilogue;
-    int row;    ///< first of the warpgroup
-    int token;  ///< first of this group along K
-    float scales[2] = {1, 1};
-
-    __device__ __forceinline__ Output(const ManyTokensEpilogue& from, const TileWalk<Config>& at)
-        : epilogue(from) {
+  /// Writes a tile's sums to Y, kTogether octets of tokens after another: through shared memory, so that 64
+  /// rows of a token, which are neighbours in Y, are written together, 16 bytes a thread.
+  class Output {
+   public:
+    __device__ __forceinline__ Output(const ManyTokensEpilogue& epilogue, const TileWalk<Config>& at)
+        : launch_(epilogue.launch_) {
       const typename TileWalk<Config>::Place place = at.place();
-      row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
-      token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
+      const int thread = ManyTokensEpilogue::thread();
+      const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
       if constexpr (G::kPerChannel) {
         epilogue.find_scales(
-            scales, row + thread() / layout::kLanes * layout::kRecordRows + thread() % layout::kLanes / 4);
+            scales_, row + thread / layout::kLanes * layout::kRecordRows + thread % layout::kLanes / 4);
+      }
+      unsigned char* staging = epilogue.staging();
+      column_ = staging + (thread % layout::kLanes / 16 * 8 + thread % 8) * many_tokens::kStagedTokenBytes +
+                (thread / layout::kLanes * 16 + thread / 8 % 2 * 8) * 2;
+      piece_ = staging + thread / kPieces * many_tokens::kStagedTokenBytes + thread % kPieces * 16;
+      row_ = row + thread % kPieces * 8;
+      token_ = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8 + thread / kPieces;
+      to_ = launch_.output + token_ * launch_.output_stride + row_;
+    }
+
+    /// All octets. More than a few turns are a loop, or compiling takes a fifth longer: only the sums of a
+    /// turn, which are in registers, are staged by instructions of its own. Turns are apart in time all the
+    /// same, since each begins with a barrier.
+    __device__ __forceinline__ void write_all(const float* sums) {
+      constexpr int kTurns = G::kOwnOctets / kTogether;
+#pragma unroll(kTurns <= 4 ? kTurns : 1)
+      for (int turn = 0; turn < kTurns; ++turn) {
+        Barriers::meet_warpgroup(warpgroup());
+#pragma unroll
+        for (int i = 0; i < kTurns; ++i) {
+          if (turn == i) stage(sums + 4 * kTogether * i);
+        }
+        copy_out();
       }
     }
 
-    /// Octets `first` to `first` + kTogether - 1, through shared memory, so that 64 rows of a token, which
-    /// are neighbours in Y, are written together.
-    __device__ __forceinline__ void write(const float (*sums)[4], int first) const {
-      unsigned char* column = epilogue.first_column();
+    /// The next kTogether octets.
+    __device__ __forceinline__ void write(const float* sums) {
       Barriers::meet_warpgroup(warpgroup());
+      stage(sums);
+      copy_out();
+    }
+
+   private:
+    __device__ __forceinline__ void stage(const float* sums) const {
 #pragma unroll
       for (int i = 0; i < kTogether; i += 2) {
-        const unsigned int matrices[4] = {pair(sums[i], 0), pair(sums[i], 2), pair(sums[i + 1], 0),
-                                          pair(sums[i + 1], 2)};
-        store_matrices_transposed(column + i * 8 * many_tokens::kStagedTokenBytes, matrices);
+        const float* next = sums + 4 * i;
+        const unsigned int matrices[4] = {pair(next, 0), pair(next, 2), pair(next + 4, 0), pair(next + 4, 2)};
+        store_matrices_transposed(column_ + i * 8 * many_tokens::kStagedTokenBytes, matrices);
       }
-      Barriers::meet_warpgroup(warpgroup());
-      epilogue.copy_out(kTogether * 8, row, token + first * 8);
     }
 
+    __device__ __forceinline__ void copy_out() {
+      Barriers::meet_warpgroup(warpgroup());
+      if (aligned() && (G::kWholeRows || row_ + 8 <= Config::kN)) {
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+          if (token_ + pass * kPassTokens < launch_.tokens) {
+            store_output_16(to_ + pass * kPassTokens * launch_.output_stride,
+                            load_shared(reinterpret_cast<const uint4*>(piece_ + pass * kPassBytes)));
+          }
+        }
+      } else {
+        write_elements();
+      }
+      token_ += kPasses * kPassTokens;
+      to_ += kPasses * kPassTokens * launch_.output_stride;
+    }
+
+    static constexpr int kPieces = many_tokens::kWarpgroupRows / 8;  // of 16 bytes, of one token
+    static constexpr int kPassTokens = kWarpgroupThreads / kPieces;  // that all threads copy at a time
+    static constexpr int kPassBytes = kPassTokens * many_tokens::kStagedTokenBytes;
+    static constexpr int kPasses = kTogether * 8 / kPassTokens;
+
     /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
-    __device__ __forceinline__ unsigned int pair(const float (&sums)[4], int c) const {
+    __device__ __forceinline__ unsigned int pair(const float* sums, int c) const {
       if constexpr (G::kPerChannel) {
-        return pair_from_floats<Config::kElement>(sums[c] * scales[c / 2], sums[c + 1] * scales[c / 2]);
+        return pair_from_floats<Config::kElement>(sums[c] * scales_[c / 2], sums[c + 1] * scales_[c / 2]);
       } else {
         return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
       }
     }
-  };
 
-  /// Where this thread's column of the first matrices is staged.
-  __device__ __forceinline__ unsigned char* first_column() const {
-    const int thread = ManyTokensEpilogue::thread();
-    const int warp = thread / layout::kLanes;
-    const int lane = thread % layout::kLanes;
-    return staging() + (lane / 16 * 8 + lane % 8) * many_tokens::kStagedTokenBytes +
-           (warp * 16 + lane / 8 % 2 * 8) * 2;
-  }
+    /// Whether 16 bytes of Y can be written at a time.
+    __device__ __forceinline__ bool aligned() const {
+      return reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;
+    }
 
-  __device__ __forceinline__ void copy_out(int tokens, int first_row, int first_token) const {
-    constexpr int kPieces = many_tokens::kWarpgroupRows / 8;  // of 16 bytes, of one token
-    const int thread = ManyTokensEpilogue::thread();
-#pragma unroll
-    for (int piece = thread; piece < tokens * kPieces; piece += 128) {
-      const int token = first_token + piece / kPieces;
-      const int row = first_row + piece % kPieces * 8;
-      if (token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) continue;
-      const unsigned char* staged =
-          staging() + piece / kPieces * many_tokens::kStagedTokenBytes + piece % kPieces * 16;
-      unsigned short* to = launch_.output + token * launch_.output_stride + row;
-      if (aligned() && (G::kWholeRows || row + 8 <= Config::kN)) {
-        store_output_16(to, load_shared(reinterpret_cast<const uint4*>(staged)));
-      } else {
+    /// Of the staged pieces those elements that Y has, one at a time.
+    __device__ __forceinline__ void write_elements() const {
 #pragma unroll 1
-        for (int i = 0; i < 8 && row + i < Config::kN; ++i) {
-          store_output(to + i, load_shared(reinterpret_cast<const unsigned short*>(staged) + i));
-        }
+      for (int i = 0; i < kPasses * 8; ++i) {
+        const int token = i / 8 * kPassTokens;
+        if (token_ + token >= launch_.tokens || row_ + i % 8 >= Config::kN) continue;
+        store_output(
+            to_ + token * launch_.output_stride + i % 8,
+            load_shared(reinterpret_cast<const unsigned short*>(piece_ + i / 8 * kPassBytes) + i % 8));
       }
     }
-  }
+
+    const LaunchArguments& launch_;
+    unsigned char* column_;       ///< where the thread's column of the first matrices is staged
+    const unsigned char* piece_;  ///< the staged piece that it copies first
+    int row_;                     ///< of that piece
+    int token_;                   ///< of that piece, of the octets that are next
+    unsigned short* to_;          ///< where that belongs
+    float scales_[2] = {1, 1};
+  };
 
   /// The scales of rows `row` and `row` + 8, one for all k.
   __device__ __forceinline__ void find_scales(float (&scales)[2], int row) const {
@@ -269,15 +301,16 @@ class ManyTokensEpilogue {
     }
   }
 
-  // Who the thread is. Asked anew each time: the sums leave no registers in which to keep it.
+  // Who the thread is. Asked anew each time: the sums leave no registers in which to keep it. Without a sign,
+  // for division of what could be negative takes five instructions instead of one.
 
   /// Of those that multiply.
-  static __device__ __forceinline__ int consumer() {
-    return static_cast<int>(kept(static_cast<unsigned int>(thread_index()))) - kWarpgroupThreads;
+  static __device__ __forceinline__ unsigned int consumer() {
+    return kept(static_cast<unsigned int>(thread_index())) - kWarpgroupThreads;
   }
   static __device__ __forceinline__ int warpgroup() { return consumer() / kWarpgroupThreads; }
-  static __device__ __forceinline__ int row_group() { return warpgroup() % G::kRowGroups; }
-  static __device__ __forceinline__ int k_group() { return warpgroup() / G::kRowGroups; }
+  static __device__ __forceinline__ int row_group() { return consumer() / kWarpgroupThreads % G::kRowGroups; }
+  static __device__ __forceinline__ int k_group() { return consumer() / G::kRowThreads; }
   /// Of the warpgroup.
   static __device__ __forceinline__ int thread() { return consumer() % kWarpgroupThreads; }
   /// Among the threads that hold the tile's rows.
@@ -287,13 +320,6 @@ class ManyTokensEpilogue {
     return shared_ + shared_layout_of<Config>().staging_offset() +
            warpgroup() * shared_layout_of<Config>().staging_bytes_of_warpgroup();
   }
-
-  /// Whether 16 bytes of Y can be written at a time.
-  __device__ __forceinline__ bool aligned() const {
-    return reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;
-  }
-
-  static constexpr int kWarpgroupThreads = 128;
 
   const LaunchArguments& launch_;
   unsigned char* shared_;

@@ -119,7 +119,7 @@ class MultistageEpilogue {
       for (int i = 0; i < kTogether * G::kRecords; ++i) {
         const int octet = i / G::kRecords;
         const int record = i % G::kRecords;
-        loaded[octet][record] = load_partial_sums_4(slot + octet * kNextOctet + record * kNextRecord);
+        loaded[octet][record] = load_partial_sums_4(slot + octet * kNextOctet + record * kNextRecord, true);
       }
 #pragma unroll
       for (int i = 0; i < kTogether * G::kRecords; ++i) {

@@ -24,6 +24,18 @@ __device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned 
   return product;
 }
 
+/// Two floats, each rounded to nearest even.
+template <Element element>
+__device__ __forceinline__ unsigned int pair_from_floats(float low, float high) {
+  unsigned int pair;
+  if constexpr (element == Element::bf16) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  }
+  return pair;
+}
+
 /// Byte i of the result is byte `selector >> 4 * i & 7` of the eight of low and high.
 __device__ __forceinline__ unsigned int select_bytes(unsigned int low, unsigned int high,
                                                      unsigned int selector) {
@@ -39,13 +51,3 @@ __device__ __forceinline__ unsigned int kept(unsigned int value) {
 }  // namespace lutsmith::device
 
 #endif
-
-namespace lutsmith::device {
-
-/// Two floats, rounded to nearest even.
-template <Element element>
-__device__ __forceinline__ unsigned int pair_from_floats(float low, float high) {
-  return from_float<element>(low) | static_cast<unsigned int>(from_float<element>(high)) << 16;
-}
-
-}  // namespace lutsmith::device

@@ -171,9 +171,10 @@ TEST(Primitives, FourPartialSumsAreCheckedOneByOne) {
           if (thread_index() != 0) return;
           store_partial_sums_4(sums, {1, 2, 3, 4});
           for (int i = 4; i < written; ++i) store_partial_sum(sums + i, static_cast<float>(i));
-          const float4 loaded = load_partial_sums_4(sums + (misaligned ? 2 : 0));
+          const float4 loaded = load_partial_sums_4(sums + (misaligned ? 2 : 0), true);
           EXPECT_EQ(loaded.w, 4.0F);
-          EXPECT_EQ(load_partial_sums_4(sums + 4).w, 7.0F);
+          EXPECT_EQ(load_partial_sums_4(sums + 4, true).w, 7.0F);
+          EXPECT_EQ(load_partial_sums_4(nullptr, false).w, 0.0F);
         },
         regions);
   };
