@@ -153,7 +153,6 @@ enum LaunchArgument {
   at_y_stride,
   argument_count
 };
-enum LaunchOutcome { done, kernel_missing, workspace_missing };
 
 PyObject* launch(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   if (count != argument_count) {
@@ -164,34 +163,22 @@ PyObject* launch(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   std::array<long long, argument_count> given{};
   for (std::size_t i = 0; i < given.size(); ++i) given[i] = PyLong_AsLongLong(arguments[i]);
   if (PyErr_Occurred() != nullptr) return nullptr;
-
-  const Format& format = format_of(self);
-  const auto device = static_cast<int>(given[at_device]);
-  const lutsmith_kernel* const kernel = kernel_for(format, device, lutsmith_token_bucket(given[at_tokens]));
-  if (kernel == nullptr) return PyLong_FromLong(kernel_missing);
-  auto* const stream = pointer<CUstream_st>(static_cast<unsigned long long>(given[at_stream]));
-  std::int32_t capturing = 0;
-  lutsmith_status status = lutsmith_stream_is_capturing(stream, &capturing);
-  if (status != LUTSMITH_OK) return raise_last_error(status);
-  lutsmith_workspace* const workspace = workspace_for(device, stream, capturing != 0);
-  if (workspace == nullptr) return PyLong_FromLong(workspace_missing);
-
   const auto address = [&](LaunchArgument which) {
     return pointer<void>(static_cast<unsigned long long>(given[which]));
   };
-  lutsmith_arguments launched = LUTSMITH_ARGUMENTS_INIT;
-  launched.weights_format = &format.spec;
-  launched.weights = address(at_weights);
-  launched.weights_bytes = format.packed_bytes;
-  launched.activations = address(at_x);
-  launched.output = address(at_y);
-  launched.table = format.table.data();
-  launched.table_length = format.table.size();
-  launched.m = given[at_tokens];
-  launched.activation_stride = given[at_x_stride];
-  launched.output_stride = given[at_y_stride];
-  status = without_gil([&] { return lutsmith_launch(kernel, &launched, workspace, stream); });
-  return status == LUTSMITH_OK ? PyLong_FromLong(done) : raise_last_error(status);
+  const Launch asked{.device = static_cast<int>(given[at_device]),
+                     .stream = static_cast<CUstream_st*>(address(at_stream)),
+                     .x = address(at_x),
+                     .weights = address(at_weights),
+                     .y = address(at_y),
+                     .tokens = given[at_tokens],
+                     .x_stride = given[at_x_stride],
+                     .y_stride = given[at_y_stride]};
+  const Format& format = format_of(self);
+  Prepared prepared;
+  LaunchOutcome outcome = find_prepared(format, asked.device, asked.stream, asked.tokens, prepared);
+  if (outcome == done && !enqueue(format, prepared, asked)) outcome = failed;
+  return outcome == failed ? nullptr : PyLong_FromLong(outcome);
 }
 
 // A method that takes an array stands in a table of those that take a tuple; its flag says which it is.
@@ -200,6 +187,38 @@ PyCFunction with_array(PyObject* (*method)(PyObject*, PyObject* const*, Py_ssize
 }
 
 }  // namespace
+
+LaunchOutcome find_prepared(const Format& format, int device, CUstream_st* stream, std::int64_t tokens,
+                            Prepared& found) {
+  found.kernel = kernel_for(format, device, lutsmith_token_bucket(tokens));
+  if (found.kernel == nullptr) return kernel_missing;
+  std::int32_t capturing = 0;
+  const lutsmith_status status = lutsmith_stream_is_capturing(stream, &capturing);
+  if (status != LUTSMITH_OK) {
+    raise_last_error(status);
+    return failed;
+  }
+  found.workspace = workspace_for(device, stream, capturing != 0);
+  return found.workspace == nullptr ? workspace_missing : done;
+}
+
+bool enqueue(const Format& format, const Prepared& prepared, const Launch& launch) {
+  lutsmith_arguments launched = LUTSMITH_ARGUMENTS_INIT;
+  launched.weights_format = &format.spec;
+  launched.weights = launch.weights;
+  launched.weights_bytes = format.packed_bytes;
+  launched.activations = launch.x;
+  launched.output = launch.y;
+  launched.table = format.table.data();
+  launched.table_length = format.table.size();
+  launched.m = launch.tokens;
+  launched.activation_stride = launch.x_stride;
+  launched.output_stride = launch.y_stride;
+  const lutsmith_status status = without_gil(
+      [&] { return lutsmith_launch(prepared.kernel, &launched, prepared.workspace, launch.stream); });
+  if (status != LUTSMITH_OK) raise_last_error(status);
+  return status == LUTSMITH_OK;
+}
 
 PyMethodDef gpu_functions[] = {
     {"open_service", open_service, METH_VARARGS, "open_service(nvrtc) -> service; nvrtc: a path, or None"},
@@ -210,6 +229,11 @@ PyMethodDef gpu_functions[] = {
      "On the current device, which `device` is. captured: for the next stream that captures a graph and has "
      "none."},
     {"count_workspaces", count_workspaces, METH_VARARGS, "count_workspaces(device, captured)"},
+    {"exchange_tensors", exchange_tensors, METH_VARARGS,
+     "exchange_tensors(interface, device_type) -> whether it is of a version that is known\n\n"
+     "Has Format.multiply read tensors by torch.Tensor.__dlpack_c_exchange_api__, a capsule, where they are "
+     "on a "
+     "device of\nthis type of DLPack."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -228,6 +252,10 @@ PyMethodDef format_methods[] = {
      "launch(device, stream, x, weights, y, m, x_stride, y_stride) -> 0: enqueued; else nothing was done, "
      "and 1: there\n"
      "is no kernel for m tokens, 2: no workspace for the stream. Addresses, and strides in elements."},
+    {"multiply", with_array(multiply), METH_FASTCALL,
+     "multiply(x, weights, empty, dtype) -> y, or None where there is more to do than a launch\n\n"
+     "y = empty(shape, strides, dtype), on torch's current stream. More to do: rows to copy, a kernel or a "
+     "workspace to make,\nsomething to refuse. Then nothing was done."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -67,6 +67,32 @@ struct Format {
   std::vector<DeviceKernel> kernels;  ///< that this process has loaded; changed by whoever holds the GIL
 };
 
+/// A product to be enqueued: addresses on the GPU, and strides in elements.
+struct Launch {
+  int device = 0;
+  CUstream_st* stream = nullptr;
+  const void* x = nullptr;
+  const void* weights = nullptr;
+  void* y = nullptr;
+  std::int64_t tokens = 0;
+  std::int64_t x_stride = 0;
+  std::int64_t y_stride = 0;
+};
+
+/// What a launch needs that is there already.
+struct Prepared {
+  const lutsmith_kernel* kernel = nullptr;
+  lutsmith_workspace* workspace = nullptr;
+};
+
+enum LaunchOutcome { done, kernel_missing, workspace_missing, failed };
+
+/// The kernel and the workspace for so many tokens. failed: an error was raised.
+LaunchOutcome find_prepared(const Format& format, int device, CUstream_st* stream, std::int64_t tokens,
+                            Prepared& found);
+/// Whether it was enqueued; else an error was raised.
+bool enqueue(const Format& format, const Prepared& prepared, const Launch& launch);
+
 /// Adds type Format to the module. Whether it did.
 bool add_format(PyObject* module);
 /// Of an instance of type Format.
@@ -78,6 +104,10 @@ PyObject* dequantize(PyObject* format, PyObject* arguments);
 PyObject* pack(PyObject* format, PyObject* arguments);
 PyObject* unpack(PyObject* format, PyObject* arguments);
 PyObject* table(PyObject* module, PyObject* arguments);
+
+// Products of tensors, which are read by DLPack's interface in C; of Format, and of the module.
+PyObject* multiply(PyObject* format, PyObject* const* arguments, Py_ssize_t count);
+PyObject* exchange_tensors(PyObject* module, PyObject* arguments);
 
 /// All methods of Format; functions of the module that concern GPUs.
 extern PyMethodDef format_methods[];

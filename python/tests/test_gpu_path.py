@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import textwrap
@@ -21,11 +23,14 @@ DRIVER = os.environ.get("LUTSMITH_TEST_DRIVER")
 
 pytestmark = pytest.mark.skipif(not DRIVER, reason="LUTSMITH_TEST_DRIVER names no folder with the stand-in driver")
 
+#: After which a test that still runs is taken for one that never ends: it compiles a few kernels.
+LIMIT_SECONDS = 600
+
 PRELUDE = """
 import pytest, torch, lutsmith
 import stand_in
-from lutsmith import _core, gpu
-from stand_in import STREAM, OTHER_STREAM, allocations, capture, last_launch, launch, launches
+from lutsmith import _core, gpu, operators
+from stand_in import STREAM, OTHER_STREAM, allocations, capture, exchange_tensors, last_launch, launch, launches, multiply
 from reference import random_weight
 
 packed = lutsmith.quantize(random_weight(64, 128), bits=4, group=64)
@@ -40,33 +45,50 @@ class StandIn:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._runs = 0
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", TESTS / "stand_in_server.py"],
-            env={
-                **os.environ,
-                "LD_LIBRARY_PATH": f"{DRIVER}:{os.environ.get('LD_LIBRARY_PATH', '')}",
-                "LUTSMITH_CACHE_DIR": str(folder / "cache"),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._server: subprocess.Popen[str] | None = None
 
-    def run(self, function: Callable[[], None], **environment: str) -> str:
+    def _started(self) -> subprocess.Popen[str]:
+        if self._server is None:
+            self._server = subprocess.Popen(
+                [sys.executable, "-W", "ignore", TESTS / "stand_in_server.py"],
+                env={
+                    **os.environ,
+                    "LD_LIBRARY_PATH": f"{DRIVER}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+                    "LUTSMITH_CACHE_DIR": str(self._folder / "cache"),
+                },
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # so that it can be ended with all that it started
+            )
+        return self._server
+
+    def run(self, function: Callable[[], None], limit: float = LIMIT_SECONDS, **environment: str) -> str:
         """Standard error of what ran."""
         self._runs += 1
         errors = self._folder / f"errors.{self._runs}"
         body = textwrap.dedent("".join(inspect.getsource(function).splitlines(keepends=True)[1:]))
         request = {"code": PRELUDE + body, "environment": environment, "errors": str(errors)}
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        status = self._server.stdout.readline().strip()
+        server = self._started()
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        answered, _, _ = select.select([server.stdout], [], [], limit)
+        if not answered:
+            self._kill()
+            pytest.fail(f"it has not ended after {limit:.0f} s\n{errors.read_text() if errors.exists() else ''}")
+        status = server.stdout.readline().strip()
         assert status == "0", errors.read_text()
         return errors.read_text()
 
+    def _kill(self) -> None:
+        server, self._server = self._server, None
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
     def close(self) -> None:
-        self._server.stdin.close()
-        self._server.wait()
+        if self._server is not None:
+            self._server.stdin.close()
+            self._server.wait()
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +140,138 @@ def test_strides_are_honoured_or_rows_copied(stand_in):
         assert (last_launch().y, last_launch().y_stride) == (out[:, 100:164].data_ptr(), 200)
         assert gpu.can_write(out[:, 100:164]) and gpu.can_write(torch.empty(2, 3, 64))
         assert not gpu.can_write(out.t()) and not gpu.can_write(torch.empty(2, 3, 65)[..., :64])
+
+    stand_in.run(body)
+
+
+def test_test_that_never_ends_fails_and_the_next_one_runs(stand_in):
+    def body():
+        import subprocess, sys
+
+        subprocess.run([sys.executable, "-c", "while True: pass"])
+
+    with pytest.raises(pytest.fail.Exception, match="has not ended"):
+        stand_in.run(body, limit=1)
+    stand_in.run(lambda: 0)
+
+
+def test_what_is_made_and_never_found_is_an_error_instead_of_a_hang(stand_in):
+    def body():
+        def load_nothing(service, device, tokens):
+            return "memory"
+
+        class Broken:
+            load = staticmethod(load_nothing)
+            launch = packed._format.core.launch
+
+        with pytest.raises(lutsmith.Error, match="was made and is not found: a bug"):
+            packed._format.core = Broken()
+            launch(packed, x_of(1, 128))
+
+    stand_in.run(body)
+
+
+def test_tensors_that_c_reads_are_launched_as_from_python(stand_in):
+    def body():
+        exchange_tensors()
+        assert gpu.exchanges_tensors
+        assert multiply(packed, x_of(3, 128)) is None  # there is no kernel yet
+        for tokens in (1, 3):
+            launch(packed, x_of(tokens, 128))
+        made = allocations()
+        for shape in ((128,), (3, 128), (2, 3, 128), (1, 1, 1, 8, 128)):
+            x = x_of(*shape)
+            y = multiply(packed, x)
+            assert y.shape == (*shape[:-1], 64) and y.dtype == x.dtype and y.is_contiguous()
+            tokens = x.numel() // 128
+            assert last_launch() == (packed.data.data_ptr(), x.data_ptr(), y.data_ptr(), 128, 64, tokens, STREAM)
+        assert (launches(), allocations()) == (6, made)
+        other = lutsmith.quantize(random_weight(64, 128, torch.bfloat16), bits=3)
+        launch(other, x_of(1, 128).bfloat16())
+        assert multiply(other, x_of(1, 128).bfloat16()).dtype == torch.bfloat16
+
+    stand_in.run(body)
+
+
+def test_tensors_that_take_more_than_a_launch_are_left_to_python(stand_in):
+    def body():
+        exchange_tensors()
+        launch(packed, x_of(1, 128))
+        weights = packed.data
+        left = {
+            "rows apart": x_of(2, 256)[:, :128],
+            "transposed": x_of(128, 2).t(),
+            "misaligned": x_of(2 * 128 + 1)[1:].view(2, 128),
+            "no tokens": x_of(0, 128),
+            "no dimension": x_of(1)[0],
+            "nine dimensions": x_of(*[1] * 8, 128),
+            "another k": x_of(1, 120),
+            "another type": x_of(1, 128).bfloat16(),
+            "another type as wide": x_of(1, 128).float(),
+            "no kernel for so many": x_of(16, 128),
+        }
+        for name, x in left.items():
+            assert multiply(packed, x) is None, name
+        for name, data in {
+            "short": weights[:-1],
+            "every other byte": torch.empty(2 * weights.numel(), dtype=torch.uint8)[::2],
+            "two dimensions": weights.view(1, -1),
+            "another type": weights.view(torch.float16),
+            "another device": weights.clone(),
+        }.items():
+            if name == "another device":
+                stand_in.devices[data.data_ptr()] = 1
+            assert packed._format.core.multiply(x_of(1, 128), data, gpu.empty, packed.dtype) is None, name
+
+        def empty_elsewhere(*given):
+            y = stand_in.empty(*given)
+            stand_in.devices[y.data_ptr()] = 1
+            return y
+
+        assert packed._format.core.multiply(x_of(1, 128), weights, empty_elsewhere, packed.dtype) is None
+        stand_in.devices.clear()
+        with pytest.raises(ValueError, match="from empty"):
+
+            def refuse(*given):
+                raise ValueError("from empty")
+
+            packed._format.core.multiply(x_of(1, 128), weights, refuse, packed.dtype)
+        with pytest.raises(lutsmith.Error, match=r"x: shape \(1, 120\) is not allowed"):
+            operators._matmul_cuda(x_of(1, 120), weights, packed.format)
+        with pytest.raises(lutsmith.Error, match="weights: .* bytes given"):
+            operators._matmul_cuda(x_of(1, 128), weights[:-1], packed.format)
+        assert launches() == 1
+        assert multiply(packed, x_of(1, 128)) is not None
+
+    stand_in.run(body)
+
+
+def test_tensors_that_c_reads_go_to_the_current_stream_and_its_workspace(stand_in):
+    def body():
+        exchange_tensors()
+        gpu.prepare(packed, tokens=[1], device="cuda:0")
+        launch(packed, x_of(1, 128))
+        stand_in.current["stream"] = OTHER_STREAM
+        assert multiply(packed, x_of(1, 128)) is None  # it has no workspace yet
+        with capture(OTHER_STREAM):
+            assert multiply(packed, x_of(1, 128)) is not None  # by the one for captures
+            assert last_launch().stream == OTHER_STREAM
+        stand_in.current["stream"] = STREAM
+        with capture(STREAM):
+            assert multiply(packed, x_of(1, 128)) is None  # which another stream has now
+        assert multiply(packed, x_of(1, 128)) is not None and last_launch().stream == STREAM
+
+    stand_in.run(body)
+
+
+def test_interface_of_another_major_version_is_not_used_but_an_older_one_behind_it(stand_in):
+    def body():
+        launch(packed, x_of(1, 128))
+        first = exchange_tensors()
+        exchange_tensors(major_version=2)
+        assert not gpu.exchanges_tensors and multiply(packed, x_of(1, 128)) is None
+        exchange_tensors(major_version=2, older=first)
+        assert gpu.exchanges_tensors and multiply(packed, x_of(1, 128)) is not None
 
     stand_in.run(body)
 

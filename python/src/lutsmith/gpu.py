@@ -23,7 +23,9 @@ from lutsmith.packed_weight import PackedWeight
 __all__ = ["Prepared", "launch", "prepare"]
 
 _KERNEL_MISSING = 1
+_THINGS_TO_MAKE = 2  # a kernel and a workspace
 _ALIGNMENT = 16  # bytes, of the first row of x
+_DLPACK_CUDA = 2
 _STRIDE = 8  # elements, of which the distance of x's rows is a multiple
 
 _lock = threading.Lock()
@@ -48,6 +50,25 @@ def current_stream(device: int) -> int:
 
 # What torch's own compiler calls: an int, without the object around it.
 current_stream = getattr(torch._C, "_cuda_getCurrentRawStream", current_stream)
+
+
+def _exchanges_tensors() -> bool:
+    """Has the module read torch's tensors by itself, where this torch offers that (2.11, and perhaps 2.10)."""
+    interface = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    return interface is not None and _core.exchange_tensors(interface, _DLPACK_CUDA)
+
+
+#: Whether `Format.core.multiply` can do what it is for.
+exchanges_tensors = _exchanges_tensors()
+
+
+def empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """On the current device."""
+    return torch.empty_strided(shape, strides, dtype=dtype, device="cuda")
+
+
+# What torch's own compiler calls, at half the cost.
+empty = getattr(getattr(torch._C, "_dynamo", None) and torch._C._dynamo.guards, "_empty_strided_cuda", empty)
 
 
 def launch(
@@ -79,9 +100,13 @@ def launch(
         rows, stride = rows.clone(memory_format=torch.contiguous_format), k
     given = (device, stream, rows.data_ptr(), weights.data_ptr(), y.data_ptr(), m, stride, y_stride)
     missing = format.core.launch(*given)
-    while missing:
+    for _ in range(_THINGS_TO_MAKE):
+        if not missing:
+            return
         _make(format, device, stream, m, missing)
         missing = format.core.launch(*given)
+    if missing:
+        raise Error(f"what {m} tokens for {format.describe()} need was made and is not found: a bug, please report it")
 
 
 def can_write(y: torch.Tensor) -> bool:

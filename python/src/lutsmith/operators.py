@@ -101,12 +101,21 @@ def _matmul_out_cpu(
 
 def _matmul_cuda(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
     known = formats.known(format)
+    if bias is not None:
+        _check(x, weights, known, bias)
+    y = known.core.multiply(x, weights, gpu.empty, known.dtype) if gpu.exchanges_tensors else None
+    if y is None:
+        y = _matmul_by_steps(x, weights, known)
+    return y if bias is None else y.add_(bias)
+
+
+def _matmul_by_steps(x: torch.Tensor, weights: torch.Tensor, known: formats.Format) -> torch.Tensor:
+    """What `multiply` leaves to Python: every call where torch does not let C read tensors, else those with more to do."""
     shape = x.shape
     device = x.get_device()
     # Whatever goes together in nearly every call; the messages are for the rest.
     if not (
-        bias is None
-        and x.dtype is known.dtype
+        x.dtype is known.dtype
         and shape
         and shape[-1] == known.k
         and weights.numel() == known.packed_bytes
@@ -114,11 +123,11 @@ def _matmul_cuda(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torc
         and weights.get_device() == device
         and weights.is_contiguous()
     ):
-        _check(x, weights, known, bias)
+        _check(x, weights, known, None)
         check_data(weights, known)
     y = x.new_empty((*shape[:-1], known.n))
     gpu.launch(known, device, gpu.current_stream(device), x, weights, y)
-    return y if bias is None else y.add_(bias)
+    return y
 
 
 def _matmul_out_cuda(
