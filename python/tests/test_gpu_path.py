@@ -30,7 +30,8 @@ PRELUDE = """
 import pytest, torch, lutsmith
 import stand_in
 from lutsmith import _core, gpu, operators
-from stand_in import STREAM, OTHER_STREAM, allocations, capture, exchange_tensors, last_launch, launch, launches, multiply
+from stand_in import STREAM, OTHER_STREAM, allocations, capture, last_launch, launch, launches
+from stand_in import exchange_tensors, multiply
 from reference import random_weight
 
 packed = lutsmith.quantize(random_weight(64, 128), bits=4, group=64)

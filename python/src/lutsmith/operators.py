@@ -110,7 +110,7 @@ def _matmul_cuda(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torc
 
 
 def _matmul_by_steps(x: torch.Tensor, weights: torch.Tensor, known: formats.Format) -> torch.Tensor:
-    """What `multiply` leaves to Python: every call where torch does not let C read tensors, else those with more to do."""
+    """What `multiply` leaves to Python: all where C cannot read torch's tensors, else what is more than a launch."""
     shape = x.shape
     device = x.get_device()
     # Whatever goes together in nearly every call; the messages are for the rest.
