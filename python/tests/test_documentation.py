@@ -23,8 +23,10 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def folder(tmp_path):
     """With what the examples read."""
-    write_safetensors(tmp_path / "model.safetensors", {"layer.weight": random_weight(96, 128)})
-    run("quantize", tmp_path / "model.safetensors", "-o", tmp_path / "packed.safetensors")
+    model = tmp_path / "model" / "model.safetensors"
+    model.parent.mkdir()
+    write_safetensors(model, {"layer.weight": random_weight(96, 128)})
+    run("quantize", model, "-o", tmp_path / "packed.safetensors")
     return tmp_path
 
 

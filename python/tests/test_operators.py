@@ -87,6 +87,13 @@ def test_arguments_that_do_not_fit_are_refused_with_what_to_do():
         torch.ops.lutsmith.matmul(x, packed.data, "something")
 
 
+def test_weights_that_are_not_packed_are_refused_with_what_to_do():
+    weight, x = random_weight(64, 128), torch.zeros(1, 128, dtype=torch.float16)
+    for wrong in (weight, [weight], [lutsmith.quantize(weight), weight]):
+        with pytest.raises(lutsmith.Error, match="packed: Tensor is not allowed; allowed: what lutsmith.quantize makes"):
+            lutsmith.matmul(x, wrong)
+
+
 def test_operators_keep_torchs_rules():
     packed = lutsmith.quantize(random_weight(64, 128))
     x = random_x(2, 128)

@@ -130,6 +130,12 @@ def test_weights_that_cannot_be_quantized_are_named():
         lutsmith.quantize(random_weight(32, 12))
 
 
+def test_what_is_no_tensor_is_refused_with_what_to_do():
+    for wrong in ([[1.0, 2.0]], torch.nn.Linear(64, 8)):
+        with pytest.raises(lutsmith.Error, match=r"allowed: a tensor \[N, K\]; lutsmith.nn.Linear.from_linear"):
+            lutsmith.quantize(wrong)
+
+
 def test_bytes_that_are_not_of_the_format_are_refused():
     packed = lutsmith.quantize(random_weight(32, 64))
     with pytest.raises(lutsmith.Error, match=f"{packed.nbytes - 1} bytes given"):

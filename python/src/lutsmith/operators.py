@@ -194,7 +194,13 @@ def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
             return _matmul(x, packed.data, packed.format, bias)
         _matmul_out(x, packed.data, packed.format, bias, out)
         return out
-    members = list(packed)
+    members = [packed] if isinstance(packed, torch.Tensor) else list(packed)
+    for member in members:
+        if not isinstance(member, PackedWeight):
+            raise Error(
+                f"packed: {type(member).__name__} is not allowed; allowed: what lutsmith.quantize makes of a matrix, or "
+                "several of those"
+            )
     biases = [None] * len(members) if bias is None else list(bias)
     outs = [None] * len(members) if out is None else list(out)
     for name, given in (("bias", biases), ("out", outs)):

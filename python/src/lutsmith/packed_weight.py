@@ -142,6 +142,11 @@ def quantize(
         Error: for other shapes, types and settings; for weights that are not finite, or that scales of `dtype` cannot
             hold. The text says what to do.
     """
+    if not isinstance(weight, torch.Tensor):
+        raise Error(
+            f"weight: {type(weight).__name__} is not allowed; allowed: a tensor [N, K]; "
+            "lutsmith.nn.Linear.from_linear quantizes a layer"
+        )
     if weight.dim() != 2:
         raise Error(f"weight: shape {tuple(weight.shape)} is not allowed; allowed: [N, K]")
     if weight.dtype not in formats.HOST_TYPES:
