@@ -43,8 +43,10 @@ struct KernelSpec {
 };
 
 /// Numbers of tokens that kernels are made for, so that finitely many kernels serve every number: they are
-/// the widths of tiles, and then powers of two.
-inline constexpr std::array<std::int64_t, 11> kTokenBuckets{1, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024};
+/// the widths of tiles, twice the widest but one (384 tokens in two tiles of 256 would pay for 512), and then
+/// powers of two, as long as how the tiles fill a GPU still depends much on their number.
+inline constexpr std::array<std::int64_t, 14> kTokenBuckets{1,   8,   16,  32,  64,   96,   128,
+                                                            192, 256, 384, 512, 1024, 2048, 4096};
 
 /// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket
 /// have the same schedules, and so the same kernel. A number that no spec may have stays as it is.
