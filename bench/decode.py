@@ -175,7 +175,9 @@ class Bench:
 
     def lean_step(self, weights: Weights, batch: int, context: int) -> None:
         lean = LeanDecoder(self.model, weights.lean, batch, context + 1, self.compiles)
-        lean.cache.normal_()
+        for keys, values in lean.cache:
+            keys.normal_()
+            values.normal_()
         tokens = torch.randint(0, self.model.config.vocab_size, (batch, 1), device=self.device)
 
         def step() -> Tensor:

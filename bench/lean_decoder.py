@@ -73,7 +73,7 @@ _compiled: dict[str, Callable] = {}
 def pieces(compiled: bool) -> dict[str, Callable]:
     if compiled and not _compiled:
         torch._dynamo.config.cache_size_limit = 64  # one for each kind of shape
-        _compiled.update({name: torch.compile(piece, dynamic=True) for name, piece in PIECES.items()})
+        _compiled.update({name: torch.compile(piece) for name, piece in PIECES.items()})
     return _compiled if compiled else PIECES
 
 
@@ -101,8 +101,9 @@ class LeanDecoder:
         self.norms = [_norms_of(layer, gemma) for layer in model.model.layers]
         self.last_norm = _factor(model.model.norm, gemma)
         weight = model.model.embed_tokens.weight
-        shape = (len(self.norms), 2, batch, self.kv_heads, length, self.dim)
-        self.cache = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        # K and V of each layer apart: of views of one tensor torch.compile would copy the whole of it.
+        shape = (batch, self.kv_heads, length, self.dim)
+        self.cache = [(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.norms]
         self.tokens = torch.zeros((batch, 1), dtype=torch.long, device=weight.device)
         positions = torch.arange(length, device=weight.device)[None]
         self.cos, self.sin = (table[0] for table in model.model.rotary_emb(weight[:1, None], positions))
