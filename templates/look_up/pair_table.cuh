@@ -13,8 +13,8 @@
 //
 //   byte 1 = index byte, byte 0 = 4 * lane        (look_up_pairs in primitives/pair_look_up.cuh)
 //
-// (The upper 128 bytes of every 256 are unused: the second instruction that would close the gap costs
-// more than the space.)
+// (The upper 128 bytes of every 256 are unused here: the second instruction that would close the gap costs
+// more than the space. The kernel may put something else there.)
 
 namespace lutsmith::device {
 

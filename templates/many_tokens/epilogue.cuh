@@ -50,29 +50,51 @@ class ManyTokensEpilogue {
   // Of a thread's sums, the first 4 * kOwnOctets are those that it finishes; with two groups along K they
   // become so when the groups have added theirs.
 
+  /// In turns, as many octets as the passage has room for.
   __device__ __forceinline__ void add_groups(Sums& sums) {
     static_assert(Config::kKGroups == 2);
     const int group = k_group();
-    float4* exchange = reinterpret_cast<float4*>(shared_ + shared_layout_of<Config>().exchange_offset()) +
-                       row_thread();  // of this thread's rows, an octet of tokens after another
-    Barriers::meet_all();             // nobody is at the last segment's output any more
+    unsigned char* exchange = shared_ + passage_place(row_thread());  // an octet of tokens behind another
 #pragma unroll
-    for (int octet = 0; octet < G::kOctets; ++octet) {
-      if (octet / G::kOwnOctets != group) store_shared(exchange + octet * G::kRowThreads, four(sums, octet));
-    }
-    Barriers::meet_all();
+    for (int first = 0; first < G::kOwnOctets; first += kExchangedOctets) {
+      Barriers::meet_all();  // nobody is at the last turn, or at the last segment's output, any more
 #pragma unroll
-    for (int i = 0; i < G::kOwnOctets; ++i) {
-      const float4 other = load_shared(exchange + (group * G::kOwnOctets + i) * G::kRowThreads);
-      const float others[4] = {other.x, other.y, other.z, other.w};
+      for (int octet = 0; octet < G::kOctets; ++octet) {
+        const int i = octet % G::kOwnOctets - first;
+        if (octet / G::kOwnOctets != group && i >= 0 && i < kExchangedOctets) {
+          store_shared(exchanged(exchange, octet / G::kOwnOctets, i), four(sums, octet));
+        }
+      }
+      Barriers::meet_all();
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const float lower = sums[4 * i + c];
-        const float upper = sums[4 * (G::kOwnOctets + i) + c];
-        sums[4 * i + c] = (group == 0 ? lower : upper) + others[c];
+      for (int i = 0; i < kExchangedOctets; ++i) {
+        const float4 other = load_shared(exchanged(exchange, group, i));
+        const float others[4] = {other.x, other.y, other.z, other.w};
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const float lower = sums[4 * (first + i) + c];
+          const float upper = sums[4 * (G::kOwnOctets + first + i) + c];
+          sums[4 * (first + i) + c] = (group == 0 ? lower : upper) + others[c];
+        }
       }
     }
     Barriers::meet_all();  // the output passes through the same memory
+  }
+
+  static constexpr int kExchangedOctets = shared_layout_of<Config>().exchanged_octets();
+
+  /// Octet `i` of the turn, for `group`, of the thread whose first is at `exchange`.
+  static __device__ __forceinline__ float4* exchanged(unsigned char* exchange, int group, int i) {
+    constexpr int kNext = G::kRowThreads / kPiecesOfARow * shared_layout_of<Config>().passage_stride();
+    return reinterpret_cast<float4*>(exchange + (group * kExchangedOctets + i) * kNext);
+  }
+
+  static constexpr int kPiecesOfARow = many_tokens::kPassageRowBytes / 16;
+
+  /// The `piece`-th 16 bytes of the passage, in bytes from the start of shared memory.
+  static __device__ __forceinline__ unsigned int passage_place(unsigned int piece) {
+    return shared_layout_of<Config>().passage_offset() +
+           piece / kPiecesOfARow * shared_layout_of<Config>().passage_stride() + piece % kPiecesOfARow * 16;
   }
 
   /// A thread's sums of an octet of tokens.
@@ -184,18 +206,21 @@ class ManyTokensEpilogue {
   class Output {
    public:
     __device__ __forceinline__ Output(const ManyTokensEpilogue& epilogue, const TileWalk<Config>& at)
-        : launch_(epilogue.launch_) {
+        : launch_(epilogue.launch_), shared_(epilogue.shared_) {
       const typename TileWalk<Config>::Place place = at.place();
-      const int thread = ManyTokensEpilogue::thread();
+      const unsigned int thread = ManyTokensEpilogue::thread();
       const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
       if constexpr (G::kPerChannel) {
         epilogue.find_scales(
             scales_, row + thread / layout::kLanes * layout::kRecordRows + thread % layout::kLanes / 4);
       }
-      unsigned char* staging = epilogue.staging();
-      column_ = staging + (thread % layout::kLanes / 16 * 8 + thread % 8) * many_tokens::kStagedTokenBytes +
-                (thread / layout::kLanes * 16 + thread / 8 % 2 * 8) * 2;
-      piece_ = staging + thread / kPieces * many_tokens::kStagedTokenBytes + thread % kPieces * 16;
+      // The 16-byte pieces of a token are permuted, so that those of eight tokens which are written at a time
+      // fall on different banks.
+      const unsigned int staging = epilogue.staging();
+      const unsigned int column = thread / layout::kLanes * 2 + thread / 8 % 2;  // eight rows
+      column_ = staging + (thread % layout::kLanes / 16 * 8 + thread % 8) * kTokenBytes +
+                (column ^ thread % 8) * 16;
+      piece_ = staging + thread / kPieces * kTokenBytes + (thread % kPieces ^ thread / kPieces % 8) * 16;
       row_ = row + thread % kPieces * 8;
       token_ = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8 + thread / kPieces;
       to_ = launch_.output + token_ * launch_.output_stride + row_;
@@ -230,7 +255,7 @@ class ManyTokensEpilogue {
       for (int i = 0; i < kTogether; i += 2) {
         const float* next = sums + 4 * i;
         const unsigned int matrices[4] = {pair(next, 0), pair(next, 2), pair(next + 4, 0), pair(next + 4, 2)};
-        store_matrices_transposed(column_ + i * 8 * many_tokens::kStagedTokenBytes, matrices);
+        store_matrices_transposed(shared_ + column_ + i * 8 * kTokenBytes, matrices);
       }
     }
 
@@ -240,8 +265,9 @@ class ManyTokensEpilogue {
 #pragma unroll
         for (int pass = 0; pass < kPasses; ++pass) {
           if (token_ + pass * kPassTokens < launch_.tokens) {
-            store_output_16(to_ + pass * kPassTokens * launch_.output_stride,
-                            load_shared(reinterpret_cast<const uint4*>(piece_ + pass * kPassBytes)));
+            store_output_16(
+                to_ + pass * kPassTokens * launch_.output_stride,
+                load_shared(reinterpret_cast<const uint4*>(shared_ + piece_ + pass * kPassBytes)));
           }
         }
       } else {
@@ -253,7 +279,8 @@ class ManyTokensEpilogue {
 
     static constexpr int kPieces = many_tokens::kWarpgroupRows / 8;  // of 16 bytes, of one token
     static constexpr int kPassTokens = kWarpgroupThreads / kPieces;  // that all threads copy at a time
-    static constexpr int kPassBytes = kPassTokens * many_tokens::kStagedTokenBytes;
+    static constexpr int kTokenBytes = shared_layout_of<Config>().passage_stride();
+    static constexpr int kPassBytes = kPassTokens * kTokenBytes;
     static constexpr int kPasses = kTogether * 8 / kPassTokens;
 
     /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
@@ -278,16 +305,18 @@ class ManyTokensEpilogue {
         if (token_ + token >= launch_.tokens || row_ + i % 8 >= Config::kN) continue;
         store_output(
             to_ + token * launch_.output_stride + i % 8,
-            load_shared(reinterpret_cast<const unsigned short*>(piece_ + i / 8 * kPassBytes) + i % 8));
+            load_shared(reinterpret_cast<const unsigned short*>(shared_ + piece_ + i / 8 * kPassBytes) +
+                        i % 8));
       }
     }
 
     const LaunchArguments& launch_;
-    unsigned char* column_;       ///< where the thread's column of the first matrices is staged
-    const unsigned char* piece_;  ///< the staged piece that it copies first
-    int row_;                     ///< of that piece
-    int token_;                   ///< of that piece, of the octets that are next
-    unsigned short* to_;          ///< where that belongs
+    unsigned char* shared_;
+    unsigned int column_;  ///< where the thread's column of the first matrices is staged, in bytes from there
+    unsigned int piece_;   ///< the staged piece that it copies first, likewise
+    int row_;              ///< of that piece
+    int token_;            ///< of that piece, of the octets that are next
+    unsigned short* to_;   ///< where that belongs
     float scales_[2] = {1, 1};
   };
 
@@ -316,9 +345,8 @@ class ManyTokensEpilogue {
   /// Among the threads that hold the tile's rows.
   static __device__ __forceinline__ int row_thread() { return consumer() % G::kRowThreads; }
 
-  __device__ __forceinline__ unsigned char* staging() const {
-    return shared_ + shared_layout_of<Config>().staging_offset() +
-           warpgroup() * shared_layout_of<Config>().staging_bytes_of_warpgroup();
+  static __device__ __forceinline__ unsigned int staging() {
+    return passage_place(warpgroup() * shared_layout_of<Config>().staged_tokens() * kPiecesOfARow);
   }
 
   const LaunchArguments& launch_;

@@ -1,12 +1,15 @@
 #pragma once
 
 #include "templates/abi/packed_layout.h"
+#include "templates/look_up/pair_table_bytes.h"
 
 // The dynamic shared memory of a block, for the host that requests it and the device that uses it:
 //
-//   | look-up engine | X stages | weight stages | exchange, then output staging | barriers | flag |
+//   | look-up engine | X stages | weight stages | passage | barriers | flag |
 //
-// The exchange has the sums that the groups along K hand to each other; after it the output passes there.
+// Through the passage the groups along K hand each other their sums, as many octets of tokens at a time as it
+// has room for, and after them the output passes. With the pair table of 4 bits the passage takes no space of
+// its own: it is cut into rows of 128 bytes, which lie in the gaps between the table's entries.
 
 namespace lutsmith::many_tokens {
 
@@ -15,9 +18,12 @@ constexpr int kStageColumns = 64;   // of X: 128 bytes of a token
 constexpr int kStagesPerUnit = layout::kRecordColumns / kStageColumns;
 constexpr int kAlignment = 1024;  // of an X stage: the 128-byte swizzle repeats there
 
-/// Bytes from one token to the next where a warpgroup stages its output: 64 rows and 8 more, so that the
-/// eight tokens that a store writes at a time fall on different banks.
-constexpr int kStagedTokenBytes = (kWarpgroupRows + 8) * 2;
+constexpr int kPassageRowBytes = 128;
+static_assert(kPassageRowBytes == pair_table::kGapBytes);
+/// More would not fit into the gaps, and takes stages from X elsewhere.
+constexpr int kMostPassageBytes = 32 << 10;
+/// A warpgroup stages its output a token in a row of the passage.
+static_assert(kPassageRowBytes == kWarpgroupRows * 2);
 /// Octets of tokens that a warpgroup stages at a time; four warpgroups have too few registers for more.
 LUTSMITH_HOST_DEVICE constexpr int staged_octets(int own_octets, int warpgroups) {
   return own_octets % 4 == 0 && warpgroups < 4 ? 4 : 2;
@@ -53,8 +59,27 @@ struct SharedMemory {
   LUTSMITH_HOST_DEVICE constexpr int weight_stage_bytes() const {
     return tile_rows / layout::kPanelRows * staged_panel_bytes();
   }
-  LUTSMITH_HOST_DEVICE constexpr int exchange_bytes() const {
-    return (k_groups - 1) * tile_rows * tile_tokens * 4;
+  /// Octets of tokens that each group along K finishes.
+  LUTSMITH_HOST_DEVICE constexpr int own_octets() const { return tile_tokens / 8 / k_groups; }
+  /// Octets that each of two groups hands to the other at a time: a divisor of all.
+  LUTSMITH_HOST_DEVICE constexpr int exchanged_octets() const {
+    int octets = own_octets();
+    while (own_octets() % octets != 0 || exchange_bytes(octets) > kMostPassageBytes) --octets;
+    return octets;
+  }
+  LUTSMITH_HOST_DEVICE constexpr int exchange_bytes(int octets) const {
+    return (k_groups - 1) * 2 * octets * 8 * tile_rows * 4;
+  }
+  LUTSMITH_HOST_DEVICE constexpr int staged_tokens() const {  // of a warpgroup, at a time
+    return staged_octets(own_octets(), warpgroups()) * 8;
+  }
+  LUTSMITH_HOST_DEVICE constexpr int passage_rows() const {
+    const int exchange = exchange_bytes(exchanged_octets()) / kPassageRowBytes;
+    const int staging = warpgroups() * staged_tokens();
+    return exchange > staging ? exchange : staging;
+  }
+  LUTSMITH_HOST_DEVICE constexpr bool passage_in_gaps() const {
+    return passage_rows() <= look_up_bytes / pair_table::kEntryStride;
   }
 
   LUTSMITH_HOST_DEVICE constexpr int activations_offset() const {
@@ -63,16 +88,17 @@ struct SharedMemory {
   LUTSMITH_HOST_DEVICE constexpr int weights_offset() const {
     return activations_offset() + activation_stages * activation_stage_bytes();
   }
-  LUTSMITH_HOST_DEVICE constexpr int exchange_offset() const {
+  LUTSMITH_HOST_DEVICE constexpr int own_passage_offset() const {
     return weights_offset() + weight_stages * weight_stage_bytes();
   }
-  LUTSMITH_HOST_DEVICE constexpr int staging_bytes_of_warpgroup() const {
-    return staged_octets(tile_tokens / 8 / k_groups, warpgroups()) * 8 * kStagedTokenBytes;
+  LUTSMITH_HOST_DEVICE constexpr int passage_offset() const {
+    return passage_in_gaps() ? pair_table::kGapOffset : own_passage_offset();
   }
-  LUTSMITH_HOST_DEVICE constexpr int staging_offset() const { return exchange_offset(); }
+  LUTSMITH_HOST_DEVICE constexpr int passage_stride() const {  // from one row to the next
+    return passage_in_gaps() ? pair_table::kEntryStride : kPassageRowBytes;
+  }
   LUTSMITH_HOST_DEVICE constexpr int barriers_offset() const {
-    const int staging_bytes = warpgroups() * staging_bytes_of_warpgroup();
-    return exchange_offset() + (exchange_bytes() > staging_bytes ? exchange_bytes() : staging_bytes);
+    return own_passage_offset() + (passage_in_gaps() ? 0 : passage_rows() * kPassageRowBytes);
   }
   /// A full and an empty one for every stage.
   LUTSMITH_HOST_DEVICE constexpr int flag_offset() const {

@@ -12,6 +12,7 @@ namespace lutsmith::emulator_test {
 /// The smallest block, with as few stages as it can have, so that every unit uses all of them again: 264 k
 /// are three units.
 struct ManyTokensExample {
+  int bits = 4;
   int group = 128;
   std::int64_t n = 128;
   std::int64_t k = 264;
@@ -31,7 +32,7 @@ struct ManyTokensExample {
 };
 
 inline KernelSpec spec_of(const ManyTokensExample& example) {
-  return {.format = {.bits = 4, .group = example.group, .n = example.n, .k = example.k},
+  return {.format = {.bits = example.bits, .group = example.group, .n = example.n, .k = example.k},
           .m = 1 << 20,
           .target = must(Target::parse("sm_90a"))};
 }

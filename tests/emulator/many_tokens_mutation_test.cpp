@@ -189,7 +189,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      kBytesMissing,
      {.weight_stages = 2}},
     {"StartBringsAUnitTooMany", "stage_ < Config::kKGroups && at_", "stage_ <= Config::kKGroups && at_",
-     kNotInitialised},
+     kPastShared},
     {"StartBringsUnitsThatAreNotThere", "stage_ < Config::kKGroups && at_.units_left > 0;",
      "stage_ < Config::kKGroups;", kPastWeights, kOneUnitForTwoGroups},
     {"StartForTheFirstGroupOnly", "++stage_) copy();", "++stage_) if (stage_ == 0) copy();", kBytesMissing,
@@ -314,7 +314,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"ScaleOfTheOtherHalf", "a[1] = multiply_pairs<Config::kElement>(a[1], high);",
      "a[1] = multiply_pairs<Config::kElement>(a[1], low);", kWrong},
     {"ScalesOfTheOtherRecord", "? packed_layout_of<Config>().panel_bytes() -",
-     "? packed_layout_of<Config>().panel_bytes() + layout::kLanes - 2 *", kUnwritten, kPlane},
+     "? packed_layout_of<Config>().panel_bytes() + layout::kLanes - 2 *", kPastShared, kPlane},
 
     // Dependent launch.
     {"NobodyWaitsForTheLaunchBefore", kWaitForLaunch, "ActivationProducer", kNotDependent, kDependent},

@@ -14,6 +14,16 @@ constexpr ManyTokensExample kTilesInStages{
     .n = 136, .k = 128, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
 constexpr ManyTokensExample kTwoTilesOfTwoGroups{
     .n = 136, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
+// So many octets that the groups along K take two turns to hand them over.
+constexpr ManyTokensExample kTwoExchanges{.tile_tokens = 128,
+                                          .k_groups = 2,
+                                          .commit_steps = 1,
+                                          .activation_stages = 4,
+                                          .weight_stages = 2,
+                                          .m = 100};
+// The table of 3 bits has too few gaps for the output of four warpgroups and two groups' sums.
+constexpr ManyTokensExample kPassageOfItsOwn{
+    .bits = 3, .n = 136, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 4};
 // One tile of three units, each a part.
 constexpr ManyTokensExample kThreeParts{
     .group = kPerChannel, .k = 384, .commit_steps = 4, .m = 1, .partitions = 3, .cancelling = true};
@@ -41,20 +51,30 @@ constexpr ManyTokensExample kFewRowsOfChannels{.group = kPerChannel, .n = 40, .k
 
 constexpr Mutation<ManyTokensExample> kMutations[] = {
     // Exchange between the groups along K.
-    {"NoBarrierBeforeTheExchange", "Barriers::meet_all();             // nobody is at", "// nobody is at",
-     kWriteRace, kTwoTilesOfTwoGroups},
+    {"NoBarrierBeforeTheExchange", "Barriers::meet_all();  // nobody is at", "// nobody is at", kWriteRace,
+     kTwoTilesOfTwoGroups},
     {"NoBarrierInTheExchange",
-     "Barriers::meet_all();\n#pragma unroll\n    for (int i = 0; i < G::kOwnOctets; ++i) {\n      const "
-     "float4",
-     "\n#pragma unroll\n    for (int i = 0; i < G::kOwnOctets; ++i) {\n      const float4", kUnwritten,
-     kTwoGroups},
+     "Barriers::meet_all();\n#pragma unroll\n      for (int i = 0; i < kExchangedOctets; ++i) {",
+     "\n#pragma unroll\n      for (int i = 0; i < kExchangedOctets; ++i) {", kUnwritten, kTwoGroups},
+    {"NoBarrierBeforeTheNextExchange", "Barriers::meet_all();  // nobody is at",
+     "if (first == 0) Barriers::meet_all();  // nobody is at", kReadRace, kTwoExchanges},
+    {"FirstOctetsHandedOverAgain", "const int i = octet % G::kOwnOctets - first;",
+     "const int i = octet % G::kOwnOctets;", kWrong, kTwoExchanges},
+    {"AddedToTheFirstOctetsAgain", "sums[4 * (first + i) + c] = (group", "sums[4 * i + c] = (group", kWrong,
+     kTwoExchanges},
+    {"OctetsOfTheFirstExchangeKept", "upper = sums[4 * (G::kOwnOctets + first + i) + c];",
+     "upper = sums[4 * (G::kOwnOctets + i) + c];", kWrong, kTwoExchanges},
+    {"ExchangeOverTheTable", "passage_in_gaps() ? pair_table::kGapOffset", "passage_in_gaps() ? 0", kReadRace,
+     kTwoTilesOfTwoGroups},
     {"NoBarrierBehindTheExchange", "Barriers::meet_all();  // the output passes", "// the output passes",
      kEarlyWrite, kTwoGroups},
     {"GroupsKeepWhatTheyShouldGive", "octet / G::kOwnOctets != group", "octet / G::kOwnOctets == group",
      kWrong, kTwoGroups},
-    {"OctetsOfTheFirstGroup", "exchange + (group * G::kOwnOctets + i)", "exchange + (i)", kWrong, kTwoGroups},
+    {"OctetsOfTheFirstGroup", "load_shared(exchanged(exchange, group, i))",
+     "load_shared(exchanged(exchange, 0, i))", kWrong, kTwoGroups},
     {"HalvesSwapped", "(group == 0 ? lower : upper)", "(group == 0 ? upper : lower)", kWrong, kTwoGroups},
-    {"RowsShareTheExchange", "row_thread();  // of this", "thread();  // of this", kWriteRace, kTwoGroups},
+    {"RowsShareTheExchange", "passage_place(row_thread());", "passage_place(thread());", kWriteRace,
+     kTwoGroups},
     {"ProducersAtTheConsumersBarrier", "named_barrier(1, G::kConsumers)", "named_barrier(1, G::kThreads)",
      kNamedBarrierMissing, kTwoGroups},
     {"HalfOfTheConsumersAtTheBarrier", "named_barrier(1, G::kConsumers)",
@@ -73,7 +93,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"WarpgroupAtTheBarrierOfAll", "named_barrier(2 + warpgroup, 128)", "named_barrier(1 + warpgroup, 128)",
      kMixedBarriers, kTwoTilesOfTwoGroups},
     {"WarpgroupsShareTheirStaging",
-     "warpgroup() * shared_layout_of<Config>().staging_bytes_of_warpgroup()",
+     "warpgroup() * shared_layout_of<Config>().staged_tokens() * kPiecesOfARow",
      "0",
      kWriteRace,
      {.k = 128, .commit_steps = 4}},
@@ -82,14 +102,16 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"FlagOverTheBarriers", "2 * 8 * (activation_stages + weight_stages)",
      "8 * (activation_stages + weight_stages)", "touches shared bytes from .* on, which hold an mbarrier",
      kCut},
-    {"StagingOverTheWeights", "return weights_offset() + weight_stages * weight_stage_bytes();",
-     "return weights_offset();", kEarlyWrite, kTwoTiles},
-    {"MatricesOfTokensAndRowsSwapped", "(thread % layout::kLanes / 16 * 8 + thread % 8) * many",
-     "thread % 16 * many", kWriteRace, kFewRows},
+    {"PassageOverTheWeights", "pair_table::kGapOffset : own_passage_offset();",
+     "pair_table::kGapOffset : weights_offset();", "brought, without waiting for its mbarrier",
+     kPassageOfItsOwn},
+    {"MatricesOfTokensAndRowsSwapped", "(thread % layout::kLanes / 16 * 8 + thread % 8) * kTokenBytes",
+     "thread % 16 * kTokenBytes", kWriteRace, kFewRows},
     {"MatricesInTheOtherOrder", "pair(next, 2), pair(next + 4, 0)", "pair(next + 4, 0), pair(next, 2)",
      kWrong, kFewRows},
-    {"OutputOfTheNextRows", "many_tokens::kStagedTokenBytes + thread % kPieces * 16;",
-     "many_tokens::kStagedTokenBytes + (thread ^ 1) % kPieces * 16;", kWrong, kFewRows},
+    {"OutputOfTheNextRows", "(thread % kPieces ^ thread / kPieces % 8) * 16;",
+     "((thread ^ 1) % kPieces ^ thread / kPieces % 8) * 16;", kWrong, kFewRows},
+    {"PiecesPermutedOnlyWhereTheyAreRead", "(column ^ thread % 8) * 16;", "column * 16;", kWrong, kFewRows},
     {"EveryTokenInTheFirstRow", "launch_.output + token_ * launch_.output_stride + row_;",
      "launch_.output + row_;", kWrittenTwice, kFewRows},
     {"SumsOfTheFirstTurnAgain", "stage(sums + 4 * kTogether * i);", "stage(sums);", kWrong, kTwoTurns},

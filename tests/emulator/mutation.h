@@ -101,6 +101,7 @@ constexpr std::string_view kWriteRace = "writes shared byte .* wrote at line .*,
 constexpr std::string_view kEarlyWrite = "writes shared byte .* read at line .*, with no barrier between";
 constexpr std::string_view kUnderWay = "touches shared byte .* while the copy issued at line .* is under way";
 constexpr std::string_view kUnused = "copies over shared byte .* has read at line .* but not used";
+constexpr std::string_view kPastShared = "touches .* bytes at shared byte .*; the block has";
 constexpr std::string_view kPastWeights = "bytes at byte .* of the weights, whose size is";
 constexpr std::string_view kPastActivations = "bytes at byte .* of the activations, whose size is";
 constexpr std::string_view kPastOutput = "bytes at byte .* of the output, whose size is";
