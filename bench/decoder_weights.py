@@ -109,10 +109,15 @@ def with_16_bits(model: torch.nn.Module) -> Weights:
 
 
 def with_lutsmith(original: Weights, bits: int, group: int) -> Weights:
-    """The first layer's weights, quantized; the other layers have copies."""
+    """The first layer's weights, quantized; the other layers have copies.
+
+    The table is symmetric: that of NormalFloat with 2 bits is not, and the mean that it gives to every row, the same
+    in all layers, makes sums that float16 cannot hold.
+    """
+    table = torch.linspace(-1, 1, 2**bits).tolist()
 
     def packed(linear: torch.nn.Linear) -> lutsmith.nn.Linear:
-        return lutsmith.nn.Linear.from_linear(linear, bits=bits, group=group)
+        return lutsmith.nn.Linear.from_linear(linear, bits=bits, group=group, table=table)
 
     def copied(layer: lutsmith.nn.Linear) -> lutsmith.nn.Linear:
         return lutsmith.nn.Linear(lutsmith.PackedWeight(layer.weight.clone(), layer.format), layer.bias)
