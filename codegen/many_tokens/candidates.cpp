@@ -96,12 +96,13 @@ ManyTokensSchedule fitted(const KernelSpec& spec, ManyTokensSchedule schedule) {
 }  // namespace
 
 std::vector<ManyTokensSchedule> ManyTokens::candidates(const KernelSpec& spec) {
-  constexpr int kFewest = 17;  // tokens; those for few tokens are faster below
+  constexpr int kFewest = 9;      // tokens; those for few tokens are faster below
+  constexpr int kNarrowest = 17;  // tokens for which the narrowest tile is not too wide
   std::vector<ManyTokensSchedule> candidates;
   if (spec.m < kFewest || !spec.target.traits().warpgroup_products) return candidates;
   for (const ManyTokensSchedule& tile : kTiles) {
     // Twice as many tokens as there are would be multiplied for nothing.
-    if (tile.tile_tokens >= 2 * std::max<std::int64_t>(spec.m, kFewest)) continue;
+    if (tile.tile_tokens >= 2 * std::max<std::int64_t>(spec.m, kNarrowest)) continue;
     const ManyTokensSchedule schedule = fitted(spec, tile);
     if (validate(spec, schedule) && estimated_registers(spec, schedule) <= register_limit(schedule)) {
       candidates.push_back(schedule);
