@@ -3,10 +3,42 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/result.h"
+
 namespace lutsmith {
+namespace {
+
+/// Whether all schedules that are allowed add a token's products in one order: one family for a target, one
+/// group along K, and scales on weights. Tiles, stages and where weights come from do not enter it.
+Result<void> validate_batch_invariance(const KernelSpec& spec, const Schedule& schedule) {
+  if (!spec.batch_invariant) return {};
+  if (spec.target.traits().warpgroup_products) {
+    const auto* const own = std::get_if<ManyTokensSchedule>(&schedule);
+    if (own != nullptr && own->k_groups == 1) return {};
+    return refuse(
+        "schedule: it would add up in another order than other batch-invariant kernels of this target; "
+        "allowed with batch_invariant: the family many_tokens with k_groups 1");
+  }
+  const auto* const own = std::get_if<MultistageSchedule>(&schedule);
+  if (own != nullptr && own->k_groups == 1 && !own->scale_sums) return {};
+  return refuse(
+      "schedule: it would add up in another order than other batch-invariant kernels of this target; "
+      "allowed with batch_invariant: the family multistage with k_groups 1 and scale_sums off");
+}
+
+/// The spec whose candidates are those of `bucket`: batch-invariant kernels for few tokens are of a family
+/// for many.
+KernelSpec proposed_for(KernelSpec bucket) {
+  constexpr std::int64_t kFewestOfMany = 17;
+  if (bucket.batch_invariant) bucket.m = std::max(bucket.m, kFewestOfMany);
+  return bucket;
+}
+
+}  // namespace
 
 Result<void> validate(const KernelSpec& spec, const Schedule& schedule) {
   if (Result<void> valid = validate(spec); !valid) return valid;
+  if (Result<void> valid = validate_batch_invariance(spec, schedule); !valid) return valid;
   return visit_family(schedule, [&]<class Family>(const auto& own) { return Family::validate(spec, own); });
 }
 
@@ -44,7 +76,8 @@ Result<std::vector<Schedule>> schedules(const KernelSpec& spec) {
   const GpuModel gpu = GpuModel::of(spec.target);
   std::vector<std::pair<double, Schedule>> ranked;
   for_each_family([&]<class Family>() {
-    for (const auto& schedule : Family::candidates(bucket)) {
+    for (const auto& schedule : Family::candidates(proposed_for(bucket))) {
+      if (!validate_batch_invariance(bucket, schedule)) continue;
       ranked.emplace_back(Family::estimated_microseconds(bucket, schedule, gpu, 0), schedule);
     }
   });

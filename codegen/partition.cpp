@@ -45,6 +45,7 @@ Partition waves_and_parts(const LaunchRecipe& recipe, std::int64_t tiles, std::i
   }
   Share share = share_rest(recipe, rest, partitions);
   if (wanted > 0 && waves == 0) share = {.blocks = partitions, .whole = false, .cost = 0};  // as asked for
+  if (recipe.whole_tiles_only) share = {.blocks = rest, .whole = true, .cost = 0};
   const std::int64_t grains = share.whole ? rest : rest * steps;
   if (waves == 0) cut.partitions = static_cast<int>(share.blocks);
   cut.steps_per_grain = share.whole ? recipe.steps_per_tile : 1;

@@ -40,7 +40,8 @@ Json field_json(const FieldInfo& field, const Value& value) {
 template <class Json, class Object>
 Json fields_json(const Object& object) {
   Json json = Json::object();
-  visit_fields(object, [&json](const FieldInfo& field, const auto& value) {
+  visit_fields(object, [&json]<class Value>(const FieldInfo& field, const Value& value) {
+    if (field.only_where_set && value == Value{}) return;
     json[std::string(field.name)] = field_json<Json>(field, value);
   });
   return json;
@@ -107,7 +108,7 @@ bool read_fields(const Json& json, Object& object, FieldRule rule = FieldRule::a
     if (field.name == except) return;
     const auto found = json.find(field.name);
     if (found == json.end()) {
-      good = good && rule == FieldRule::any_version;
+      good = good && (rule == FieldRule::any_version || field.only_where_set);
       return;
     }
     ++known;

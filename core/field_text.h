@@ -123,7 +123,8 @@ std::string describe_fields(const Object& object) {
 template <class Object>
 std::string command_options(const Object& object) {
   std::string text;
-  visit_fields(object, [&](const FieldInfo& field, const auto& value) {
+  visit_fields(object, [&]<class Value>(const FieldInfo& field, const Value& value) {
+    if (field.only_where_set && value == Value{}) return;
     text += fmt::format(" --{} {}", option_name(field), field_text(field, value));
   });
   return text;

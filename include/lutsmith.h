@@ -84,8 +84,10 @@ typedef struct lutsmith_spec {
   const char* dtype;  /* "f16" or "bf16"; NULL: f16 */
   const char* table;  /* "scalar" or "pair"; NULL: scalar */
   const char* target; /* such as "sm_90a"; NULL: the GPU at hand */
+  int64_t
+      batch_invariant; /* 1: a token's result does not depend on the other tokens of a launch; 0: it may */
 } lutsmith_spec;
-#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL}
+#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0}
 
 /* Bytes of such a matrix as lutsmith packs it. */
 LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);

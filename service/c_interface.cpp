@@ -54,6 +54,10 @@ Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
     if (!target) return failure(target);
     spec.target = *target;
   }
+  if (given->batch_invariant != 0 && given->batch_invariant != 1) {
+    return refuse(fmt::format("batch_invariant: {} is not allowed; allowed: 0, 1", given->batch_invariant));
+  }
+  spec.batch_invariant = given->batch_invariant == 1;
   return spec;
 }
 

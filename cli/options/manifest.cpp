@@ -15,6 +15,7 @@
 #include <ranges>
 #include <sstream>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace lutsmith::cli {
@@ -27,10 +28,20 @@ std::unexpected<Error> refuse(std::size_t entry, std::string_view what) {
       Error{ErrorCode::invalid_argument, fmt::format("manifest entry {}: {}", entry, what), {}});
 }
 
+bool is_switch(std::string_view field) {
+  bool found = false;
+  const KernelSpec spec;
+  visit_fields(spec, [&]<class Value>(const FieldInfo& known, const Value& /*value*/) {
+    if (known.name == field) found = std::is_same_v<Value, bool>;
+  });
+  return found;
+}
+
 // A JSON value as it would be written on the command line.
 Result<std::string> value_text(std::size_t entry, std::string_view field, bool list, const json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_integer()) return value.dump();
+  if (value.is_boolean() && is_switch(field)) return value.get<bool>() ? "on" : "off";
   if (value.is_array() && list && !value.empty()) {
     std::string text;
     for (const json& item : value) {

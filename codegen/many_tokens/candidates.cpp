@@ -103,7 +103,10 @@ std::vector<ManyTokensSchedule> ManyTokens::candidates(const KernelSpec& spec) {
   for (const ManyTokensSchedule& tile : kTiles) {
     // Twice as many tokens as there are would be multiplied for nothing.
     if (tile.tile_tokens >= 2 * std::max<std::int64_t>(spec.m, kNarrowest)) continue;
-    const ManyTokensSchedule schedule = fitted(spec, tile);
+    ManyTokensSchedule one_order = tile;
+    // Two groups add up in another order than one, and not every tile can have two.
+    if (spec.batch_invariant) one_order.k_groups = 1;
+    const ManyTokensSchedule schedule = fitted(spec, one_order);
     if (validate(spec, schedule) && estimated_registers(spec, schedule) <= register_limit(schedule)) {
       candidates.push_back(schedule);
     }

@@ -50,6 +50,7 @@ LaunchRecipe ManyTokens::launch_recipe(const KernelSpec& spec, const ManyTokensS
       .dependent_launch = schedule.dependent_launch,
       .activation_box_tokens = schedule.tile_tokens,
       .most_parts = std::max(1, kMostPartBytes / slot),
+      .whole_tiles_only = spec.batch_invariant,
       .fix_up_steps = kFixUpPanels * kWarpgroupRows * 2 / schedule.tile_rows,
       .workspace_per_partition = {.partial_sum_bytes = static_cast<std::size_t>(kSlots * slot),
                                   .arrival_counters = 1}};

@@ -35,7 +35,7 @@ std::optional<MultistageSchedule> fitted(const KernelSpec& spec, MultistageSched
   const bool sums_are_cheap =
       groups_per_unit(spec) == 1 && schedule.tile_tokens <= 64;  // of a unit: an instruction for each sum
   for (const bool scale_sums : {true, false}) {
-    if (scale_sums && !sums_are_cheap) continue;
+    if (scale_sums && (!sums_are_cheap || spec.batch_invariant)) continue;
     schedule.scale_sums = scale_sums;
     for (const Stages& stages : kStages) {
       schedule.stage_columns = stages.columns;

@@ -62,6 +62,7 @@ LaunchRecipe Multistage::launch_recipe(const KernelSpec& spec, const MultistageS
       .blocks_per_multiprocessor = 1,
       .dependent_launch = schedule.dependent_launch,
       .most_parts = std::max(1, kMostPartBytes / slot),
+      .whole_tiles_only = spec.batch_invariant,
       .fix_up_steps = kFixUpPanels * 128 / schedule.tile_rows,
       .workspace_per_partition = {.partial_sum_bytes = static_cast<std::size_t>(kSlots * slot),
                                   .arrival_counters = 1}};

@@ -38,6 +38,7 @@ struct LaunchRecipe {
   /// > 0: blocks take whole tiles as long as there is one for each, and only the rest is cut, a tile into at
   /// most so many parts. 0: everything is cut alike.
   int most_parts = 0;
+  bool whole_tiles_only = false;  ///< nothing is cut: the order of a sum must not depend on the launch
   /// Steps that are done in the time that the partial sums of a cut tile cost.
   int fix_up_steps = 0;
   WorkspaceSize workspace_per_partition = {};

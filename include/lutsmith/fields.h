@@ -19,6 +19,9 @@ struct FieldInfo {
   std::string_view option =
       {};                      ///< on the command line, where it is not the name with dashes: "blocks-per-sm"
   std::string_view zero = {};  ///< the word for a 0: "channel"
+  /// A switch that is written only where it is on, so that what was written before there was one, and the
+  /// keys made of that, stay as they are.
+  bool only_where_set = false;
 };
 
 /// Calls `visit(FieldInfo, value)` for every field of a spec or schedule, `value` a reference to it, const

@@ -18,6 +18,9 @@ struct KernelSpec {
   WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
   std::int64_t m = 0;  ///< tokens the kernel is made for, see token_bucket; a launch may bring any number
   Target target = {};  ///< a default one: the GPU at hand, where a `Service` is asked
+  /// A token's result is the same, bit for bit, whatever the number of tokens of a launch and its place among
+  /// them. Slower for few tokens: docs/kernels.md.
+  bool batch_invariant = false;
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
 
@@ -39,6 +42,12 @@ struct KernelSpec {
                     " {}"},
           self.format.table);
     visit(FieldInfo{"target", "GPU architecture", "such as sm_90a", " {}"}, self.target);
+    visit(FieldInfo{.name = "batch_invariant",
+                    .meaning = "A token's result does not depend on the other tokens of a launch",
+                    .allowed = "on or off",
+                    .described = " batch-invariant",
+                    .only_where_set = true},
+          self.batch_invariant);
   }
 };
 

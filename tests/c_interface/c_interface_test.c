@@ -265,6 +265,12 @@ static void test_compiling(lutsmith_service* service) {
   CHECK(lutsmith_compile(service, &spec, &result) == LUTSMITH_OK);
   CHECK(strcmp(result.origin, "memory") == 0);
   CHECK(lutsmith_compile(service, &spec, NULL) == LUTSMITH_OK);
+  spec.batch_invariant = 1;
+  CHECK(lutsmith_compile(service, &spec, &result) == LUTSMITH_OK);
+  CHECK(strcmp(result.origin, "compiled") == 0);
+  spec.batch_invariant = 2;
+  REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "batch_invariant: 2");
+  spec.batch_invariant = 0;
   spec.m = 0;
   REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "m: 0");
   spec = small_spec();

@@ -49,6 +49,18 @@ TEST(SpecRequest, ListsMakeEveryCombinationOnce) {
   }
 }
 
+TEST(SpecRequest, ASwitchIsOffUnlessItIsGivenAndTakesAListToo) {
+  SpecText text = shape("1024", "1024");
+  EXPECT_FALSE(expand(text)->kernels.front().spec.batch_invariant);
+  text["batch_invariant"] = "off,on";
+  const auto requests = expand(text);
+  ASSERT_TRUE(requests) << requests.error().message;
+  ASSERT_EQ(requests->kernels.size(), 2U);
+  EXPECT_TRUE(requests->kernels.back().spec.batch_invariant);
+  text["batch_invariant"] = "maybe";
+  EXPECT_FALSE(expand(text).has_value());
+}
+
 TEST(SpecRequest, ModelGivesItsLayersForEveryShare) {
   SpecText text;
   text["target"] = "sm_90a";

@@ -12,6 +12,7 @@
 #include "core/field_json.h"
 #include "core/field_text.h"
 #include "runtime/manifest.h"
+#include "runtime/recipe_json.h"
 #include "runtime/request.h"
 
 namespace lutsmith {
@@ -121,8 +122,18 @@ TEST(FieldsTest, EveryFieldIsInTheJsonUnderItsName) {
     return spec_json<Json>(request.spec).dump() + schedule_json<Json>(request.choice->schedule).dump();
   });
   for (const auto& [name, changed] : with_each_field_changed(spec())) {
-    EXPECT_NE(spec_json<Json>(changed).at(name), spec_json<Json>(spec()).at(name));
+    EXPECT_NE(spec_json<Json>(changed).at(name), spec_json<Json>(spec()).value(name, Json()));
   }
+}
+
+TEST(FieldsTest, ASpecThatIsNotBatchInvariantIsWrittenAsBeforeThereWereSuch) {
+  KernelSpec changed = spec();
+  EXPECT_FALSE(spec_json<Json>(changed).contains("batch_invariant"));
+  EXPECT_FALSE(launch_json<Json>(LaunchRecipe{}).contains("whole_tiles_only"));
+  changed.batch_invariant = true;
+  EXPECT_EQ(spec_json<Json>(changed).at("batch_invariant"), true);
+  EXPECT_THAT(warm_command({.spec = changed, .choice = {}}), testing::EndsWith(" --batch-invariant on"));
+  EXPECT_EQ(describe(changed), describe(spec()) + " batch-invariant");
 }
 
 TEST(FieldsTest, EveryFieldIsInTheDescription) {
