@@ -15,6 +15,31 @@ namespace {
 
 using emulator::EmulatedKernel;
 
+constexpr std::int64_t kUnit = 128;  // along K
+
+/// What the first unit adds the fourth takes away again, and all others are 2^16 times smaller: how much is
+/// left of each depends on what it was added to. So the order of a sum shows in 16 bits.
+void let_order_show(Problem& problem) {
+  QuantizedMatrix& matrix = problem.matrix;
+  const std::int64_t k = problem.k();
+  const bool scaled_units = matrix.format.group == kUnit;
+  const std::int64_t groups = scaled_units ? (k + kUnit - 1) / kUnit : 1;
+  for (std::int64_t row = 0; row < problem.n(); ++row) {
+    const auto codes = matrix.codes.begin() + row * k;
+    std::copy_n(codes, kUnit, codes + 3 * kUnit);
+    const auto scales = matrix.scales.begin() + row * groups;
+    if (scaled_units) scales[3] = scales[0];
+  }
+  for (std::size_t i = 0; i < problem.activations.size(); ++i) {
+    const std::int64_t unit = static_cast<std::int64_t>(i) % k / kUnit;
+    const std::size_t from = unit == 3 ? i - 3 * kUnit : i;
+    const float factor = unit == 0 ? 0x1p8F : unit == 3 ? -1.0F : 0x1p-8F;
+    const DataType dtype = matrix.format.dtype;
+    problem.activations[i] = to_bits(from_bits(problem.activations[from], dtype) * factor, dtype);
+  }
+  repack(problem);
+}
+
 /// `m` tokens of `pool`, other ones for every m, with the pool's first at the beginning, the middle and the
 /// end.
 Problem with_first_token(const Problem& pool, std::int64_t m) {
@@ -35,7 +60,8 @@ Problem with_first_token(const Problem& pool, std::int64_t m) {
 /// token.
 void expect_same_bits(KernelSpec spec) {
   spec.batch_invariant = true;
-  const Problem pool = make_problem(spec, 61);
+  Problem pool = make_problem(spec, 61);
+  let_order_show(pool);
   const auto n = static_cast<std::ptrdiff_t>(pool.n());
   std::vector<std::uint16_t> expected;
   std::string text;
@@ -51,7 +77,9 @@ void expect_same_bits(KernelSpec spec) {
       kernel.push_back(must(EmulatedKernel::compile(host_compiler(), spec, source)));
       text = source.text;
     }
-    const auto result = emulate(kernel.front(), source, with_first_token(pool, m));
+    // Three partitions would cut the tiles of any other kernel.
+    const auto result =
+        emulate(kernel.front(), source, with_first_token(pool, m), {.partitions = m == 1 ? 0 : 3});
     ASSERT_TRUE(result) << result.error().message << "\n" << result.error().context;
     if (expected.empty()) expected.assign(result->begin(), result->begin() + n);
     for (const std::int64_t row : {std::int64_t{0}, m / 2, m - 1}) {
@@ -67,12 +95,12 @@ KernelSpec spec_of(int bits, int group, DataType dtype, const char* target) {
 
 TEST(EmulatedBatchInvariant, WarpgroupProductsGiveATokenTheSameBitsInEveryLaunch) {
   expect_same_bits(spec_of(4, 128, DataType::f16, "sm_90a"));
-  expect_same_bits(spec_of(3, kPerChannel, DataType::bf16, "sm_90a"));
+  if (has_turn(1)) expect_same_bits(spec_of(3, kPerChannel, DataType::bf16, "sm_90a"));
 }
 
 TEST(EmulatedBatchInvariant, ProductsOfWarpsGiveATokenTheSameBitsInEveryLaunch) {
   expect_same_bits(spec_of(4, 128, DataType::f16, "sm_86"));
-  expect_same_bits(spec_of(3, kPerChannel, DataType::bf16, "sm_100a"));
+  if (has_turn(1)) expect_same_bits(spec_of(3, kPerChannel, DataType::bf16, "sm_100a"));
 }
 
 }  // namespace
