@@ -395,7 +395,7 @@ int main(void) {
   test_what_cannot_be_quantized();
   test_packing();
   CHECK(lutsmith_token_bucket(1) == 1 && lutsmith_token_bucket(2) == 8 && lutsmith_token_bucket(9) == 16);
-  CHECK(lutsmith_token_bucket(1 << 20) == lutsmith_token_bucket(1024));
+  CHECK(lutsmith_token_bucket(1 << 20) == lutsmith_token_bucket(4096));
   options.memory_only = 1;
   opened = lutsmith_open(&options, &service);
   if (opened != LUTSMITH_OK) {
