@@ -7,9 +7,6 @@
 namespace lutsmith::pair_table {
 
 constexpr int kEntryStride = 256;
-/// The upper half of every stride holds no entry: free for anything else.
-constexpr int kGapOffset = 128;
-constexpr int kGapBytes = kEntryStride - kGapOffset;
 /// Entry of (even code, odd code): even + kOddStride * odd.
 constexpr int kOddStride = 16;
 

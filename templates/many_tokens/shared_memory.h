@@ -18,8 +18,9 @@ constexpr int kStageColumns = 64;   // of X: 128 bytes of a token
 constexpr int kStagesPerUnit = layout::kRecordColumns / kStageColumns;
 constexpr int kAlignment = 1024;  // of an X stage: the 128-byte swizzle repeats there
 
-constexpr int kPassageRowBytes = 128;
-static_assert(kPassageRowBytes == pair_table::kGapBytes);
+/// An entry of the pair table, 32 copies of 4 bytes, takes the lower half of its stride: the rest is a gap.
+constexpr int kGapOffset = 128;
+constexpr int kPassageRowBytes = pair_table::kEntryStride - kGapOffset;
 /// More would not fit into the gaps, and takes stages from X elsewhere.
 constexpr int kMostPassageBytes = 32 << 10;
 /// A warpgroup stages its output a token in a row of the passage.
@@ -92,7 +93,7 @@ struct SharedMemory {
     return weights_offset() + weight_stages * weight_stage_bytes();
   }
   LUTSMITH_HOST_DEVICE constexpr int passage_offset() const {
-    return passage_in_gaps() ? pair_table::kGapOffset : own_passage_offset();
+    return passage_in_gaps() ? kGapOffset : own_passage_offset();
   }
   LUTSMITH_HOST_DEVICE constexpr int passage_stride() const {  // from one row to the next
     return passage_in_gaps() ? pair_table::kEntryStride : kPassageRowBytes;
