@@ -27,7 +27,9 @@ struct MatmulArguments {
   std::int64_t m = 0;                         ///< tokens, any number; 0: as many as the kernel was asked for
   std::int64_t activation_stride = 0;         ///< elements between rows of X, a multiple of 8; 0: k
   std::int64_t output_stride = 0;             ///< elements between rows of Y; 0: n
-  int partitions = 0;                         ///< Stream-K partitions; 0: the library's choice
+  /// Stream-K partitions; 0: the library's choice. Of batch-invariant kernels only how many blocks share the
+  /// tiles.
+  int partitions = 0;
 };
 
 }  // namespace lutsmith

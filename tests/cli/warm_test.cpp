@@ -101,6 +101,22 @@ TEST(Warm, LayersThatModelsShareAreCompiledOnce) {
   EXPECT_EQ(outcome.json()["compiled"], 1);
 }
 
+TEST(Warm, ManifestAsksForBatchInvariantKernelsByTrueOrFalse) {
+  const CommandLine program;
+  write_file(program.file("manifest.json"),
+             R"([{"n": 64, "k": 128, "bits": 4, "batch_invariant": true},
+                 {"n": 64, "k": 256, "bits": 4, "batch_invariant": false}])");
+  const Outcome outcome = program.run(warm(program));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  const auto warmed = outcome.json();
+  ASSERT_EQ(warmed["kernels"].size(), 2U);
+  for (const auto& kernel : warmed["kernels"]) {
+    EXPECT_EQ(kernel["spec"].value("batch_invariant", false), kernel["spec"]["k"] == 128);
+  }
+  write_file(program.file("manifest.json"), R"([{"n": 64, "k": 128, "bits": true}])");
+  EXPECT_EQ(program.run(warm(program)).exit_code, 2);
+}
+
 TEST(Warm, ModelsAndShapesAreWarmedBesideAManifestNotByItsEntries) {
   const CommandLine program;
   write_file(program.file("manifest.json"), R"([{"n": 64, "k": 128, "bits": 3}])");

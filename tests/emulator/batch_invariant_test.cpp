@@ -103,5 +103,23 @@ TEST(EmulatedBatchInvariant, ProductsOfWarpsGiveATokenTheSameBitsInEveryLaunch) 
   if (has_turn(1)) expect_same_bits(spec_of(3, kPerChannel, DataType::bf16, "sm_100a"));
 }
 
+// What the tests above would see if tiles were cut.
+TEST(EmulatedBatchInvariant, WithoutTheOptionACutTileChangesATokensBits) {
+  for (const char* target : {"sm_90a", "sm_86"}) {
+    SCOPED_TRACE(target);
+    KernelSpec spec = spec_of(4, 128, DataType::f16, target);
+    spec.m = 17;
+    spec.batch_invariant = true;
+    const Schedule schedule = must(schedules(spec)).front();
+    spec.batch_invariant = false;
+    const Source source = must(render(spec, schedule));
+    const auto kernel = must(EmulatedKernel::compile(host_compiler(), spec, source));
+    Problem problem = make_problem(spec, 17);
+    let_order_show(problem);
+    EXPECT_NE(must(emulate(kernel, source, problem, {.partitions = 1})),
+              must(emulate(kernel, source, problem, {.partitions = 3})));
+  }
+}
+
 }  // namespace
 }  // namespace lutsmith::emulator_test
