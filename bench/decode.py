@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tokens per second of a decoder with 16-bit weights and with lutsmith's, the same model in the same process.
+"""Tokens per second of a decoder with 16-bit weights, lutsmith's and others, the same model in the same process.
 
     python bench/decode.py [--model llama3.1-8b] [--batch 1,4,16,64] [--bits 4,3,2] [--json decode.json]
 
@@ -12,6 +12,9 @@ Steps:
                 K and V are not expanded; the rest is compiled (lean_decoder.py)
   transformers  the model of transformers as it is, with its StaticCache
   compiled      the same by torch.compile, which takes minutes
+
+With --bitsandbytes, NF4 of that library is measured in the same steps. One that no CUDA graph can hold runs without, and
+its rows say "eager": they have the CPU's work in them, which a graph leaves out.
 
 Prefill is one sequence, without a graph: the time to the first token. "linear" and "attention" are what a step's
 products and its attention take alone; "floor" is what reading weights, K and V once takes at the memory's nominal
@@ -26,10 +29,19 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 import transformers
-from decoder_weights import CONFIGURATIONS, Weights, random_model, with_16_bits, with_bitsandbytes, with_lutsmith
+from decoder_weights import (
+    CONFIGURATIONS,
+    Weights,
+    import_bitsandbytes,
+    random_model,
+    with_16_bits,
+    with_bitsandbytes,
+    with_lutsmith,
+)
 from lean_decoder import LeanDecoder
 from torch import Tensor
 
@@ -40,6 +52,15 @@ ROUNDS = 2
 PREFILL_RUNS = 3
 #: Of the logits of a replay from those of the step without a graph, relative to their norm: kernels may differ.
 ALLOWED_DIFFERENCE = 0.01
+
+
+class Run(NamedTuple):
+    """What runs a call again."""
+
+    again: Callable[[], object]
+    result: Tensor | None  #: every run writes it anew
+    eager: str | None = None  #: why there is no graph, on a GPU
+
 
 class Timer:
     """Milliseconds of what is enqueued on a GPU, as a graph where it can; on the CPU of a call."""
@@ -58,22 +79,32 @@ class Timer:
         torch.cuda.current_stream().wait_stream(self._stream)
         torch.cuda.synchronize()
 
-    def captured(self, call: Callable[[], Tensor | None]) -> tuple[Callable[[], object], Tensor | None]:
-        """What runs `call` again, and its result, which every run writes anew. `call` has been warmed."""
+    def captured(self, call: Callable[[], Tensor | None], must_be: bool = True) -> Run:
+        """`call` has been warmed. Where it cannot be captured and need not be, it runs eagerly."""
         if not self.on_gpu:
-            result: dict[str, Tensor] = {}
-
-            def again() -> None:
-                now = call()
-                if isinstance(now, Tensor):
-                    result.setdefault("is", torch.empty_like(now)).copy_(now)
-
-            again()
-            return again, result.get("is")
+            return self._eager(call)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = call()
-        return graph.replay, result
+        try:
+            with torch.cuda.graph(graph):
+                result = call()
+        except Exception as refused:
+            if must_be:
+                raise
+            torch.cuda.synchronize()
+            return self._eager(call, f"{type(refused).__name__}: {refused}")
+        return Run(graph.replay, result)
+
+    @staticmethod
+    def _eager(call: Callable[[], Tensor | None], reason: str | None = None) -> Run:
+        result: dict[str, Tensor] = {}
+
+        def again() -> None:
+            now = call()
+            if isinstance(now, Tensor):
+                result.setdefault("is", torch.empty_like(now)).copy_(now)
+
+        again()
+        return Run(again, result.get("is"), reason)
 
     def per_run(self, run: Callable[[], object], runs: int = REPLAYS, rounds: int = ROUNDS) -> float:
         best = float("inf")
@@ -187,11 +218,11 @@ class Bench:
         self.timer.warm(step)
         lean.tokens.copy_(tokens)
         expected = step()
-        run, logits = self.timer.captured(step)
+        run = self.timer.captured(step, weights.must_be_captured)
         lean.tokens.copy_(tokens)
-        run()
-        difference = compare(logits, expected, f"{weights.name}, lean, batch {batch}")
-        milliseconds = self.timer.per_run(run)
+        run.again()
+        difference = compare(run.result, expected, f"{weights.name}, lean, batch {batch}")
+        milliseconds = self.timer.per_run(run.again)
         config = self.model.config
         x = torch.randn(batch, 1, config.hidden_size, device=self.device).to(expected.dtype)
         attended = torch.randn(batch, 1, lean.heads * lean.dim, device=self.device).to(x.dtype)
@@ -203,8 +234,8 @@ class Bench:
             "attention": lambda: lean.only_attention(q, context + 1),
         }.items():
             self.timer.warm(call)
-            parts[part] = self.timer.per_run(self.timer.captured(call)[0], rounds=1)
-        self.decoded(weights, "lean", batch, context, milliseconds, difference, **parts)
+            parts[part] = self.timer.per_run(self.timer.captured(call, weights.must_be_captured).again, rounds=1)
+        self.decoded(weights, "lean", batch, context, milliseconds, difference, run.eager, **parts)
 
     @property
     def compiles(self) -> bool:
@@ -239,11 +270,11 @@ class Bench:
         rewind()
         expected = step()
         rewind()
-        run, logits = self.timer.captured(step)
+        run = self.timer.captured(step, weights.must_be_captured)
         rewind()
-        run()
-        difference = compare(logits, expected, f"{weights.name}, {kind}, batch {batch}")
-        self.decoded(weights, kind, batch, context, self.timer.per_run(run), difference)
+        run.again()
+        difference = compare(run.result, expected, f"{weights.name}, {kind}, batch {batch}")
+        self.decoded(weights, kind, batch, context, self.timer.per_run(run.again), difference, run.eager)
 
     def decoded(
         self,
@@ -253,6 +284,7 @@ class Bench:
         context: int,
         milliseconds: float,
         difference: float,
+        eager: str | None,
         **parts: float,
     ) -> None:
         config = self.model.config
@@ -271,6 +303,7 @@ class Bench:
             **floor,
             weight_bytes=weights.bytes,
             difference=difference,
+            **({} if eager is None else {"eager": eager}),
         )
 
     def prefill(self, weights: Weights, step: str, count: int) -> None:
@@ -303,7 +336,8 @@ class Bench:
             prefill = row.get("prefill")
             what = f"prefill {prefill}" if prefill else f"batch {row['batch']}, context {row['context']}"
             rate = (prefill or row["batch"]) / row["ms"] * 1e3
-            cells = [row["step"], what, row["weights"], f"{row['weight_bytes'] / 1e9:.2f}"]
+            weights = row["weights"] + (" (eager)" if "eager" in row else "")
+            cells = [row["step"], what, weights, f"{row['weight_bytes'] / 1e9:.2f}"]
             cells += [f"{row['ms']:.3f}", f"{rate:.0f}"]
             cells.append(f"{baseline[work(row)] / row['ms']:.2f}x" if work(row) in baseline else "")
             rest = row["ms"] - row["linear"] - row["attention"] if "linear" in row else None
@@ -328,6 +362,8 @@ def nominal_bandwidth(device: torch.device) -> float | None:
 def machine(device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     versions = {"torch": torch, "transformers": transformers, "lutsmith": lutsmith}
+    if "bitsandbytes" in sys.modules:
+        versions["bitsandbytes"] = sys.modules["bitsandbytes"]
     return ", ".join([name, *(f"{library} {module.__version__}" for library, module in versions.items())])
 
 
@@ -350,7 +386,7 @@ def parsed(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--context", type=numbers, default=[512], metavar="512", help="tokens before the step")
     parser.add_argument("--prefill", type=numbers, default=[512, 2048], metavar="512,2048")
     parser.add_argument("--step", type=words, default=["lean", "transformers"], metavar="lean,transformers,compiled")
-    parser.add_argument("--bitsandbytes", action="store_true", help="measure its NF4, too")
+    parser.add_argument("--bitsandbytes", action="store_true", help="measure NF4 of that package, too")
     parser.add_argument("--no-compile", action="store_true", help="leave the lean step's pieces to torch as they are")
     parser.add_argument("--device", default="cuda", help="on the CPU only what is computed is of interest")
     parser.add_argument("--seconds", type=float, default=100, help="begin nothing new afterwards")
@@ -359,6 +395,11 @@ def parsed(given: list[str]) -> argparse.Namespace:
     unknown = set(arguments.step) - {"lean", "transformers", "compiled"}
     if unknown:
         parser.error(f"--step: {', '.join(sorted(unknown))} is not allowed; allowed: lean, transformers, compiled")
+    if arguments.bitsandbytes:
+        try:
+            import_bitsandbytes()  # before a model is built
+        except ImportError as missing:
+            parser.error(f"--bitsandbytes: {missing}")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no GPU; --device cpu --model tiny tries the script without one")
     return arguments

@@ -16,7 +16,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
 import decode  # noqa: E402
-from decoder_weights import random_model, with_16_bits, with_lutsmith  # noqa: E402
+from decoder_weights import random_model, with_16_bits, with_bitsandbytes, with_lutsmith  # noqa: E402
 from lean_decoder import LeanDecoder  # noqa: E402
 
 SHAPE = {
@@ -71,6 +71,68 @@ def test_replay_that_differs_from_the_step_is_an_error():
     for wrong in (logits + 0.1, torch.full_like(logits, torch.nan)):
         with pytest.raises(RuntimeError, match="a step: the replay's logits differ"):
             decode.compare(wrong, logits, "a step")
+
+
+def test_bitsandbytes_that_is_not_there_is_an_error_that_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # an import of it fails, whatever is installed
+    with pytest.raises(SystemExit) as ended:
+        decode.parsed("--device cpu --model tiny --bitsandbytes".split())
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "--bitsandbytes: " in error and "install it: pip install bitsandbytes" in error
+    assert not decode.parsed("--device cpu --model tiny".split()).bitsandbytes
+
+
+def test_both_steps_run_with_bitsandbytes_and_agree():
+    pytest.importorskip("bitsandbytes")
+    with torch.no_grad():
+        # Its widths are multiples of 64, which that library's path on the CPU takes for granted.
+        model = random_model(decode.CONFIGURATIONS["tiny"](), torch.bfloat16, torch.device("cpu"))
+        original = with_16_bits(model)
+        weights = with_bitsandbytes(original)
+        tokens = torch.randint(0, 320, (2, 5))
+        lean = LeanDecoder(model, weights.lean, 2, length=5, compiled=False).forward(tokens, 0)
+        expected = model(input_ids=tokens).logits[:, -1]
+        weights.put_into(model)
+        packed = model(input_ids=tokens).logits[:, -1]
+    assert (lean - packed).norm() < 0.02 * packed.norm()
+    assert 0.02 * packed.norm() < (expected - packed).norm() < 0.5 * packed.norm()
+    values = sum(module.weight.numel() for layer in original.plain for module in layer.values())
+    assert weights.bytes == values * (4 + 32 / 64) / 8
+
+
+@pytest.fixture
+def timer_of_refused_captures(monkeypatch):
+    """As on a GPU, where no call can be captured."""
+
+    def refuse(graph):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    timer = decode.Timer(torch.device("cpu"))
+    timer.on_gpu = True
+    return timer
+
+
+def test_step_that_cannot_be_captured_runs_eagerly_where_it_may_and_says_so(timer_of_refused_captures):
+    calls = []
+    run = timer_of_refused_captures.captured(lambda: calls.append(1) or torch.tensor(len(calls)), must_be=False)
+    run.again()
+    assert run.result == len(calls) > 1
+    assert run.eager == "RuntimeError: operation not permitted when stream is capturing"
+    with pytest.raises(RuntimeError, match="not permitted"):
+        timer_of_refused_captures.captured(lambda: None)
+
+
+def test_table_says_which_rows_are_eager(capsys):
+    bench = decode.Bench(decode.parsed("--device cpu --model tiny".split()))
+    given = {"step": "lean", "batch": 1, "context": 16, "ms": 2.0, "weight_bytes": 1}
+    bench.add(weights="16 bits", **given)
+    bench.add(weights="bitsandbytes nf4", eager="RuntimeError: not permitted", **given)
+    bench.table()
+    assert "| 16 bits |" in (table := capsys.readouterr().out) and "| bitsandbytes nf4 (eager) |" in table
 
 
 def test_script_writes_every_figure_and_a_table(tmp_path):
