@@ -45,9 +45,11 @@ lutsmith_workspace* workspace_for(int device, CUstream_st* stream, bool captured
   return spare->workspace;
 }
 
-const lutsmith_kernel* kernel_for(const Format& format, int device, std::int64_t bucket) {
-  const auto found = std::ranges::find_if(
-      format.kernels, [&](const DeviceKernel& one) { return one.device == device && one.bucket == bucket; });
+const lutsmith_kernel* kernel_for(const Format& format, int device, std::int64_t bucket,
+                                  bool batch_invariant) {
+  const auto found = std::ranges::find_if(format.kernels, [&](const DeviceKernel& one) {
+    return one.device == device && one.bucket == bucket && one.batch_invariant == batch_invariant;
+  });
   return found == format.kernels.end() ? nullptr : found->kernel;
 }
 
@@ -121,20 +123,25 @@ PyObject* load(PyObject* self, PyObject* arguments) {
   PyObject* capsule = nullptr;
   int device = 0;
   long long m = 0;
-  if (PyArg_ParseTuple(arguments, "OiL:load", &capsule, &device, &m) == 0) return nullptr;
+  int batch_invariant = 0;
+  if (PyArg_ParseTuple(arguments, "OiLp:load", &capsule, &device, &m, &batch_invariant) == 0) return nullptr;
   lutsmith_service* const service = service_of(capsule);
   if (service == nullptr) return nullptr;
   Format& format = format_of(self);
   lutsmith_spec spec = format.spec;
   spec.m = m;
+  spec.batch_invariant = batch_invariant;
   lutsmith_compile_result compiled = LUTSMITH_COMPILE_RESULT_INIT;
-  DeviceKernel loaded{.device = device, .bucket = lutsmith_token_bucket(m), .kernel = nullptr};
+  DeviceKernel loaded{.device = device,
+                      .bucket = lutsmith_token_bucket(m),
+                      .batch_invariant = batch_invariant != 0,
+                      .kernel = nullptr};
   const lutsmith_status status = without_gil([&] {
     const lutsmith_status made = lutsmith_compile(service, &spec, &compiled);
     return made == LUTSMITH_OK ? lutsmith_get(service, &spec, &loaded.kernel) : made;
   });
   if (status != LUTSMITH_OK) return raise_last_error(status);
-  if (kernel_for(format, device, loaded.bucket) == nullptr) {
+  if (kernel_for(format, device, loaded.bucket, loaded.batch_invariant) == nullptr) {
     format.kernels.push_back(loaded);
   } else {  // another thread was faster
     lutsmith_kernel_free(loaded.kernel);
@@ -151,6 +158,7 @@ enum LaunchArgument {
   at_tokens,
   at_x_stride,
   at_y_stride,
+  at_batch_invariant,
   argument_count
 };
 
@@ -173,10 +181,11 @@ PyObject* launch(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
                      .y = address(at_y),
                      .tokens = given[at_tokens],
                      .x_stride = given[at_x_stride],
-                     .y_stride = given[at_y_stride]};
+                     .y_stride = given[at_y_stride],
+                     .batch_invariant = given[at_batch_invariant] != 0};
   const Format& format = format_of(self);
   Prepared prepared;
-  LaunchOutcome outcome = find_prepared(format, asked.device, asked.stream, asked.tokens, prepared);
+  LaunchOutcome outcome = find_prepared(format, asked, prepared);
   if (outcome == done && !enqueue(format, prepared, asked)) outcome = failed;
   return outcome == failed ? nullptr : PyLong_FromLong(outcome);
 }
@@ -188,17 +197,17 @@ PyCFunction with_array(PyObject* (*method)(PyObject*, PyObject* const*, Py_ssize
 
 }  // namespace
 
-LaunchOutcome find_prepared(const Format& format, int device, CUstream_st* stream, std::int64_t tokens,
-                            Prepared& found) {
-  found.kernel = kernel_for(format, device, lutsmith_token_bucket(tokens));
+LaunchOutcome find_prepared(const Format& format, const Launch& launch, Prepared& found) {
+  found.kernel =
+      kernel_for(format, launch.device, lutsmith_token_bucket(launch.tokens), launch.batch_invariant);
   if (found.kernel == nullptr) return kernel_missing;
   std::int32_t capturing = 0;
-  const lutsmith_status status = lutsmith_stream_is_capturing(stream, &capturing);
+  const lutsmith_status status = lutsmith_stream_is_capturing(launch.stream, &capturing);
   if (status != LUTSMITH_OK) {
     raise_last_error(status);
     return failed;
   }
-  found.workspace = workspace_for(device, stream, capturing != 0);
+  found.workspace = workspace_for(launch.device, launch.stream, capturing != 0);
   return found.workspace == nullptr ? workspace_missing : done;
 }
 
@@ -246,14 +255,17 @@ PyMethodDef format_methods[] = {
     {"pack", pack, METH_VARARGS, "pack(codes, scales, packed): addresses"},
     {"unpack", unpack, METH_VARARGS, "unpack(packed, codes, scales): addresses"},
     {"load", load, METH_VARARGS,
-     "load(service, device, m) -> origin: \"memory\", \"disk\", \"remote\" or \"compiled\"\n\n"
+     "load(service, device, m, batch_invariant) -> origin: \"memory\", \"disk\", \"remote\" or "
+     "\"compiled\"\n\n"
      "Gets the kernel for m tokens on the current device, which `device` is."},
     {"launch", with_array(launch), METH_FASTCALL,
-     "launch(device, stream, x, weights, y, m, x_stride, y_stride) -> 0: enqueued; else nothing was done, "
-     "and 1: there\n"
-     "is no kernel for m tokens, 2: no workspace for the stream. Addresses, and strides in elements."},
+     "launch(device, stream, x, weights, y, m, x_stride, y_stride, batch_invariant) -> 0: enqueued; else "
+     "nothing was done,\n"
+     "and 1: there is no such kernel for m tokens, 2: no workspace for the stream. Addresses, and strides in "
+     "elements."},
     {"multiply", with_array(multiply), METH_FASTCALL,
-     "multiply(x, weights, empty, dtype) -> y, or None where there is more to do than a launch\n\n"
+     "multiply(x, weights, empty, dtype, batch_invariant) -> y, or None where there is more to do than a "
+     "launch\n\n"
      "y = empty(shape, strides, dtype), on torch's current stream. More to do: rows to copy, a kernel or a "
      "workspace to make,\nsomething to refuse. Then nothing was done."},
     {nullptr, nullptr, 0, nullptr},

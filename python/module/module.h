@@ -54,6 +54,7 @@ PyObject* raise_last_error(lutsmith_status status);
 struct DeviceKernel {
   int device = 0;
   std::int64_t bucket = 0;  ///< lutsmith_token_bucket of the tokens it is for
+  bool batch_invariant = false;
   lutsmith_kernel* kernel = nullptr;
 };
 
@@ -62,7 +63,7 @@ struct Format {
   std::string dtype;
   std::string table_kind;
   std::vector<std::uint16_t> table;  ///< in dtype
-  lutsmith_spec spec;                ///< points to the names above; its m is not set
+  lutsmith_spec spec;                ///< points to the names above; m and batch_invariant are not set
   std::size_t packed_bytes;
   std::vector<DeviceKernel> kernels;  ///< that this process has loaded; changed by whoever holds the GIL
 };
@@ -77,6 +78,7 @@ struct Launch {
   std::int64_t tokens = 0;
   std::int64_t x_stride = 0;
   std::int64_t y_stride = 0;
+  bool batch_invariant = false;
 };
 
 /// What a launch needs that is there already.
@@ -87,9 +89,8 @@ struct Prepared {
 
 enum LaunchOutcome { done, kernel_missing, workspace_missing, failed };
 
-/// The kernel and the workspace for so many tokens. failed: an error was raised.
-LaunchOutcome find_prepared(const Format& format, int device, CUstream_st* stream, std::int64_t tokens,
-                            Prepared& found);
+/// The kernel and the workspace that it takes. failed: an error was raised.
+LaunchOutcome find_prepared(const Format& format, const Launch& launch, Prepared& found);
 /// Whether it was enqueued; else an error was raised.
 bool enqueue(const Format& format, const Prepared& prepared, const Launch& launch);
 

@@ -110,12 +110,14 @@ PyObject* exchange_tensors(PyObject* /*module*/, PyObject* arguments) {
 }
 
 PyObject* multiply(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  constexpr Py_ssize_t kArguments = 4;
+  constexpr Py_ssize_t kArguments = 5;
   if (count != kArguments) {
     PyErr_Format(PyExc_TypeError, "multiply takes %zd arguments, %zd given", kArguments, count);
     return nullptr;
   }
   const Format& format = format_of(self);
+  const int batch_invariant = PyObject_IsTrue(arguments[4]);
+  if (batch_invariant < 0) return nullptr;
   dlpack::Tensor x{};
   dlpack::Tensor weights{};
   if (interface == nullptr || !read(arguments[0], x) || !read(arguments[1], weights) ||
@@ -126,13 +128,14 @@ PyObject* multiply(PyObject* self, PyObject* const* arguments, Py_ssize_t count)
                 .x = x.data,
                 .weights = weights.data,
                 .tokens = rows(x),
-                .x_stride = format.spec.k};
+                .x_stride = format.spec.k,
+                .batch_invariant = batch_invariant != 0};
   if (launch.tokens == 0) return more_to_do();
   void* stream = nullptr;
   if (interface->current_stream(x.device.type, launch.device, &stream) != 0) return nullptr;
   launch.stream = static_cast<CUstream_st*>(stream);
   Prepared prepared;
-  const LaunchOutcome outcome = find_prepared(format, launch.device, launch.stream, launch.tokens, prepared);
+  const LaunchOutcome outcome = find_prepared(format, launch, prepared);
   if (outcome == failed) return nullptr;
   if (outcome != done) return more_to_do();
 

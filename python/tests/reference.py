@@ -1,8 +1,9 @@
-"""What the tests compare with: the same arithmetic in plain torch, in float64."""
+"""What the tests compare with: the same arithmetic in plain torch, in float64; and what they watch products by."""
 
 from __future__ import annotations
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lutsmith
 
@@ -38,3 +39,19 @@ def assert_right(result: torch.Tensor, expected: torch.Tensor) -> None:
     error = (result.double() - expected).norm() / expected.norm()
     assert result.shape == expected.shape
     assert error <= allowed, f"relative error {error:.2e}"
+
+
+class Products(TorchDispatchMode):
+    """Notes of every product of packed weights whether it is to be batch-invariant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_invariant: list[bool] = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        places = {torch.ops.lutsmith.matmul.default: 4, torch.ops.lutsmith.matmul_out.default: 5}
+        if operator in places:  # torch leaves out what is the default
+            place = places[operator]
+            named = (kwargs or {}).get("batch_invariant", False)
+            self.batch_invariant.append(args[place] if len(args) > place else named)
+        return operator(*args, **(kwargs or {}))

@@ -142,13 +142,13 @@ def empty(shape, strides, dtype):
 gpu.empty = empty
 
 
-def multiply(packed, x):
+def multiply(packed, x, batch_invariant: bool = False):
     """None where C leaves the product to Python."""
-    return packed._format.core.multiply(x, packed.data, gpu.empty, packed.dtype)
+    return packed._format.core.multiply(x, packed.data, gpu.empty, packed.dtype, batch_invariant)
 
 
-def launch(packed, x, y=None, stream: int = STREAM):
+def launch(packed, x, y=None, stream: int = STREAM, batch_invariant: bool = False):
     if y is None:
         y = torch.empty((*x.shape[:-1], packed.n), dtype=x.dtype)
-    gpu.launch(packed._format, 0, stream, x, packed.data, y, 0 if y.is_contiguous() else y.stride(0))
+    gpu.launch(packed._format, 0, stream, x, packed.data, y, 0 if y.is_contiguous() else y.stride(0), batch_invariant)
     return y

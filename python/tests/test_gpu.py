@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lutsmith
+from lutsmith.nn import Linear, set_batch_invariant
 from reference import assert_right, product, random_weight
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
@@ -64,6 +65,51 @@ def test_bias_and_members_of_a_fused_layer():
     products = lutsmith.matmul(x, [first, second], bias=[bias, None])
     assert torch.equal(products[0], lutsmith.matmul(x, first) + bias)
     assert torch.equal(products[1], lutsmith.matmul(x, second))
+
+
+def order_shows(weight: torch.Tensor, x: torch.Tensor, unit: int = 128) -> None:
+    """What the first columns add the fourth ones take away again, and all others are 2^16 times smaller: how much is
+    left of those depends on what they were added to. So the order of a sum shows in 16 bits."""
+    weight[:, 3 * unit : 4 * unit] = weight[:, :unit]
+    x *= 2**-8
+    x[:, :unit] *= 2**16
+    x[:, 3 * unit : 4 * unit] = -x[:, :unit]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bits", [3, 4])
+def test_token_among_others_has_the_bits_that_it_has_alone(dtype, bits):
+    weight = random_weight(1032, 4096, dtype)
+    x = random_x(101, 4096, dtype=dtype)
+    order_shows(weight, x)
+    packed = lutsmith.quantize(weight, bits=bits, group=128).cuda()
+    bias = random_x(1032, dtype=dtype)
+    layer = Linear(packed, bias, batch_invariant=True)
+    alone = torch.cat([lutsmith.matmul(x[i : i + 1], packed, batch_invariant=True) for i in range(len(x))])
+    for tokens in (2, 8, 17, 64, 101):
+        together = lutsmith.matmul(x[:tokens], packed, batch_invariant=True)
+        assert torch.equal(together, alone[:tokens]), tokens
+        out = torch.empty(tokens, 2000, dtype=dtype, device="cuda")[:, :1032]
+        assert torch.equal(lutsmith.matmul(x[-tokens:], packed, out=out, batch_invariant=True), alone[-tokens:]), tokens
+        assert torch.equal(layer(x[:tokens]), alone[:tokens] + bias), tokens
+    # What is compared would show it.
+    assert not torch.equal(lutsmith.matmul(x, packed)[:1], lutsmith.matmul(x[:1], packed))
+
+
+def test_replay_of_a_captured_batch_invariant_model_is_equal():
+    layers = [Linear(packed_on_gpu(512, 256, seed=1)), Linear(packed_on_gpu(256, 512, seed=2, bits=3))]
+    model = torch.nn.Sequential(*layers)
+    set_batch_invariant(model)
+    lutsmith.prepare(model, tokens=[1, 100], progress=False)
+    x = random_x(100, 256)
+    products = []
+    for tokens in (1, 100):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = model(x[:tokens])
+        graph.replay()
+        products.append(y)
+    assert torch.equal(products[0], products[1][:1])
 
 
 def test_weights_and_x_on_different_devices_are_refused():

@@ -158,7 +158,7 @@ def test_test_that_never_ends_fails_and_the_next_one_runs(stand_in):
 
 def test_what_is_made_and_never_found_is_an_error_instead_of_a_hang(stand_in):
     def body():
-        def load_nothing(service, device, tokens):
+        def load_nothing(service, device, tokens, batch_invariant):
             return "memory"
 
         class Broken:
@@ -222,21 +222,21 @@ def test_tensors_that_take_more_than_a_launch_are_left_to_python(stand_in):
         }.items():
             if name == "another device":
                 stand_in.devices[data.data_ptr()] = 1
-            assert packed._format.core.multiply(x_of(1, 128), data, gpu.empty, packed.dtype) is None, name
+            assert packed._format.core.multiply(x_of(1, 128), data, gpu.empty, packed.dtype, False) is None, name
 
         def empty_elsewhere(*given):
             y = stand_in.empty(*given)
             stand_in.devices[y.data_ptr()] = 1
             return y
 
-        assert packed._format.core.multiply(x_of(1, 128), weights, empty_elsewhere, packed.dtype) is None
+        assert packed._format.core.multiply(x_of(1, 128), weights, empty_elsewhere, packed.dtype, False) is None
         stand_in.devices.clear()
         with pytest.raises(ValueError, match="from empty"):
 
             def refuse(*given):
                 raise ValueError("from empty")
 
-            packed._format.core.multiply(x_of(1, 128), weights, refuse, packed.dtype)
+            packed._format.core.multiply(x_of(1, 128), weights, refuse, packed.dtype, False)
         with pytest.raises(lutsmith.Error, match=r"x: shape \(1, 120\) is not allowed"):
             operators._matmul_cuda(x_of(1, 120), weights, packed.format)
         with pytest.raises(lutsmith.Error, match="weights: .* bytes given"):
@@ -396,6 +396,114 @@ def test_manifest_warms_what_is_prepared_later(stand_in, tmp_path):
         warm = [sys.executable, "-m", "lutsmith", "warm", "--manifest", path, "--target", "sm_90a"]
         subprocess.run(warm, check=True)
         assert lutsmith.prepare(weights, tokens=[1, 8], device="cuda:0")[:2] == (4, 0)
+
+    stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
+
+
+def test_batch_invariant_products_ask_for_such_kernels(stand_in, tmp_path):
+    def body():
+        import json, os
+
+        gpu.current_stream = lambda device: STREAM
+        x = x_of(2, 128)
+
+        def asked(call):
+            seen = len(specs())
+            with pytest.raises(lutsmith.Error, match="compiling is off"):
+                call()
+            return [spec.get("batch_invariant", False) for spec in specs()[seen:]]
+
+        def specs():
+            with open(os.environ["LUTSMITH_RECORD"]) as file:
+                return [json.loads(line) for line in file]
+
+        def weights():  # of a shape that no kernel was asked for
+            weights.rows += 32
+            one = lutsmith.quantize(random_weight(weights.rows, 128), bits=4, group=64)
+            return one.data, one.format
+
+        weights.rows = 64
+        open(os.environ["LUTSMITH_RECORD"], "w").close()
+        for exchange in (False, True):
+            if exchange:
+                exchange_tensors()
+            for given, expected in ((), [False]), ((False,), [False]), ((True,), [True]):
+                data, format = weights()
+                assert asked(lambda: operators._matmul_cuda(x, data, format, None, *given)) == expected
+                data, format = weights()
+                out = torch.empty(2, weights.rows, dtype=torch.float16)
+                assert asked(lambda: operators._matmul_out_cuda(x, data, format, None, out, *given)) == expected
+                data, format = weights()
+                out = torch.empty(weights.rows, 2, dtype=torch.float16).t()  # which no kernel can write to
+                assert asked(lambda: operators._matmul_out_cuda(x, data, format, None, out, *given)) == expected
+
+    record = str(tmp_path / "kernels.jsonl")
+    stand_in.run(body, LUTSMITH_RECORD=record, LUTSMITH_COMPILE="never", LUTSMITH_CACHE_DIR=str(tmp_path))
+
+
+def test_batch_invariant_reaches_the_product_that_c_makes_alone(stand_in):
+    def body():
+        exchange_tensors()
+        given = []
+
+        class Core:
+            def multiply(x, weights, empty, dtype, batch_invariant):
+                given.append(batch_invariant)
+                return x_of(1, 64)
+
+        packed._format.core = Core
+        for batch_invariant in (False, True):
+            operators._matmul_cuda(x_of(1, 128), packed.data, packed.format, None, batch_invariant)
+        assert given == [False, True]
+
+    stand_in.run(body)
+
+
+def test_batch_invariant_kernels_are_kept_apart_from_others(stand_in):
+    def body():
+        exchange_tensors()
+        assert lutsmith.prepare(packed, tokens=[1], device="cuda:0", batch_invariant=True).kernels == 1
+        with capture():
+            launch(packed, x_of(1, 128), batch_invariant=True)
+            assert multiply(packed, x_of(1, 128), batch_invariant=True) is not None
+            assert launches() == 2
+            assert multiply(packed, x_of(1, 128)) is None
+            with pytest.raises(lutsmith.Error, match=r"the kernel of 1 tokens .*prepare\(model, tokens=\[1\]\)"):
+                launch(packed, x_of(1, 128))
+        other = lutsmith.quantize(random_weight(32, 128), bits=4, group=64)
+        lutsmith.prepare(other, tokens=[1], device="cuda:0")
+        with capture():
+            launch(other, x_of(1, 128))
+            message = r"the batch-invariant kernel of 1 tokens .*prepare\(model, tokens=\[1\], batch_invariant=True\)"
+            with pytest.raises(lutsmith.Error, match=message):
+                launch(other, x_of(1, 128), batch_invariant=True)
+
+    stand_in.run(body)
+
+
+def test_prepare_and_manifest_ask_for_what_the_layers_of_a_model_call(stand_in, tmp_path):
+    def body():
+        import json, os, subprocess, sys
+        from lutsmith.nn import Linear, set_batch_invariant
+
+        model = torch.nn.Sequential(Linear(packed, batch_invariant=True), Linear(packed))
+        kernels = lutsmith.manifest(model, tokens=[1])
+        assert [kernel.get("batch_invariant", False) for kernel in kernels] == [True, False]
+        path = os.environ["LUTSMITH_CACHE_DIR"] + "/kernels.json"
+        with open(path, "w") as file:
+            json.dump(kernels, file)
+        warm = [sys.executable, "-m", "lutsmith", "warm", "--manifest", path, "--target", "sm_90a"]
+        subprocess.run(warm, check=True)
+        assert lutsmith.prepare(model, tokens=[1], device="cuda:0")[:2] == (2, 0)
+        for batch_invariant in (True, False):
+            message = rf"Linear of the model has .*set_batch_invariant\(model, {batch_invariant}"
+            with pytest.raises(lutsmith.Error, match=message):
+                lutsmith.prepare(model, tokens=[1], device="cuda:0", batch_invariant=batch_invariant)
+        set_batch_invariant(model)
+        assert lutsmith.prepare(model, tokens=[1], device="cuda:0", batch_invariant=True)[:2] == (1, 0)
+        with capture():
+            for layer in model:
+                launch(packed, x_of(1, 128), batch_invariant=layer.batch_invariant)
 
     stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import lutsmith
-from lutsmith.nn import Linear
+from lutsmith.nn import Linear, set_batch_invariant
+from reference import Products
 
 
 def random_linear(n: int = 48, k: int = 96, bias: bool = True, dtype: torch.dtype = torch.float16) -> torch.nn.Linear:
@@ -36,6 +37,40 @@ def test_every_argument_reaches_the_codes():
     assert layer.bias.dtype == torch.bfloat16
     integers = lutsmith.quantize(linear.weight.detach(), method="int")
     assert Linear.from_linear(linear, method="int").format == integers.format
+
+
+def test_one_switch_reaches_every_layer_of_a_model():
+    linear = random_linear(96, 96)
+    layers = [Linear.from_linear(linear), Linear.from_linear(linear, batch_invariant=True)]
+    model = torch.nn.Sequential(layers[0], torch.nn.Sequential(torch.nn.ReLU(), layers[1]))
+    x = torch.randn(2, 96, dtype=torch.float16)
+    expected = model(x)
+    for switch, flags in ((None, [False, True]), (True, [True, True]), (False, [False, False])):
+        if switch is not None:
+            set_batch_invariant(model, switch)
+        with Products() as products:
+            assert torch.equal(model(x), expected)
+        assert products.batch_invariant == flags
+        assert repr(model).count("batch_invariant=True") == sum(flags)
+    with pytest.raises(lutsmith.Error, match=r"model: ReLU has no lutsmith\.nn\.Linear"):
+        set_batch_invariant(torch.nn.ReLU())
+
+
+def test_an_exported_layer_carries_the_switch_as_plain_data():
+    layer = Linear.from_linear(random_linear(), batch_invariant=True)
+    x = torch.randn(3, 96, dtype=torch.float16)
+    program = torch.export.export(layer, (x,))
+    with Products() as products:
+        assert torch.equal(program.module()(x), layer(x))
+    assert products.batch_invariant == [True, True]
+
+
+def test_a_layer_that_was_pickled_without_the_switch_is_not_batch_invariant():
+    layer = Linear.from_linear(random_linear())
+    del layer.__dict__["batch_invariant"]
+    with Products() as products:
+        layer(torch.zeros(1, 96, dtype=torch.float16))
+    assert products.batch_invariant == [False]
 
 
 def test_a_state_dict_has_all_there_is(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import lutsmith
-from reference import assert_right, product, random_weight
+from lutsmith import tensor_parallel
+from reference import Products, assert_right, product, random_weight
 
 
 def random_x(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
@@ -106,6 +107,35 @@ def test_operators_keep_torchs_rules():
         (x, packed.data, packed.format, None, torch.empty(2, 64, dtype=torch.float16)),
         test_utils=tests,
     )
+    torch.library.opcheck(
+        torch.ops.lutsmith.matmul.default, (x, packed.data, packed.format, None, True), test_utils=tests
+    )
+
+
+def test_batch_invariant_changes_nothing_on_the_cpu():
+    packed = lutsmith.quantize(random_weight(64, 128))
+    x, bias = random_x(3, 128), random_x(64)
+    expected = lutsmith.matmul(x, packed, bias)
+    assert torch.equal(lutsmith.matmul(x, packed, bias, batch_invariant=True), expected)
+    out = torch.empty_like(expected)
+    assert lutsmith.matmul(x, packed, bias, out, batch_invariant=True) is out and torch.equal(out, expected)
+    assert torch.equal(torch.ops.lutsmith.matmul(x, packed.data, packed.format, bias, batch_invariant=True), expected)
+
+
+def test_batch_invariant_reaches_every_product():
+    packed = lutsmith.quantize(random_weight(64, 128))
+    x, out = random_x(3, 128), torch.empty(3, 64, dtype=torch.float16)
+    with Products() as products:
+        lutsmith.matmul(x, packed, batch_invariant=True)
+        lutsmith.matmul(x, packed, out=out, batch_invariant=True)
+        lutsmith.matmul(x, [packed, packed], out=[out, torch.empty_like(out)], batch_invariant=True)
+        tensor_parallel.columns(packed, 0, 64).matmul(x[:, :64], batch_invariant=True)
+    assert products.batch_invariant == [True] * 5
+    with Products() as products:
+        lutsmith.matmul(x, packed)
+        lutsmith.matmul(x, [packed, packed], out=[out, torch.empty_like(out)])
+        tensor_parallel.columns(packed, 0, 64).matmul(x[:, :64])
+    assert products.batch_invariant == [False] * 4
 
 
 class Layer(torch.nn.Module):

@@ -15,8 +15,9 @@ import torch
 import transformers
 
 import lutsmith
-from lutsmith.nn import Linear
+from lutsmith.nn import Linear, set_batch_invariant
 from lutsmith.transformers import LutsmithConfig
+from reference import Products
 
 # Neither the width nor the inner width is a multiple of 128, and a group of 64 does not divide them.
 SIZES = {
@@ -168,6 +169,37 @@ def test_what_is_saved_loads_bit_for_bit(checkpoint, tmp_path, config):
     assert same_bytes(model, load(tmp_path / "twice"))
 
 
+def test_a_batch_invariant_model_is_so_in_every_layer_and_after_a_round_trip(checkpoint, tmp_path):
+    def flags(model) -> set[bool]:
+        with Products() as products, torch.no_grad():
+            model(TOKENS)
+        assert len(products.batch_invariant) == LAYERS_OF_A_BLOCK * SIZES["num_hidden_layers"] + 1
+        return set(products.batch_invariant)
+
+    def saved(path) -> dict:
+        return json.loads((path / "config.json").read_text())["quantization_config"]
+
+    path, _ = checkpoint()
+    model = load(path, LutsmithConfig(batch_invariant=True, lm_head=True))
+    assert flags(model) == {True}
+    model.save_pretrained(tmp_path / "packed")
+    assert saved(tmp_path / "packed")["batch_invariant"] is True
+    again = load(tmp_path / "packed")
+    assert flags(again) == {True}
+    assert flags(load(path, LutsmithConfig(lm_head=True))) == {False}
+
+    set_batch_invariant(again, False)
+    assert flags(again) == {False}
+    again.save_pretrained(tmp_path / "changed")
+    assert flags(load(tmp_path / "changed")) == {False}
+
+    # As releases without the option wrote it.
+    text = json.loads((tmp_path / "packed" / "config.json").read_text())
+    del text["quantization_config"]["batch_invariant"]
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(text))
+    assert flags(load(tmp_path / "packed")) == {False}
+
+
 def test_shards_of_a_saved_model_load_bit_for_bit(checkpoint, tmp_path):
     path, original = checkpoint()
     original.save_pretrained(path, max_shard_size="60KB")
@@ -304,6 +336,7 @@ def test_a_weight_that_cannot_be_quantized_is_named(checkpoint, caplog, monkeypa
         ({"table": [1.0, 2.0]}, "table.*2 values given.*16"),
         ({"dtype": "float32"}, "dtype: float32 is not allowed; allowed: float16, bfloat16"),
         ({"group_size": 64}, "group_size; it has bits, group"),
+        ({"batch_invariant": "yes"}, "batch_invariant: 'yes' is not allowed; allowed: True, False"),
         ({"modules_to_not_convert": "lm_head"}, "allowed: a list of names"),
     ],
     ids=str,

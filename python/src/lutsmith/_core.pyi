@@ -17,9 +17,19 @@ class Format:
     ) -> None: ...
     def pack(self, codes: int, scales: int, packed: int, /) -> None: ...
     def unpack(self, packed: int, codes: int, scales: int, /) -> None: ...
-    def load(self, service: object, device: int, m: int, /) -> str: ...
+    def load(self, service: object, device: int, m: int, batch_invariant: bool, /) -> str: ...
     def launch(
-        self, device: int, stream: int, x: int, weights: int, y: int, m: int, x_stride: int, y_stride: int, /
+        self,
+        device: int,
+        stream: int,
+        x: int,
+        weights: int,
+        y: int,
+        m: int,
+        x_stride: int,
+        y_stride: int,
+        batch_invariant: bool,
+        /,
     ) -> int: ...
     def multiply(
         self,
@@ -27,6 +37,7 @@ class Format:
         weights: torch.Tensor,
         empty: Callable[[tuple[int, ...], tuple[int, ...], torch.dtype], torch.Tensor],
         dtype: torch.dtype,
+        batch_invariant: bool,
         /,
     ) -> torch.Tensor | None: ...
 

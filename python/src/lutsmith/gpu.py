@@ -79,6 +79,7 @@ def launch(
     weights: torch.Tensor,
     y: torch.Tensor,
     y_stride: int = 0,
+    batch_invariant: bool = False,
 ) -> None:
     """Enqueues y = x W^T. x [..., k] and y [..., n] as the operator has checked them; y as `can_write` wants it, with
     `y_stride` elements between its rows (0: n)."""
@@ -98,12 +99,12 @@ def launch(
         return
     if rows.data_ptr() % _ALIGNMENT:
         rows, stride = rows.clone(memory_format=torch.contiguous_format), k
-    given = (device, stream, rows.data_ptr(), weights.data_ptr(), y.data_ptr(), m, stride, y_stride)
+    given = (device, stream, rows.data_ptr(), weights.data_ptr(), y.data_ptr(), m, stride, y_stride, batch_invariant)
     missing = format.core.launch(*given)
     for _ in range(_THINGS_TO_MAKE):
         if not missing:
             return
-        _make(format, device, stream, m, missing)
+        _make(format, device, stream, m, batch_invariant, missing)
         missing = format.core.launch(*given)
     if missing:
         raise Error(f"what {m} tokens for {format.describe()} need was made and is not found: a bug, please report it")
@@ -114,12 +115,13 @@ def can_write(y: torch.Tensor) -> bool:
     return y.is_contiguous() or (y.dim() == 2 and y.stride(1) == 1 and y.stride(0) >= y.shape[1])
 
 
-def _make(format: Format, device: int, stream: int, m: int, missing: int) -> None:
+def _make(format: Format, device: int, stream: int, m: int, batch_invariant: bool, missing: int) -> None:
     if _core.is_capturing(stream):
         if missing == _KERNEL_MISSING:
+            kind, option = ("batch-invariant kernel", ", batch_invariant=True") if batch_invariant else ("kernel", "")
             raise Error(
-                f"the kernel of {m} tokens for {format.describe()} is not loaded, and nothing can be compiled while a "
-                f"graph is captured; call lutsmith.prepare(model, tokens=[{m}]) before"
+                f"the {kind} of {m} tokens for {format.describe()} is not loaded, and nothing can be compiled while a "
+                f"graph is captured; call lutsmith.prepare(model, tokens=[{m}]{option}) before"
             )
         raise Error(
             "a graph is captured on one more stream than workspaces were prepared for, and none can be allocated now; "
@@ -127,7 +129,7 @@ def _make(format: Format, device: int, stream: int, m: int, missing: int) -> Non
         )
     with torch.cuda.device(device):
         if missing == _KERNEL_MISSING:
-            _allocating(lambda: format.core.load(service(), device, m))
+            _allocating(lambda: format.core.load(service(), device, m, batch_invariant))
         else:
             _allocating(lambda: _core.add_workspace(service(), device, stream, False))
 
@@ -160,6 +162,7 @@ def prepare(
     device: torch.device | str | int | None = None,
     progress: bool = True,
     capture_streams: int = 1,
+    batch_invariant: bool | None = None,
 ) -> Prepared:
     """Gets every kernel that `weights` will want, so that no call compiles or allocates afterwards.
 
@@ -174,26 +177,28 @@ def prepare(
         capture_streams: streams on which graphs will be captured. Each takes a workspace (35 MB on an H100), which
             all graphs that are captured on it share: they must not run at the same time. torch.cuda.graph captures
             all graphs on one stream unless it is given another.
+        batch_invariant: of products whose tokens do not depend on each other, for `matmul(..., batch_invariant=True)`.
+            By default each module's own, and False for packed weights alone.
 
     Returns:
         How many kernels are ready, and how many had to be compiled.
 
     Raises:
-        Error: for the first kernel that cannot be made; where there is no compiler or no GPU, it says what to do.
+        Error: for the first kernel that cannot be made; where there is no compiler or no GPU, it says what to do. For
+            `batch_invariant` other than what a module says of its own products.
     """
     start = time.monotonic()
-    wanted = _wanted(weights, tokens, device)
+    wanted = _wanted(weights, tokens, device, batch_invariant)
     compiled = 0
     with _Progress(len(wanted), progress) as line:
         if wanted:
             opened = service()
-            for used in dict.fromkeys(index for _, index, _ in wanted):
+            for used in dict.fromkeys(one.device for one in wanted):
                 _prepare_workspaces(opened, used, capture_streams)
 
-            def get(one: tuple[Format, int, int]) -> str:
-                format, index, m = one
-                with torch.cuda.device(index):  # of this thread
-                    return format.core.load(opened, index, m)
+            def get(one: _Kernel) -> str:
+                with torch.cuda.device(one.device):  # of this thread
+                    return one.format.core.load(opened, one.device, one.tokens, one.batch_invariant)
 
             with ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1)) as threads:
                 for origin in threads.map(get, wanted):
@@ -202,13 +207,23 @@ def prepare(
     return Prepared(len(wanted), compiled, time.monotonic() - start)
 
 
+class _Kernel(NamedTuple):
+    format: Format
+    device: int
+    tokens: int
+    batch_invariant: bool
+
+
 def _wanted(
-    weights: Weights, tokens: Iterable[int] | None, device: torch.device | str | int | None
-) -> list[tuple[Format, int, int]]:
-    """(format, GPU, tokens) of every kernel, each once."""
+    weights: Weights,
+    tokens: Iterable[int] | None,
+    device: torch.device | str | int | None,
+    batch_invariant: bool | None,
+) -> list[_Kernel]:
+    """Every kernel once."""
     buckets = list(dict.fromkeys(map(_core.token_bucket, tokens))) if tokens is not None else all_buckets()
-    places: dict[tuple[str, int], None] = {}
-    for weight in packed_weights(weights):
+    places: dict[tuple[str, int, bool], None] = {}
+    for weight, invariant in products(weights, batch_invariant):
         place = (
             weight.device
             if device is None
@@ -218,8 +233,8 @@ def _wanted(
         )
         if place.type == "cuda":
             index = place.index if place.index is not None else torch.cuda.current_device()
-            places[(weight.format, index)] = None
-    return [(known(line), index, m) for line, index in places for m in buckets]
+            places[(weight.format, index, invariant)] = None
+    return [_Kernel(known(line), index, m, invariant) for line, index, invariant in places for m in buckets]
 
 
 def all_buckets() -> list[int]:
@@ -230,22 +245,41 @@ def all_buckets() -> list[int]:
     return buckets
 
 
-def packed_weights(weights: Weights) -> Iterator[PackedWeight]:
-    """All that are in there: of a module those of every module below it that has `packed_weights()`."""
+def products(weights: Weights, batch_invariant: bool | None) -> Iterator[tuple[PackedWeight, bool]]:
+    """All packed weights that are in there, and whether their products are to be batch-invariant.
+
+    Of a module those of every module below it that has `packed_weights()`; what such a module has as `batch_invariant`
+    holds for its products, and what is given for the rest.
+    """
     if isinstance(weights, torch.nn.Module):
         for module in weights.modules():
             found = getattr(module, "packed_weights", None)
             if found is not None:
-                yield from found()
+                invariant = _agreed(module, batch_invariant)
+                for weight in found():
+                    yield weight, invariant
     elif isinstance(weights, PackedWeight):
-        yield weights
+        yield weights, bool(batch_invariant)
     elif isinstance(weights, Mapping):
-        yield from packed_weights(weights.values())
+        yield from products(weights.values(), batch_invariant)
     elif isinstance(weights, Iterable) and not isinstance(weights, (str, torch.Tensor)):
         for member in weights:
-            yield from packed_weights(member)
+            yield from products(member, batch_invariant)
     else:
         raise Error(f"weights: {type(weights).__name__} is not allowed; give modules or packed weights, or several")
+
+
+def _agreed(module: torch.nn.Module, batch_invariant: bool | None) -> bool:
+    own = getattr(module, "batch_invariant", None)
+    if own is None or batch_invariant is None:
+        return bool(own or batch_invariant)
+    if own != batch_invariant:
+        # Kernels that the module does not call would be made, and its own not.
+        raise Error(
+            f"batch_invariant: {batch_invariant} is not allowed, as a {type(module).__name__} of the model has {own}; "
+            f"call lutsmith.nn.set_batch_invariant(model, {batch_invariant}) before, or leave the argument out"
+        )
+    return bool(own)
 
 
 def _prepare_workspaces(opened: object, device: int, capture_streams: int) -> None:

@@ -10,7 +10,7 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.packed_weight import Group, PackedWeight, quantize
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "set_batch_invariant"]
 
 
 class Linear(torch.nn.Module):
@@ -24,14 +24,22 @@ class Linear(torch.nn.Module):
         bias: parameter ``[out_features]`` or None.
         format: what the bytes of ``weight`` mean, as text (``PackedWeight.format``). A state dict has it as bytes,
             under ``_extra_state``.
+        batch_invariant: whether a token's result is to be the same, bit for bit, whatever tokens are beside it, as for
+            :func:`lutsmith.matmul`. How the weight is used, and so no part of a state dict; may be set at any time.
     """
 
-    def __init__(self, packed: PackedWeight, bias: torch.Tensor | None = None) -> None:
+    #: Of layers that were pickled by releases without it.
+    batch_invariant: bool = False
+
+    def __init__(
+        self, packed: PackedWeight, bias: torch.Tensor | None = None, batch_invariant: bool = False
+    ) -> None:
         """``bias``: ``[n]``; it is converted to the weight's type."""
         super().__init__()
         self.in_features: int = packed.k
         self.out_features: int = packed.n
         self.format: str = packed.format
+        self.batch_invariant = batch_invariant
         self.register_buffer("weight", packed.data)
         if bias is None:
             self.register_parameter("bias", None)
@@ -51,10 +59,11 @@ class Linear(torch.nn.Module):
         group: Group = 64,
         table: Sequence[float] | None = None,
         dtype: torch.dtype | None = None,
+        batch_invariant: bool = False,
     ) -> Linear:
-        """Quantizes a layer; the arguments are those of :func:`lutsmith.quantize`. ``linear`` stays as it is."""
+        """Quantizes a layer; the other arguments are those of :func:`lutsmith.quantize`. ``linear`` stays as it is."""
         packed = quantize(linear.weight.detach(), method=method, bits=bits, group=group, table=table, dtype=dtype)
-        return cls(packed, linear.bias)
+        return cls(packed, linear.bias, batch_invariant)
 
     def to_linear(self, dtype: torch.dtype | None = None) -> torch.nn.Linear:
         """The layer with the weights that the codes stand for, in ``dtype`` (None: the type it was packed for)."""
@@ -73,7 +82,7 @@ class Linear(torch.nn.Module):
         return [PackedWeight(self.weight, self.format)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias)
+        return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias, self.batch_invariant)
 
     # A tensor, since safetensors holds nothing else.
     def get_extra_state(self) -> torch.Tensor:
@@ -98,4 +107,23 @@ class Linear(torch.nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
             f"bits={known.bits}, group={known.group or formats.CHANNEL}, "
             f"dtype={str(known.dtype).removeprefix('torch.')}"
+            f"{', batch_invariant=True' if self.batch_invariant else ''}"
         )
+
+
+def set_batch_invariant(model: torch.nn.Module, batch_invariant: bool = True) -> None:
+    """Sets ``batch_invariant`` of every :class:`Linear` in ``model``; call it before :func:`lutsmith.prepare`.
+
+    Of a model of transformers also in its configuration, so that the model is saved with it.
+
+    Raises:
+        Error: where the model has no such layer.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    if not layers:
+        raise Error(f"model: {type(model).__name__} has no lutsmith.nn.Linear whose products could be batch-invariant")
+    for layer in layers:
+        layer.batch_invariant = batch_invariant
+    config = getattr(getattr(model, "config", None), "quantization_config", None)
+    if config is not None and hasattr(config, "batch_invariant"):
+        config.batch_invariant = batch_invariant

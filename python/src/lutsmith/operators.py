@@ -1,8 +1,8 @@
 """The operators of torch: lutsmith::matmul and lutsmith::matmul_out.
 
-Their arguments are plain data: tensors and a line of text. So they can be compiled, exported and captured, and what was
-exported runs in another process. Importing this module registers them; `import lutsmith` does so too where torch is
-imported already.
+Their arguments are plain data: tensors, a line of text and a switch. So they can be compiled, exported and captured,
+and what was exported runs in another process. Importing this module registers them; `import lutsmith` does so too where
+torch is imported already.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PANEL_ROWS = 32
 
 _library = torch.library.Library("lutsmith", "DEF")
 _library.define(
-    "matmul(Tensor x, Tensor weights, str format, Tensor? bias=None) -> Tensor",
+    "matmul(Tensor x, Tensor weights, str format, Tensor? bias=None, bool batch_invariant=False) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _library.define(
-    "matmul_out(Tensor x, Tensor weights, str format, Tensor? bias, Tensor(a!) out) -> ()",
+    "matmul_out(Tensor x, Tensor weights, str format, Tensor? bias, Tensor(a!) out, bool batch_invariant=False) -> ()",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 
@@ -61,22 +61,42 @@ def _check_out(out: torch.Tensor, x: torch.Tensor, format: formats.Format) -> No
         )
 
 
-def _matmul_fake(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
+def _matmul_fake(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None = None,
+    batch_invariant: bool = False,
+) -> torch.Tensor:
     known = formats.known(format)
     _check(x, weights, known, bias)
     return x.new_empty((*x.shape[:-1], known.n))
 
 
 def _matmul_out_fake(
-    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None, out: torch.Tensor
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    batch_invariant: bool = False,
 ) -> None:
     known = formats.known(format)
     _check(x, weights, known, bias)
     _check_out(out, x, known)
 
 
-def _matmul_cpu(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Dequantizes some rows at a time and multiplies in float32; the sums are rounded once, with the bias."""
+def _matmul_cpu(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None = None,
+    batch_invariant: bool = False,
+) -> torch.Tensor:
+    """Dequantizes some rows at a time and multiplies in float32; the sums are rounded once, with the bias.
+
+    `batch_invariant` chooses among kernels, of which there are none here.
+    """
     known = formats.known(format)
     _check(x, weights, known, bias)
     check_data(weights, known)
@@ -93,23 +113,38 @@ def _matmul_cpu(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch
 
 
 def _matmul_out_cpu(
-    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None, out: torch.Tensor
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    batch_invariant: bool = False,
 ) -> None:
     _check_out(out, x, formats.known(format))
     out.copy_(_matmul_cpu(x, weights, format, bias))
 
 
-def _matmul_cuda(x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None = None) -> torch.Tensor:
+def _matmul_cuda(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None = None,
+    batch_invariant: bool = False,
+) -> torch.Tensor:
     known = formats.known(format)
     if bias is not None:
         _check(x, weights, known, bias)
-    y = known.core.multiply(x, weights, gpu.empty, known.dtype) if gpu.exchanges_tensors else None
+    y = None
+    if gpu.exchanges_tensors:
+        y = known.core.multiply(x, weights, gpu.empty, known.dtype, batch_invariant)
     if y is None:
-        y = _matmul_by_steps(x, weights, known)
+        y = _matmul_by_steps(x, weights, known, batch_invariant)
     return y if bias is None else y.add_(bias)
 
 
-def _matmul_by_steps(x: torch.Tensor, weights: torch.Tensor, known: formats.Format) -> torch.Tensor:
+def _matmul_by_steps(
+    x: torch.Tensor, weights: torch.Tensor, known: formats.Format, batch_invariant: bool
+) -> torch.Tensor:
     """What `multiply` leaves to Python: all where C cannot read torch's tensors, else what is more than a launch."""
     shape = x.shape
     device = x.get_device()
@@ -126,23 +161,28 @@ def _matmul_by_steps(x: torch.Tensor, weights: torch.Tensor, known: formats.Form
         _check(x, weights, known, None)
         check_data(weights, known)
     y = x.new_empty((*shape[:-1], known.n))
-    gpu.launch(known, device, gpu.current_stream(device), x, weights, y)
+    gpu.launch(known, device, gpu.current_stream(device), x, weights, y, batch_invariant=batch_invariant)
     return y
 
 
 def _matmul_out_cuda(
-    x: torch.Tensor, weights: torch.Tensor, format: str, bias: torch.Tensor | None, out: torch.Tensor
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    batch_invariant: bool = False,
 ) -> None:
     known = formats.known(format)
     _check_out(out, x, known)
     if not gpu.can_write(out):
-        out.copy_(_matmul_cuda(x, weights, format, bias))
+        out.copy_(_matmul_cuda(x, weights, format, bias, batch_invariant))
         return
     _check(x, weights, known, bias)
     check_data(weights, known)
     device = x.get_device()
     y_stride = 0 if out.is_contiguous() else out.stride(0)
-    gpu.launch(known, device, gpu.current_stream(device), x, weights, out, y_stride)
+    gpu.launch(known, device, gpu.current_stream(device), x, weights, out, y_stride, batch_invariant)
     if bias is not None:
         out.add_(bias)
 
@@ -164,6 +204,7 @@ def matmul(
     packed: PackedWeight,
     bias: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
+    batch_invariant: bool = False,
 ) -> torch.Tensor: ...
 @overload
 def matmul(
@@ -171,8 +212,9 @@ def matmul(
     packed: Sequence[PackedWeight],
     bias: Sequence[torch.Tensor | None] | None = None,
     out: Sequence[torch.Tensor] | None = None,
+    batch_invariant: bool = False,
 ) -> list[torch.Tensor]: ...
-def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
+def matmul(x, packed, bias=None, out=None, batch_invariant=False):  # type: ignore[no-untyped-def]
     """y = x @ W.T + bias.
 
     Args:
@@ -181,6 +223,8 @@ def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
             Each brings its own table, bits and group, and takes a launch of its own.
         bias: [N] in the dtype of x. With several weights: a list of them, or None.
         out: [..., N] in the dtype of x, with any strides: where the product goes. With several weights: a list.
+        batch_invariant: a token's row of y is the same, bit for bit, for every number of tokens in x and every place
+            among them, on GPUs of one target. Slower for few tokens. Without effect on the CPU.
 
     Returns:
         y [..., N] in the dtype of x, or `out`; with several weights a list of them. For inference: gradients do not
@@ -191,8 +235,8 @@ def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
     """
     if isinstance(packed, PackedWeight):
         if out is None:
-            return _matmul(x, packed.data, packed.format, bias)
-        _matmul_out(x, packed.data, packed.format, bias, out)
+            return _matmul(x, packed.data, packed.format, bias, batch_invariant)
+        _matmul_out(x, packed.data, packed.format, bias, out, batch_invariant)
         return out
     members = [packed] if isinstance(packed, torch.Tensor) else list(packed)
     for member in members:
@@ -206,4 +250,7 @@ def matmul(x, packed, bias=None, out=None):  # type: ignore[no-untyped-def]
     for name, given in (("bias", biases), ("out", outs)):
         if len(given) != len(members):
             raise Error(f"{name}: {len(given)} given for {len(members)} weights; give one for each")
-    return [matmul(x, member, one_bias, one_out) for member, one_bias, one_out in zip(members, biases, outs)]
+    return [
+        matmul(x, member, one_bias, one_out, batch_invariant)
+        for member, one_bias, one_out in zip(members, biases, outs)
+    ]

@@ -39,11 +39,11 @@ class ColumnPart(NamedTuple):
     front: int
     back: int
 
-    def matmul(self, x: torch.Tensor) -> torch.Tensor:
+    def matmul(self, x: torch.Tensor, batch_invariant: bool = False) -> torch.Tensor:
         """x [..., columns of this part] -> [..., N]: this part's share of y. x is copied where there are zeros to add."""
         if self.front or self.back:
             x = torch.nn.functional.pad(x, (self.front, self.back))
-        return matmul(x, self.weight)
+        return matmul(x, self.weight, batch_invariant=batch_invariant)
 
 
 def even_part(size: int, rank: int, ranks: int, multiple: int = 1) -> tuple[int, int]:

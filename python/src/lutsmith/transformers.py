@@ -61,6 +61,8 @@ class LutsmithConfig(QuantizationConfigMixin):
             embedding stays as it is and the head no longer shares them.
         dtype: float16 or bfloat16, the type of what is multiplied; None: the type of the model. (A saved model's
             configuration has it.)
+        batch_invariant: whether a token's products with these layers are the same, bit for bit, whatever tokens are
+            beside it, as for :func:`lutsmith.matmul`. A saved model keeps it; where its configuration has none, False.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -75,13 +77,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         modules_to_not_convert: Sequence[str] | None = None,
         lm_head: bool = False,
         dtype: str | torch.dtype | None = None,
+        batch_invariant: bool = False,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head and dtype"
+                "modules_to_not_convert, lm_head, dtype and batch_invariant"
             )
         self.quant_method = _METHOD
         self.bits = bits
@@ -95,9 +98,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.modules_to_not_convert = None if modules_to_not_convert is None else list(modules_to_not_convert)
         self.lm_head = lm_head
         self.dtype = None if dtype is None else str(dtype).removeprefix("torch.")
+        self.batch_invariant = batch_invariant
         self._check()
 
     def _check(self) -> None:
+        if not isinstance(self.batch_invariant, bool):
+            raise ValueError(
+                f"LutsmithConfig: batch_invariant: {self.batch_invariant!r} is not allowed; allowed: True, False"
+            )
         if self.dtype is not None and self.dtype not in _TYPES:
             raise ValueError(f"LutsmithConfig: dtype: {self.dtype} is not allowed; allowed: {', '.join(_TYPES)}")
         if self.bits not in _BITS:
@@ -190,7 +198,7 @@ class LutsmithQuantizer(HfQuantizer):
         dtype = _TYPES[self.quantization_config.dtype]
         format = self.quantization_config.format_of(linear.out_features, linear.in_features, dtype)
         data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="meta")
-        skeleton = Linear(PackedWeight(data, format.line), linear.bias)
+        skeleton = Linear(PackedWeight(data, format.line), linear.bias, self.quantization_config.batch_invariant)
         if not self.pre_quantized:  # transformers converts what it reads to the type it sees here
             skeleton.weight = torch.empty(format.n, format.k, dtype=dtype, device="meta")
         return skeleton

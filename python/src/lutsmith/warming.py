@@ -6,20 +6,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from lutsmith.formats import CHANNEL, DTYPE_NAMES, known
-from lutsmith.gpu import Weights, packed_weights
+from lutsmith.gpu import Weights, products
 
 __all__ = ["manifest"]
 
 
-def manifest(weights: Weights, tokens: Iterable[int] | None = None) -> list[dict[str, Any]]:
+def manifest(
+    weights: Weights, tokens: Iterable[int] | None = None, batch_invariant: bool | None = None
+) -> list[dict[str, Any]]:
     """The kernels of `weights`, each once, as `lutsmith warm --manifest` reads them from JSON.
 
     Args:
         weights: a module, whose packed weights are found; a PackedWeight; or several of either. On any device.
         tokens: numbers of tokens that calls will bring; by default all, which `warm` fills in.
+        batch_invariant: as for `prepare`.
     """
     kernels: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for weight in packed_weights(weights):
+    for weight, invariant in products(weights, batch_invariant):
         format = known(weight.format)
         kernel = {
             "bits": format.bits,
@@ -29,6 +32,8 @@ def manifest(weights: Weights, tokens: Iterable[int] | None = None) -> list[dict
             "dtype": DTYPE_NAMES[format.dtype],
             "table": format.table_kind,
         }
+        if invariant:
+            kernel["batch_invariant"] = True
         kernels[tuple(kernel.values())] = kernel
     asked = {} if tokens is None else {"m": sorted(set(tokens))}
     return [{**kernel, **asked} for kernel in kernels.values()]
