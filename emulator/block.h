@@ -110,6 +110,7 @@ struct Block {
   Block(int number, int thread_count, std::size_t shared_bytes, bool dependency_met);
 
   int index;
+  int rank = 0;  ///< in its cluster
   SharedMemory shared;
   std::vector<Thread> threads;
   std::vector<Warp> warps;

@@ -366,4 +366,13 @@ void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
   self().learn_phase(target);
 }
 
+void Grid::arrive_at_cluster() { throw Fault("uses a cluster, which the emulator does not run yet"); }
+void Grid::wait_for_cluster() { throw Fault("uses a cluster, which the emulator does not run yet"); }
+void Grid::arrive_remote(unsigned long long*, int) {
+  throw Fault("uses a cluster, which the emulator does not run yet");
+}
+void Grid::store_async(void*, int, const void*, unsigned long long*) {
+  throw Fault("uses a cluster, which the emulator does not run yet");
+}
+
 }  // namespace lutsmith::emulator

@@ -74,6 +74,12 @@ class Grid final : public Machine {
   void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) override;
   void wait_barrier(unsigned long long* barrier, unsigned int parity) override;
 
+  int cluster_rank() const override { return self().block->rank; }
+  void arrive_at_cluster() override;
+  void wait_for_cluster() override;
+  void arrive_remote(unsigned long long* barrier, int rank) override;
+  void store_async(void* to, int rank, const void* value, unsigned long long* barrier) override;
+
   void release_dependents() override {}
   void wait_for_dependency() override {
     self().dependency_met = true;

@@ -71,6 +71,19 @@ class Machine {
   virtual void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) = 0;
   virtual void wait_barrier(unsigned long long* barrier, unsigned int parity) = 0;
 
+  // Clusters: blocks that reach each other's shared memory. `to` and `barrier` are the places in the calling
+  // thread's own block; block `rank` of its cluster has the same.
+  /// %cluster_ctarank: block_index() % the blocks of a cluster.
+  virtual int cluster_rank() const = 0;
+  /// barrier.cluster.arrive.release, by all threads of the cluster that have not ended.
+  virtual void arrive_at_cluster() = 0;
+  /// barrier.cluster.wait.acquire.
+  virtual void wait_for_cluster() = 0;
+  /// mbarrier.arrive.release.cluster.shared::cluster.
+  virtual void arrive_remote(unsigned long long* barrier, int rank) = 0;
+  /// st.async.v4.f32: 16 bytes, which that block's mbarrier counts.
+  virtual void store_async(void* to, int rank, const void* value, unsigned long long* barrier) = 0;
+
   // Programmatic dependent launch.
   virtual void release_dependents() = 0;
   virtual void wait_for_dependency() = 0;

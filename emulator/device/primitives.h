@@ -268,6 +268,24 @@ inline void wait_barrier(Mbarrier* barrier, unsigned int parity, LUTSMITH_LINE) 
   machine(line).wait_barrier(barrier, parity);
 }
 
+// Clusters.
+
+inline int cluster_rank(LUTSMITH_LINE) { return machine(line).cluster_rank(); }
+inline void arrive_at_cluster(LUTSMITH_LINE) { machine(line).arrive_at_cluster(); }
+inline void wait_for_cluster(LUTSMITH_LINE) { machine(line).wait_for_cluster(); }
+
+inline void arrive_remote(Mbarrier* barrier, int rank, LUTSMITH_LINE) {
+  machine(line).arrive_remote(barrier, rank);
+}
+
+inline void store_async_16(float4* to, float4 value, Mbarrier* barrier, int rank, LUTSMITH_LINE) {
+  machine(line).store_async(to, rank, &value, barrier);
+}
+
+inline void wait_barrier_of_cluster(Mbarrier* barrier, unsigned int parity, LUTSMITH_LINE) {
+  machine(line).wait_barrier(barrier, parity);
+}
+
 // Programmatic dependent launch.
 
 template <bool enabled>

@@ -33,6 +33,7 @@ struct LaunchRecipe {
   std::int64_t row_tiles = 0;  ///< tiles that cover N
   int steps_per_tile = 0;      ///< steps that cover K; the family says how long one is
   int blocks_per_multiprocessor = 1;
+  int cluster_blocks = 1;  ///< blocks of a thread block cluster, which share a partition; 1: no clusters
   bool dependent_launch = false;
   int activation_box_tokens = 0;  ///< > 0: X comes through a tensor map, in boxes of so many tokens
   /// > 0: blocks take whole tiles as long as there is one for each, and only the rest is cut, a tile into at
@@ -54,7 +55,7 @@ struct LaunchRecipe {
 /// partitions, ..., `whole_tiles` of them: what blocks do at the same time lies together, so they find its X
 /// and weights in L2.
 struct Partition {
-  int partitions = 0;  ///< thread blocks
+  int partitions = 0;  ///< thread blocks, or clusters of them
   int steps_per_grain = 0;
   int grains_per_partition = 0;
   int extra_grains = 0;
