@@ -2,31 +2,71 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "emulator/fault.h"
 
 namespace lutsmith::emulator {
 
-Block::Block(int number, int thread_count, std::size_t shared_bytes, bool dependency_met)
+Cluster::Cluster(int number, int block_count, int block_threads)
     : index(number),
-      shared(shared_bytes, thread_count),
+      blocks(static_cast<std::size_t>(block_count)),
+      threads(block_count * block_threads),
+      gathered(static_cast<std::size_t>(block_count * clock_length(block_threads))),
+      completed(gathered.size()) {}
+
+void Cluster::arrive(Thread& thread) {
+  learn(gathered, thread.clock);
+  learn(foreign_gathered, thread.foreign);
+  thread.release();
+  ++thread.cluster_arrivals;
+  ++arrived;
+  settle();
+}
+
+void Cluster::end(const Thread& thread) {
+  ++ended;
+  if (thread.cluster_arrivals > phase) return;  // it has arrived in this phase
+  ++arrived;
+  settle();
+}
+
+/// The phase may be complete.
+void Cluster::settle() {
+  if (arrived < threads) return;
+  ++phase;
+  arrived = ended;
+  completed = gathered;
+  foreign_completed = foreign_gathered;
+  for (Thread* const thread : std::exchange(waiting, {})) thread->block->make_ready(*thread);
+}
+
+Block::Block(std::shared_ptr<Cluster> of, const ClusterPlace& at, int thread_count, std::size_t shared_bytes,
+             bool dependency_met)
+    : cluster(std::move(of)),
+      in_cluster(at),
+      index(at.block()),
+      first_component(at.first_component(thread_count)),
+      shared(shared_bytes, thread_count, at),
       threads(static_cast<std::size_t>(thread_count)),
       warps(static_cast<std::size_t>(thread_count / kLanes)),
       warpgroups(static_cast<std::size_t>(thread_count / kWarpgroupThreads)),
       registers(thread_count),
       running(thread_count) {
+  cluster->blocks[static_cast<std::size_t>(in_cluster.rank)] = this;
   for (int i = 0; i < thread_count; ++i) {
     Thread& thread = threads[static_cast<std::size_t>(i)];
     thread.block = this;
     thread.index = i;
+    thread.component = first_component + i;
     thread.dependency_met = dependency_met;
-    thread.clock.resize(static_cast<std::size_t>(clock_length(thread_count)));
+    thread.clock.resize(cluster->gathered.size());
     thread.release();
     ready.push_back(&thread);
   }
   for (std::size_t i = 0; i < warpgroups.size(); ++i) {
-    warpgroups[i].component = first_warpgroup(thread_count) + static_cast<int>(i);
+    warpgroups[i].component = first_component + first_warpgroup(thread_count) + static_cast<int>(i);
   }
 }
 
@@ -58,6 +98,11 @@ void Block::join(std::span<Thread* const> together) {
   }
 }
 
+bool Block::knows_of(const Stamp& stamp) const {
+  return std::ranges::any_of(threads,
+                             [&](const Thread& thread) { return happened_before(stamp, thread.clock); });
+}
+
 void Block::deliver_copy() {
   const BulkCopy arriving = std::move(bulk_copies.front());
   bulk_copies.pop_front();
@@ -67,6 +112,7 @@ void Block::deliver_copy() {
   std::uint32_t& seen = barrier.gathered[static_cast<std::size_t>(barrier.component)];
   seen = stamp.count;
   barrier.bytes_left -= static_cast<std::int64_t>(arriving.copy.bytes);
+  if (arriving.storing_block >= 0) remote_acts[stamp.who] = {stamp, arriving.storing_block};
   settle(barrier);
 }
 

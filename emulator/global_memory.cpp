@@ -40,10 +40,10 @@ std::size_t GlobalMemory::offset_of(Region region, const void* pointer, std::siz
 
 /// Whether what was written is known to have happened before.
 bool GlobalMemory::knows(const Actor& actor, const Write& write) {
-  if (write.block == actor.block) {
+  if (write.cluster == actor.cluster) {
     return write.stamp.who == actor.stamp.who || happened_before(write.stamp, *actor.clock);
   }
-  const auto known = actor.foreign->find(write.block);
+  const auto known = actor.foreign->find(write.cluster);
   return known != actor.foreign->end() && happened_before(write.stamp, *known->second);
 }
 
@@ -53,12 +53,12 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
   if (region == Region::partial_sums) {
     for (std::size_t i = offset / sizeof(float); i < (offset + bytes) / sizeof(float); ++i) {
       const Write& write = partial_sums_[i];
-      if (write.block < 0) throw Fault(fmt::format("reads partial sum {}, which nobody has written", i));
+      if (write.cluster < 0) throw Fault(fmt::format("reads partial sum {}, which nobody has written", i));
       if (!knows(actor, write)) {
         throw Fault(
             fmt::format("reads partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
                         "orders the two",
-                        i, write.stamp.who, write.block, write.stamp.line));
+                        i, write.thread, write.block, write.stamp.line));
       }
     }
   }
@@ -76,13 +76,13 @@ void GlobalMemory::store(Region region, void* to, const void* from, std::size_t 
   if (region == Region::partial_sums) {
     for (std::size_t i = offset / sizeof(float); i < (offset + bytes) / sizeof(float); ++i) {
       Write& last = partial_sums_[i];
-      if (last.block >= 0 && !knows(actor, last)) {
+      if (last.cluster >= 0 && !knows(actor, last)) {
         throw Fault(fmt::format(
             "writes partial sum {} that thread {} of block {} wrote at line {}, with nothing that "
             "orders the two",
-            i, last.stamp.who, last.block, last.stamp.line));
+            i, last.thread, last.block, last.stamp.line));
       }
-      last = {actor.block, actor.stamp};
+      last = {actor.cluster, actor.block, actor.thread, actor.stamp};
     }
   }
   std::memcpy(to, from, bytes);
@@ -99,7 +99,7 @@ std::uint32_t GlobalMemory::count_arrival(std::uint32_t* counter, const Actor& a
   ForeignClocks& released = released_[counter];
   learn(learned, released);
   learn(released, *actor.foreign);
-  learn(released, {{actor.block, std::make_shared<const Clock>(*actor.clock)}});
+  learn(released, {{actor.cluster, std::make_shared<const Clock>(*actor.clock)}});
   return (*counter)++;
 }
 

@@ -24,7 +24,9 @@ struct Regions {
 
 /// Who did something, in which block, and what they know.
 struct Actor {
+  int cluster = 0;
   int block = 0;
+  int thread = 0;  ///< of the block
   Stamp stamp;
   const Clock* clock = nullptr;
   const ForeignClocks* foreign = nullptr;
@@ -50,7 +52,9 @@ class GlobalMemory {
 
  private:
   struct Write {
-    int block = -1;
+    int cluster = -1;  ///< -1: there was none
+    int block = 0;
+    int thread = 0;
     Stamp stamp;
   };
 

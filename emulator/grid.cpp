@@ -15,6 +15,8 @@ namespace {
 
 /// Blocks that run at a time where they interleave.
 constexpr std::size_t kResidentBlocks = 4;
+/// What every GPU with clusters can launch.
+constexpr int kMostClusterBlocks = 8;
 
 /// Thrown in the threads of a grid that has stopped, so that their stacks unwind.
 struct Cancelled {};
@@ -54,13 +56,25 @@ void Grid::run_blocks() {
 }
 
 void Grid::admit_blocks() {
-  const std::size_t most = order_ == BlockOrder::interleaved ? kResidentBlocks : 1;
-  while (blocks_.size() < most && admitted_ < shape_.blocks) {
-    const int index = order_ == BlockOrder::descending ? shape_.blocks - 1 - admitted_ : admitted_;
-    blocks_.emplace_back(index, shape_.threads, static_cast<std::size_t>(shape_.shared_bytes),
+  const auto together = static_cast<std::size_t>(shape_.cluster_blocks);
+  const std::size_t most = std::max(order_ == BlockOrder::interleaved ? kResidentBlocks : 1, together);
+  while (blocks_.size() + together <= most && admitted_ < shape_.blocks) admit_cluster();
+}
+
+/// All blocks of the next one.
+void Grid::admit_cluster() {
+  const int blocks = shape_.cluster_blocks;
+  const auto in_order = [&](int number, int count) {
+    return order_ == BlockOrder::descending ? count - 1 - number : number;
+  };
+  const int index = in_order(admitted_ / blocks, shape_.blocks / blocks);
+  const auto cluster = std::make_shared<Cluster>(index, blocks, shape_.threads);
+  for (int i = 0; i < blocks; ++i) {
+    const ClusterPlace place{in_order(i, blocks), blocks, index * blocks};
+    blocks_.emplace_back(cluster, place, shape_.threads, static_cast<std::size_t>(shape_.shared_bytes),
                          !shape_.dependent_launch);
-    ++admitted_;
   }
+  admitted_ += blocks;
 }
 
 /// A turn for every block that has a thread to run; whether there was one.
@@ -73,6 +87,7 @@ bool Grid::run_turns() {
     }
     if (block->running == 0 && !fault_) {
       end_block(*block);
+      block->cluster->blocks[static_cast<std::size_t>(block->in_cluster.rank)] = nullptr;
       block = blocks_.erase(block);
     } else {
       ++block;
@@ -90,6 +105,7 @@ void Grid::run_turn(Block& block) {
   if (!thread.fiber->ended()) return;
   thread.fiber.reset();
   --block.running;
+  block.cluster->end(thread);
 }
 
 void Grid::start(Thread& thread) {
@@ -116,8 +132,22 @@ void Grid::start(Thread& thread) {
 
 void Grid::end_block(const Block& block) const {
   if (!block.bulk_copies.empty()) {
-    throw Fault(fmt::format("block {} ends while the bulk copy issued at line {} is under way", block.index,
-                            block.bulk_copies.front().line));
+    const BulkCopy& copy = block.bulk_copies.front();
+    if (copy.storing_block < 0) {
+      throw Fault(fmt::format("block {} ends while the bulk copy issued at line {} is under way", block.index,
+                              copy.line));
+    }
+    throw Fault(
+        fmt::format("block {} ends while the store that block {} issued at line {} is under way to it",
+                    block.index, copy.storing_block, copy.line));
+  }
+  for (const auto& [component, act] : block.remote_acts) {
+    if (block.knows_of(act.stamp)) continue;
+    throw Fault(fmt::format(
+        "block {} ends, and nothing has told it that the {} at line {} is done", block.index,
+        act.thread < 0 ? fmt::format("store that block {} issued", act.block)
+                       : fmt::format("remote arrival that thread {} of block {} made", act.thread, act.block),
+        act.stamp.line));
   }
   block.registers.check_end(block.index);
   for (const auto& [address, barrier] : block.mbarriers) {
@@ -163,6 +193,10 @@ Result<void> run_grid(const GridShape& shape, const Regions& regions, BlockOrder
     return refuse("threads", shape.threads, "multiples of 32");
   }
   if (shape.shared_bytes < 0) return refuse("shared_bytes", shape.shared_bytes, "0 or more");
+  if (shape.cluster_blocks < 1 || shape.cluster_blocks > kMostClusterBlocks ||
+      shape.blocks % shape.cluster_blocks != 0) {
+    return refuse("cluster_blocks", shape.cluster_blocks, "divisors of the blocks, up to 8");
+  }
   thread_local StackPool stacks;  // kept for the next grid: mapping them anew costs more than a small grid
   return Grid(shape, regions, order, thread, stacks).run();
 }

@@ -8,10 +8,11 @@
 
 namespace lutsmith::emulator {
 
-/// In which order the blocks of a grid run. A right kernel gives the same bits in each.
+/// In which order the blocks of a grid run. A right kernel gives the same bits in each. Those of a cluster
+/// always run together, thread by thread in turns.
 enum class BlockOrder {
-  ascending,    ///< one after another, first to last
-  descending,   ///< one after another, last to first
+  ascending,    ///< one cluster after another, first to last
+  descending,   ///< one cluster after another, last to first
   interleaved,  ///< several at a time, thread by thread in turns
 };
 
@@ -20,6 +21,7 @@ struct GridShape {
   int threads = 32;      ///< of a block, a multiple of 32
   int shared_bytes = 0;  ///< of a block
   bool dependent_launch = false;
+  int cluster_blocks = 1;  ///< of a cluster: 1 to 8, a divisor of all blocks
 };
 
 /// Runs a grid: calls `thread` once for each thread of each block, all threads of a block as fibers of the

@@ -79,7 +79,7 @@ void Grid::check_met_before(int id, const Meeting& meeting) const {
     throw Fault(
         fmt::format("is at named barrier {}, where thread {} met others at line {}, with nothing that orders "
                     "the two",
-                    id, other.who, other.line));
+                    id, other.who - block().first_component, other.line));
   }
 }
 
@@ -225,15 +225,19 @@ void Grid::store_global(Region region, void* to, const void* from, int bytes) {
 unsigned int Grid::count_arrival(unsigned int* counter) {
   check_dependency("counts its arrival");
   const std::uint32_t before = global_.count_arrival(counter, actor(), self().foreign);
+  if (shape_.cluster_blocks > 1) {
+    const auto own = self().foreign.find(cluster().index);  // what others of the cluster have released there
+    if (own != self().foreign.end()) learn(self().clock, *own->second);
+  }
   self().release();
   return before;
 }
 
-void Grid::begin_copy(void* to, std::size_t bytes) {
+void Grid::begin_copy(Block& in, void* to, std::size_t bytes, int storer) {
   const auto known_uses = [&](int thread) {
-    return self().known_uses(block().threads[static_cast<std::size_t>(thread)]);
+    return self().known_uses(in.threads[static_cast<std::size_t>(thread)]);
   };
-  block().shared.begin_copy(to, bytes, stamp(), self().clock, known_uses);
+  in.shared.begin_copy(to, bytes, stamp(), self().clock, known_uses, storer);
 }
 
 void Grid::copy_async(void* to, const void* from, int bytes) {
@@ -281,44 +285,55 @@ void Grid::initialize_barrier(unsigned long long* barrier, int arrivals) {
   made->second.initialized = stamp();
   made->second.arrivals = arrivals;
   made->second.arrivals_left = arrivals;
-  made->second.component = static_cast<int>(block().threads.size() + barriers.size() - 1);
+  made->second.component =
+      block().first_component + static_cast<int>(block().threads.size() + barriers.size() - 1);
   made->second.gathered.resize(self().clock.size());
   made->second.completed.resize(self().clock.size());
 }
 
 void Grid::fence_barrier_initialization() {
   for (auto& [address, barrier] : block().mbarriers) {
-    if (barrier.initialized.who == self().index) barrier.fenced = true;
+    if (barrier.initialized.who == self().component) barrier.fenced = true;
   }
   self().fenced_stores = stamp().count;
   self().release();  // what it stores from here on has a later count
 }
 
-Mbarrier& Grid::known_barrier(const unsigned long long* barrier) {
-  const auto found = block().mbarriers.find(barrier);
-  if (found == block().mbarriers.end()) throw Fault("uses an mbarrier that nobody has initialised");
+Mbarrier& Grid::known_barrier(Block& of, const void* barrier) const {
+  const auto found = of.mbarriers.find(barrier);
+  if (found == of.mbarriers.end()) {
+    throw Fault(fmt::format("uses an mbarrier that nobody {}has initialised", in_other(of)));
+  }
   const Stamp& initialized = found->second.initialized;
-  if (initialized.who != self().index && !happened_before(initialized, self().clock)) {
-    throw Fault(fmt::format("uses an mbarrier that thread {} initialised at line {}, with no barrier between",
-                            initialized.who, initialized.line));
+  if (initialized.who != self().component && !happened_before(initialized, self().clock)) {
+    throw Fault(
+        fmt::format("uses an mbarrier that thread {} {}initialised at line {}, with no barrier between",
+                    initialized.who - of.first_component, in_other(of), initialized.line));
   }
   return found->second;
 }
 
+std::string Grid::in_other(const Block& other) const {
+  return &other == self().block ? "" : fmt::format("of block {} ", other.index);
+}
+
 void Grid::arrive_expecting(unsigned long long* barrier, unsigned int bytes) {
-  Mbarrier& target = known_barrier(barrier);
+  arrive(block(), known_barrier(barrier), bytes);
+}
+
+void Grid::arrive(Block& at, Mbarrier& target, unsigned int bytes) {
   if (target.arrivals_left == 0) throw Fault("arrives at an mbarrier more often than a phase expects");
   learn(target.gathered, self().clock);
   self().release();
   --target.arrivals_left;
   target.bytes_left += bytes;
   target.counts_bytes = target.counts_bytes || bytes > 0;
-  block().settle(target);
+  at.settle(target);
 }
 
 /// One that a copy is to count its bytes at.
-Mbarrier& Grid::copying_barrier(const unsigned long long* barrier) {
-  Mbarrier& target = known_barrier(barrier);
+Mbarrier& Grid::copying_barrier(Block& of, const void* barrier) const {
+  Mbarrier& target = known_barrier(of, barrier);
   if (!target.fenced) throw Fault("gives an mbarrier to a bulk copy before the fence of its initialisation");
   target.counts_bytes = true;
   return target;
@@ -366,13 +381,72 @@ void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
   self().learn_phase(target);
 }
 
-void Grid::arrive_at_cluster() { throw Fault("uses a cluster, which the emulator does not run yet"); }
-void Grid::wait_for_cluster() { throw Fault("uses a cluster, which the emulator does not run yet"); }
-void Grid::arrive_remote(unsigned long long*, int) {
-  throw Fault("uses a cluster, which the emulator does not run yet");
+void Grid::arrive_at_cluster() {
+  if (self().cluster_arrivals > self().cluster_waits) {
+    throw Fault("arrives at the cluster's barrier a second time, without having waited for it");
+  }
+  cluster().arrive(self());
 }
-void Grid::store_async(void*, int, const void*, unsigned long long*) {
-  throw Fault("uses a cluster, which the emulator does not run yet");
+
+void Grid::wait_for_cluster() {
+  if (self().cluster_arrivals == self().cluster_waits) {
+    throw Fault("waits for the cluster's barrier without having arrived at it");
+  }
+  ++self().cluster_waits;
+  if (cluster().phase < self().cluster_waits) {
+    cluster().waiting.push_back(&self());
+    wait("the cluster's barrier");
+  }
+  // The next phase cannot be complete yet: it wants this thread.
+  learn(self().clock, cluster().completed);
+  learn(self().foreign, cluster().foreign_completed);
+}
+
+/// The block of the cluster, of which something has told this thread that it has begun.
+Block& Grid::reachable_block(int rank) const {
+  if (rank < 0 || rank >= shape_.cluster_blocks) {
+    throw Fault(
+        fmt::format("reaches into block {} of its cluster, which has {}", rank, shape_.cluster_blocks));
+  }
+  const ClusterPlace& own = block().in_cluster;
+  if (rank == own.rank) return block();
+  Block* const other = cluster().blocks[static_cast<std::size_t>(rank)];
+  if (other == nullptr) {
+    throw Fault(fmt::format("reaches into block {}, which has ended", own.first_block + rank));
+  }
+  const auto first = self().clock.begin() + other->first_component;
+  if (std::all_of(first, first + shape_.threads, [](std::uint32_t count) { return count == 0; })) {
+    throw Fault(fmt::format("reaches into block {} before a wait_for_cluster(): it may not have begun",
+                            other->index));
+  }
+  return *other;
+}
+
+/// The same place in another block.
+void* Grid::place_in(Block& other, const void* place) const {
+  const auto byte =
+      reinterpret_cast<std::uintptr_t>(place) - reinterpret_cast<std::uintptr_t>(block().shared.data());
+  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(other.shared.data()) + byte);
+}
+
+void Grid::arrive_remote(unsigned long long* barrier, int rank) {
+  Block& other = reachable_block(rank);
+  Mbarrier& target = known_barrier(other, place_in(other, barrier));
+  other.remote_acts[self().component] = {stamp(), block().index, self().index};
+  arrive(other, target, 0);
+}
+
+void Grid::store_async(void* to, int rank, const void* value, unsigned long long* barrier) {
+  constexpr std::size_t kBytes = 16;
+  Block& other = reachable_block(rank);
+  Mbarrier& target = copying_barrier(other, place_in(other, barrier));
+  check_integers(value, kBytes);
+  const auto* const bytes = static_cast<const std::byte*>(value);
+  std::vector<std::byte> stored(bytes, bytes + kBytes);
+  void* const there = place_in(other, to);
+  begin_copy(other, there, kBytes, block().in_cluster.rank);
+  const Copy copy{there, stored.data(), kBytes};
+  other.bulk_copies.push_back({copy, &target, line, std::move(stored), block().index});
 }
 
 }  // namespace lutsmith::emulator

@@ -74,7 +74,7 @@ class Grid final : public Machine {
   void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) override;
   void wait_barrier(unsigned long long* barrier, unsigned int parity) override;
 
-  int cluster_rank() const override { return self().block->rank; }
+  int cluster_rank() const override { return self().block->in_cluster.rank; }
   void arrive_at_cluster() override;
   void wait_for_cluster() override;
   void arrive_remote(unsigned long long* barrier, int rank) override;
@@ -105,11 +105,15 @@ class Grid final : public Machine {
   Warp& warp() const { return block().warps[static_cast<std::size_t>(self().index / kLanes)]; }
   int lane() const { return self().index % kLanes; }
   Stamp stamp() const { return self().stamp(line); }
-  Actor actor() const { return {block().index, stamp(), &self().clock, &self().foreign}; }
+  Cluster& cluster() const { return *block().cluster; }
+  Actor actor() const {
+    return {cluster().index, block().index, self().index, stamp(), &self().clock, &self().foreign};
+  }
 
   // Scheduling.
   void run_blocks();
   void admit_blocks();
+  void admit_cluster();
   bool run_turns();
   void run_turn(Block& block);
   void start(Thread& thread);
@@ -127,9 +131,17 @@ class Grid final : public Machine {
   void check_integers(const void* values, std::size_t bytes) const;
   void check_floats(const float* values, std::size_t count) const;
   void check_dependency(const char* what) const;
-  Mbarrier& known_barrier(const unsigned long long* barrier);
-  Mbarrier& copying_barrier(const unsigned long long* barrier);
-  void begin_copy(void* to, std::size_t bytes);
+  Mbarrier& known_barrier(const unsigned long long* barrier) { return known_barrier(block(), barrier); }
+  Mbarrier& copying_barrier(const unsigned long long* barrier) { return copying_barrier(block(), barrier); }
+  Mbarrier& known_barrier(Block& of, const void* barrier) const;
+  Mbarrier& copying_barrier(Block& of, const void* barrier) const;
+  void arrive(Block& at, Mbarrier& target, unsigned int bytes);
+  void begin_copy(void* to, std::size_t bytes) { begin_copy(block(), to, bytes, -1); }
+  void begin_copy(Block& in, void* to, std::size_t bytes, int storer);
+  Block& reachable_block(int rank) const;
+  void* place_in(Block& other, const void* place) const;
+  /// For a report; empty for the thread's own block.
+  std::string in_other(const Block& other) const;
   void deliver(const std::vector<Copy>& copies);
 
   // Products of warpgroups: warpgroup.cpp.

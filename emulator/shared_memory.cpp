@@ -26,9 +26,11 @@ std::size_t in_words(std::size_t bytes) { return (bytes + kWordBytes - 1) / kWor
 
 void SharedMemory::Free::operator()(unsigned char* data) const { std::free(data); }
 
-SharedMemory::SharedMemory(std::size_t bytes, int threads)
+SharedMemory::SharedMemory(std::size_t bytes, int threads, const ClusterPlace& place)
     : size_(bytes),
       threads_(threads),
+      place_(place),
+      first_component_(place.first_component(threads)),
       data_(static_cast<unsigned char*>(
           std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) & ~(kAlignment - 1)))),
       words_(in_words(bytes)) {
@@ -60,30 +62,42 @@ std::size_t SharedMemory::first_word(const void* pointer, std::size_t bytes, std
   return offset / kWordBytes;
 }
 
-/// `did` is what the other thread did; bytes that a bulk copy wrote belong to no thread.
+std::string SharedMemory::thread_name(int who) const {
+  const int index = who - first_component_;
+  if (place_.blocks == 1) return fmt::format("thread {}", index);
+  return fmt::format("thread {} of block {}", index, place_.block());
+}
+
+std::string SharedMemory::copy_name(const Word& word, int line) const {
+  if (word.storer < 0) return fmt::format("copy issued at line {}", line);
+  return fmt::format("store that block {} issued at line {}", place_.first_block + word.storer, line);
+}
+
+/// `did` is what the other did, a thread or a product of this block; bytes that a copy wrote belong to none.
 void SharedMemory::report_race(const char* does, const char* did, const Stamp& other,
                                std::size_t index) const {
   const std::size_t byte = index * kWordBytes;
-  if (other.who >= first_warpgroup(threads_)) {
+  const int component = other.who - first_component_;
+  if (component >= first_warpgroup(threads_)) {
     throw Fault(fmt::format("{} shared byte {} that the product issued at line {} {}, without waiting for it",
                             does, byte, other.line, did));
   }
-  if (other.who >= threads_) {
-    throw Fault(fmt::format(
-        "{} shared byte {} that the bulk copy issued at line {} brought, without waiting for its mbarrier",
-        does, byte, other.line));
+  if (component >= threads_) {
+    const Word& word = words_[index];
+    throw Fault(fmt::format("{} shared byte {} that the {}{} brought, without waiting for its mbarrier", does,
+                            byte, word.storer < 0 ? "bulk " : "", copy_name(word, other.line)));
   }
-  throw Fault(fmt::format("{} shared byte {} that thread {} {} at line {}, with no barrier between", does,
-                          byte, other.who, did, other.line));
+  throw Fault(fmt::format("{} shared byte {} that {} {} at line {}, with no barrier between", does, byte,
+                          thread_name(other.who), did, other.line));
 }
 
-void SharedMemory::check_free(const Word& word, std::size_t index) {
+void SharedMemory::check_free(const Word& word, std::size_t index) const {
   if (word.reserved) {
     throw Fault(fmt::format("touches shared bytes from {} on, which hold an mbarrier", index * kWordBytes));
   }
   if (word.copy_line != 0) {
-    throw Fault(fmt::format("touches shared byte {} while the copy issued at line {} is under way",
-                            index * kWordBytes, word.copy_line));
+    throw Fault(fmt::format("touches shared byte {} while the {} is under way", index * kWordBytes,
+                            copy_name(word, word.copy_line)));
   }
 }
 
@@ -146,18 +160,20 @@ void SharedMemory::store(void* to, const void* from, std::size_t bytes, const St
 }
 
 void SharedMemory::begin_copy(const void* to, std::size_t bytes, const Stamp& issuer, const Clock& now,
-                              const std::function<std::uint32_t(int)>& known_uses) {
+                              const std::function<std::uint32_t(int)>& known_uses, int storer) {
   const std::size_t first = first_word(to, bytes, 16);
   for (std::size_t i = first; i < first + in_words(bytes); ++i) {
     for (const Stamp& reader : words_[i].readers) {
       // One that the issuer does not know of at all is a race, which claim() reports.
-      if (reader.who >= threads_ || !happened_before(reader, now)) continue;
-      if (known_uses(reader.who) > reader.uses) continue;
-      throw Fault(fmt::format("copies over shared byte {}, which thread {} has read at line {} but not used",
-                              i * kWordBytes, reader.who, reader.line));
+      const int thread = reader.who - first_component_;
+      if (thread >= threads_ || !happened_before(reader, now)) continue;
+      if (known_uses(thread) > reader.uses) continue;
+      throw Fault(fmt::format("copies over shared byte {}, which {} has read at line {} but not used",
+                              i * kWordBytes, thread_name(reader.who), reader.line));
     }
     claim(words_[i], i, issuer, now);
     words_[i].copy_line = issuer.line;
+    words_[i].storer = static_cast<std::int8_t>(storer);
   }
   std::memset(data_.get() + first * kWordBytes, kPoison, bytes);
 }
@@ -189,8 +205,8 @@ void SharedMemory::begin_product(std::size_t offset, std::size_t bytes, int line
   }
 }
 
-void SharedMemory::check_source(const Source& source, int thread, const Clock& now) const {
-  if (source.writer.who == thread || happened_before(source.writer, now)) return;
+void SharedMemory::check_source(const Source& source, int component, const Clock& now) const {
+  if (source.writer.who == component || happened_before(source.writer, now)) return;
   report_race("multiplies", "wrote", source.writer, source.word);
 }
 

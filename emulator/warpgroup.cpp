@@ -119,8 +119,8 @@ void Grid::begin_product(Warpgroup& group, const ProductCall& call) {
 /// The thread knows of what the product reads, and so does the tensor core.
 void Grid::check_source(const SharedMemory::Source& source) const {
   const Block& block = *self().block;
-  block.shared.check_source(source, self().index, self().clock);
-  const auto writer = static_cast<std::size_t>(source.writer.who);
+  block.shared.check_source(source, self().component, self().clock);
+  const auto writer = static_cast<std::size_t>(source.writer.who - block.first_component);
   if (writer >= block.threads.size() || block.threads[writer].fenced_stores >= source.writer.count) return;
   throw Fault(fmt::format(
       "multiplies what thread {} stored at line {}, with no fence_barrier_initialization() behind "

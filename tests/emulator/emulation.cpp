@@ -8,6 +8,7 @@
 #include <string>
 
 #include "must.h"
+#include "templates/embedded_templates.h"
 
 namespace lutsmith::emulator_test {
 namespace {
@@ -34,6 +35,20 @@ bool has_turn(std::size_t number) {
 const emulator::HostCompiler& host_compiler() {
   static const emulator::HostCompiler compiler = must(emulator::HostCompiler::find());
   return compiler;
+}
+
+std::string body_of_template(std::string_view name) {
+  const auto files = embedded_templates();
+  const auto file = std::ranges::find(files, name, &EmbeddedFile::name);
+  EXPECT_NE(file, files.end()) << name;
+  std::string body;
+  for (std::size_t begin = 0; begin < file->text.size();) {
+    const std::size_t end = std::min(file->text.find('\n', begin), file->text.size());
+    const std::string_view line = file->text.substr(begin, end - begin);
+    if (!line.starts_with("#include") && !line.starts_with("#pragma once")) body.append(line).append("\n");
+    begin = end + 1;
+  }
+  return body;
 }
 
 Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const Source& source,

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "emulator/emulated_kernel.h"
@@ -19,6 +21,9 @@ bool has_turn(std::size_t number);
 
 /// The machine's compiler; every test of emitted sources needs one.
 const emulator::HostCompiler& host_compiler();
+
+/// A file of templates/, without what it includes.
+std::string body_of_template(std::string_view name);
 
 struct EmulationOptions {
   int partitions = 0;  ///< 0: what the library takes for a GPU of 4 multiprocessors

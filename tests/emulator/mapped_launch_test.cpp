@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,27 +10,11 @@
 
 #include "emulation.h"
 #include "must.h"
-#include "templates/embedded_templates.h"
 
 namespace lutsmith::emulator_test {
 namespace {
 
 using emulator::EmulatedKernel;
-
-/// The file without what it includes.
-std::string body_of(std::string_view name) {
-  const auto files = embedded_templates();
-  const auto file = std::ranges::find(files, name, &EmbeddedFile::name);
-  EXPECT_NE(file, files.end()) << name;
-  std::string body;
-  for (std::size_t begin = 0; begin < file->text.size();) {
-    const std::size_t end = std::min(file->text.find('\n', begin), file->text.size());
-    const std::string_view line = file->text.substr(begin, end - begin);
-    if (!line.starts_with("#include") && !line.starts_with("#pragma once")) body.append(line).append("\n");
-    begin = end + 1;
-  }
-  return body;
-}
 
 /// Each of 24 threads writes one k of three tokens of X, as they came in a box, scaled by a value of the
 /// table.
@@ -70,7 +53,7 @@ Source source_of(int bits, int box_tokens) {
   std::string text;
   for (const std::string_view name :
        {"templates/abi/host_device.h", "templates/abi/element.h", "templates/abi/kernel_arguments.h"}) {
-    text += body_of(name);
+    text += body_of_template(name);
   }
   text += "constexpr int kBits = " + std::to_string(bits) + ";\n";
   text += kKernel;
