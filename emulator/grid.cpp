@@ -57,7 +57,8 @@ void Grid::run_blocks() {
 
 void Grid::admit_blocks() {
   const auto together = static_cast<std::size_t>(shape_.cluster_blocks);
-  const std::size_t most = std::max(order_ == BlockOrder::interleaved ? kResidentBlocks : 1, together);
+  const std::size_t most =
+      order_ == BlockOrder::interleaved ? std::max(kResidentBlocks, 2 * together) : together;
   while (blocks_.size() + together <= most && admitted_ < shape_.blocks) admit_cluster();
 }
 

@@ -254,5 +254,31 @@ TEST(WarpgroupMistakes, SumsThatAYoungerGroupStillAddsToAreReported) {
               is_fault(8, kUnwrittenRegister));
 }
 
+TEST(WarpgroupMistakes, StoreWithoutAFenceIsReportedInEveryBlockOfACluster) {
+  GridShape pair = kShape;
+  pair.blocks = 2;
+  pair.cluster_blocks = 2;
+  const auto fault = [&](int block_without_fence) {
+    return fault_of(pair, with_primitives([block_without_fence] {
+                      fill(0);
+                      if (block_index() != block_without_fence) fence_barrier_initialization();
+                      block_barrier();
+                      if (!multiplies()) return;
+                      Registers registers;
+                      fence_registers();
+                      issue(registers);
+                      commit_products();
+                      wait_products<0>();
+                    }));
+  };
+  EXPECT_EQ(fault(-1), "");
+  for (const int block : {0, 1}) {
+    EXPECT_THAT(
+        fault(block),
+        AllOf(HasSubstr("block " + std::to_string(block) + ", thread"),
+              testing::ContainsRegex("multiplies what thread [0-9]+ stored at line [0-9]+, with no fence_")));
+  }
+}
+
 }  // namespace
 }  // namespace lutsmith::emulator_test
