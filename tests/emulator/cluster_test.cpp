@@ -249,6 +249,30 @@ TEST(EmulatedCluster, ThreadsThatHaveEndedCountAsArrived) {
   }
 }
 
+TEST(EmulatedCluster, ThreadThatEndsAfterItsArrivalCountsOnce) {
+  Memory memory;
+  for (const BlockOrder order : kOrders) {
+    EXPECT_EQ(fault_of(
+                  kPair,
+                  [&](Machine& machine) {
+                    begin(machine, 1);
+                    float value = 2;
+                    const bool writes = machine.block_index() == 1;
+                    if (writes && machine.thread_index() == 31) {  // the last to arrive
+                      machine.store_global(Region::partial_sums, memory.partial_sums, &value, sizeof(value));
+                    }
+                    machine.arrive_at_cluster();
+                    if (machine.thread_index() < 8) return;
+                    machine.wait_for_cluster();
+                    if (!writes) {
+                      machine.load_global(Region::partial_sums, &value, memory.partial_sums, sizeof(value));
+                    }
+                  },
+                  memory.regions(), order),
+              "");
+  }
+}
+
 TEST(EmulatedCluster, ThreadThatEndsTellsNothing) {
   // Nor does one that has arrived tell what it does behind that.
   Memory memory;
