@@ -9,15 +9,17 @@ namespace lutsmith {
 namespace {
 
 /// Whether all schedules that are allowed add a token's products in one order: one family for a target, one
-/// group along K, and scales on weights. Tiles, stages and where weights come from do not enter it.
+/// group along K, no clusters, and scales on weights. Tiles, stages and where weights come from do not enter
+/// it.
 Result<void> validate_batch_invariance(const KernelSpec& spec, const Schedule& schedule) {
   if (!spec.batch_invariant) return {};
   if (spec.target.traits().warpgroup_products) {
     const auto* const own = std::get_if<ManyTokensSchedule>(&schedule);
-    if (own != nullptr && own->k_groups == 1) return {};
+    if (own != nullptr && own->k_groups == 1 && own->cluster_blocks == 1) return {};
     return refuse(
         "schedule: it would add up in another order than other batch-invariant kernels of this target; "
-        "allowed with batch_invariant: the family many_tokens with k_groups 1");
+        "allowed with batch_invariant: the family many_tokens with k_groups 1 and "
+        "cluster_blocks 1");
   }
   const auto* const own = std::get_if<MultistageSchedule>(&schedule);
   if (own != nullptr && own->k_groups == 1 && !own->scale_sums) return {};

@@ -18,7 +18,7 @@ struct Share {
   std::int64_t cost;
 };
 
-Share share_rest(const LaunchRecipe& recipe, std::int64_t rest, std::int64_t partitions) {
+Share share_rest(const LaunchRecipe& recipe, std::int64_t waves, std::int64_t rest, std::int64_t partitions) {
   constexpr std::int64_t kLeastSteps = 2;  // a shorter part is over before its stages are filled
   const std::int64_t steps = recipe.steps_per_tile;
   const Share whole{.blocks = rest, .whole = true, .cost = steps};
@@ -28,7 +28,11 @@ Share share_rest(const LaunchRecipe& recipe, std::int64_t rest, std::int64_t par
   const Share cut =
       parts > 1 ? Share{rest * parts, false, ceil_div(steps, parts) + recipe.fix_up_steps}
                 : Share{partitions, false, ceil_div(rest * steps, partitions) + 2 * recipe.fix_up_steps};
-  return whole.cost <= cut.cost ? whole : cut;
+  if (parts > 1) return whole.cost <= cut.cost ? whole : cut;
+  // Blocks whose parts straddle tiles are at different places along K from then on, and find less of X and
+  // weights in L2: that has to be worth a good part of the launch.
+  constexpr std::int64_t kLeastSaved = 32;
+  return (whole.cost - cut.cost) * kLeastSaved <= (waves + 1) * steps ? whole : cut;
 }
 
 Partition waves_and_parts(const LaunchRecipe& recipe, std::int64_t tiles, std::int64_t resident, int wanted) {
@@ -43,7 +47,7 @@ Partition waves_and_parts(const LaunchRecipe& recipe, std::int64_t tiles, std::i
     cut.steps_per_grain = recipe.steps_per_tile;
     return cut;
   }
-  Share share = share_rest(recipe, rest, partitions);
+  Share share = share_rest(recipe, waves, rest, partitions);
   if (wanted > 0 && waves == 0) share = {.blocks = partitions, .whole = false, .cost = 0};  // as asked for
   if (recipe.whole_tiles_only) share = {.blocks = rest, .whole = true, .cost = 0};
   const std::int64_t grains = share.whole ? rest : rest * steps;
@@ -56,6 +60,10 @@ Partition waves_and_parts(const LaunchRecipe& recipe, std::int64_t tiles, std::i
 }
 
 }  // namespace
+
+int resident_partitions(const LaunchRecipe& recipe, int multiprocessors) {
+  return std::max(1, multiprocessors * recipe.blocks_per_multiprocessor / recipe.cluster_blocks);
+}
 
 Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int multiprocessors, int wanted) {
   if (m < 1) {
@@ -72,7 +80,7 @@ Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int mult
   }
   const std::int64_t tiles = recipe.row_tiles * token_tiles;
   const std::int64_t steps = tiles * recipe.steps_per_tile;
-  const std::int64_t resident = std::int64_t{multiprocessors} * recipe.blocks_per_multiprocessor;
+  const std::int64_t resident = resident_partitions(recipe, multiprocessors);
   if (recipe.most_parts > 0) return waves_and_parts(recipe, tiles, resident, wanted);
   const std::int64_t partitions = std::clamp<std::int64_t>(wanted > 0 ? wanted : resident, 1, steps);
 

@@ -38,7 +38,7 @@ std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const
       "//   target    {target}\n"
       "//   schedule  {schedule}\n"
       "//   bytes     {weight_bytes} of weights and {token_bytes} a token; {flops} flops a token\n"
-      "//   grid      one block of {threads} threads a partition, {shared} bytes of shared memory;\n"
+      "//   grid      one {block} of {threads} threads a partition, {shared} bytes of shared memory;\n"
       "//             {row_tiles} row tiles x ceil(m / {tokens}) token tiles, {steps} steps each{whole}\n\n",
       fmt::arg("n", spec.format.n), fmt::arg("k", spec.format.k),
       fmt::arg("dtype", to_string(spec.format.dtype)), fmt::arg("bits", spec.format.bits),
@@ -48,6 +48,9 @@ std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const
       fmt::arg("table", to_string(spec.format.table)), fmt::arg("target", spec.target.name()),
       fmt::arg("schedule", describe(schedule)), fmt::arg("weight_bytes", weight_bytes),
       fmt::arg("token_bytes", token_bytes), fmt::arg("flops", 2 * spec.format.n * spec.format.k),
+      fmt::arg("block", launch.cluster_blocks == 1
+                            ? "block"
+                            : fmt::format("cluster of {} blocks", launch.cluster_blocks)),
       fmt::arg("threads", launch.threads), fmt::arg("shared", launch.shared_bytes),
       fmt::arg("row_tiles", launch.row_tiles), fmt::arg("tokens", launch.tile_tokens),
       fmt::arg("steps", launch.steps_per_tile),

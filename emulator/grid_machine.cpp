@@ -66,6 +66,10 @@ void Grid::named_barrier(int id, int threads) {
   if (meeting.arrived.size() + 1 == expected) {
     meeting.before = {stamp()};
     for (const Thread* const thread : meeting.arrived) meeting.before.push_back(thread->stamp(thread->line));
+    // bar.sync waits for what each has asked for. Nothing needs that of the block's barrier, which stays
+    // stricter.
+    ++self().uses;
+    for (Thread* const thread : meeting.arrived) ++thread->uses;
   }
   meet(meeting, expected, "a named barrier");
 }

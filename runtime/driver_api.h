@@ -72,6 +72,7 @@ struct LaunchAttribute {
   alignas(8) union {
     unsigned char padding[64];
     int integer;
+    unsigned int dimensions[3];
   } value;
 };
 static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) == 8);
@@ -79,6 +80,11 @@ static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) 
 /// Programmatic dependent launch (programmatic stream serialization): the kernel may start before the one
 /// ahead of it in the stream has ended.
 inline constexpr LaunchAttribute kDependentLaunch{.id = 6, .value = {.integer = 1}};
+
+/// So many neighbouring blocks run at the same time, as a cluster.
+constexpr LaunchAttribute cluster_of(unsigned int blocks) {
+  return {.id = 4, .value = {.dimensions = {blocks, 1, 1}}};
+}
 
 /// CUlaunchConfig.
 struct LaunchConfiguration {

@@ -17,6 +17,9 @@ constexpr unsigned int kLongestTable = 512;  // values a launch has room for: pa
 std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe) {
   std::vector<cuda::LaunchAttribute> attributes;
   if (recipe.dependent_launch) attributes.push_back(cuda::kDependentLaunch);
+  if (recipe.cluster_blocks > 1) {
+    attributes.push_back(cuda::cluster_of(static_cast<unsigned int>(recipe.cluster_blocks)));
+  }
   return attributes;
 }
 
@@ -114,7 +117,7 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
   std::optional<cuda::ContextScope> scope;
   if (current != context_) scope.emplace(driver_, context_);
   const cuda::LaunchConfiguration configuration{
-      .grid_x = static_cast<unsigned int>(cut->partitions),
+      .grid_x = static_cast<unsigned int>(cut->partitions * recipe_.cluster_blocks),
       .block_x = static_cast<unsigned int>(recipe_.threads),
       .dynamic_shared_bytes = static_cast<unsigned int>(recipe_.shared_bytes),
       .stream = stream,

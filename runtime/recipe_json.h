@@ -17,6 +17,7 @@ Json launch_json(const LaunchRecipe& launch) {
                {"dependent_launch", launch.dependent_launch}};
   // Only where there is one: what was stored before there were any reads the same.
   if (launch.activation_box_tokens > 0) json["activation_box_tokens"] = launch.activation_box_tokens;
+  if (launch.cluster_blocks > 1) json["cluster_blocks"] = launch.cluster_blocks;
   if (launch.whole_tiles_only) json["whole_tiles_only"] = true;
   return json;
 }

@@ -49,6 +49,7 @@ struct StreamK {
     const float* first_slot;
     const float* next_slots;  ///< of the other parts, two slots from one to the next
     float* own;               ///< slot of the part of this block
+    int counter;              ///< that counts the parts that have come
   };
 
   static __device__ __forceinline__ Parts parts_of(const LaunchArguments& launch, int tile, int partition) {
@@ -62,6 +63,7 @@ struct StreamK {
 #pragma unroll 1
     while (first_step(launch, next) < tile_begin + kStepsPerTile) ++next;
     parts.count = next - parts.first;
+    parts.counter = parts.first;
     float* slots = launch.partial_sums + 2ll * parts.first * kSlotFloats;
     const int offset = first_step(launch, parts.first) < tile_begin ? kSlotFloats : 0;
     parts.first_slot = slots + offset;
@@ -113,7 +115,7 @@ struct StreamK {
  private:
   static __device__ __forceinline__ void count_part(const LaunchArguments& launch, const Parts& parts,
                                                     int* flag) {
-    unsigned int* counter = launch.arrivals + parts.first;
+    unsigned int* counter = launch.arrivals + parts.counter;
     const bool last = count_arrival(counter) == static_cast<unsigned int>(parts.count - 1);
     if (last) reset_arrivals(counter);
     store_shared(flag, static_cast<int>(last));

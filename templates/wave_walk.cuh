@@ -12,7 +12,7 @@
 //
 //   G::kTileTokens     tokens of a tile
 //   G::kRowTiles       tiles that cover the rows
-//   G::kColumnPanels   units of a tile, 128 along K each: the steps of Stream-K
+//   G::kBlocks         blocks of a cluster, which share a partition
 
 namespace lutsmith::device {
 
@@ -23,39 +23,39 @@ class WaveWalk {
  public:
   using K = StreamK<G>;
 
-  int units_left;    ///< of the block, the one it stands at included
-  int column_panel;  ///< of the unit
+  int units_left;  ///< of the block, the one it stands at included
+  int unit;        ///< of its tile: a step of Stream-K
 
   /// At the block's first unit.
   __device__ __forceinline__ explicit WaveWalk(const LaunchArguments& launch)
-      : column_panel(0), launch_(launch), tile_(block_index()), shared_left_(0) {
-    if (block_index() < launch.sharing) {
-      const int first = K::first_step(launch, block_index());
-      shared_left_ = K::first_step(launch, block_index() + 1) - first;
+      : unit(0), launch_(launch), tile_(partition()), shared_left_(0) {
+    if (partition() < launch.sharing) {
+      const int first = K::first_step(launch, partition());
+      shared_left_ = K::first_step(launch, partition() + 1) - first;
       if (shared_left_ > 0) {
-        tile_ = first_shared() + first / G::kColumnPanels;
-        column_panel = first % G::kColumnPanels;
+        tile_ = first_shared() + first / G::kStepsPerTile;
+        unit = first % G::kStepsPerTile;
       }
     }
-    units_left = shared_left_ + launch.whole_tiles * G::kColumnPanels;
+    units_left = shared_left_ + launch.whole_tiles * G::kStepsPerTile;
   }
 
   /// Units from here to the end of the tile or of the range.
   __device__ __forceinline__ int segment() const {
-    const int left = G::kColumnPanels - column_panel;
+    const int left = G::kStepsPerTile - unit;
     return shared_left_ > 0 ? min(left, shared_left_) : left;
   }
 
   __device__ __forceinline__ void next_segment() {
     const int units = segment();
     units_left -= units;
-    column_panel = 0;
+    unit = 0;
     if (shared_left_ == 0) {
-      tile_ += block_count();
+      tile_ += partitions();
     } else if ((shared_left_ -= units) > 0) {
       ++tile_;
     } else {
-      tile_ = block_index();
+      tile_ = partition();
     }
   }
 
@@ -66,7 +66,7 @@ class WaveWalk {
       return true;
     }
     --units_left;
-    ++column_panel;
+    ++unit;
     if (shared_left_ > 0) --shared_left_;
     return false;
   }
@@ -75,10 +75,14 @@ class WaveWalk {
   __device__ __forceinline__ bool advance_in_segment(int units) {
     if (segment() <= units) return false;
     units_left -= units;
-    column_panel += units;
+    unit += units;
     if (shared_left_ > 0) shared_left_ -= units;
     return true;
   }
+
+  /// Of this block, and how many the launch has.
+  static __device__ __forceinline__ int partition() { return block_index() / G::kBlocks; }
+  static __device__ __forceinline__ int partitions() { return block_count() / G::kBlocks; }
 
   /// Of the tiles that are shared, the one it stands at.
   __device__ __forceinline__ int shared_tile() const { return tile_ - first_shared(); }
@@ -101,7 +105,7 @@ class WaveWalk {
   }
 
  private:
-  __device__ __forceinline__ int first_shared() const { return launch_.whole_tiles * block_count(); }
+  __device__ __forceinline__ int first_shared() const { return launch_.whole_tiles * partitions(); }
 
   const LaunchArguments& launch_;
   int tile_;

@@ -22,7 +22,7 @@ std::vector<int> partition_counts(const LaunchRecipe& recipe, std::int64_t m, in
   if (!standard) return {};
   const std::int64_t tiles = recipe.row_tiles * ceil_div(m, recipe.tile_tokens);
   const std::int64_t steps = tiles * recipe.steps_per_tile;
-  const std::int64_t multiprocessor_count = multiprocessors;
+  const std::int64_t multiprocessor_count = multiprocessors / recipe.cluster_blocks;
 
   std::vector<std::int64_t> wanted{multiprocessor_count / 2, multiprocessor_count * 3 / 4, tiles};
   // Where blocks take whole tiles first, several waves are but one with more to hand over; equal parts are

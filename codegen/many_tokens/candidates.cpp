@@ -7,81 +7,30 @@ namespace {
 
 using namespace many_tokens;
 
+constexpr ManyTokensSchedule tile(int rows, int tokens, int k_groups, int cluster_blocks, int commit_steps,
+                                  int activation_stages, int weight_stages) {
+  return {.tile_rows = rows,
+          .tile_tokens = tokens,
+          .k_groups = k_groups,
+          .cluster_blocks = cluster_blocks,
+          .commit_steps = commit_steps,
+          .activation_stages = activation_stages,
+          .weight_stages = weight_stages};
+}
+
 /// Tiles as they were measured to be worth trying, with the stages that fit beside a table of 4 bits. (128 x
 /// 128 with one group along K is for groups of 32, whose weights leave too little space for X of two.)
 constexpr ManyTokensSchedule kTiles[] = {
-    {.tile_rows = 128,
-     .tile_tokens = 32,
-     .k_groups = 2,
-     .commit_steps = 4,
-     .activation_stages = 8,
-     .weight_stages = 12},
-    {.tile_rows = 256,
-     .tile_tokens = 32,
-     .k_groups = 1,
-     .commit_steps = 2,
-     .activation_stages = 8,
-     .weight_stages = 6},
-    {.tile_rows = 256,
-     .tile_tokens = 48,
-     .k_groups = 1,
-     .commit_steps = 2,
-     .activation_stages = 6,
-     .weight_stages = 5},
-    {.tile_rows = 128,
-     .tile_tokens = 64,
-     .k_groups = 2,
-     .commit_steps = 2,
-     .activation_stages = 8,
-     .weight_stages = 8},
-    {.tile_rows = 256,
-     .tile_tokens = 64,
-     .k_groups = 1,
-     .commit_steps = 2,
-     .activation_stages = 6,
-     .weight_stages = 5},
-    {.tile_rows = 128,
-     .tile_tokens = 96,
-     .k_groups = 2,
-     .commit_steps = 2,
-     .activation_stages = 8,
-     .weight_stages = 6},
-    {.tile_rows = 256,
-     .tile_tokens = 96,
-     .k_groups = 1,
-     .commit_steps = 2,
-     .activation_stages = 4,
-     .weight_stages = 4},
-    {.tile_rows = 128,
-     .tile_tokens = 128,
-     .k_groups = 1,
-     .commit_steps = 4,
-     .activation_stages = 4,
-     .weight_stages = 6},
-    {.tile_rows = 128,
-     .tile_tokens = 128,
-     .k_groups = 2,
-     .commit_steps = 1,
-     .activation_stages = 8,
-     .weight_stages = 4},
-    {.tile_rows = 256,
-     .tile_tokens = 128,
-     .k_groups = 1,
-     .commit_steps = 1,
-     .activation_stages = 4,
-     .weight_stages = 4},
-    {.tile_rows = 128,
-     .tile_tokens = 192,
-     .k_groups = 1,
-     .commit_steps = 2,
-     .activation_stages = 4,
-     .weight_stages = 4},
-    {.tile_rows = 128,
-     .tile_tokens = 256,
-     .k_groups = 1,
-     .commit_steps = 2,
-     .activation_stages = 4,
-     .weight_stages = 3},
+    // rows, tokens, groups along K, blocks, steps, stages of X, stages of weights
+    tile(128, 32, 2, 1, 4, 8, 12), tile(128, 32, 2, 2, 4, 8, 12), tile(192, 32, 1, 2, 4, 8, 8),
+    tile(256, 32, 1, 1, 4, 8, 6),  tile(256, 48, 1, 1, 4, 6, 5),  tile(128, 64, 2, 1, 4, 8, 8),
+    tile(128, 64, 2, 2, 4, 8, 8),  tile(192, 64, 1, 2, 4, 6, 6),  tile(256, 64, 1, 1, 4, 6, 5),
+    tile(128, 96, 2, 1, 1, 8, 6),  tile(128, 96, 2, 2, 1, 8, 6),  tile(192, 96, 1, 2, 1, 6, 5),
+    tile(256, 96, 1, 1, 1, 4, 4),  tile(128, 128, 1, 1, 1, 4, 6), tile(128, 128, 1, 2, 1, 4, 6),
+    tile(128, 128, 2, 1, 1, 8, 4), tile(128, 128, 2, 2, 1, 8, 4), tile(192, 128, 1, 1, 1, 4, 6),
+    tile(192, 128, 1, 2, 1, 4, 6), tile(256, 128, 1, 1, 1, 4, 4), tile(128, 192, 1, 1, 1, 4, 4),
+    tile(128, 192, 1, 2, 1, 4, 4), tile(192, 192, 1, 1, 1, 4, 4), tile(192, 192, 1, 2, 1, 4, 4),
+    tile(128, 256, 1, 1, 1, 4, 3), tile(128, 256, 1, 2, 1, 4, 3),
 };
 
 /// With scales in short groups a unit is longer, and fewer of them fit.
@@ -103,8 +52,9 @@ std::vector<ManyTokensSchedule> ManyTokens::candidates(const KernelSpec& spec) {
   for (const ManyTokensSchedule& tile : kTiles) {
     // Twice as many tokens as there are would be multiplied for nothing.
     if (tile.tile_tokens >= 2 * std::max<std::int64_t>(spec.m, kNarrowest)) continue;
+    // One order of adding for all: neither two groups nor two blocks.
+    if (spec.batch_invariant && tile.cluster_blocks > 1) continue;
     ManyTokensSchedule one_order = tile;
-    // Two groups add up in another order than one, and not every tile can have two.
     if (spec.batch_invariant) one_order.k_groups = 1;
     const ManyTokensSchedule schedule = fitted(spec, one_order);
     if (validate(spec, schedule) && estimated_registers(spec, schedule) <= register_limit(schedule)) {

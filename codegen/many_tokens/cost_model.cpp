@@ -9,33 +9,37 @@ namespace {
 
 using namespace many_tokens;
 
-// What an H200 was seen to need, fitted to 1,100 kernels of 70 layers and 17 to 2048 tokens (docs/tuning.md).
-// An H100, to which they were fitted before, differs by its memory, and no other GPU has this family.
+// What an H100 was seen to need, fitted to 1,100 kernels of 16 layers and 32 to 1024 tokens (docs/tuning.md).
+// An H200 differs by its memory, and no other GPU has this family.
 
 constexpr double kCyclesPerMicrosecond = 1954;
-constexpr double kMultipliesPerCycle = 2048;
-/// A record of 16 rows and 128 k, from codes to A registers.
-constexpr double kRecordCycles = 72;
-constexpr double kStart = 0.99;     // microseconds: from one launch to the next,
-constexpr double kSegment = 1.54;   // to begin a tile and to end it,
-constexpr double kFixUp = 1.17;     // to hand a part of a cut tile over,
-constexpr double kAdded = 6.26e-5;  // and to add the parts, per element and part
+/// Of one multiprocessor while look-ups go on beside; of what it can do without, 2048, about a sixth is lost.
+constexpr double kMultipliesPerCycle = 1715;
+/// A record of 16 rows and 128 k, from codes to A registers, with four products at a time and with one.
+constexpr double kRecordCyclesOfFour = 88;
+constexpr double kRecordCyclesOfOne = 103;
+/// The part by which look-ups and products, which both read shared memory, lengthen each other.
+constexpr double kHindrance = 0.72;
+constexpr double kStart = 1.49;        // microseconds: from one launch to the next,
+constexpr double kSegment = 0.71;      // to begin a tile and to end it,
+constexpr double kFixUp = 1.29;        // to hand a part of a cut tile over,
+constexpr double kAdded = 5.1e-5;      // and to add the parts, per element and part,
+constexpr double kExchange = 0.87;     // to begin and end a tile together with the other block of a cluster,
+constexpr double kExchanged = 3.3e-5;  // per element
 /// The part of the time that the next launch wins on multiprocessors to which this one gives no block.
-constexpr double kWonByTheNext = 0.27;
+constexpr double kWonByTheNext = 0.38;
 /// Up to 16 tokens kernels for few tokens are offered as well. Those of many rows are up to a fifth faster
 /// than estimated, so these here have to win by a tenth.
 constexpr double kBesideFewTokens = 1.1;
 constexpr std::int64_t kMostOfFewTokens = 16;
 
-/// Cycles of a unit. Look-ups and products hinder each other, since both read shared memory: with four
-/// warpgroups a unit takes what they take one after another, with two, which leave more of the latencies
-/// open, longer.
+/// Cycles of a unit.
 double unit_cycles(const ManyTokensSchedule& schedule) {
-  const double looking_up = static_cast<double>(schedule.tile_rows) / layout::kRecordRows * kRecordCycles;
+  const double record = schedule.commit_steps == 1 ? kRecordCyclesOfOne : kRecordCyclesOfFour;
+  const double looking_up = static_cast<double>(schedule.tile_rows) / layout::kRecordRows * record;
   const double multiplying =
       schedule.tile_rows * schedule.tile_tokens * layout::kRecordColumns / kMultipliesPerCycle;
-  const double hindrance = warpgroups(schedule) == kMostWarpgroups ? 1.0 : 1.29;
-  return std::max(looking_up, multiplying) + hindrance * std::min(looking_up, multiplying);
+  return std::max(looking_up, multiplying) + kHindrance * std::min(looking_up, multiplying);
 }
 
 }  // namespace
@@ -49,7 +53,8 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
   if (!cut) return HUGE_VAL;
   const int shared = cut->grains_per_partition + (cut->extra_grains > 0 ? 1 : 0);
   const int units = shared * cut->steps_per_grain + cut->whole_tiles * recipe.steps_per_tile;
-  const int waves = (cut->partitions + gpu.multiprocessors - 1) / gpu.multiprocessors;
+  const int resident = resident_partitions(recipe, gpu.multiprocessors);
+  const int waves = (cut->partitions + resident - 1) / resident;
   const double issue = waves * units * unit_cycles(schedule) / kCyclesPerMicrosecond;
   const double memory =
       static_cast<double>(packed_layout(spec.format).packed_bytes()) / gpu.bytes_per_second * 1e6;
@@ -62,10 +67,12 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
       is_cut && cut->sharing % rest != 0;  // a range that is no equal part of a tile has two
   const double segments = waves * (cut->whole_tiles + (straddles ? 2 : shared > 0 ? 1 : 0));
   const double elements = schedule.tile_rows * schedule.tile_tokens;
-  const double fix_up = is_cut ? (straddles ? 2 : 1) * (kFixUp + kAdded * parts * elements) : 0;
-  const double idle = 1 - std::min(1.0, static_cast<double>(cut->partitions) / gpu.multiprocessors);
-  const double time =
-      kStart + std::max(memory, issue) * (1 - kWonByTheNext * idle) + segments * kSegment + fix_up;
+  const double added = kAdded * parts * elements / schedule.cluster_blocks;
+  const double fix_up = is_cut ? (straddles ? 2 : 1) * (kFixUp + added) : 0;
+  const double exchange = schedule.cluster_blocks > 1 ? kExchange + kExchanged * elements : 0;
+  const double idle = 1 - std::min(1.0, static_cast<double>(cut->partitions) / resident);
+  const double time = kStart + std::max(memory, issue) * (1 - kWonByTheNext * idle) +
+                      segments * (kSegment + exchange) + fix_up;
   const bool beside_few_tokens = spec.m <= kMostOfFewTokens && !spec.batch_invariant;
   return beside_few_tokens ? kBesideFewTokens * time : time;
 }

@@ -32,11 +32,12 @@ static_assert(KernelFamily<ManyTokens>);
 namespace many_tokens {
 
 // The limits of a schedule.
-constexpr int kTileRows[] = {128, 256};
+constexpr int kTileRows[] = {128, 192, 256};
 constexpr int kTileTokens[] = {32, 48, 64, 96, 128, 192, 256};
 constexpr int kMostGroups = 2;  // along K
+constexpr int kMostClusterBlocks = 2;
 constexpr int kMostWarpgroups = 4;
-constexpr int kCommitSteps[] = {1, 2, 4};
+constexpr int kCommitSteps[] = {1, 4};
 constexpr int kMostStages = 16;
 
 /// Warpgroups that multiply.

@@ -25,14 +25,21 @@ Result<void> validate_warpgroups(const ManyTokensSchedule& schedule) {
     return refuse(fmt::format("k_groups: {} is not allowed with {} rows; allowed: 1", schedule.k_groups,
                               schedule.tile_rows));
   }
-  // A thread holds half a sum for every token, and a quarter of the registers is left with four warpgroups.
-  constexpr int kMostTokensOfFour = 128;
-  if (warpgroups(schedule) == kMostWarpgroups && schedule.tile_tokens > kMostTokensOfFour) {
+  // A thread holds half a sum for every token, and the more warpgroups, the fewer registers each thread has.
+  constexpr int kMostTokens[] = {256, 256, 192, 128};
+  const int most = kMostTokens[warpgroups(schedule) - 1];
+  if (schedule.tile_tokens > most) {
     return refuse(
         fmt::format("tile_tokens: {} is not allowed with {} rows and {} groups along K; allowed: up to {}",
-                    schedule.tile_tokens, schedule.tile_rows, schedule.k_groups, kMostTokensOfFour));
+                    schedule.tile_tokens, schedule.tile_rows, schedule.k_groups, most));
   }
   return {};
+}
+
+Result<void> validate_cluster(const ManyTokensSchedule& schedule) {
+  if (schedule.cluster_blocks >= 1 && schedule.cluster_blocks <= kMostClusterBlocks) return {};
+  return refuse(fmt::format("cluster_blocks: {} is not allowed; allowed: 1 to {}", schedule.cluster_blocks,
+                            kMostClusterBlocks));
 }
 
 /// A stage belongs to one group along K, and X of a unit takes two.
@@ -54,6 +61,7 @@ Result<void> ManyTokens::validate(const KernelSpec& spec, const ManyTokensSchedu
   if (auto valid = validate_one_of("tile_tokens", schedule.tile_tokens, kTileTokens); !valid) return valid;
   if (auto valid = validate_one_of("commit_steps", schedule.commit_steps, kCommitSteps); !valid) return valid;
   if (auto valid = validate_warpgroups(schedule); !valid) return valid;
+  if (auto valid = validate_cluster(schedule); !valid) return valid;
   if (auto valid = validate_stages("activation_stages", schedule.activation_stages,
                                    kStagesPerUnit * schedule.k_groups);
       !valid) {

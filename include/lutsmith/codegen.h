@@ -46,9 +46,10 @@ struct LaunchRecipe {
 };
 
 /// Stream-K: the (tile, step) pairs in tile-major order are cut into contiguous ranges, one for each of
-/// `sharing` thread blocks. Cuts fall on multiples of `steps_per_grain` steps: a whole tile where that
-/// balances as well (no partial sums then), else one step. Every range has `grains_per_partition` grains, and
-/// `extra_grains` of them one more: the first, or where the recipe has most_parts, spread evenly.
+/// `sharing` thread blocks, or clusters of them. Cuts fall on multiples of `steps_per_grain` steps: a whole
+/// tile where that balances as well (no partial sums then), else one step. Every range has
+/// `grains_per_partition` grains, and `extra_grains` of them one more: the first, or where the recipe has
+/// most_parts, spread evenly.
 ///
 /// That is all for most recipes, and all blocks share. With most_parts, block p first takes a range of the
 /// last tiles, those that are left over, if it is one of the sharing, and then the whole tiles p, p +
@@ -62,6 +63,9 @@ struct Partition {
   int whole_tiles = 0;
   int sharing = 0;
 };
+
+/// How many partitions run at the same time.
+LUTSMITH_API int resident_partitions(const LaunchRecipe& recipe, int multiprocessors);
 
 /// The partition for `m` tokens on a GPU with `multiprocessors` SMs. `wanted` > 0 overrides the
 /// number of partitions; it is cut to what exists (1 .. the number of steps). Error where the product

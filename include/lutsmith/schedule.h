@@ -62,14 +62,15 @@ struct FewTokensSchedule {
 /// A thread block owns a tile of `tile_rows` output channels by `tile_tokens` tokens and goes along K in
 /// units of 128. One of its warpgroups brings X and weights to shared memory; of the others each looks up the
 /// weights of 64 rows and multiplies. With two groups along K, every 64 rows have two, which take the units
-/// in turn.
+/// in turn; with two blocks in a cluster, both have the same tile, and each takes every second unit.
 struct ManyTokensSchedule {
   static constexpr std::string_view kFamily = "many_tokens";
 
   int tile_rows = 128;
   int tile_tokens = 64;
   int k_groups = 2;
-  int commit_steps = 2;       ///< products of 16 k that are started together
+  int cluster_blocks = 1;
+  int commit_steps = 4;       ///< products of 16 k that are started together
   int activation_stages = 8;  ///< of 64 k
   int weight_stages = 8;      ///< of 128 k
   bool dependent_launch = true;
@@ -78,13 +79,16 @@ struct ManyTokensSchedule {
 
   template <class Self, class Visit>
   static constexpr void visit_fields(Self& self, Visit&& visit) {
-    visit(FieldInfo{"tile_rows", "Output channels of a tile", "128 or 256", "rows {}"}, self.tile_rows);
+    visit(FieldInfo{"tile_rows", "Output channels of a tile", "128, 192 or 256", "rows {}"}, self.tile_rows);
     visit(FieldInfo{"tile_tokens", "Tokens of a tile", "32, 48, 64, 96, 128, 192 or 256", ", tokens {}"},
           self.tile_tokens);
     visit(FieldInfo{"k_groups", "Warpgroups that share the units of the same rows", "1 or 2",
                     ", {} group{s} along K"},
           self.k_groups);
-    visit(FieldInfo{"commit_steps", "Products of 16 k that are started together", "1, 2 or 4",
+    visit(FieldInfo{"cluster_blocks", "Blocks that share the units of a tile, as a cluster", "1 or 2",
+                    ", {} block{s} a cluster"},
+          self.cluster_blocks);
+    visit(FieldInfo{"commit_steps", "Products of 16 k that are started together", "1 or 4",
                     ", {} step{s} at a time"},
           self.commit_steps);
     visit(FieldInfo{"activation_stages", "Stages of 64 k of X", "a multiple of 2 * k_groups, up to 16",

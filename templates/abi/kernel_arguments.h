@@ -13,7 +13,7 @@ struct LaunchArguments {
   const unsigned short* activations;  ///< X [tokens, K], 16-bit floats
   unsigned short* output;             ///< Y [tokens, N]
   float* partial_sums;                ///< [partitions][2][tile_rows * tile_tokens]
-  unsigned int* arrivals;             ///< [partitions], zero before and after a launch
+  unsigned int* arrivals;             ///< [partitions][blocks of a cluster], zero before and after a launch
   long long activation_stride;        ///< elements between rows of X
   long long output_stride;            ///< elements between rows of Y
   int tokens;

@@ -10,8 +10,8 @@
 #include "templates/stream_k.cuh"
 
 // The end of a segment, the part of a tile that lies in one partition: the groups along K add their sums,
-// each for its own share of the tokens; parts of a cut tile are added by the block that comes last; Y is
-// written.
+// each for its own share of the tokens, and then the blocks of a cluster; parts of a cut tile are added by
+// the block that comes last; Y is written.
 
 namespace lutsmith::device {
 
@@ -35,10 +35,13 @@ class ManyTokensEpilogue {
       : launch_(launch), shared_(shared) {}
 
   /// Works on the sums in place.
-  __device__ __forceinline__ void finish_segment(const TileWalk<Config>& at, Sums& sums, bool whole) {
+  __device__ __forceinline__ void finish_segment(const TileWalk<Config>& at, Sums& sums, bool whole,
+                                                 unsigned int& exchange_parity) {
     if constexpr (Config::kKGroups > 1) add_groups(sums);
+    if constexpr (G::kBlocks > 1) add_blocks(sums, exchange_parity);
     if (!whole) {
-      const typename K::Parts parts = K::parts_of(launch_, at.shared_tile(), block_index());
+      typename K::Parts parts = K::parts_of(launch_, at.shared_tile(), TileWalk<Config>::partition());
+      if constexpr (G::kBlocks > 1) parts.counter = parts.counter * G::kBlocks + cluster_rank();
       if (!last_part(sums, parts)) return;
       if (parts.count != 2) return write_parts(Slots(launch_, parts), at);
       add_other(sums, parts);
@@ -47,8 +50,15 @@ class ManyTokensEpilogue {
   }
 
  private:
-  // Of a thread's sums, the first 4 * kOwnOctets are those that it finishes; with two groups along K they
-  // become so when the groups have added theirs.
+  // Of a thread's sums, the first 4 * kFinishedOctets are those that it finishes; with two groups along K or
+  // two blocks they become so when these have added theirs. Groups share the octets in halves; of each half,
+  // which is kOwnOctets long, blocks share the pairs in turns, so that each has as many:
+  //
+  //    octet         0 1 | 2 3 | 4 5 | 6 7   8 9 | ...
+  //    group         0     0     0     0     1
+  //    block         0     1     0     1     0
+  //
+  // Octet i of those that a thread finishes is octet first_octet() + place(i) of the tile.
 
   /// In turns, as many octets as the passage has room for.
   __device__ __forceinline__ void add_groups(Sums& sums) {
@@ -62,13 +72,13 @@ class ManyTokensEpilogue {
       for (int octet = 0; octet < G::kOctets; ++octet) {
         const int i = octet % G::kOwnOctets - first;
         if (octet / G::kOwnOctets != group && i >= 0 && i < kExchangedOctets) {
-          store_shared(exchanged(exchange, octet / G::kOwnOctets, i), four(sums, octet));
+          store_shared(exchanged<kExchangedOctets>(exchange, octet / G::kOwnOctets, i), four(sums, octet));
         }
       }
       Barriers::meet_all();
 #pragma unroll
       for (int i = 0; i < kExchangedOctets; ++i) {
-        const float4 other = load_shared(exchanged(exchange, group, i));
+        const float4 other = load_shared(exchanged<kExchangedOctets>(exchange, group, i));
         const float others[4] = {other.x, other.y, other.z, other.w};
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
@@ -81,12 +91,93 @@ class ManyTokensEpilogue {
     Barriers::meet_all();  // the output passes through the same memory
   }
 
+  /// In turns as well. What the other block finishes goes straight from registers to its passage.
+  __device__ __forceinline__ void add_blocks(Sums& sums, unsigned int& parity) {
+    static_assert(G::kBlocks == 2);
+    constexpr int kTurn = shared_layout_of<Config>().octets_from_block();
+    const ExchangeBarriers<Config> barriers(shared_);
+    const int other = cluster_rank() ^ 1;
+    const int group = k_group();
+    const int pairs = finished_octets() / 2;
+    const bool odd = odd_pairs();
+    unsigned char* exchange = shared_ + passage_place(row_thread());
+#pragma unroll
+    for (int first = 0; first < kFinishedOctets; first += kTurn) {
+      // Nobody is at the passage any more (behind add_groups() they have met): the other block may write to
+      // it.
+      if (Config::kKGroups == 1 || first > 0) Barriers::meet_all();
+      if (consumer() == 0) arrive_remote(barriers.free, other);
+      if (thread_index() % layout::kLanes == 0) {
+        const int coming = min(pairs - first / 2, kTurn / 2);
+        arrive_expecting(barriers.come, coming * 2 * layout::kLanes * sizeof(float4));
+      }
+      wait_barrier_of_cluster(barriers.free, parity);
+#pragma unroll
+      for (int i = first; i < kFinishedOctets && i < first + kTurn; ++i) {
+        if (pair_of(i) + !odd < kOwnPairs) {
+          store_async_16(exchanged<kTurn>(exchange, group, i - first), of_pairs(sums, i, !odd), barriers.come,
+                         other);
+        }
+      }
+      wait_barrier_of_cluster(barriers.come, parity);
+#pragma unroll
+      for (int i = first; i < kFinishedOctets && i < first + kTurn; ++i) {
+        if (pair_of(i) + odd < kOwnPairs) {
+          const float4 own = of_pairs(sums, i, odd);
+          const float4 more = load_shared(exchanged<kTurn>(exchange, group, i - first));
+          float* sum = sums + 4 * i;
+          sum[0] = own.x + more.x, sum[1] = own.y + more.y, sum[2] = own.z + more.z, sum[3] = own.w + more.w;
+        }
+      }
+      parity ^= 1u;
+    }
+    Barriers::meet_all();  // the output passes through the same memory
+  }
+
+  static constexpr int kOwnPairs = G::kOwnOctets / 2;
+  static constexpr int kFinishedOctets = shared_layout_of<Config>().finished_octets();
+
+  /// Whether the block finishes the odd pairs of the thread's group.
+  static __device__ __forceinline__ bool odd_pairs() {
+    return ((cluster_rank() + (kOwnPairs % 2 == 0 ? 0 : k_group())) & 1) != 0;
+  }
+  /// The even one of the two pairs of a group that blocks share with octet i.
+  static constexpr __device__ int pair_of(int i) { return i / 2 * 2; }
+  /// Octet i of the even or of the odd pairs of a group.
+  static __device__ __forceinline__ float4 of_pairs(const float* sums, int i, bool odd) {
+    const int octet = pair_of(i) * 2 + i % 2;
+    if (pair_of(i) + 1 == kOwnPairs) return four(sums, octet);  // there is no odd one
+    const float4 even_one = four(sums, octet);
+    const float4 odd_one = four(sums, octet + 2);
+    return make_float4(odd ? odd_one.x : even_one.x, odd ? odd_one.y : even_one.y,
+                       odd ? odd_one.z : even_one.z, odd ? odd_one.w : even_one.w);
+  }
+
+  static __device__ __forceinline__ int first_octet() {
+    const int octet = k_group() * G::kOwnOctets;
+    if constexpr (G::kBlocks == 1) {
+      return octet;
+    } else {
+      return octet + 2 * odd_pairs();
+    }
+  }
+  static constexpr __device__ int place(int i) { return i / 2 * 2 * G::kBlocks + i % 2; }
+  /// How many the thread finishes.
+  static __device__ __forceinline__ int finished_octets() {
+    if constexpr (G::kBlocks == 1 || kOwnPairs % 2 == 0) {
+      return kFinishedOctets;
+    } else {
+      return kFinishedOctets - 2 * odd_pairs();
+    }
+  }
+
   static constexpr int kExchangedOctets = shared_layout_of<Config>().exchanged_octets();
 
   /// Octet `i` of the turn, for `group`, of the thread whose first is at `exchange`.
+  template <int octets>
   static __device__ __forceinline__ float4* exchanged(unsigned char* exchange, int group, int i) {
     constexpr int kNext = G::kRowThreads / kPiecesOfARow * shared_layout_of<Config>().passage_stride();
-    return reinterpret_cast<float4*>(exchange + (group * kExchangedOctets + i) * kNext);
+    return reinterpret_cast<float4*>(exchange + (group * octets + i) * kNext);
   }
 
   static constexpr int kPiecesOfARow = many_tokens::kPassageRowBytes / 16;
@@ -110,7 +201,9 @@ class ManyTokensEpilogue {
   __device__ __forceinline__ bool last_part(const Sums& sums, const typename K::Parts& parts) {
     float* slot = parts.own + first_element();
 #pragma unroll
-    for (int i = 0; i < G::kOwnOctets; ++i) store_partial_sums_4(slot + i * kNextOctet, four(sums, i));
+    for (int i = 0; i < kFinishedOctets; ++i) {
+      if (i < finished_octets()) store_partial_sums_4(slot + place(i) * kNextOctet, four(sums, i));
+    }
     const bool leader = consumer() == 0;
     int* flag = reinterpret_cast<int*>(shared_ + shared_layout_of<Config>().flag_offset());
     return K::last_to_arrive(launch_, parts, flag, leader, [] { Barriers::meet_all(); });
@@ -120,7 +213,7 @@ class ManyTokensEpilogue {
 
   /// Octets that are loaded, staged and written together: the registers allow no more beside what the main
   /// loop keeps over the end of a tile.
-  static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups);
+  static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups, G::kBlocks);
   static constexpr int kPartsTogether = 4;
   using Loaded = float4[kPartsTogether][kTogether];
 
@@ -142,10 +235,11 @@ class ManyTokensEpilogue {
 #pragma unroll
       for (int j = 0; j < kPartsTogether; ++j) {
         const int slot = part + j == 0 ? first : next + 2 * (part + j - 1) * K::kSlotFloats;
-        const float* from = launch.partial_sums + slot + octet * kNextOctet;
+        const float* from =
+            launch.partial_sums + slot + octet * G::kBlocks * kNextOctet;  // place(octet): it is even
 #pragma unroll
         for (int i = 0; i < kTogether; ++i) {
-          to[j][i] = load_partial_sums_4(from + i * kNextOctet, part + j < count);
+          to[j][i] = load_partial_sums_4(from + place(i) * kNextOctet, part + j < count);
         }
       }
     }
@@ -153,15 +247,15 @@ class ManyTokensEpilogue {
 
   /// To one of two parts, which is still at hand, adds the other: in either order the sum is the same.
   static __device__ __forceinline__ void add_other(Sums& sums, const typename K::Parts& parts) {
-    constexpr int kAtOnce = G::kOwnOctets % 8 == 0 ? 8 : kTogether;  // octets
+    constexpr int kAtOnce = kFinishedOctets % 8 == 0 ? 8 : kTogether;  // octets
     const float* slot =
         (parts.own == parts.first_slot ? parts.next_slots : parts.first_slot) + first_element();
 #pragma unroll
-    for (int first = 0; first < G::kOwnOctets; first += kAtOnce) {
+    for (int first = 0; first < kFinishedOctets; first += kAtOnce) {
       float4 other[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        other[i] = load_partial_sums_4(slot + (first + i) * kNextOctet, true);
+        other[i] = load_partial_sums_4(slot + place(first + i) * kNextOctet, first + i < finished_octets());
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) add(sums + 4 * (first + i), other[i]);
@@ -172,10 +266,10 @@ class ManyTokensEpilogue {
   /// of the next are on their way.
   __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
     Loaded loaded;
-    parts.load(loaded, 0, 0);
+    if (finished_octets() > 0) parts.load(loaded, 0, 0);  // else they are the other block's
     Output output(*this, at);
 #pragma unroll 1
-    for (int first = 0; first < G::kOwnOctets; first += kTogether) {
+    for (int first = 0; first < finished_octets(); first += kTogether) {
       float sums[4 * kTogether];
 #pragma unroll
       for (int i = 0; i < 4 * kTogether; ++i) sums[i] = 0;
@@ -186,7 +280,7 @@ class ManyTokensEpilogue {
           add(sums + 4 * (i % kTogether), loaded[i / kTogether][i % kTogether]);
         }
         const bool more = part + kPartsTogether < parts.count;
-        if (more || first + kTogether < G::kOwnOctets) {
+        if (more || first + kTogether < finished_octets()) {
           parts.load(loaded, more ? part + kPartsTogether : 0, more ? first : first + kTogether);
         }
       }
@@ -198,7 +292,7 @@ class ManyTokensEpilogue {
   // before.
   static constexpr int kNextOctet = G::kRowThreads * 4;
   static __device__ __forceinline__ int first_element() {
-    return k_group() * G::kOwnOctets * kNextOctet + row_thread() * 4;
+    return first_octet() * kNextOctet + row_thread() * 4;
   }
 
   /// Writes a tile's sums to Y, kTogether octets of tokens after another: through shared memory, so that 64
@@ -222,7 +316,7 @@ class ManyTokensEpilogue {
                 (column ^ thread % 8) * 16;
       piece_ = staging + thread / kPieces * kTokenBytes + (thread % kPieces ^ thread / kPieces % 8) * 16;
       row_ = row + thread % kPieces * 8;
-      token_ = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8 + thread / kPieces;
+      token_ = place.token_tile * Config::kTileTokens + first_octet() * 8 + thread / kPieces;
       to_ = launch_.output + token_ * launch_.output_stride + row_;
     }
 
@@ -230,9 +324,10 @@ class ManyTokensEpilogue {
     /// turn, which are in registers, are staged by instructions of its own. Turns are apart in time all the
     /// same, since each begins with a barrier.
     __device__ __forceinline__ void write_all(const float* sums) {
-      constexpr int kTurns = G::kOwnOctets / kTogether;
+      constexpr int kTurns = kFinishedOctets / kTogether;
 #pragma unroll(kTurns <= 4 ? kTurns : 1)
       for (int turn = 0; turn < kTurns; ++turn) {
+        if (turn * kTogether >= finished_octets()) break;
         Barriers::meet_warpgroup(warpgroup());
 #pragma unroll
         for (int i = 0; i < kTurns; ++i) {
@@ -273,8 +368,8 @@ class ManyTokensEpilogue {
       } else {
         write_elements();
       }
-      token_ += kPasses * kPassTokens;
-      to_ += kPasses * kPassTokens * launch_.output_stride;
+      token_ += kNextTokens;
+      to_ += kNextTokens * launch_.output_stride;
     }
 
     static constexpr int kPieces = many_tokens::kWarpgroupRows / 8;  // of 16 bytes, of one token
@@ -282,6 +377,7 @@ class ManyTokensEpilogue {
     static constexpr int kTokenBytes = shared_layout_of<Config>().passage_stride();
     static constexpr int kPassBytes = kPassTokens * kTokenBytes;
     static constexpr int kPasses = kTogether * 8 / kPassTokens;
+    static constexpr int kNextTokens = kTogether * 8 * G::kBlocks;  // from a turn to the next
 
     /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
     __device__ __forceinline__ unsigned int pair(const float* sums, int c) const {

@@ -51,12 +51,17 @@ class QuadTranspose {
   unsigned int keep_, send_, first_, second_;
 };
 
-/// What a warp holds of one unit: its record, one step of 16 k after another.
+/// What a warp holds of one unit, its record, on the way to A registers: exchange(), look_up() and scale()
+/// are the three steps, one behind another, so that a step's latency passes while those of others are issued.
 template <class Config, class Engine>
 class Fragments {
  public:
   using G = ManyTokensGeometry<Config>;
   using Batch = unsigned int[Config::kCommitSteps][4];
+  /// The codes of two steps of 16 k, in natural order.
+  using Pair = unsigned int[2];
+
+  static constexpr int kPairs = G::kStepsPerUnit / 2;
 
   /// `record`: which of the unit's.
   __device__ __forceinline__ Fragments(const unsigned char* weight_stages, int record, int lane)
@@ -78,22 +83,49 @@ class Fragments {
     unit_.template read<StagedWeights>(record, record + scales_offset_, lane_);
   }
 
-  /// The A registers of steps kFirst to kFirst + kCommitSteps - 1 of the unit, times their scale.
-  template <int kFirst>
-  __device__ __forceinline__ void make(Batch& a, const Engine& engine) {
+  /// The next unit will be read before the last steps of this one have their scales.
+  __device__ __forceinline__ void keep_scales() {
+    if constexpr (!G::kPerChannel) {
 #pragma unroll
-    for (int i = 0; i < Config::kCommitSteps; ++i) {
-      const int step = kFirst + i;
-      if (step % 2 == 0) {
-        transpose_(unit_.nibbles(0, step), unit_.nibbles(0, step + 1), natural_[0], natural_[1]);
-      }
-      engine.look_up(a[i], Codes{natural_[step % 2]}, 0, 0);
-      if constexpr (!G::kPerChannel) scale(a[i], step);
+      for (int i = 0; i < kScaleWords; ++i) kept_scales_[i] = unit_.scales[0][i];
+    }
+  }
+
+  /// The codes of steps 2 * kPair and 2 * kPair + 1.
+  template <int kPair>
+  __device__ __forceinline__ void exchange(Pair& natural) const {
+    transpose_(unit_.nibbles(0, 2 * kPair), unit_.nibbles(0, 2 * kPair + 1), natural[0], natural[1]);
+  }
+
+  /// Their table values, of one step.
+  __device__ __forceinline__ void look_up(unsigned int (&a)[4], unsigned int natural,
+                                          const Engine& engine) const {
+    engine.look_up(a, Codes{natural}, 0, 0);
+  }
+
+  /// Those of a step, times their scale: one more rounding to 16 bits. `kept`: those that were
+  /// kept.
+  template <int kStep, bool kept>
+  __device__ __forceinline__ void scale(unsigned int (&a)[4], const unsigned int (&values)[4]) const {
+    if constexpr (G::kPerChannel) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = values[i];
+    } else {
+      constexpr int kGroupSteps = G::kStepsPerUnit / kScaleWords;
+      const unsigned int scales =
+          kept ? kept_scales_[kStep / kGroupSteps] : unit_.scales[0][kStep / kGroupSteps];
+      const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
+      const unsigned int high = select_bytes(scales, scales, 0x3232);
+      a[0] = multiply_pairs<Config::kElement>(values[0], low);
+      a[1] = multiply_pairs<Config::kElement>(values[1], high);
+      a[2] = multiply_pairs<Config::kElement>(values[2], low);
+      a[3] = multiply_pairs<Config::kElement>(values[3], high);
     }
   }
 
  private:
   using Unit = WeightUnit<OneRecord<Config>>;
+  static constexpr int kScaleWords = Unit::kScaleWords > 0 ? Unit::kScaleWords : 1;
 
   /// A step's codes as a look-up engine takes them.
   struct Codes {
@@ -101,24 +133,12 @@ class Fragments {
     __device__ __forceinline__ unsigned int nibbles(int, int) const { return word; }
   };
 
-  /// One more rounding to 16 bits, of scale times table value.
-  __device__ __forceinline__ void scale(unsigned int (&a)[4], int step) const {
-    constexpr int kGroupSteps = G::kStepsPerUnit / Unit::kScaleWords;
-    const unsigned int scales = unit_.scales[0][step / kGroupSteps];
-    const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
-    const unsigned int high = select_bytes(scales, scales, 0x3232);
-    a[0] = multiply_pairs<Config::kElement>(a[0], low);
-    a[1] = multiply_pairs<Config::kElement>(a[1], high);
-    a[2] = multiply_pairs<Config::kElement>(a[2], low);
-    a[3] = multiply_pairs<Config::kElement>(a[3], high);
-  }
-
   QuadTranspose transpose_;
   const unsigned char* records_;
   int scales_offset_;
   int lane_;
   Unit unit_;
-  unsigned int natural_[2];  ///< the codes of 32 k, in natural order
+  unsigned int kept_scales_[kScaleWords];
 };
 
 }  // namespace lutsmith::device

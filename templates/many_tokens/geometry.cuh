@@ -4,6 +4,7 @@
 #include "templates/look_up/pair_table_bytes.h"
 #include "templates/many_tokens/shared_memory.h"
 #include "templates/primitives/bulk_copy.cuh"
+#include "templates/primitives/cluster.cuh"
 #include "templates/primitives/threads.cuh"
 #include "templates/primitives/warpgroups.cuh"
 #include "templates/stream_k.cuh"
@@ -18,7 +19,8 @@
 //                +-------+-------+-------+-------+-------+----
 //
 // A tile is tile_rows output channels by tile_tokens tokens, a unit 128 along K of it: the step of Stream-K.
-// Every 64 rows have a warpgroup; with k_groups = 2 they have two, which take the units in turn.
+// Every 64 rows have a warpgroup; with k_groups = 2 they have two, which take the units in turn. With
+// cluster_blocks = 2 a unit is twice as long, and each of the two blocks of a cluster has its half.
 
 namespace lutsmith::device {
 
@@ -33,8 +35,8 @@ template <class Config>
 LUTSMITH_HOST_DEVICE constexpr many_tokens::SharedMemory shared_layout_of() {
   return {packed_layout_of<Config>(), pair_table::shared_bytes(Config::kBits),
           Config::kTileRows,          Config::kTileTokens,
-          Config::kKGroups,           Config::kActivationStages,
-          Config::kWeightStages};
+          Config::kKGroups,           Config::kClusterBlocks,
+          Config::kActivationStages,  Config::kWeightStages};
 }
 
 template <class Config>
@@ -43,6 +45,7 @@ struct ManyTokensGeometry {
 
   static constexpr int kRowGroups = Config::kTileRows / many_tokens::kWarpgroupRows;
   static constexpr int kWarpgroups = kRowGroups * Config::kKGroups;
+  static constexpr int kBlocks = Config::kClusterBlocks;
   static constexpr int kConsumers = kWarpgroups * 128;
   static constexpr int kThreads = kConsumers + 128;  // the first warpgroup brings X and weights
   static constexpr int kRowThreads = kRowGroups * 128;
@@ -54,9 +57,10 @@ struct ManyTokensGeometry {
   static constexpr int kRowTiles = (Config::kN + Config::kTileRows - 1) / Config::kTileRows;
   static constexpr bool kWholeRows = Config::kN % Config::kTileRows == 0;
   static constexpr bool kWholePanels = kRowPanels % kPanels == 0;
+  static constexpr bool kWholeUnits = kColumnPanels % kBlocks == 0;
 
   static constexpr int kOctets = Config::kTileTokens / 8;
-  /// Octets of tokens that each group along K finishes.
+  /// Octets of tokens that each group along K adds up.
   static constexpr int kOwnOctets = kOctets / Config::kKGroups;
   static constexpr int kSums = Config::kTileTokens / 2;  // of a thread
 
@@ -65,7 +69,7 @@ struct ManyTokensGeometry {
   static constexpr int kBatches = kStepsPerUnit / Config::kCommitSteps;
 
   // For Stream-K.
-  static constexpr int kStepsPerTile = kColumnPanels;
+  static constexpr int kStepsPerTile = (kColumnPanels + kBlocks - 1) / kBlocks;
   static constexpr bool kEqualParts = true;
   static constexpr int kTileElements = Config::kTileRows * Config::kTileTokens;
 
@@ -78,6 +82,37 @@ struct ManyTokensGeometry {
 /// A position in the units of this block.
 template <class Config>
 using TileWalk = WaveWalk<ManyTokensGeometry<Config>>;
+
+/// Where a block's part of a unit lies along K, in panels. Behind the last panel, where there is an odd
+/// number of them, X is zeros.
+template <class Config>
+__device__ __forceinline__ int panel_of_unit(int unit) {
+  if constexpr (Config::kClusterBlocks == 1) {
+    return unit;
+  } else {
+    return unit * Config::kClusterBlocks + cluster_rank();
+  }
+}
+
+/// The barriers of the exchange between the blocks of a cluster.
+template <class Config>
+struct ExchangeBarriers {
+  using G = ManyTokensGeometry<Config>;
+
+  Mbarrier* free;  ///< the other block's passage can be written to
+  Mbarrier* come;  ///< its sums are in the own passage
+
+  __device__ __forceinline__ explicit ExchangeBarriers(unsigned char* shared)
+      : free(reinterpret_cast<Mbarrier*>(shared + shared_layout_of<Config>().exchange_barriers_offset())),
+        come(free + 1) {}
+
+  /// By one thread.
+  __device__ __forceinline__ void initialize() const {
+    initialize_barrier(free, 1);
+    initialize_barrier(come, G::kConsumers / layout::kLanes);
+    fence_barrier_initialization();
+  }
+};
 
 /// The barriers of the stages: `full` is completed by what arrives, `empty` by those who have used it.
 template <class Config>

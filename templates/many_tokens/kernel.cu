@@ -17,7 +17,8 @@ struct Config {
   static constexpr int kTileRows = 128;
   static constexpr int kTileTokens = 64;
   static constexpr int kKGroups = 2;
-  static constexpr int kCommitSteps = 2;
+  static constexpr int kClusterBlocks = 1;
+  static constexpr int kCommitSteps = 4;
   static constexpr int kActivationStages = 8;
   static constexpr int kWeightStages = 8;
   static constexpr bool kDependentLaunch = true;

@@ -23,6 +23,12 @@ class ManyTokens {
   static __device__ __forceinline__ void run(const Parameter& parameter, unsigned char* shared) {
     release_dependents<Config::kDependentLaunch>();
     const int warp = uniform_warp_index();
+    if constexpr (G::kBlocks > 1) {
+      if (warp == kExchangeWarp && thread_index() % layout::kLanes == 0) {
+        ExchangeBarriers<Config>(shared).initialize();
+      }
+      arrive_at_cluster();
+    }
     const StageBarriers<Config> barriers(shared);
     if (warp < kProducerWarps) {
       give_up_registers<kProducerRegisters>();
@@ -31,19 +37,21 @@ class ManyTokens {
     } else {
       Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);
       meet_at_start();
+      if constexpr (G::kBlocks > 1) wait_for_cluster();  // the other block has its barriers
       claim_registers<kConsumerRegisters>();
       ManyTokens(parameter, shared, barriers, warp).multiply();
     }
   }
 
  private:
-  // Of the first warpgroup. Two of its warps do nothing.
+  // Of the first warpgroup. Two of its warps do nothing else.
   static constexpr int kActivationWarp = 0;
   static constexpr int kWeightWarp = 1;
+  static constexpr int kExchangeWarp = 2;  // initialises the barriers of a cluster's exchange
   static constexpr int kProducerWarps = 4;
   // Of 65536, in units of 8 a thread.
   static constexpr int kProducerRegisters = G::kWarpgroups <= 2 ? 40 : 32;
-  static constexpr int kConsumerRegisters = G::kWarpgroups <= 2 ? 232 : 112;
+  static constexpr int kConsumerRegisters = G::kWarpgroups <= 2 ? 232 : G::kWarpgroups == 3 ? 160 : 112;
 
   using FragmentsOfUnit = Fragments<Config, Engine>;
   using Batch = typename FragmentsOfUnit::Batch;
@@ -103,39 +111,70 @@ class ManyTokens {
   /// Segment by segment. `next` counts units from the partition's begin; this group has every kKGroups-th.
   __device__ __forceinline__ void multiply() {
     TileWalk<Config> at(launch_);
-    const int count = at.units_left;
     int begin = 0;
     int next = k_group_;
-    if (next < count) {
-      read_codes();
-      fragments_.template make<0>(a_[0], engine_);
-    }
 #pragma unroll 1
     while (at.units_left > 0) {
       const int segment = at.segment();
+      const int end = begin + segment;
       // Zeros rather than products that begin the sums anew: those would keep their registers over the
       // epilogue.
 #pragma unroll
       for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;
+      if (next < end) {  // else nothing that fill() brings is kept over the epilogue
+        fill();
 #pragma unroll 1
-      for (; next < begin + segment; next += Config::kKGroups) {
-        unit<0>(next + Config::kKGroups < count);
+        do {
+          unit<0>(next + Config::kKGroups < end);
+          next += Config::kKGroups;
+        } while (next < end);
       }
       wait_products<0>();
       release_activations();
-      ManyTokensEpilogue<Config>(launch_, shared_).finish_segment(at, sums_, segment == G::kColumnPanels);
-      begin += segment;
+      ManyTokensEpilogue<Config>(launch_, shared_)
+          .finish_segment(at, sums_, segment == G::kStepsPerTile, exchange_parity_);
+      begin = end;
       at.next_segment();
     }
   }
 
-  /// Batch by batch: while the products of one are under way, the registers of the next are made.
+  // While the products of a batch are under way, each of the three steps to A registers is done for a later
+  // one:
+  //
+  //     products        i
+  //     scaled          i + 1     into the A registers of batch i - 1, whose products have ended
+  //     looked up       i + 2
+  //     exchanged       i + 3, i + 4     every second turn
+  //
+  // so that nobody waits for a value in the turn in which it is asked for. The first batches of a segment are
+  // made ahead of it, and behind its last one none is made. Batches of four products have values enough on
+  // the way by themselves: for them all three steps are done for batch i + 1.
+
+  static constexpr bool kStaggered = Config::kCommitSteps == 1;
+  static_assert(kStaggered || G::kBatches == 2);
+  /// The batch in whose turn the codes of its unit have been used: the next unit's are read there.
+  static constexpr int kReadingBatch = kStaggered ? 3 : 1;
+
+  /// Up to the first products.
+  __device__ __forceinline__ void fill() {
+    read_codes();
+    if constexpr (kStaggered) {
+      fragments_.template exchange<0>(natural_);
+      fragments_.look_up(values_, natural_[0], engine_);
+      fragments_.template scale<0, false>(a_[0][0], values_);
+      fragments_.look_up(values_, natural_[1], engine_);
+      fragments_.template exchange<1>(natural_);
+    } else {
+      make<0>(a_[0]);
+    }
+  }
+
+  /// The turn of a batch, and those of the unit's batches behind it. `more`: the segment has another unit.
   template <int kBatch>
   __device__ __forceinline__ void unit(bool more) {
     constexpr int kFirst = kBatch * Config::kCommitSteps;
     constexpr bool kNewStage = kFirst % G::kStepsPerStage == 0;
     constexpr int kPart = kFirst / G::kStepsPerStage;
-    constexpr bool kLast = kBatch == G::kBatches - 1;
     const int stage = activation_unit_ * many_tokens::kStagesPerUnit + kPart;
     if constexpr (kNewStage) wait_barrier(barriers_.activations_full + stage, activation_parity_);
     const unsigned long long operand = operand_ +
@@ -147,24 +186,56 @@ class ManyTokens {
       multiply_async<Config::kElement>(sums_, a_[kBatch % 2][i], operand + 2 * i, true);
     }
     commit_products();
-    const int weight_stage = weight_stage_;
-    if (kLast && more) {
+    constexpr bool kExchanges = kStaggered && kBatch % 2 == 1;
+    typename FragmentsOfUnit::Pair ahead = {0, 0};
+    if constexpr (kExchanges) {
+      constexpr int kPair = (kBatch + 3) / 2;  // behind the last one: of the next unit
+      if (kPair < FragmentsOfUnit::kPairs || more) {
+        fragments_.template exchange<kPair % FragmentsOfUnit::kPairs>(ahead);
+      }
+    }
+    if constexpr (kBatch == kReadingBatch) {
+      release_weights(weight_stage_);
       next_weight_stage();
-      read_codes();
+      fragments_.keep_scales();
+      if (more) read_codes();
     }
     wait_products<1>();
     if constexpr (kNewStage) {  // the batch before was the last that used its stage
       release_activations();
       used_stage_ = stage;
     }
-    if constexpr (!kLast) {
-      fragments_.template make<kFirst + Config::kCommitSteps>(a_[(kBatch + 1) % 2], engine_);
-      if constexpr (kBatch == G::kBatches - 2) release_weights(weight_stage);
-      unit<kBatch + 1>(more);
+    constexpr int kNext = (kBatch + 1) % G::kBatches;
+    if constexpr (kStaggered) {
+      if (kNext > 0 || more) {
+        fragments_.template scale<kNext, (kNext > kReadingBatch)>(a_[kNext % 2][0], values_);
+      }
+      if (kBatch + 2 < G::kBatches || more) fragments_.look_up(values_, natural_[kBatch % 2], engine_);
+      if constexpr (kExchanges) natural_[0] = ahead[0], natural_[1] = ahead[1];
     } else {
-      if (more) fragments_.template make<0>(a_[0], engine_);
+      if (kNext > 0 || more) make<kNext>(a_[kNext]);
+    }
+    if constexpr (kNext > 0) {
+      unit<kNext>(more);
+    } else {
       next_activation_unit();
     }
+  }
+
+  /// All three steps of a batch of four.
+  template <int kBatch>
+  __device__ __forceinline__ void make(Batch& a) const {
+    make_pair<2 * kBatch>(a[0], a[1]);
+    make_pair<2 * kBatch + 1>(a[2], a[3]);
+  }
+  template <int kPair>
+  __device__ __forceinline__ void make_pair(unsigned int (&first)[4], unsigned int (&second)[4]) const {
+    typename FragmentsOfUnit::Pair natural;
+    fragments_.template exchange<kPair>(natural);
+    fragments_.look_up(first, natural[0], engine_);
+    fragments_.look_up(second, natural[1], engine_);
+    fragments_.template scale<2 * kPair, false>(first, first);
+    fragments_.template scale<2 * kPair + 1, false>(second, second);
   }
 
   __device__ __forceinline__ void read_codes() {
@@ -208,7 +279,10 @@ class ManyTokens {
   int activation_unit_;  ///< pair of X stages
   unsigned int weight_parity_ = 0;
   unsigned int activation_parity_ = 0;
-  int used_stage_ = -1;  ///< of X: products that read it may be under way
+  unsigned int exchange_parity_ = 0;        ///< of the blocks of a cluster
+  int used_stage_ = -1;                     ///< of X: products that read it may be under way
+  typename FragmentsOfUnit::Pair natural_;  ///< codes that are looked up next
+  unsigned int values_[4];                  ///< looked up, not scaled yet
   Batch a_[2];
   float sums_[G::kSums];
 };

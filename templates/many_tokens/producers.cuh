@@ -53,7 +53,7 @@ class WeightProducer {
   __device__ __forceinline__ void find_row_tile() {
     first_panel_ = at_.place().row_tile * G::kPanels;
     unit_ = weights_ + packed_layout_of<Config>().record_offset(layout::kRecordsPerPanel * first_panel_,
-                                                                at_.column_panel);
+                                                                panel_of_unit<Config>(at_.unit));
   }
 
   /// Panels behind the last one of the matrix are the last one again: their rows are not written.
@@ -65,20 +65,24 @@ class WeightProducer {
     Mbarrier* barrier = barriers_.weights_full + stage_;
     unsigned char* to = stages_ + stage_ * shared_layout_of<Config>().weight_stage_bytes();
     arrive_expecting(barrier, shared_layout_of<Config>().weight_stage_bytes());
+    // Weights behind the last panel along K are those of the last one again, times zeros of X.
+    const bool behind = !G::kWholeUnits && panel_of_unit<Config>(at_.unit) == G::kColumnPanels;
+    const unsigned char* unit = behind ? unit_ - kPanelBytes : unit_;
 #pragma unroll
     for (int panel = 0; panel < G::kPanels; ++panel) {
       const int from = panels_to(panel);
-      copy_bulk(to + panel * kStagedBytes, unit_ + from * packed_layout_of<Config>().row_panel_bytes(),
+      copy_bulk(to + panel * kStagedBytes, unit + from * packed_layout_of<Config>().row_panel_bytes(),
                 kPanelBytes, barrier);
       if constexpr (shared_layout_of<Config>().plane()) {
         constexpr int kGroupPanels = Config::kGroup / layout::kRecordColumns;
         const long long scales = packed_layout_of<Config>().plane_group_offset(
-            layout::kRecordsPerPanel * (first_panel_ + from), at_.column_panel / kGroupPanels);
+            layout::kRecordsPerPanel * (first_panel_ + from),
+            (panel_of_unit<Config>(at_.unit) - behind) / kGroupPanels);
         copy_bulk(to + panel * kStagedBytes + kPanelBytes, weights_ + scales,
                   shared_layout_of<Config>().plane_bytes(), barrier);
       }
     }
-    unit_ += kPanelBytes;
+    unit_ += G::kBlocks * kPanelBytes;
     if (at_.advance() && at_.units_left > 0) find_row_tile();
   }
 
@@ -110,9 +114,10 @@ class ActivationProducer {
         wait_barrier(barriers.activations_empty + stage, parity);
         Mbarrier* barrier = barriers.activations_full + stage;
         arrive_expecting(barrier, shared_layout_of<Config>().activation_stage_bytes());
-        copy_tensor(stages + stage * shared_layout_of<Config>().activation_stage_bytes(), map,
-                    at.column_panel * layout::kRecordColumns + part * many_tokens::kStageColumns, first_token,
-                    barrier);
+        copy_tensor(
+            stages + stage * shared_layout_of<Config>().activation_stage_bytes(), map,
+            panel_of_unit<Config>(at.unit) * layout::kRecordColumns + part * many_tokens::kStageColumns,
+            first_token, barrier);
         if (++stage == Config::kActivationStages) {
           stage = 0;
           parity ^= 1u;

@@ -8,8 +8,9 @@
 //   | look-up engine | X stages | weight stages | passage | barriers | flag |
 //
 // Through the passage the groups along K hand each other their sums, as many octets of tokens at a time as it
-// has room for, and after them the output passes. With the pair table of 4 bits the passage takes no space of
-// its own: it is cut into rows of 128 bytes, which lie in the gaps between the table's entries.
+// has room for, after them the blocks of a cluster, and then the output passes. With the pair table of 4 bits
+// the passage takes no space of its own: it is cut into rows of 128 bytes, which lie in the gaps between the
+// table's entries.
 
 namespace lutsmith::many_tokens {
 
@@ -25,9 +26,10 @@ constexpr int kPassageRowBytes = pair_table::kEntryStride - kGapOffset;
 constexpr int kMostPassageBytes = 32 << 10;
 /// A warpgroup stages its output a token in a row of the passage.
 static_assert(kPassageRowBytes == kWarpgroupRows * 2);
-/// Octets of tokens that a warpgroup stages at a time; four warpgroups have too few registers for more.
-LUTSMITH_HOST_DEVICE constexpr int staged_octets(int own_octets, int warpgroups) {
-  return own_octets % 4 == 0 && warpgroups < 4 ? 4 : 2;
+/// Octets of tokens that a warpgroup stages at a time; four warpgroups have too few registers for more, and
+/// the blocks of a cluster finish every second pair of them.
+LUTSMITH_HOST_DEVICE constexpr int staged_octets(int own_octets, int warpgroups, int cluster_blocks) {
+  return own_octets % 4 == 0 && warpgroups < 4 && cluster_blocks == 1 ? 4 : 2;
 }
 
 /// What the layout depends on.
@@ -37,6 +39,7 @@ struct SharedMemory {
   int tile_rows;
   int tile_tokens;
   int k_groups;
+  int cluster_blocks;
   int activation_stages;
   int weight_stages;
 
@@ -60,7 +63,7 @@ struct SharedMemory {
   LUTSMITH_HOST_DEVICE constexpr int weight_stage_bytes() const {
     return tile_rows / layout::kPanelRows * staged_panel_bytes();
   }
-  /// Octets of tokens that each group along K finishes.
+  /// Octets of tokens that each group along K adds up.
   LUTSMITH_HOST_DEVICE constexpr int own_octets() const { return tile_tokens / 8 / k_groups; }
   /// Octets that each of two groups hands to the other at a time: a divisor of all.
   LUTSMITH_HOST_DEVICE constexpr int exchanged_octets() const {
@@ -71,13 +74,28 @@ struct SharedMemory {
   LUTSMITH_HOST_DEVICE constexpr int exchange_bytes(int octets) const {
     return (k_groups - 1) * 2 * octets * 8 * tile_rows * 4;
   }
+  /// Of those of a group, octets that a block of a cluster finishes at most: every second pair.
+  LUTSMITH_HOST_DEVICE constexpr int finished_octets() const {
+    return cluster_blocks == 1 ? own_octets() : (own_octets() / 2 + 1) / 2 * 2;
+  }
+  /// Octets that a group gets from the other block at a time; the last time it may be fewer.
+  LUTSMITH_HOST_DEVICE constexpr int octets_from_block() const {
+    int octets = finished_octets();
+    while (from_block_bytes(octets) > kMostPassageBytes) octets -= 2;
+    return octets;
+  }
+  LUTSMITH_HOST_DEVICE constexpr int from_block_bytes(int octets) const {
+    return (cluster_blocks - 1) * k_groups * octets * 8 * tile_rows * 4;
+  }
   LUTSMITH_HOST_DEVICE constexpr int staged_tokens() const {  // of a warpgroup, at a time
-    return staged_octets(own_octets(), warpgroups()) * 8;
+    return staged_octets(own_octets(), warpgroups(), cluster_blocks) * 8;
   }
   LUTSMITH_HOST_DEVICE constexpr int passage_rows() const {
     const int exchange = exchange_bytes(exchanged_octets()) / kPassageRowBytes;
+    const int from_block = from_block_bytes(octets_from_block()) / kPassageRowBytes;
     const int staging = warpgroups() * staged_tokens();
-    return exchange > staging ? exchange : staging;
+    const int more = exchange > from_block ? exchange : from_block;
+    return more > staging ? more : staging;
   }
   LUTSMITH_HOST_DEVICE constexpr bool passage_in_gaps() const {
     return passage_rows() <= look_up_bytes / pair_table::kEntryStride;
@@ -101,9 +119,12 @@ struct SharedMemory {
   LUTSMITH_HOST_DEVICE constexpr int barriers_offset() const {
     return own_passage_offset() + (passage_in_gaps() ? 0 : passage_rows() * kPassageRowBytes);
   }
-  /// A full and an empty one for every stage.
-  LUTSMITH_HOST_DEVICE constexpr int flag_offset() const {
+  /// A full and an empty one for every stage, and two of a cluster.
+  LUTSMITH_HOST_DEVICE constexpr int exchange_barriers_offset() const {
     return barriers_offset() + 2 * 8 * (activation_stages + weight_stages);
+  }
+  LUTSMITH_HOST_DEVICE constexpr int flag_offset() const {
+    return exchange_barriers_offset() + (cluster_blocks == 1 ? 0 : 2 * 8);
   }
   LUTSMITH_HOST_DEVICE constexpr int bytes() const { return flag_offset() + 16; }
 };

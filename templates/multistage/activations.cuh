@@ -104,7 +104,7 @@ class ActivationStages {
     if (ahead_.units_left > 0) {
       const int token = copier() / kRowPieces;
       const int piece = copier() % kRowPieces;
-      const int column = ahead_.column_panel * layout::kRecordColumns + part_ * Config::kStageColumns;
+      const int column = ahead_.unit * layout::kRecordColumns + part_ * Config::kStageColumns;
       const bool inside = G::kWholeColumns || column + piece * 8 < Config::kK;
       unsigned char* to = stages_ + of_group_ + stage * kStageBytes + place(token, piece);
 #pragma unroll

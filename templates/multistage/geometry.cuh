@@ -61,6 +61,7 @@ struct MultistageGeometry {
   static constexpr int kStageVectors = Config::kStageColumns / 32;
 
   // For Stream-K.
+  static constexpr int kBlocks = 1;
   static constexpr int kStepsPerTile = kColumnPanels;
   static constexpr bool kEqualParts = true;
   static constexpr int kTileElements = Config::kTileRows * Config::kTileTokens;
@@ -124,8 +125,7 @@ class UnitWalk<WarpShare<Config>> {
   /// The scales of the share's first record, where they stand in the plane.
   __device__ __forceinline__ const unsigned char* plane_scales() const {
     constexpr int kGroupPanels = Config::kGroup / layout::kRecordColumns;
-    return weights_ +
-           packed_layout_of<Config>().plane_group_offset(record_row_, at_.column_panel / kGroupPanels);
+    return weights_ + packed_layout_of<Config>().plane_group_offset(record_row_, at_.unit / kGroupPanels);
   }
 
   /// The address changes by a constant from unit to unit of a tile.
@@ -139,7 +139,7 @@ class UnitWalk<WarpShare<Config>> {
   __device__ __forceinline__ void find_share() {
     record_row_ = at_.place().row_tile * (Config::kTileRows / layout::kRecordRows) + first_record_;
     if constexpr (!G::kWholeShares) record_row_ = min(record_row_, G::kRecordRows - G::kRecords);
-    share_ = weights_ + packed_layout_of<Config>().record_offset(record_row_, at_.column_panel);
+    share_ = weights_ + packed_layout_of<Config>().record_offset(record_row_, at_.unit);
   }
 
   const unsigned char* weights_;

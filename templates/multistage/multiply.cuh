@@ -81,7 +81,7 @@ class Multistage {
       end += segment;
       look_up_.begin_segment(row_share(at), thread_index() % layout::kLanes);
       multiply_units(weights, next, end, parity);
-      MultistageEpilogue<Config>(launch_, shared_).finish_segment(at, sums_, segment == G::kColumnPanels);
+      MultistageEpilogue<Config>(launch_, shared_).finish_segment(at, sums_, segment == G::kStepsPerTile);
       clear(sums_);
       at.next_segment();
     }

@@ -15,6 +15,10 @@
 //   arrive_remote(...)                        from there: they may be overwritten
 //
 // A block must not end before all that others do to its memory has been waited for.
+//
+// Nothing here releases or acquires at the scope of the cluster: each would become a fence of all memory that
+// the GPU has (MEMBAR.ALL.GPU, half a microsecond). Bytes come with the mbarrier that counts them, mbarriers
+// are initialised behind a fence of their own, and whoever says that a place is free has read what lay there.
 
 #ifndef LUTSMITH_EMULATOR  // which brings its own
 
@@ -31,10 +35,15 @@ __device__ __forceinline__ int cluster_rank() {
 /// ends counts as one that has arrived.
 __device__ __forceinline__ void arrive_at_cluster() {
   // Without .aligned: lanes of a warp may come one after another.
-  asm volatile("barrier.cluster.arrive.release;" : : : "memory");
+  asm volatile(
+      "fence.mbarrier_init.release.cluster;\n"
+      "barrier.cluster.arrive.relaxed;"
+      :
+      :
+      : "memory");
 }
 
-/// Waits until all threads of the cluster have arrived; what each of them did before, all see after.
+/// Waits until all threads of the cluster have arrived. The mbarriers that they have initialised can be used.
 __device__ __forceinline__ void wait_for_cluster() {
   asm volatile("barrier.cluster.wait.acquire;" : : : "memory");
 }
@@ -46,10 +55,10 @@ __device__ __forceinline__ unsigned int cluster_address(const void* pointer, int
   return address;
 }
 
-/// One arrival, which expects no bytes, at the mbarrier that lies there in block `rank`. What the thread did
-/// before, those see who wait for the phase with wait_barrier_of_cluster().
+/// One arrival, which expects no bytes, at the mbarrier that lies there in block `rank`. What the thread has
+/// read before, those may overwrite who wait for the phase with wait_barrier_of_cluster().
 __device__ __forceinline__ void arrive_remote(Mbarrier* barrier, int rank) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];"
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];"
                :
                : "r"(cluster_address(barrier, rank))
                : "memory");
@@ -65,20 +74,9 @@ __device__ __forceinline__ void store_async_16(float4* to, float4 value, Mbarrie
       : "memory");
 }
 
-/// As wait_barrier(), for a phase that other blocks contribute to: sees what they did before.
+/// As wait_barrier(), for a phase that other blocks contribute to: what they stored there has come.
 __device__ __forceinline__ void wait_barrier_of_cluster(Mbarrier* barrier, unsigned int parity) {
-  unsigned int done = 0;
-  while (!done) {
-    asm volatile(
-        "{\n"
-        "  .reg .pred complete;\n"
-        "  mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 complete, [%1], %2;\n"
-        "  selp.u32 %0, 1, 0, complete;\n"
-        "}"
-        : "=r"(done)
-        : "r"(shared_address(barrier)), "r"(parity)
-        : "memory");
-  }
+  wait_barrier(barrier, parity);
 }
 
 }  // namespace lutsmith::device

@@ -39,6 +39,7 @@ TEST(BatchInvariantTest, EveryNumberOfTokensHasSchedulesThatAddInOneOrder) {
             } else {
               ASSERT_TRUE(std::holds_alternative<ManyTokensSchedule>(schedule));
               EXPECT_EQ(std::get<ManyTokensSchedule>(schedule).k_groups, 1);
+              EXPECT_EQ(std::get<ManyTokensSchedule>(schedule).cluster_blocks, 1);
             }
           }
         }
@@ -60,6 +61,10 @@ TEST(BatchInvariantTest, SchedulesThatAddInAnotherOrderAreRefused) {
     EXPECT_FALSE(render(spec, few).has_value());
   }
   EXPECT_FALSE(validate(hopper, ManyTokensSchedule{.k_groups = 2}).has_value());
+  ASSERT_TRUE(validate(hopper, ManyTokensSchedule{.k_groups = 1}).has_value());
+  const auto clusters = validate(hopper, ManyTokensSchedule{.k_groups = 1, .cluster_blocks = 2});
+  ASSERT_FALSE(clusters.has_value());
+  EXPECT_THAT(clusters.error().message, HasSubstr("cluster_blocks 1"));
   EXPECT_FALSE(validate(hopper, MultistageSchedule{}).has_value());
   EXPECT_FALSE(validate(ampere, MultistageSchedule{.k_groups = 2}).has_value());
   EXPECT_FALSE(validate(ampere, MultistageSchedule{.scale_sums = true}).has_value());

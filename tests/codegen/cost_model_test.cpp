@@ -28,10 +28,12 @@ FewTokensSchedule in_registers(int rows, int tokens, int warps, int stages, int 
           .dependent_launch = true};
 }
 
-ManyTokensSchedule tile_of(int tokens, int steps, int activation_stages, int weight_stages) {
-  return {.tile_rows = 128,
+ManyTokensSchedule tile_of(int rows, int tokens, int cluster_blocks, int steps, int activation_stages,
+                           int weight_stages) {
+  return {.tile_rows = rows,
           .tile_tokens = tokens,
           .k_groups = 1,
+          .cluster_blocks = cluster_blocks,
           .commit_steps = steps,
           .activation_stages = activation_stages,
           .weight_stages = weight_stages,
@@ -72,9 +74,12 @@ INSTANTIATE_TEST_SUITE_P(
         // 5.7 and 7.5 us: 128 blocks, where two fit on a multiprocessor if they may take few registers.
         MeasuredPair{"two_launches_at_a_time", h100_spec(4, 4096, 4096, 8), in_registers(32, 8, 8, 3),
                      in_registers(32, 8, 8, 2, 2)},
-        // 17.3 and 20.2 us: two tiles of 96 tokens in two parts each, and one of 192 in four.
-        MeasuredPair{"stored_parts", h100_spec(4, 4096, 4096, 192), tile_of(96, 4, 6, 6),
-                     tile_of(192, 2, 4, 4)}),
+        // 20.3 and 23.9 us: two tiles of 128 tokens in two parts each, and one of 256 in four.
+        MeasuredPair{"stored_parts", h100_spec(4, 4096, 4096, 256), tile_of(128, 128, 1, 1, 4, 6),
+                     tile_of(128, 256, 1, 1, 4, 3)},
+        // 5.6 and 6.8 us: two blocks of a cluster have a tile, and four have parts of it.
+        MeasuredPair{"cluster_instead_of_parts", h100_spec(4, 8192, 1024, 32), tile_of(256, 32, 2, 4, 8, 6),
+                     tile_of(256, 32, 1, 4, 8, 6)}),
     [](const testing::TestParamInfo<MeasuredPair>& pair) { return pair.param.name; });
 
 TEST(CostModelTest, NoEstimateIsBelowTheTimeOfTheMemory) {

@@ -130,6 +130,15 @@ TEST(PartitionTest, ResidentBlocksEachGetAPartition) {
   EXPECT_EQ(partition(recipe, 1, 132)->partitions, 264);
 }
 
+TEST(PartitionTest, ClustersAreCountedInsteadOfBlocks) {
+  LaunchRecipe recipe = recipe_in_waves(32, 32);
+  recipe.cluster_blocks = 2;
+  EXPECT_EQ(resident_partitions(recipe, 132), 66);
+  EXPECT_EQ(resident_partitions(recipe, 1), 1);
+  // Two parts for each tile, where blocks would have made four.
+  EXPECT_EQ(partition(recipe, 64, 132)->partitions, 64);
+}
+
 TEST(PartitionTest, MoreStepsThanALaunchCountsAreRefused) {
   const Result<Partition> cut = partition(recipe_of(std::int64_t{1} << 20, 1 << 10), 1 << 10, 132);
   ASSERT_FALSE(cut.has_value());

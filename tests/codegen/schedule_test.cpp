@@ -156,6 +156,44 @@ TEST(ScheduleTest, KernelsKnownToSpillAreNotOffered) {
   }
 }
 
+TEST(ScheduleTest, TilesOfThreeWarpgroupsAndClustersOfTwoBlocksAreAllowed) {
+  const auto refusal = [](const ManyTokensSchedule& schedule) {
+    const Result<void> valid = validate(spec_on("sm_90a"), schedule);
+    return valid ? std::string() : valid.error().message;
+  };
+  ManyTokensSchedule schedule{
+      .tile_rows = 192, .tile_tokens = 192, .k_groups = 1, .activation_stages = 4, .weight_stages = 2};
+  EXPECT_EQ(refusal(schedule), "");
+  schedule.tile_tokens = 256;
+  EXPECT_THAT(refusal(schedule), HasSubstr("tile_tokens: 256"));
+  schedule.tile_tokens = 64;
+  schedule.k_groups = 2;
+  EXPECT_THAT(refusal(schedule), HasSubstr("k_groups: 2"));
+  schedule.k_groups = 1;
+  schedule.cluster_blocks = 2;
+  EXPECT_EQ(refusal(schedule), "");
+  for (const int blocks : {0, 3}) {
+    schedule.cluster_blocks = blocks;
+    EXPECT_THAT(refusal(schedule), HasSubstr("cluster_blocks: " + std::to_string(blocks)));
+  }
+  schedule.cluster_blocks = 1;
+  schedule.commit_steps = 2;
+  EXPECT_THAT(refusal(schedule), HasSubstr("commit_steps: 2"));
+}
+
+TEST(ScheduleTest, TheUnitsOfAClusterAreTwiceAsLong) {
+  KernelSpec spec = spec_on("sm_90a");
+  spec.format.k = 3 * 128;
+  ManyTokensSchedule schedule{.k_groups = 1};
+  EXPECT_EQ(launch_recipe(spec, schedule).steps_per_tile, 3);
+  EXPECT_EQ(launch_recipe(spec, schedule).workspace_per_partition.arrival_counters, 1);
+  schedule.cluster_blocks = 2;
+  const LaunchRecipe recipe = launch_recipe(spec, schedule);
+  EXPECT_EQ(recipe.cluster_blocks, 2);
+  EXPECT_EQ(recipe.steps_per_tile, 2) << "the second block has nothing of the last";
+  EXPECT_EQ(recipe.workspace_per_partition.arrival_counters, 2);
+}
+
 TEST(ScheduleTest, TheOrderDependsOnTheSpecAlone) {
   const KernelSpec spec = spec_on("sm_90a");
   EXPECT_EQ(*schedules(spec), *schedules(spec));

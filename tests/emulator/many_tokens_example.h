@@ -16,9 +16,11 @@ struct ManyTokensExample {
   int group = 128;
   std::int64_t n = 128;
   std::int64_t k = 264;
+  int tile_rows = 128;
   int tile_tokens = 32;
   int k_groups = 1;
-  int commit_steps = 2;
+  int cluster_blocks = 1;
+  int commit_steps = 1;
   int activation_stages = 2;
   int weight_stages = 1;
   bool dependent_launch = false;
@@ -38,9 +40,10 @@ inline KernelSpec spec_of(const ManyTokensExample& example) {
 }
 
 inline ManyTokensSchedule schedule_of(const ManyTokensExample& example) {
-  return {.tile_rows = 128,
+  return {.tile_rows = example.tile_rows,
           .tile_tokens = example.tile_tokens,
           .k_groups = example.k_groups,
+          .cluster_blocks = example.cluster_blocks,
           .commit_steps = example.commit_steps,
           .activation_stages = example.activation_stages,
           .weight_stages = example.weight_stages,
@@ -71,6 +74,8 @@ constexpr ManyTokensExample kTwoGroups{
 constexpr ManyTokensExample kTwoTiles{.n = 136};
 // Two tiles of five units in three partitions.
 constexpr ManyTokensExample kCut{.n = 136, .k = 584, .commit_steps = 4, .partitions = 3};
+// Two blocks for a tile of three panels: the last unit of the second is behind them.
+constexpr ManyTokensExample kCluster{.k = 384, .cluster_blocks = 2, .commit_steps = 4};
 // Rows that fill no tile.
 constexpr ManyTokensExample kFewRows{.n = 40, .k = 128, .commit_steps = 4};
 

@@ -33,8 +33,10 @@ constexpr ManyTokensExample kOneUnitForTwoGroups{
     .k = 128, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
 constexpr ManyTokensExample kUnitsOfTwoGroups{
     .k = 520, .k_groups = 2, .commit_steps = 4, .activation_stages = 4, .weight_stages = 2};
+constexpr ManyTokensExample kAtOnce{.commit_steps = 4};
+constexpr ManyTokensExample kThreeWarpgroups{.n = 192, .k = 128, .tile_rows = 192, .commit_steps = 4};
 constexpr ManyTokensExample kTwoTokenTiles{.k = 128, .m = 35};
-constexpr ManyTokensExample kSmallGroups{.group = 64};
+constexpr ManyTokensExample kSmallGroups{.group = 64, .commit_steps = 4};
 constexpr ManyTokensExample kPlane{.group = 256, .n = 64, .commit_steps = 4};
 constexpr ManyTokensExample kDependent{.k = 128, .commit_steps = 4, .dependent_launch = true};
 
@@ -53,8 +55,17 @@ constexpr std::string_view kWaitAndRelease =
 constexpr std::string_view kReadCodes =
     R"(wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);
     fragments_.read(weight_stage_);)";
-constexpr std::string_view kReleaseWeights =
-    "if constexpr (kBatch == G::kBatches - 2) release_weights(weight_stage);";
+constexpr std::string_view kReleaseWeights = "release_weights(weight_stage_);\n      next_weight_stage();";
+constexpr std::string_view kNotReleased = "next_weight_stage();";
+constexpr std::string_view kScaleNext =
+    R"(      if (kNext > 0 || more) {
+        fragments_.template scale<kNext, (kNext > kReadingBatch)>(a_[kNext % 2][0], values_);
+      }
+)";
+constexpr std::string_view kLookUpNext =
+    "if (kBatch + 2 < G::kBatches || more) fragments_.look_up(values_, natural_[kBatch % 2], engine_);\n";
+constexpr std::string_view kToStage =
+    "stages + stage * shared_layout_of<Config>().activation_stage_bytes(), map";
 constexpr std::string_view kActivationsEmpty = "wait_barrier(barriers.activations_empty + stage, parity);";
 constexpr std::string_view kWeightsEmpty = "wait_barrier(barriers_.weights_empty + stage_, parity);";
 constexpr std::string_view kParityOfEmptyWeights =
@@ -65,7 +76,7 @@ constexpr std::string_view kEmptyWeightsWaitedFor =
     R"(unsigned int parity = 0;
 #pragma unroll 1
     while (at_.units_left > 0) {)";
-constexpr std::string_view kClearSums = "for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;\n#pragma unroll 1";
+constexpr std::string_view kClearSums = "for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;\n      if";
 constexpr std::string_view kStartWeights = "barriers.initialize_weights();\n      weights.start();";
 constexpr std::string_view kMeetAtStart = "named_barrier(6, 2 * layout::kLanes + G::kConsumers);";
 constexpr std::string_view kFillAndMeet =
@@ -86,33 +97,32 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      kNotFenced},
     {"NoWaitForTheBatchBefore", "wait_products<1>();", "", kStillMultiplied},
     {"OneBatchTooManyUnderWay", "wait_products<1>();", "wait_products<2>();", kChangedA},
-    {"SameBatchRefilled", "a_[(kBatch + 1) % 2]", "a_[kBatch % 2]", kNeverSet},
-    {"LastBatchOfAUnitRefilled", "if (more) fragments_.template make<0>(a_[0], engine_);",
-     "if (more) fragments_.template make<0>(a_[1], engine_);", kChangedA},
+    {"SameBatchRefilled", "a_[kNext % 2][0], values_", "a_[kBatch % 2][0], values_", kNeverSet},
+    {"LastBatchOfAUnitRefilled", "make<kNext>(a_[kNext]);", "make<kNext>(a_[1]);", kChangedA, kAtOnce},
     {"OtherBatchMultiplied", "a_[kBatch % 2][i]", "a_[(kBatch + 1) % 2][i]", kNeverSet},
     {"SumsReadWhileProductsAreUnderWay", "wait_products<0>();\n      release", "release", kNeverSet},
     {"LastWaitLeavesABatch", "wait_products<0>();\n      release", "wait_products<1>();\n      release",
      kNeverSet},
-    {"SumsNotCleared", kClearSums, "for (int i = 0; false; ++i) {}\n#pragma unroll 1", kNeverSet},
+    {"SumsNotCleared", kClearSums, "for (int i = 0; false; ++i) {}\n      if", kNeverSet},
     {"SumsClearedOnce", kClearSums,
-     "for (int i = 0; begin == 0 && i < G::kSums; ++i) sums_[i] = 0;\n#pragma unroll 1", kWrong, kTwoTiles},
-    {"SumsClearedForEveryUnit", "unit<0>(next + Config::kKGroups < count);",
-     "for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;\n        unit<0>(next + Config::kKGroups < count);",
+     "for (int i = 0; begin == 0 && i < G::kSums; ++i) sums_[i] = 0;\n      if", kWrong, kTwoTiles},
+    {"SumsClearedForEveryUnit", "unit<0>(next + Config::kKGroups < end);",
+     "for (int i = 0; i < G::kSums; ++i) sums_[i] = 0;\n          unit<0>(next + Config::kKGroups < end);",
      kChangedSums},
-    {"LastSumNotCleared", kClearSums,
-     "for (int i = 0; i < G::kSums - 1; ++i) sums_[i] = 0;\n#pragma unroll 1", kNeverSet},
+    {"LastSumNotCleared", kClearSums, "for (int i = 0; i < G::kSums - 1; ++i) sums_[i] = 0;\n      if",
+     kNeverSet},
     {"GroupWithoutUnitsHasNoZeros", kClearSums,
-     "for (int i = 0; next < begin + segment && i < G::kSums; ++i) sums_[i] = 0;\n#pragma unroll 1",
-     kNeverSet, kOneUnitForTwoGroups},
+     "for (int i = 0; next < end && i < G::kSums; ++i) sums_[i] = 0;\n      if", kNeverSet,
+     kOneUnitForTwoGroups},
     {"EveryUnitBeginsAnew", "operand + 2 * i, true)", "operand + 2 * i, kFirst + i > 0)", kWrong},
     {"EveryProductBeginsAnew", "operand + 2 * i, true)", "operand + 2 * i, false)", kWrong},
     {"OneLaneCommits", "    commit_products();\n", "    if (lane_ == 0) commit_products();\n",
      "issues another product than the first thread of its warpgroup"},
 
     // Products: where X lies.
-    {"OperandOfTheNextStep", "operand + 2 * i", "operand + 2 * (i ^ 1)", kWrong},
-    {"OperandHalfAStepOn", "operand + 2 * i", "operand + i",
-     "which is no multiple of 1024, nor 32, 64 or 96"},
+    {"OperandOfTheNextStep", "operand + 2 * i", "operand + 2 * (i ^ 1)", kWrong, kAtOnce},
+    {"OperandHalfAStepOn", "operand + 2 * i", "operand + i", "which is no multiple of 1024, nor 32, 64 or 96",
+     kAtOnce},
     {"OperandOfTheStagesFirstBatch", "2 * (kFirst % G::kStepsPerStage);", "0;", kWrong},
     {"OperandOfTheOtherStage", "(stage * shared_layout_of<Config>().activation_stage_bytes() >> 4)",
      "((stage ^ 1) * shared_layout_of<Config>().activation_stage_bytes() >> 4)", kUnderWay},
@@ -139,7 +149,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"NoWaitForX", "if constexpr (kNewStage) wait_barrier(", "if constexpr (false) wait_barrier(", kUnderWay},
     {"OneLaneWaitsForX", "if constexpr (kNewStage) wait_barrier(",
      "if (kNewStage && lane_ == 0) wait_barrier(", kUnderWay},
-    {"ParityOfXNotFlipped", "activation_parity_ ^= 1u;", "", kBytesMissing},
+    {"ParityOfXNotFlipped", "activation_parity_ ^= 1u;", "", kWaitedBefore},
     {"ParityOfXFlippedAtTheStart", "unsigned int activation_parity_ = 0;",
      "unsigned int activation_parity_ = 1;", kWaitedBefore},
     {"EmptyXNotWaitedFor", kActivationsEmpty, "", kTooManyArrivals},
@@ -161,7 +171,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      kEarlyWrite,
      {},
      kReleaseWeights,
-     ""},
+     kNotReleased},
     {"WeightsReleasedBeforeTheyAreUsed",
      kReadCodes,
      R"(wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);
@@ -170,11 +180,11 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      kUnused,
      {},
      kReleaseWeights,
-     ""},
+     kNotReleased},
     {"WeightsEmptyAtOneArrivalOfAWarp", "kWarpsOfUnit * layout::kLanes", "kWarpsOfUnit", kEarlyWrite},
-    {"WeightsNeverReleased", kReleaseWeights, "", kBytesMissing},
-    {"OtherStageOfWeightsReleased", "release_weights(weight_stage);", "release_weights(weight_stage ^ 1);",
-     kNotWaitedFor, kUnitsOfTwoGroups},
+    {"WeightsNeverReleased", kReleaseWeights, kNotReleased, kBytesMissing},
+    {"OtherStageOfWeightsReleased", kReleaseWeights,
+     "release_weights(weight_stage_ ^ 1);\n      next_weight_stage();", kNotWaitedFor, kUnitsOfTwoGroups},
     {"NoWaitForWeights", "wait_barrier(barriers_.weights_full + weight_stage_, weight_parity_);", "",
      kUnderWay},
     {"ParityOfWeightsNotFlipped", "weight_parity_ ^= 1u;", "", kWaitedBefore},
@@ -197,7 +207,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"StagesOfTheStartFilledAgain", "at_.units_left > 0; ++stage_) copy();",
      "at_.units_left > 0; ++stage_) copy();\n    stage_ = 0;", kTooManyArrivals},
     {"GroupsBeginAtTheSameStage", "weight_stage_(k_group_)", "weight_stage_(0)", kEarlyWrite, kTwoGroups},
-    {"CodesOfUnitsThatNeverCome", "next + Config::kKGroups < count", "next + 1 < count", kBytesMissing,
+    {"CodesOfUnitsThatNeverCome", "next + Config::kKGroups < end", "next + 1 < end", kBytesMissing,
      kTwoGroups},
 
     // The barriers of stages.
@@ -263,35 +273,33 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "arrive_expecting(barrier, G::kPanels * kPanelBytes);", kTooManyBytes, kPlane},
     {"XOfTheOtherHalf", "layout::kRecordColumns + part * many", "layout::kRecordColumns + (1 - part) * many",
      kWrong},
-    {"XOfTheFirstUnit", "at.column_panel * layout::kRecordColumns + part",
+    {"XOfTheFirstUnit", "panel_of_unit<Config>(at.unit) * layout::kRecordColumns + part",
      "0 * layout::kRecordColumns + part", kWrong},
-    {"XOfTheNextToken", "first_token,\n                    barrier);",
-     "first_token + 1,\n                    barrier);", kWrong},
+    {"XOfTheNextToken", "first_token, barrier);", "first_token + 1, barrier);", kWrong},
     {"XOfTheFirstTokenTile", "if (at.advance() && at.units_left > 0) first_token",
      "if (at.advance() && false) first_token", kWrong, kTwoTokenTiles},
-    {"XInTheOtherStage", "copy_tensor(stages + stage * ", "copy_tensor(stages + (stage ^ 1) * ", kUnderWay},
-    {"XOneTokenOn", "copy_tensor(stages + stage * ", "copy_tensor(stages + 128 + stage * ",
+    {"XInTheOtherStage", kToStage,
+     "stages + (stage ^ 1) * shared_layout_of<Config>().activation_stage_bytes(), map", kUnderWay},
+    {"XOneTokenOn", kToStage,
+     "stages + 128 + stage * shared_layout_of<Config>().activation_stage_bytes(), map",
      "copies a box to shared byte .*, which is no multiple of 1024"},
     {"StagesOfXNotAligned", "(look_up_bytes + kAlignment - 1) / kAlignment * kAlignment",
      "look_up_bytes - 512", "copies a box to shared byte .*, which is no multiple of 1024"},
     {"WeightsOfTheFirstRowTile", "at_.place().row_tile * G::kPanels;", "0 * G::kPanels;", kWrong, kTwoTiles},
     {"WeightsOfTheNextRowTileNotFound", "if (at_.advance() && at_.units_left > 0) find_row_tile();",
      "if (at_.advance() && false) find_row_tile();", kWrong, kTwoTiles},
-    {"WeightsOfTheFirstColumnPanel",
-     "layout::kRecordsPerPanel * first_panel_,\n                                                             "
-     "   at_.column_panel);",
-     "layout::kRecordsPerPanel * first_panel_, 0);", kWrong, kCut},
-    {"WeightsOfTheSameUnitAgain", "unit_ += kPanelBytes;", "", kWrong},
+    {"WeightsOfTheFirstColumnPanel", "panel_of_unit<Config>(at_.unit));\n  }", "0);\n  }", kWrong, kCut},
+    {"WeightsOfTheSameUnitAgain", "unit_ += G::kBlocks * kPanelBytes;", "", kWrong},
     {"RowPanelsOneColumnPanelApart", "from * packed_layout_of<Config>().row_panel_bytes()",
      "from * kPanelBytes", kWrong},
     {"RowPanelsSwapped", "copy_bulk(to + panel * kStagedBytes, ",
      "copy_bulk(to + (panel ^ 1) * kStagedBytes, ", kWrong},
     {"RowPanelsBehindTheLast", "G::kWholePanels ? panel : min(panel, G::kRowPanels - 1 - first_panel_)",
      "panel", kPastWeights, kFewRows},
-    {"PlaneScalesOfTheNextGroup", "at_.column_panel / kGroupPanels", "(at_.column_panel + 1) / kGroupPanels",
-     kWrong, kPlane},
-    {"PlaneScalesOfTheFirstPanel", "layout::kRecordsPerPanel * (first_panel_ + from), at_",
-     "layout::kRecordsPerPanel * first_panel_, at_", kWrong, kPlane},
+    {"PlaneScalesOfTheNextGroup", "at_.unit) - behind) / kGroupPanels",
+     "at_.unit) - behind + 1) / kGroupPanels", kWrong, kPlane},
+    {"PlaneScalesOfTheFirstPanel", "layout::kRecordsPerPanel * (first_panel_ + from),",
+     "layout::kRecordsPerPanel * first_panel_,", kWrong, kPlane},
     {"PlaneScalesOverTheCodes", "to + panel * kStagedBytes + kPanelBytes, weights_",
      "to + panel * kStagedBytes, weights_", kUnderWay, kPlane},
 
@@ -305,16 +313,81 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"SecondExchangeAcrossTheQuad", "exchange_lanes(select_bytes(own, received, send_), 1)",
      "exchange_lanes(select_bytes(own, received, send_), 3)", kWrong},
     {"KeepsWhatItSends", "keep_ = kept(odd ? highs : lows);", "keep_ = kept(odd ? lows : highs);", kWrong},
-    {"CodesOfTheOtherStep", "Codes{natural_[step % 2]}", "Codes{natural_[(step + 1) % 2]}", kWrong},
+    {"CodesOfTheOtherStep", "natural_[kBatch % 2], engine_", "natural_[(kBatch + 1) % 2], engine_", kWrong},
     {"RecordOfTheNextWarp", "% G::kRowGroups * 4 + warp % 4, lane_)",
      "% G::kRowGroups * 4 + (warp ^ 1) % 4, lane_)", kWrong},
-    {"ScalesOfTheFirstGroup", "scales[0][step / kGroupSteps]", "scales[0][0]", kWrong, kSmallGroups},
+    {"ScalesOfTheFirstGroup", ": unit_.scales[0][kStep / kGroupSteps];", ": unit_.scales[0][0];", kWrong,
+     kSmallGroups},
     {"ScalesOfTheOtherRow", "select_bytes(scales, scales, 0x1010)", "select_bytes(scales, scales, 0x3232)",
      kWrong},
-    {"ScaleOfTheOtherHalf", "a[1] = multiply_pairs<Config::kElement>(a[1], high);",
-     "a[1] = multiply_pairs<Config::kElement>(a[1], low);", kWrong},
+    {"ScaleOfTheOtherHalf", "multiply_pairs<Config::kElement>(values[1], high)",
+     "multiply_pairs<Config::kElement>(values[1], low)", kWrong},
     {"ScalesOfTheOtherRecord", "? packed_layout_of<Config>().panel_bytes() -",
      "? packed_layout_of<Config>().panel_bytes() + layout::kLanes - 2 *", kPastShared, kPlane},
+
+    // The way to A registers, staggered: each step for a later batch.
+    {"LookedUpBeforeTheLastAreScaled",
+     kScaleNext,
+     "",
+     kWrong,
+     {},
+     kLookUpNext,
+     R"(if (kBatch + 2 < G::kBatches || more) fragments_.look_up(values_, natural_[kBatch % 2], engine_);
+      if (kNext > 0 || more) {
+        fragments_.template scale<kNext, (kNext > kReadingBatch)>(a_[kNext % 2][0], values_);
+      }
+)"},
+    {"ScaledWithTheNextUnitsScales", "(kNext > kReadingBatch)", "false", kWrong},
+    {"ScaledWithScalesNotKeptYet", "(kNext > kReadingBatch)", "(kNext >= kReadingBatch)", kNeverSet},
+    {"ScaledWithTheUnitsBeforesScales", "(kNext > kReadingBatch)", "(kNext > kReadingBatch || kNext == 0)",
+     kWrong},
+    {"ScalesNotKept", "fragments_.keep_scales();\n", "", kNeverSet},
+    {"ScalesKeptBehindTheNextCodes", "fragments_.keep_scales();\n      if (more) read_codes();",
+     "if (more) read_codes();\n      fragments_.keep_scales();", kWrong},
+    {"CodesAheadNotKept", "if constexpr (kExchanges) natural_[0] = ahead[0], natural_[1] = ahead[1];", "",
+     kWrong},
+    {"OneStepsCodesKeptTooLong", "natural_[0] = ahead[0], natural_[1] = ahead[1];", "natural_[0] = ahead[0];",
+     kWrong},
+    {"CodesExchangedOverThoseNotLookedUp",
+     "exchange<kPair % FragmentsOfUnit::kPairs>(ahead);",
+     "exchange<kPair % FragmentsOfUnit::kPairs>(natural_);",
+     kWrong,
+     {},
+     "if constexpr (kExchanges) natural_[0] = ahead[0], natural_[1] = ahead[1];",
+     ""},
+    {"CodesReadBeforeTheLastAreExchanged", "kStaggered ? 3 : 1", "kStaggered ? 1 : 1", kWrong},
+    {"CodesReadBehindTheFirstExchange", "kStaggered ? 3 : 1", "kStaggered ? 5 : 1", kWrong},
+    {"CodesOfAUnitThatIsNotThere", "if (more) read_codes();", "read_codes();", kBytesMissing},
+    {"CodesOfAUnitThatIsNotThereAtOnce", "if (more) read_codes();", "read_codes();", kBytesMissing, kAtOnce},
+    {"FirstStepOfTheNextUnitNotScaled", "if (kNext > 0 || more) {", "if (kNext > 0) {", kWrong},
+    {"FirstStepsOfTheNextUnitNotLookedUp", "if (kBatch + 2 < G::kBatches || more)",
+     "if (kBatch + 2 < G::kBatches)", kWrong},
+    {"FirstCodesOfTheNextUnitNotExchanged", "if (kPair < FragmentsOfUnit::kPairs || more)",
+     "if (kPair < FragmentsOfUnit::kPairs)", kWrong},
+    {"PairsOfABatchAlike", "make_pair<2 * kBatch + 1>(a[2], a[3]);", "make_pair<2 * kBatch>(a[2], a[3]);",
+     kWrong, kAtOnce},
+
+    // What the blocks of a cluster have of a tile.
+    {"BlocksHaveTheSamePanels", "unit * Config::kClusterBlocks + cluster_rank();",
+     "unit * Config::kClusterBlocks;", kWrong, kCluster},
+    {"XOfTheOtherBlock", "panel_of_unit<Config>(at.unit) * layout::kRecordColumns + part",
+     "(panel_of_unit<Config>(at.unit) ^ 1) * layout::kRecordColumns + part", kWrong, kCluster},
+    {"UnitsOnePanelApart", "unit_ += G::kBlocks * kPanelBytes;", "unit_ += kPanelBytes;", kWrong, kCluster},
+    {"WeightsBehindTheLastPanel", "behind ? unit_ - kPanelBytes : unit_;", "unit_;", kPastWeights, kCluster},
+    {"PartitionsOfABlock", "return block_index() / G::kBlocks;", "return block_index();", kPastWeights,
+     kCluster},
+    {"NoWaitForTheCluster", "if constexpr (G::kBlocks > 1) wait_for_cluster();", "", kInitialisationRace,
+     kCluster},
+    {"NobodyArrivesAtTheCluster", "      arrive_at_cluster();\n", "",
+     "waits for the cluster's barrier without having arrived at it", kCluster},
+    {"ExchangeBarriersNotInitialised", "ExchangeBarriers<Config>(shared).initialize();", "", kNotInitialised,
+     kCluster},
+    {"EveryWarpInitialisesTheExchange", "warp == kExchangeWarp && thread_index()", "thread_index()",
+     kSecondInitialisation, kCluster},
+    {"OneWarpsBytesExpected", "initialize_barrier(come, G::kConsumers / layout::kLanes);",
+     "initialize_barrier(come, 1);", kTooManyArrivals, kCluster},
+    {"BothBlocksAwaitedAtTheFreePassage", "initialize_barrier(free, 1);", "initialize_barrier(free, 2);",
+     kBytesMissing, kCluster},
 
     // Dependent launch.
     {"NobodyWaitsForTheLaunchBefore", kWaitForLaunch, "ActivationProducer", kNotDependent, kDependent},
@@ -331,6 +404,10 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"ConsumersClaimTooMany", "<= 2 ? 232 :", "<= 2 ? 240 :", kNoRegisters, kFewRows},
     {"ClaimOfNoMultipleOf8", "<= 2 ? 232 :", "<= 2 ? 228 :", "claims 228 registers; allowed: multiples of 8",
      kFewRows},
+    {"ThreeWarpgroupsClaimTooMany", "kWarpgroups == 3 ? 160 :", "kWarpgroups == 3 ? 168 :", kNoRegisters,
+     kThreeWarpgroups},
+    {"ProducersOfThreeWarpgroupsGiveUpTooFew", "<= 2 ? 40 : 32;", "<= 2 ? 40 : 40;", kNoRegisters,
+     kThreeWarpgroups},
     {"OneWarpGivesUp", "give_up_registers<kProducerRegisters>();",
      "if (warp == kWeightWarp) give_up_registers<kProducerRegisters>();", kNoRegisters, kFewRows},
     {"OneWarpClaims", kClaim, "if (warp % 4 == 0) claim_registers<kConsumerRegisters>();",

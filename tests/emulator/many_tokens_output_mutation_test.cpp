@@ -49,6 +49,31 @@ constexpr ManyTokensExample kUnalignedRows{.n = 36, .k = 128, .commit_steps = 4,
 constexpr ManyTokensExample kChannel{.group = kPerChannel, .k = 128, .commit_steps = 4};
 constexpr ManyTokensExample kFewRowsOfChannels{.group = kPerChannel, .n = 40, .k = 128, .commit_steps = 4};
 
+// Two tiles of three panels, one after the other in the blocks of a cluster.
+constexpr ManyTokensExample kTilesOfACluster{.n = 136, .k = 384, .cluster_blocks = 2, .commit_steps = 4};
+// Two groups, which meet before the blocks exchange.
+constexpr ManyTokensExample kClusterOfTwoGroups{.k = 512,
+                                                .k_groups = 2,
+                                                .cluster_blocks = 2,
+                                                .commit_steps = 4,
+                                                .activation_stages = 4,
+                                                .weight_stages = 2};
+// Six pairs of octets: the blocks take two turns to hand each other three of them, the second for one.
+constexpr ManyTokensExample kTurnsOfACluster{
+    .k = 256, .tile_rows = 192, .tile_tokens = 96, .cluster_blocks = 2, .m = 90};
+// One block finishes two pairs, the other one.
+constexpr ManyTokensExample kOddPairs{
+    .k = 256, .tile_tokens = 48, .cluster_blocks = 2, .commit_steps = 4, .m = 40};
+// Two tiles of five units in three partitions.
+constexpr ManyTokensExample kCutOfACluster{
+    .n = 136, .k = 1160, .tile_tokens = 64, .cluster_blocks = 2, .commit_steps = 4, .m = 60, .partitions = 3};
+
+constexpr std::string_view kStoreUnderWay =
+    "touches shared byte .* while the store that block .* is under way";
+constexpr std::string_view kWaitFree = "wait_barrier_of_cluster(barriers.free, parity);";
+constexpr std::string_view kWaitCome = "wait_barrier_of_cluster(barriers.come, parity);";
+constexpr std::string_view kMeetBeforeFree = "if (Config::kKGroups == 1 || first > 0) Barriers::meet_all();";
+
 constexpr Mutation<ManyTokensExample> kMutations[] = {
     // Exchange between the groups along K.
     {"NoBarrierBeforeTheExchange", "Barriers::meet_all();  // nobody is at", "// nobody is at", kWriteRace,
@@ -66,19 +91,56 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "upper = sums[4 * (G::kOwnOctets + i) + c];", kWrong, kTwoExchanges},
     {"ExchangeOverTheTable", "passage_in_gaps() ? kGapOffset", "passage_in_gaps() ? 0", kReadRace,
      kTwoTilesOfTwoGroups},
-    {"NoBarrierBehindTheExchange", "Barriers::meet_all();  // the output passes", "// the output passes",
-     kEarlyWrite, kTwoGroups},
+    {"NoBarrierBehindTheExchange", "+ others[c];\n        }\n      }\n    }\n    Barriers::meet_all();",
+     "+ others[c];\n        }\n      }\n    }", kEarlyWrite, kTwoGroups},
     {"GroupsKeepWhatTheyShouldGive", "octet / G::kOwnOctets != group", "octet / G::kOwnOctets == group",
      kWrong, kTwoGroups},
-    {"OctetsOfTheFirstGroup", "load_shared(exchanged(exchange, group, i))",
-     "load_shared(exchanged(exchange, 0, i))", kWrong, kTwoGroups},
+    {"OctetsOfTheFirstGroup", "load_shared(exchanged<kExchangedOctets>(exchange, group, i))",
+     "load_shared(exchanged<kExchangedOctets>(exchange, 0, i))", kWrong, kTwoGroups},
     {"HalvesSwapped", "(group == 0 ? lower : upper)", "(group == 0 ? upper : lower)", kWrong, kTwoGroups},
-    {"RowsShareTheExchange", "passage_place(row_thread());", "passage_place(thread());", kWriteRace,
-     kTwoGroups},
+    {"RowsShareTheExchange", "passage_place(row_thread());  // an octet",
+     "passage_place(thread());  // an octet", kWriteRace, kTwoGroups},
     {"ProducersAtTheConsumersBarrier", "named_barrier(1, G::kConsumers)", "named_barrier(1, G::kThreads)",
      kNamedBarrierMissing, kTwoGroups},
     {"HalfOfTheConsumersAtTheBarrier", "named_barrier(1, G::kConsumers)",
      "named_barrier(1, G::kConsumers / 2)", kUnwritten, kTwoGroups},
+
+    // Exchange between the blocks of a cluster.
+    {"PassageOfTheOtherBlockTakenForFree", kWaitFree, "", kWriteRace, kTilesOfACluster},
+    {"SumsOfTheOtherBlockNotWaitedFor", kWaitCome, "", kUnwritten, kCluster},
+    {"FreeBeforeTheLastTurnIsRead", kMeetBeforeFree, "if (first == 0) Barriers::meet_all();", kEarlyWrite,
+     kTurnsOfACluster},
+    {"FreeToldByEachGroup", "if (consumer() == 0) arrive_remote", "if (row_thread() == 0) arrive_remote",
+     kBytesMissing, kClusterOfTwoGroups},
+    {"ParityOfFreeFlippedAtTheStart", kWaitFree, "wait_barrier_of_cluster(barriers.free, parity ^ 1u);",
+     kBytesMissing, kCluster},
+    {"ParityOfComeFlippedAtTheStart", kWaitCome, "wait_barrier_of_cluster(barriers.come, parity ^ 1u);",
+     kUnwritten, kCluster},
+    {"ParityOfTheExchangeNotFlipped", "parity ^= 1u;\n    }\n    Barriers", "}\n    Barriers", kWaitedBefore,
+     kTurnsOfACluster},
+    {"ParityOfTheExchangeForgotten", "unsigned int& parity) {", "unsigned int parity) {", kWaitedBefore,
+     kTilesOfACluster},
+    {"HalfOfTheSumsExpected", "coming * 2 * layout::kLanes", "coming * layout::kLanes", kStoreUnderWay,
+     kCluster},
+    {"FullTurnExpected", "min(pairs - first / 2, kTurn / 2);", "kTurn / 2;", kBytesMissing, kTurnsOfACluster},
+    {"SumsSentToTheOwnBlock", "const int other = cluster_rank() ^ 1;", "const int other = cluster_rank();",
+     kWrong, kCluster},
+    {"BlocksFinishTheSamePairs", "((cluster_rank() + (", "((0 + (", kWrittenTwice, kCluster},
+    {"OwnPairsSent", "of_pairs(sums, i, !odd), barriers", "of_pairs(sums, i, odd), barriers", kWrong,
+     kCluster},
+    {"OtherPairsKept", "own = of_pairs(sums, i, odd);", "own = of_pairs(sums, i, !odd);", kWrong, kCluster},
+    {"SumsOfTheFirstTurnSentAgain", "exchanged<kTurn>(exchange, group, i - first), of_pairs(sums, i, !odd)",
+     "exchanged<kTurn>(exchange, group, i - first), of_pairs(sums, i - first, !odd)", kWrong,
+     kTurnsOfACluster},
+    {"GroupsSendToTheSamePlace", "exchanged<kTurn>(exchange, group, i - first), of_pairs",
+     "exchanged<kTurn>(exchange, 0, i - first), of_pairs", kWrong, kClusterOfTwoGroups},
+    {"OddPairsAsMany", "kFinishedOctets - 2 * odd_pairs();", "kFinishedOctets;", kBytesMissing, kOddPairs},
+    {"OutputOfTheOtherBlocksPairs", "kTogether * 8 * G::kBlocks;", "kTogether * 8;", kWrittenTwice,
+     kOddPairs},
+    {"PartsOfBlocksOverlap", "return i / 2 * 2 * G::kBlocks + i % 2;", "return i;",
+     "writes partial sum .* with nothing that orders", kCutOfACluster},
+    {"BlocksShareACounter", "parts.counter = parts.counter * G::kBlocks + cluster_rank();", ";", kEarlySum,
+     kCutOfACluster},
 
     // Output.
     {"NoBarrierBeforeStaging",
@@ -114,7 +176,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"EveryTokenInTheFirstRow", "launch_.output + token_ * launch_.output_stride + row_;",
      "launch_.output + row_;", kWrittenTwice, kFewRows},
     {"SumsOfTheFirstTurnAgain", "stage(sums + 4 * kTogether * i);", "stage(sums);", kWrong, kTwoTurns},
-    {"OutputOfTheFirstTurnAgain", "to_ += kPasses * kPassTokens * launch_.output_stride;", "", kWrittenTwice,
+    {"OutputOfTheFirstTurnAgain", "to_ += kNextTokens * launch_.output_stride;", "", kWrittenTwice,
      kTwoTurns},
     {"NoBarrierBeforeTheNextTurn",
      "Barriers::meet_warpgroup(warpgroup());\n#pragma unroll\n        for (int i = 0; i < kTurns; ++i)",
@@ -152,8 +214,8 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"OtherPartNotAdded", "add_other(sums, parts);", "", kOrder, kCut},
     {"OtherPartOfTheFirstGroup", "parts.first_slot) + first_element();",
      "parts.first_slot) + row_thread() * 4;", kOrder, kPartsOfTwoGroups},
-    {"OtherPartOfTheFirstOctets", "load_partial_sums_4(slot + (first + i) * kNextOctet, true);",
-     "load_partial_sums_4(slot + i * kNextOctet, true);", kOrder, kPartsOfManyOctets},
+    {"OtherPartOfTheFirstOctets", "slot + place(first + i) * kNextOctet, first",
+     "slot + place(i) * kNextOctet, first", kOrder, kPartsOfManyOctets},
     {"OtherPartAddedToTheFirstOctets", "add(sums + 4 * (first + i), other[i]);",
      "add(sums + 4 * i, other[i]);", kOrder, kPartsOfManyOctets},
     {"ThreePartsTakenForTwo", "if (parts.count != 2) return", "if (parts.count < 2) return", kOrder,
@@ -178,10 +240,10 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"PartsOfTheSameOctetsAgain", "more ? first : first + kTogether);", "first);", kWrong, kFiveParts},
     {"FifthPartOfTheNextOctets", "more ? first : first + kTogether);", "first + kTogether);", kEarlySum,
      kFiveParts},
-    {"NextOctetsNotLoaded", "if (more || first + kTogether < G::kOwnOctets)", "if (more)", kWrong,
+    {"NextOctetsNotLoaded", "if (more || first + kTogether < finished_octets())", "if (more)", kWrong,
      kFiveParts},
-    {"FifthPartNotLoaded", "if (more || first + kTogether < G::kOwnOctets)",
-     "if (!more && first + kTogether < G::kOwnOctets)", kWrong, kFiveParts},
+    {"FifthPartNotLoaded", "if (more || first + kTogether < finished_octets())",
+     "if (!more && first + kTogether < finished_octets())", kWrong, kFiveParts},
 
     // Stream-K.
     {"NoBarrierBeforeTheArrival", "meet();\n    if (leader)", "if (leader)", kUnordered, kCut},
@@ -192,32 +254,32 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"CounterResetByEveryPart", "if (last) reset_arrivals(counter);", "reset_arrivals(counter);", kWrong,
      kCut},
     {"EveryWarpgroupArrives", "leader = consumer() == 0", "leader = thread() == 0", kWriteRace, kCut},
-    {"OctetsShareASlot", "store_partial_sums_4(slot + i * kNextOctet",
+    {"OctetsShareASlot", "store_partial_sums_4(slot + place(i) * kNextOctet",
      "store_partial_sums_4(slot + 0 * kNextOctet", kEarlySum, kCut},
-    {"GroupsShareASlot", "k_group() * G::kOwnOctets * kNextOctet", "0",
+    {"GroupsShareASlot", "return first_octet() * kNextOctet + row_thread() * 4;", "return row_thread() * 4;",
      "writes partial sum .* with nothing that orders", kPartsOfTwoGroups},
     {"OneSlotForBothEndsOfAPartition", "< tile_begin ? kSlotFloats : 0;", "< tile_begin ? 0 : 0;", kUnordered,
      kCut},
-    {"PartsTakenForWholeTiles", "segment == G::kColumnPanels", "true", kWrittenTwice, kCut},
+    {"PartsTakenForWholeTiles", "segment == G::kStepsPerTile", "true", kWrittenTwice, kCut},
     {"GrainsOfEveryPartition", "static_cast<unsigned int>(partition * launch.extra_grains) / launch.sharing",
      "partition * launch.extra_grains", kCounterLeft, kCut},
     {"ExtraGrainsIgnored", "int extra = min(partition, launch.extra_grains);", "int extra = 0;", kCounterLeft,
      kCut},
-    {"RangeBeginsAtItsTile", "column_panel = first % G::kColumnPanels;", "", kCounterLeft, kCut},
-    {"RangeOfTheFirstTile", "first_shared() + first / G::kColumnPanels;", "first_shared();", kCounterLeft,
+    {"RangeBeginsAtItsTile", "unit = first % G::kStepsPerTile;", "", kCounterLeft, kCut},
+    {"RangeOfTheFirstTile", "first_shared() + first / G::kStepsPerTile;", "first_shared();", kCounterLeft,
      kCut},
     {"RangeStaysAtItsTile", "} else if ((shared_left_ -= units) > 0) {\n      ++tile_;",
      "} else if ((shared_left_ -= units) > 0) {", kCounterLeft, kCut},
     {"SegmentPastTheRange", "shared_left_ > 0 ? min(left, shared_left_) : left", "left", kBytesMissing, kCut},
-    {"UnitsOfTheTileBeforeCounted", "begin += segment;", "", kBytesMissing, kTwoTiles},
-    {"WholeTilesForgotten", "shared_left_ + launch.whole_tiles * G::kColumnPanels;", "shared_left_;", kWrong,
+    {"UnitsOfTheTileBeforeCounted", "begin = end;", "", kBytesMissing, kTwoTiles},
+    {"WholeTilesForgotten", "shared_left_ + launch.whole_tiles * G::kStepsPerTile;", "shared_left_;", kWrong,
      kWholeTiles},
-    {"WholeTilesOneApart", "tile_ += block_count();", "++tile_;", kWrittenTwice, kWholeTiles},
-    {"SharedTilesFromTheFirst", "return launch_.whole_tiles * block_count();", "return 0;", kWrittenTwice,
+    {"WholeTilesOneApart", "tile_ += partitions();", "++tile_;", kWrittenTwice, kWholeTiles},
+    {"SharedTilesFromTheFirst", "return launch_.whole_tiles * partitions();", "return 0;", kWrittenTwice,
      kTileLeftOver},
-    {"WholeTilesBehindTheShared", "++tile_;\n    } else {\n      tile_ = block_index();",
-     "++tile_;\n    } else {\n      tile_ += block_count();", kWrong, kTileLeftOver},
-    {"EveryBlockShares", "if (block_index() < launch.sharing) {", "{", kPastWeights, kWholeTileLeftOver},
+    {"WholeTilesBehindTheShared", "++tile_;\n    } else {\n      tile_ = partition();",
+     "++tile_;\n    } else {\n      tile_ += partitions();", kWrong, kTileLeftOver},
+    {"EveryBlockShares", "if (partition() < launch.sharing) {", "{", kPastWeights, kWholeTileLeftOver},
     {"GroupsOfTilesAlwaysFull", "min(kGroupTiles, token_tiles - group * kGroupTiles)", "kGroupTiles", kWrong,
      kTwoTiles},
 };

@@ -124,8 +124,7 @@ constexpr Mutation<MultistageExample> kMutations[] = {
     {"ShareOfTheLastTile", "if (at_.advance()) find_share();", "at_.advance();", kWrong, kTwoTiles},
     {"SharesBehindTheLast", "record_row_ = min(record_row_, G::kRecordRows - G::kRecords);", "", kPastWeights,
      kFewRows},
-    {"PlaneScalesOfTheNextGroup", "at_.column_panel / kGroupPanels", "(at_.column_panel + 1) / kGroupPanels",
-     kWrong, kPlane},
+    {"PlaneScalesOfTheNextGroup", "at_.unit / kGroupPanels", "(at_.unit + 1) / kGroupPanels", kWrong, kPlane},
     {"SumsKeptForTheNextTile", "clear(sums_);\n      at.next_segment();", "at.next_segment();", kWrong,
      kTwoTiles},
     {"NoBarrierBehindTheTable", "block_barrier();  // the engine is filled", "", kUnwritten},
@@ -209,7 +208,7 @@ constexpr Mutation<MultistageExample> kMutations[] = {
      "K::slot(parts, (part + block_index()) % parts.count) + first_element()", kOrder, kThreeParts},
     {"LastPartNotAdded", "part < parts.count; ++part) {\n      const float* slot",
      "part < parts.count - 1; ++part) {\n      const float* slot", kWrong, kCut},
-    {"PartsTakenForWholeTiles", "segment == G::kColumnPanels", "true", kWrittenTwice, kCut},
+    {"PartsTakenForWholeTiles", "segment == G::kStepsPerTile", "true", kWrittenTwice, kCut},
     {"EveryWarpArrives", "parts, flag, thread_index() == 0,", "parts, flag, thread_index() % 32 == 0,",
      kWriteRace, kCut},
 };

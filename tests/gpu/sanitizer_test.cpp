@@ -42,13 +42,16 @@ TEST_F(Sanitizer, WeightsByBulkCopies) {
   expect_small_shapes_right(WeightPath::bulk_copy);
 }
 
-TEST_F(Sanitizer, WarpgroupProducts) {
-  if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU has no warpgroup products";
+/// Of 128 and of 192 rows, with one and with two groups along K.
+void multiply_with_warpgroups(int cluster_blocks) {
   std::vector<KernelRequest> requests;
   for (const int bits : {2, 4}) {
     for (const int k_groups : {1, 2}) {
-      const ManyTokensSchedule schedule{.tile_tokens = k_groups == 1 ? 128 : 32,
+      const ManyTokensSchedule schedule{.tile_rows = bits == 2 && k_groups == 1 ? 192 : 128,
+                                        .tile_tokens = k_groups == 1 ? 128 : 32,
                                         .k_groups = k_groups,
+                                        .cluster_blocks = cluster_blocks,
+                                        .commit_steps = k_groups == 1 ? 1 : 4,
                                         .activation_stages = 4,
                                         .weight_stages = 4};
       requests.push_back({spec_of(bits, bits == 2 ? 256 : 32, 150, 648, 40), schedule});
@@ -60,6 +63,16 @@ TEST_F(Sanitizer, WarpgroupProducts) {
       expect_right(request, 150, {.partitions = partitions, .activation_padding = 8, .output_padding = 3});
     }
   }
+}
+
+TEST_F(Sanitizer, WarpgroupProducts) {
+  if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU has no warpgroup products";
+  multiply_with_warpgroups(1);
+}
+
+TEST_F(Sanitizer, WarpgroupProductsOfClusters) {
+  if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU has no warpgroup products";
+  multiply_with_warpgroups(2);
 }
 
 TEST_F(Sanitizer, ProductsOfXInStages) {

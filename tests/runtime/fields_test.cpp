@@ -136,6 +136,13 @@ TEST(FieldsTest, ASpecThatIsNotBatchInvariantIsWrittenAsBeforeThereWereSuch) {
   EXPECT_EQ(describe(changed), describe(spec()) + " batch-invariant");
 }
 
+TEST(FieldsTest, ALaunchHasClustersInItsJsonOnlyWhereThereAreSome) {
+  LaunchRecipe recipe;
+  EXPECT_FALSE(launch_json<Json>(recipe).contains("cluster_blocks"));
+  recipe.cluster_blocks = 2;
+  EXPECT_EQ(launch_json<Json>(recipe).at("cluster_blocks"), 2);
+}
+
 TEST(FieldsTest, EveryFieldIsInTheDescription) {
   expect_all_different([](const Request& request) {
     return describe(request.spec) + "; " + describe(request.choice->schedule);

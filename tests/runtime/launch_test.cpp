@@ -156,6 +156,25 @@ TEST_F(LaunchTest, GridBlockAndAttributesFollowTheRecipe) {
   EXPECT_EQ(StandIn::state().configuration.attribute_count, 0U);
 }
 
+TEST_F(LaunchTest, ClustersOfTwoTakeTwiceAsManyBlocks) {
+  artifact_.launch.cluster_blocks = 2;
+  artifact_.launch.dependent_launch = false;
+  artifact_.launch.workspace_per_partition.arrival_counters = 2;
+  load();
+  arguments_.partitions = 40;
+  ASSERT_TRUE(launch().has_value());
+  EXPECT_EQ(StandIn::state().configuration.grid_x, 80U);
+  ASSERT_EQ(StandIn::state().configuration.attribute_count, 1U);
+  EXPECT_EQ(StandIn::state().attribute.id, 4) << "CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION";
+  EXPECT_THAT(StandIn::state().attribute.value.dimensions, testing::ElementsAre(2U, 1U, 1U));
+
+  artifact_.launch.dependent_launch = true;
+  load();
+  ASSERT_TRUE(launch().has_value());
+  EXPECT_EQ(StandIn::state().configuration.attribute_count, 2U);
+  EXPECT_EQ(StandIn::state().attribute.id, 6) << "the first of the two";
+}
+
 TEST_F(LaunchTest, DefaultPartitionsAreThoseOfTheModel) {
   EXPECT_EQ(kernel_->default_partitions(3), partition(artifact_.launch, 3, 132)->partitions);
   EXPECT_EQ(kernel_->default_partitions(0), 0);

@@ -71,7 +71,7 @@ std::vector<Estimate> estimates(const choices::Entry& entry, const choices::Gpu&
     const bool done = !result.empty() && result.front().schedule == schedule;
     if (done || !validate(entry.spec, entry.schedules[schedule])) continue;
     const int resident =
-        gpu.multiprocessors * launch_recipe(entry.spec, entry.schedules[schedule]).blocks_per_multiprocessor;
+        resident_partitions(launch_recipe(entry.spec, entry.schedules[schedule]), gpu.multiprocessors);
     Estimate& estimate = result.emplace_back(Estimate{schedule, resident, {}});
     for (const int partitions : points_of_curve(entry, resident)) {
       const double time = estimated_microseconds(entry.spec, entry.schedules[schedule], model, partitions);

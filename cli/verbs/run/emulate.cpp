@@ -13,8 +13,7 @@ namespace {
 // tiles are cut and their partial sums are added up, which the library's own choice does for long rows only.
 int cutting_partitions(const KernelSpec& spec, const LaunchRecipe& launch) {
   const std::int64_t tiles = launch.row_tiles * ((spec.m + launch.tile_tokens - 1) / launch.tile_tokens);
-  const std::int64_t resident = std::int64_t{spec.target.traits().multiprocessors} *
-                                launch.blocks_per_multiprocessor / launch.cluster_blocks;
+  const std::int64_t resident = resident_partitions(launch, spec.target.traits().multiprocessors);
   return static_cast<int>(std::min(resident, tiles + (tiles + 1) / 2));
 }
 
