@@ -22,7 +22,7 @@ constexpr ManyTokensSchedule tile(int rows, int tokens, int k_groups, int cluste
 /// 128 with one group along K is for groups of 32, whose weights leave too little space for X of two.)
 constexpr ManyTokensSchedule kTiles[] = {
     // rows, tokens, groups along K, blocks, steps, stages of X, stages of weights
-    tile(128, 32, 2, 1, 4, 8, 12), tile(128, 32, 2, 2, 4, 8, 12), tile(192, 32, 1, 2, 4, 8, 8),
+    tile(128, 32, 2, 1, 4, 8, 12), tile(128, 32, 2, 2, 1, 8, 12), tile(192, 32, 1, 2, 4, 8, 8),
     tile(256, 32, 1, 1, 4, 8, 6),  tile(256, 48, 1, 1, 4, 6, 5),  tile(128, 64, 2, 1, 4, 8, 8),
     tile(128, 64, 2, 2, 4, 8, 8),  tile(192, 64, 1, 2, 4, 6, 6),  tile(256, 64, 1, 1, 4, 6, 5),
     tile(128, 96, 2, 1, 1, 8, 6),  tile(128, 96, 2, 2, 1, 8, 6),  tile(192, 96, 1, 2, 1, 6, 5),
