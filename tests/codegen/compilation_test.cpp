@@ -78,6 +78,22 @@ TEST_P(TargetCompilationTest, RaggedShapesAndPairTablesCompileWithoutSpills) {
   expect_clean_kernels(specs);
 }
 
+TEST(TilesForManyTokens, FitTheRegisters) {
+  Result<Service> service = Service::open({.memory_only = true});
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  const KernelSpec spec{{4, 128, 4096, 4096, DataType::f16}, 4096, *Target::parse("sm_90a")};
+  std::size_t tiles = 0;
+  const std::vector<Schedule> candidates = *schedules(spec);
+  for (const Schedule& schedule : candidates) {
+    if (!std::holds_alternative<ManyTokensSchedule>(schedule)) continue;
+    ++tiles;
+    const Result<CompileResult> result = service->compile(spec, schedule);
+    ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
+    EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(schedule);
+  }
+  EXPECT_GE(tiles, 20U);
+}
+
 TEST(TilesWithXInStages, FitTheRegisters) {
   Result<Service> service = Service::open({.memory_only = true});
   ASSERT_TRUE(service.has_value()) << service.error().message;
