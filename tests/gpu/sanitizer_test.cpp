@@ -1,7 +1,9 @@
 // A few small launches of every kind, for compute-sanitizer:
 //
 //   compute-sanitizer --tool memcheck  lutsmith_gpu_tests --gtest_filter='Sanitizer*'
-//   compute-sanitizer --tool racecheck lutsmith_gpu_tests --gtest_filter='Sanitizer*'
+//   compute-sanitizer --tool racecheck lutsmith_gpu_tests --gtest_filter='Sanitizer*:-*Clusters'
+//
+// (racecheck of CUDA 13.0 was seen not to come to an end on kernels in clusters.)
 
 #include "machine.h"
 #include "multiplication.h"
