@@ -9,39 +9,6 @@
 
 namespace lutsmith::emulator {
 
-Cluster::Cluster(int number, int block_count, int block_threads)
-    : index(number),
-      blocks(static_cast<std::size_t>(block_count)),
-      threads(block_count * block_threads),
-      gathered(static_cast<std::size_t>(block_count * clock_length(block_threads))),
-      completed(gathered.size()) {}
-
-void Cluster::arrive(Thread& thread) {
-  learn(gathered, thread.clock);
-  learn(foreign_gathered, thread.foreign);
-  thread.release();
-  ++thread.cluster_arrivals;
-  ++arrived;
-  settle();
-}
-
-void Cluster::end(const Thread& thread) {
-  ++ended;
-  if (thread.cluster_arrivals > phase) return;  // it has arrived in this phase
-  ++arrived;
-  settle();
-}
-
-/// The phase may be complete.
-void Cluster::settle() {
-  if (arrived < threads) return;
-  ++phase;
-  arrived = ended;
-  completed = gathered;
-  foreign_completed = foreign_gathered;
-  for (Thread* const thread : std::exchange(waiting, {})) thread->block->make_ready(*thread);
-}
-
 Block::Block(std::shared_ptr<Cluster> of, const ClusterPlace& at, int thread_count, std::size_t shared_bytes,
              bool dependency_met)
     : cluster(std::move(of)),

@@ -21,7 +21,7 @@
 namespace lutsmith::emulator {
 
 /// A grid that runs, and the machine its threads see: scheduling in grid.cpp, what each instruction does in
-/// grid_machine.cpp, and in warpgroup.cpp for asynchronous products.
+/// grid_machine.cpp, in warpgroup.cpp for asynchronous products, and in cluster.cpp between blocks.
 class Grid final : public Machine {
  public:
   Grid(const GridShape& shape, const Regions& regions, BlockOrder order,

@@ -75,11 +75,12 @@ class Machine {
   // thread's own block; block `rank` of its cluster has the same.
   /// %cluster_ctarank: block_index() % the blocks of a cluster.
   virtual int cluster_rank() const = 0;
-  /// barrier.cluster.arrive.release, by all threads of the cluster that have not ended.
+  /// barrier.cluster.arrive, by all threads of the cluster that have not ended. All that they did is known to
+  /// those who have waited, which is more than the kernels' instruction says.
   virtual void arrive_at_cluster() = 0;
-  /// barrier.cluster.wait.acquire.
+  /// barrier.cluster.wait.
   virtual void wait_for_cluster() = 0;
-  /// mbarrier.arrive.release.cluster.shared::cluster.
+  /// mbarrier.arrive.shared::cluster.
   virtual void arrive_remote(unsigned long long* barrier, int rank) = 0;
   /// st.async.v4.f32: 16 bytes, which that block's mbarrier counts.
   virtual void store_async(void* to, int rank, const void* value, unsigned long long* barrier) = 0;
