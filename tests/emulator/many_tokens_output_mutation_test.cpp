@@ -253,7 +253,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"CounterNotReset", "if (last) reset_arrivals(counter);", "", kCounterLeft, kCut},
     {"CounterResetByEveryPart", "if (last) reset_arrivals(counter);", "reset_arrivals(counter);", kWrong,
      kCut},
-    {"EveryWarpgroupArrives", "leader = consumer() == 0", "leader = thread() == 0", kWriteRace, kCut},
+    {"EveryWarpgroupArrives", "leader = consumer() == 0", "leader = Exchange::thread() == 0", kWriteRace, kCut},
     {"OctetsShareASlot", "store_partial_sums_4(slot + place(i) * kNextOctet",
      "store_partial_sums_4(slot + 0 * kNextOctet", kEarlySum, kCut},
     {"GroupsShareASlot", "return first_octet() * kNextOctet + row_thread() * 4;", "return row_thread() * 4;",
