@@ -10,6 +10,7 @@
 #include <csignal>
 #include <fstream>
 #include <random>
+#include <system_error>
 #include <thread>
 
 #include "failing_rename.h"
@@ -30,9 +31,12 @@ class WithoutLocks final : public ForwardingStore {
   std::unique_ptr<cache::Claim> claim(const cache::Key&, milliseconds) override { return nullptr; }
 };
 
-/// Waits until the first compile, of whichever process, has begun.
+/// Waits until the first compile, of whichever process, has been counted: the file is there a little before.
 void wait_for_compile(const std::filesystem::path& count) {
-  while (!std::filesystem::exists(count)) std::this_thread::sleep_for(milliseconds(1));
+  std::error_code missing;
+  while (std::filesystem::file_size(count, missing) == 0 || missing) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
 }
 
 TEST_F(ProcessFaults, Case01SixtyFourProcessesCompileAHundredColdKernelsOnceEach) {
