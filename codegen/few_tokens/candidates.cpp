@@ -8,13 +8,20 @@ namespace {
 
 using namespace few_tokens;
 
-int tokens_for(std::int64_t m) { return m == 1 ? 1 : m <= 8 ? 8 : 16; }
+/// Activations of 32 tokens are worth their registers where they stay there for the whole launch: a short K, and
+/// warps enough for two steps. With more of it, two tiles of 16 tokens are no slower.
+int tokens_for(std::int64_t m, std::int64_t columns) {
+  constexpr std::int64_t kMostResidentColumns = 8;  // column panels
+  if (m > 16 && columns <= kMostResidentColumns) return 32;
+  return m == 1 ? 1 : m <= 8 ? 8 : 16;
+}
 
 bool fits(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   const TargetTraits& traits = spec.target.traits();
   // Every resident block costs 1 KiB of shared memory on its own.
   const int shared = (shared_bytes(spec, schedule) + 1024) * schedule.blocks_per_multiprocessor;
-  return FewTokens::validate(spec, schedule).has_value() &&
+  const bool resident = FewTokens::launch_recipe(spec, schedule).steps_per_tile <= 2;
+  return FewTokens::validate(spec, schedule).has_value() && (schedule.tile_tokens <= 16 || resident) &&
          shared <= traits.shared_bytes_per_multiprocessor &&
          FewTokens::estimated_registers(spec, schedule) <= FewTokens::register_limit(schedule);
 }
@@ -35,7 +42,7 @@ std::vector<FewTokensSchedule> FewTokens::candidates(const KernelSpec& spec) {
       for (const auto& [path, stages] : paths) {
         for (const int blocks : {1, 2}) {
           const FewTokensSchedule schedule{.tile_rows = tile_rows,
-                                           .tile_tokens = tokens_for(spec.m),
+                                           .tile_tokens = tokens_for(spec.m, columns),
                                            .warps = warps,
                                            .weights = path,
                                            .stages = stages,

@@ -32,7 +32,7 @@ namespace few_tokens {
 
 // The limits of a schedule.
 constexpr int kTileRows[] = {16, 32};
-constexpr int kTileTokens[] = {1, 8, 16};
+constexpr int kTileTokens[] = {1, 8, 16, 32};
 constexpr int kMostWarps = 16;
 constexpr int kMostRingStages = 8;
 constexpr int kMostBlocks = 4;  // per multiprocessor

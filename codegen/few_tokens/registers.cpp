@@ -24,9 +24,10 @@ int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedul
       spec.format.group == kPerChannel ? 1 : std::max(1, packed_layout(spec.format).groups_per_record());
   // The products of the next group are begun while those of the last are scaled; in the smallest tile, where
   // a group is over soonest, of the next two. Two steps leave room for that but in the largest tile, and so
-  // does a stream in registers but with the shortest groups.
+  // does a stream in registers but with the shortest groups. Four octets of tokens leave none.
   const int ahead = tile == 1 && !ring ? 2 : 1;
-  const bool overlaps = (steps > 2 || (steps == 2 && tile == 4)) && (ring || groups == 4);
+  const bool overlaps =
+      token_octets(schedule) == 4 || ((steps > 2 || (steps == 2 && tile == 4)) && (ring || groups == 4));
   const int overlapping = overlaps ? (groups - 1) * tile * 4 * ahead : 0;
   // Few tokens do without the rest where every step is whole.
   const bool ragged = columns % schedule.warps != 0;

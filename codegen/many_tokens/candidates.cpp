@@ -30,7 +30,8 @@ constexpr ManyTokensSchedule kTiles[] = {
     tile(128, 128, 2, 1, 1, 8, 4), tile(128, 128, 2, 2, 1, 8, 4), tile(192, 128, 1, 1, 1, 4, 6),
     tile(192, 128, 1, 2, 1, 4, 6), tile(256, 128, 1, 1, 1, 4, 4), tile(128, 192, 1, 1, 1, 4, 4),
     tile(128, 192, 1, 2, 1, 4, 4), tile(192, 192, 1, 1, 1, 4, 4), tile(192, 192, 1, 2, 1, 4, 4),
-    tile(128, 256, 1, 1, 1, 4, 3), tile(128, 256, 1, 2, 1, 4, 3),
+    tile(128, 256, 1, 1, 1, 4, 3), tile(128, 256, 1, 2, 1, 4, 3), tile(128, 160, 1, 1, 1, 4, 6),
+    tile(128, 160, 1, 2, 1, 4, 6),
 };
 
 /// With scales in short groups a unit is longer, and fewer of them fit.

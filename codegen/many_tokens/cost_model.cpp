@@ -9,25 +9,29 @@ namespace {
 
 using namespace many_tokens;
 
-// What an H100 was seen to need, fitted to 1,100 kernels of 16 layers and 32 to 1024 tokens (docs/tuning.md).
+// What an H100 was seen to need, fitted to 2,730 times of 70 layers and 32 to 4096 tokens (docs/tuning.md).
 // An H200 differs by its memory, and no other GPU has this family.
 
 constexpr double kCyclesPerMicrosecond = 1954;
 /// Of one multiprocessor while look-ups go on beside; of what it can do without, 2048, about a sixth is lost.
-constexpr double kMultipliesPerCycle = 1715;
+constexpr double kMultipliesPerCycle = 1700;
 /// A record of 16 rows and 128 k, from codes to A registers, with four products at a time and with one.
-constexpr double kRecordCyclesOfFour = 88;
+constexpr double kRecordCyclesOfFour = 87.5;
 constexpr double kRecordCyclesOfOne = 103;
 /// The part by which look-ups and products, which both read shared memory, lengthen each other.
 constexpr double kHindrance = 0.72;
-constexpr double kStart = 1.49;        // microseconds: from one launch to the next,
-constexpr double kSegment = 0.71;      // to begin a tile and to end it,
-constexpr double kFixUp = 1.29;        // to hand a part of a cut tile over,
-constexpr double kAdded = 5.1e-5;      // and to add the parts, per element and part,
-constexpr double kExchange = 0.87;     // to begin and end a tile together with the other block of a cluster,
-constexpr double kExchanged = 3.3e-5;  // per element
+constexpr double kStart = 1.53;        // microseconds: from one launch to the next,
+constexpr double kSegment = 0.78;      // to begin a tile and to end it,
+constexpr double kFixUp = 1.14;        // to hand a part of a cut tile over,
+constexpr double kAdded = 5.3e-5;      // and to add the parts, per element and part,
+constexpr double kExchange = 0.71;     // to begin and end a tile together with the other block of a cluster,
+constexpr double kExchanged = 3.8e-5;  // per element
+/// The part that a launch takes longer where its blocks are everywhere along K at a time, once X and weights, which
+/// all of them read, are more than the L2 cache keeps of them.
+constexpr double kScattered = 0.073;
+constexpr double kCachedBytes = 40e6;
 /// The part of the time that the next launch wins on multiprocessors to which this one gives no block.
-constexpr double kWonByTheNext = 0.38;
+constexpr double kWonByTheNext = 0.42;
 /// Up to 16 tokens kernels for few tokens are offered as well. Those of many rows are up to a fifth faster
 /// than estimated, so these here have to win by a tenth.
 constexpr double kBesideFewTokens = 1.1;
@@ -56,8 +60,8 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
   const int resident = resident_partitions(recipe, gpu.multiprocessors);
   const int waves = (cut->partitions + resident - 1) / resident;
   const double issue = waves * units * unit_cycles(schedule) / kCyclesPerMicrosecond;
-  const double memory =
-      static_cast<double>(packed_layout(spec.format).packed_bytes()) / gpu.bytes_per_second * 1e6;
+  const auto weight_bytes = static_cast<double>(packed_layout(spec.format).packed_bytes());
+  const double memory = weight_bytes / gpu.bytes_per_second * 1e6;
 
   const bool is_cut = cut->sharing > 0 && cut->steps_per_grain < recipe.steps_per_tile;
   const int rest = (cut->sharing * cut->grains_per_partition + cut->extra_grains) * cut->steps_per_grain /
@@ -71,8 +75,11 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
   const double fix_up = is_cut ? (straddles ? 2 : 1) * (kFixUp + added) : 0;
   const double exchange = schedule.cluster_blocks > 1 ? kExchange + kExchanged * elements : 0;
   const double idle = 1 - std::min(1.0, static_cast<double>(cut->partitions) / resident);
-  const double time = kStart + std::max(memory, issue) * (1 - kWonByTheNext * idle) +
-                      segments * (kSegment + exchange) + fix_up;
+  const double read_bytes = static_cast<double>(spec.m * spec.format.k * 2) + weight_bytes;
+  const double scattered = straddles ? kScattered * std::min(1.0, read_bytes / kCachedBytes) : 0;
+  const double time = (kStart + std::max(memory, issue) * (1 - kWonByTheNext * idle) +
+                       segments * (kSegment + exchange) + fix_up) *
+                      (1 + scattered);
   const bool beside_few_tokens = spec.m <= kMostOfFewTokens && !spec.batch_invariant;
   return beside_few_tokens ? kBesideFewTokens * time : time;
 }

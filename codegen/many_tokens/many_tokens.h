@@ -33,7 +33,7 @@ namespace many_tokens {
 
 // The limits of a schedule.
 constexpr int kTileRows[] = {128, 192, 256};
-constexpr int kTileTokens[] = {32, 48, 64, 96, 128, 192, 256};
+constexpr int kTileTokens[] = {32, 48, 64, 96, 128, 160, 192, 256};
 constexpr int kMostGroups = 2;  // along K
 constexpr int kMostClusterBlocks = 2;
 constexpr int kMostWarpgroups = 4;

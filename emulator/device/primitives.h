@@ -376,7 +376,7 @@ template <Element element, int sums>
 inline void multiply_async(float (&d)[sums], const unsigned int (&a)[4], unsigned long long b_described,
                            bool accumulate, LUTSMITH_LINE) {
   static_assert(sums == 8 || sums == 16 || sums == 24 || sums == 32 || sums == 48 || sums == 64 ||
-                sums == 96 || sums == 128);
+                sums == 80 || sums == 96 || sums == 128);
   machine(line).multiply_async(d, 2 * sums, a, b_described, accumulate, static_cast<int>(element) == 1);
 }
 

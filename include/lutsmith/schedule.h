@@ -40,7 +40,7 @@ struct FewTokensSchedule {
   template <class Self, class Visit>
   static constexpr void visit_fields(Self& self, Visit&& visit) {
     visit(FieldInfo{"tile_rows", "Output channels of a tile", "16 or 32", "rows {}"}, self.tile_rows);
-    visit(FieldInfo{"tile_tokens", "Tokens of a tile", "1, 8 or 16", ", tokens {}"}, self.tile_tokens);
+    visit(FieldInfo{"tile_tokens", "Tokens of a tile", "1, 8, 16 or 32", ", tokens {}"}, self.tile_tokens);
     visit(FieldInfo{"warps", "Warps of a thread block", "1 to 16", ", warps {}"}, self.warps);
     visit(FieldInfo{"weights", "How weights reach the warp",
                     "registers, async_copy or bulk_copy (sm_90 and later)", ", {}"},
@@ -80,7 +80,7 @@ struct ManyTokensSchedule {
   template <class Self, class Visit>
   static constexpr void visit_fields(Self& self, Visit&& visit) {
     visit(FieldInfo{"tile_rows", "Output channels of a tile", "128, 192 or 256", "rows {}"}, self.tile_rows);
-    visit(FieldInfo{"tile_tokens", "Tokens of a tile", "32, 48, 64, 96, 128, 192 or 256", ", tokens {}"},
+    visit(FieldInfo{"tile_tokens", "Tokens of a tile", "32, 48, 64, 96, 128, 160, 192 or 256", ", tokens {}"},
           self.tile_tokens);
     visit(FieldInfo{"k_groups", "Warpgroups that share the units of the same rows", "1 or 2",
                     ", {} group{s} along K"},

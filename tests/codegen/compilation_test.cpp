@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <variant>
 #include <vector>
 
@@ -92,6 +93,29 @@ TEST(TilesForManyTokens, FitTheRegisters) {
     EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(schedule);
   }
   EXPECT_GE(tiles, 20U);
+}
+
+// The estimate of registers decides what is proposed: of all that it lets pass, with a K of one step and of two.
+TEST(TilesOf32Tokens, FitTheRegisters) {
+  Result<Service> service = Service::open({.memory_only = true});
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  std::size_t tiles = 0;
+  std::size_t number = 0;
+  for (const auto& [bits, group, k] : {std::tuple{4, 128, 1024}, {3, 64, 1024}, {4, 32, 512}}) {
+    for (const char* target : {"sm_80", "sm_90a"}) {
+      const KernelSpec spec{{bits, group, 4096, k, DataType::f16}, 32, *Target::parse(target)};
+      const std::vector<Schedule> candidates = *schedules(spec);
+      for (const Schedule& schedule : candidates) {
+        const auto* const few = std::get_if<FewTokensSchedule>(&schedule);
+        if (few == nullptr || few->tile_tokens != 32 || number++ % 6 != 0) continue;
+        ++tiles;
+        const Result<CompileResult> result = service->compile(spec, schedule);
+        ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
+        EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(spec) << ", " << describe(schedule);
+      }
+    }
+  }
+  EXPECT_GE(tiles, 8U);
 }
 
 TEST(TilesWithXInStages, FitTheRegisters) {

@@ -57,12 +57,13 @@ bool belongs_to(WeightPath path, std::size_t turn) {
 TEST_P(EmulatedFormats, AreRightForEveryNumberOfPartitionsInEveryOrder) {
   const auto [path, tile_rows, tile_tokens] = GetParam();
   constexpr int kWarps[] = {1, 2, 3, 1, 2, 4, 2};
-  const std::vector<int> tokens = tile_tokens == 1   ? std::vector<int>{1, 2, 1}
-                                  : tile_tokens == 8 ? std::vector<int>{3, 8, 9}
-                                                     : std::vector<int>{11, 16, 19};
+  const std::vector<int> tokens = tile_tokens == 1    ? std::vector<int>{1, 2, 1}
+                                  : tile_tokens == 8  ? std::vector<int>{3, 8, 9}
+                                  : tile_tokens == 16 ? std::vector<int>{11, 16, 19}
+                                                      : std::vector<int>{17, 32, 35};
   // Another beginning for each structure, so that together they run every format wherever not all are run.
-  const std::size_t structure = static_cast<std::size_t>(path) * 6 +
-                                static_cast<std::size_t>(tile_rows / 32) * 3 +
+  const std::size_t structure = static_cast<std::size_t>(path) * 10 +
+                                static_cast<std::size_t>(tile_rows / 32) * 5 +
                                 static_cast<std::size_t>(tile_tokens / 8);
   std::size_t turn = 0;
   for (const KernelSpec& spec : formats(path == WeightPath::async_copy ? "sm_80" : "sm_90a")) {
@@ -89,7 +90,7 @@ std::string name_of(const testing::TestParamInfo<Structure>& info) {
 INSTANTIATE_TEST_SUITE_P(Structures, EmulatedFormats,
                          testing::Combine(testing::Values(WeightPath::registers, WeightPath::async_copy,
                                                           WeightPath::bulk_copy),
-                                          testing::Values(16, 32), testing::Values(1, 8, 16)),
+                                          testing::Values(16, 32), testing::Values(1, 8, 16, 32)),
                          name_of);
 
 TEST(EmulatedWeightPaths, KnowNeitherTypeNorTable) {

@@ -153,6 +153,7 @@ TEST(EmulatedManyTokens, ClustersAreRightForEveryNumberOfPairs) {
       {128, 96, kTwoGroups},                         // three
       {128, 128, kOneGroup}, {128, 192, kOneGroup},  // 8 and 4 octets in turns
       {192, 96, kOneGroup},                          // 4 and 2
+      {128, 160, kOneGroup},                         // 6 and 4
       {256, 48, kOneGroup},                          // of three pairs, two and one
       {256, 96, kOneGroup},  {128, 256, kOneGroup}, {192, 48, kOneGroup},
   };

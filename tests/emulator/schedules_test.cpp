@@ -128,7 +128,7 @@ TEST_P(EmulatedCandidates, OfEveryTargetAreRight) {
   EXPECT_GE(seen.size(), 20U) << "the model offers fewer schedules than it should";
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokens, EmulatedCandidates, testing::Values(1, 8, 16));
+INSTANTIATE_TEST_SUITE_P(Tokens, EmulatedCandidates, testing::Values(1, 8, 16, 24));
 
 }  // namespace
 }  // namespace lutsmith::emulator_test

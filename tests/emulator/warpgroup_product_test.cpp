@@ -133,6 +133,7 @@ void expect_right_in_every_width() {
   expect_right<kElement, 64>();
   expect_right<kElement, 96>();
   expect_right<kElement, 128>();
+  expect_right<kElement, 160>();
   expect_right<kElement, 192>();
   expect_right<kElement, 256>();
 }
