@@ -9,23 +9,23 @@
 namespace lutsmith {
 namespace {
 
-/// Fitted to 1092 specs that were tuned on an H100 SXM (docs/tuning.md).
-constexpr MeasuredCosts kH100{.record = 28.08,
-                              .ring = 14.59,
-                              .activations = 56.7,
-                              .ragged = 0.1659,
-                              .missing_register = 0.007248,
-                              .latency = 1056,
-                              .activations_latency = 49.31,
-                              .third_stage_latency = 208.8,
-                              .ragged_refill = 0.4309,
-                              .block = 0.003537,
-                              .uneven_launch = 0.3947,
-                              .ring_start = 0.3358,
-                              .priming = 0.4202,
-                              .segment = 0.2987,
-                              .reduction = 0.02697,
-                              .fix_up = 5.695};
+/// Fitted to 620 specs that were tuned on an H100 SXM (docs/tuning.md).
+constexpr MeasuredCosts kH100{.record = 22.72,
+                              .ring = 31.78,
+                              .activations = 47.18,
+                              .ragged = 0.2545,
+                              .missing_register = 0.04238,
+                              .latency = 878.1,
+                              .activations_latency = 179.9,
+                              .third_stage_latency = 0,
+                              .ragged_refill = 0.4424,
+                              .block = 0.006121,
+                              .uneven_launch = 0.4615,
+                              .ring_start = 0.03904,
+                              .priming = 0.2643,
+                              .segment = 0.7201,
+                              .reduction = 0.008217,
+                              .fix_up = 5.811};
 
 // A new GPU is a new row. Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute
 // Capability"; multiprocessors and bandwidth are of the common product's data sheet (A100, A40, L40S, H100,

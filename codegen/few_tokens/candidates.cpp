@@ -8,8 +8,8 @@ namespace {
 
 using namespace few_tokens;
 
-/// Activations of 32 tokens are worth their registers where they stay there for the whole launch: a short K, and
-/// warps enough for two steps. With more of it, two tiles of 16 tokens are no slower.
+/// Activations of 32 tokens are worth their registers where they stay there for the whole launch: a short K,
+/// and warps enough for two steps. With more of it, two tiles of 16 tokens are no slower.
 int tokens_for(std::int64_t m, std::int64_t columns) {
   constexpr std::int64_t kMostResidentColumns = 8;  // column panels
   if (m > 16 && columns <= kMostResidentColumns) return 32;

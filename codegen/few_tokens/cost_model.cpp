@@ -63,9 +63,9 @@ double step_microseconds(const KernelSpec& spec, const FewTokensSchedule& schedu
   return std::cbrt(issued * issued * issued + latency * latency * latency) / costs.cycles_per_microsecond;
 }
 
-/// Microseconds until a column panel of X has come for four octets of tokens, which nothing hides: H100, K of 512
-/// to 1024.
-constexpr double kColumnOfFourOctets = 0.11;
+/// Microseconds until a column panel of X has come for four octets of tokens, which nothing hides: H100, K of
+/// 512 to 1024.
+constexpr double kColumnOfFourOctets = 0.13;
 
 /// Microseconds at the end of a tile: the sums of a block's warps become one.
 double tile_end(const FewTokensSchedule& schedule, const MeasuredCosts& costs) {

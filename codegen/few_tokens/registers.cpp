@@ -53,7 +53,9 @@ int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedu
   const int groups = per_channel ? 0 : std::max(1, packed_layout(spec.format).groups_per_record());
   const int unit = records(schedule) * (2 * spec.format.bits + groups);  // scales take a word a group
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
-  const int activations = token_octets(schedule) * 16 * std::min(2, steps);
+  // Of one token a lane keeps the k of one mma, and whether each mma is that one.
+  const int activations = schedule.tile_tokens == 1 ? 2 * std::min(2, steps) + 4
+                                                    : token_octets(schedule) * 16 * std::min(2, steps);
   const int sums = records(schedule) * token_octets(schedule) * 4 * 2;
   // Joining slices and scaling keep more values alive at once.
   const int joining = spec.format.bits < 4 ? 4 : 0;

@@ -26,8 +26,8 @@ constexpr double kFixUp = 1.14;        // to hand a part of a cut tile over,
 constexpr double kAdded = 5.3e-5;      // and to add the parts, per element and part,
 constexpr double kExchange = 0.71;     // to begin and end a tile together with the other block of a cluster,
 constexpr double kExchanged = 3.8e-5;  // per element
-/// The part that a launch takes longer where its blocks are everywhere along K at a time, once X and weights, which
-/// all of them read, are more than the L2 cache keeps of them.
+/// The part that a launch takes longer where its blocks are everywhere along K at a time, once X and weights,
+/// which all of them read, are more than the L2 cache keeps of them.
 constexpr double kScattered = 0.073;
 constexpr double kCachedBytes = 40e6;
 /// The part of the time that the next launch wins on multiprocessors to which this one gives no block.

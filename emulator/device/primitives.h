@@ -103,6 +103,10 @@ inline unsigned int exchange_lanes(unsigned int value, int mask, LUTSMITH_LINE) 
   return machine(line).shuffle(value, machine(line).thread_index() % 32 ^ mask);
 }
 
+inline float exchange_lanes(float value, int mask, LUTSMITH_LINE) {
+  return __builtin_bit_cast(float, exchange_lanes(__builtin_bit_cast(unsigned int, value), mask, line));
+}
+
 inline int uniform_warp_index(LUTSMITH_LINE) { return machine(line).thread_index() / 32; }
 
 template <int registers>
@@ -174,6 +178,12 @@ inline unsigned short load_scale(const unsigned char* address, LUTSMITH_LINE) {
 
 inline uint4 load_activations_16(const unsigned short* address, bool present, LUTSMITH_LINE) {
   uint4 value = {0, 0, 0, 0};
+  if (present) machine(line).load_global(Region::activations, &value, address, sizeof(value));
+  return value;
+}
+
+inline uint2 load_activations_8(const unsigned short* address, bool present, LUTSMITH_LINE) {
+  uint2 value = {0, 0};
   if (present) machine(line).load_global(Region::activations, &value, address, sizeof(value));
   return value;
 }

@@ -62,14 +62,30 @@ class Epilogue {
     for (int record = 0; record < G::kRecords; ++record) {
 #pragma unroll
       for (int octet = 0; octet < G::kTokenOctets; ++octet) {
+        const float(&sums)[4] = product.sums_[record][octet];
+        float* rows = buffer + octet * 8 * kReductionStride + record * layout::kRecordRows;
+        if constexpr (G::kOneToken) {
+          store_columns(sums, rows, product.lane_);
+        } else {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const int row = record * layout::kRecordRows + product.lane_ / 4 + c / 2 * 8;
-          const int token = octet * 8 + product.lane_ % 4 * 2 + c % 2;
-          if (token < Config::kTileTokens)
-            store_shared(buffer + token * kReductionStride + row, product.sums_[record][octet][c]);
+          for (int c = 0; c < 4; ++c) {
+            const int row = product.lane_ / 4 + c / 2 * 8;
+            const int token = product.lane_ % 4 * 2 + c % 2;
+            store_shared(rows + token * kReductionStride + row, sums[c]);
+          }
         }
       }
+    }
+  }
+
+  /// The sums of one token lie in all columns, each over its own k.
+  static __device__ __forceinline__ void store_columns(const float (&sums)[4], float* rows, int lane) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float sum = sums[2 * half] + sums[2 * half + 1];
+      sum += exchange_lanes(sum, 1);
+      sum += exchange_lanes(sum, 2);
+      if (lane % 4 == 0) store_shared(rows + half * 8 + lane / 4, sum);
     }
   }
 

@@ -26,6 +26,7 @@ template <class Config>
 struct Geometry {
   static constexpr int kRecords = Config::kTileRows / layout::kRecordRows;  // of one unit
   static constexpr int kTokenOctets = (Config::kTileTokens + 7) / 8;        // n of one mma is 8
+  static_assert(Config::kTileTokens == 1 || Config::kTileTokens % 8 == 0, "octets are whole");
   static constexpr bool kEqualParts = false;
   static constexpr int kTileElements = Config::kTileRows * Config::kTileTokens;
   static constexpr int kThreads = Config::kWarps * layout::kLanes;
@@ -33,6 +34,8 @@ struct Geometry {
   static constexpr int kStepsPerTile = (kColumnPanels + Config::kWarps - 1) / Config::kWarps;
   static constexpr bool kWholeSteps = kColumnPanels % Config::kWarps == 0;
   static constexpr bool kWholeColumns = Config::kK % layout::kRecordColumns == 0;
+  static constexpr bool kNoRaggedEnd = kWholeColumns && kWholeSteps;
+  static constexpr bool kOneToken = Config::kTileTokens == 1;
   static constexpr bool kWholeRows = Config::kN % Config::kTileRows == 0;
 
   static constexpr int kRecordBytes = packed_layout_of<Config>().record_bytes();

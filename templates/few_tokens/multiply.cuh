@@ -183,8 +183,9 @@ class FewTokens {
       look_up_.look_up(a, unit, record, mma);
 #pragma unroll
       for (int octet = 0; octet < G::kTokenOctets; ++octet) {
-        multiply_accumulate<Config::kElement>(products[record][octet], a, activations.b0(octet, mma),
-                                              activations.b1(octet, mma));
+        multiply_accumulate<Config::kElement>(products[record][octet], a,
+                                              activations.b0(octet, mma, lane_ / 4),
+                                              activations.b1(octet, mma, lane_ / 4));
       }
     }
   }

@@ -60,6 +60,22 @@ __device__ __forceinline__ uint4 load_activations_16(const unsigned short* addre
   return value;
 }
 
+__device__ __forceinline__ uint2 load_activations_8(const unsigned short* address, bool present) {
+  uint2 value;
+  asm volatile(
+      "{\n"
+      "  .reg .pred present;\n"
+      "  setp.ne.u32 present, %3, 0;\n"
+      "  mov.u32 %0, 0;\n"
+      "  mov.u32 %1, 0;\n"
+      "  @present ld.global.v2.u32 {%0, %1}, [%2];\n"
+      "}"
+      : "=r"(value.x), "=r"(value.y)
+      : "l"(address), "r"(static_cast<unsigned int>(present))
+      : "memory");
+  return value;
+}
+
 /// Partial sums of other blocks come from L2: this block's L1 does not see them.
 __device__ __forceinline__ float load_partial_sum(const float* address) {
   float value;

@@ -15,11 +15,6 @@ __device__ __forceinline__ void named_barrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(barrier), "r"(threads) : "memory");
 }
 
-/// The value of the lane whose number differs in the bits of `mask`.
-__device__ __forceinline__ unsigned int exchange_lanes(unsigned int value, int mask) {
-  return __shfl_xor_sync(0xffffffffu, value, mask);
-}
-
 /// The number of the warp, in a form that the compiler knows to be the same in all its lanes.
 __device__ __forceinline__ int uniform_warp_index() {
   return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);

@@ -95,7 +95,8 @@ TEST(TilesForManyTokens, FitTheRegisters) {
   EXPECT_GE(tiles, 20U);
 }
 
-// The estimate of registers decides what is proposed: of all that it lets pass, with a K of one step and of two.
+// The estimate of registers decides what is proposed: of all that it lets pass, with a K of one step and of
+// two.
 TEST(TilesOf32Tokens, FitTheRegisters) {
   Result<Service> service = Service::open({.memory_only = true});
   ASSERT_TRUE(service.has_value()) << service.error().message;

@@ -125,8 +125,6 @@ TEST(ScheduleTest, KernelsKnownToSpillAreNotOffered) {
       {"sm_80", 4, kPerChannel, 32, 2560, 13696, {16, 16, 16, async_copy, 2, 1}},
       {"sm_80", 4, 128, 64, 1152, 6912, {16, 16, 16, async_copy, 2, 1}},
       {"sm_80", 4, 256, 32, 2048, 7168, {16, 16, 14, async_copy, 2, 1}},
-      {"sm_100a", 3, 32, 1, 27648, 5120, {32, 1, 8, bulk_copy, 2, 2}},
-      {"sm_100a", 4, 64, 1, 2560, 13696, {32, 1, 8, bulk_copy, 2, 2}},
       {"sm_90a", 2, 32, 8, 2304, 9216, {32, 8, 16, bulk_copy, 2, 1}},
       {"sm_103a", 3, 32, 8, 4096, 11008, {32, 8, 16, bulk_copy, 2, 1}},
       {"sm_121a", 2, kPerChannel, 128, 512, 4096, {16, 16, 8, bulk_copy, 2, 2}},

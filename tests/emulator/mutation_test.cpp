@@ -66,6 +66,7 @@ constexpr Example kRegisters = {.partitions = 1};
 constexpr Example kAsyncRing = {.weights = async_copy, .partitions = 1};
 constexpr Example kBulkRing = {.weights = bulk_copy, .partitions = 1};
 
+constexpr Example kOneToken = {.tile_tokens = 1, .m = 1};
 constexpr Example kTwoGroups = {.group = 64};
 constexpr Example kPlane = {.group = 256};
 constexpr Example kChannel = {.group = kPerChannel};
@@ -93,11 +94,24 @@ constexpr Mutation<Example> kMutations[] = {
      "layout::kRecordColumns + (lane + 1) % 4 * 8", kWrong},
     {"ActivationFragmentOneElementOn", "layout::kRecordColumns + lane % 4 * 8",
      "layout::kRecordColumns + lane % 4 * 8 + 1", "of the activations, an address that is no multiple of 16"},
-    {"ActivationFragmentOfTheNextToken", "const int row = octet * 8 + lane_ / 4;",
-     "const int row = octet * 8 + lane_ / 4 + 1;", kWrong},
+    {"ActivationFragmentOfTheNextToken", "Config::kTileTokens + octet * 8 + lane_ / 4;",
+     "Config::kTileTokens + octet * 8 + lane_ / 4 + 1;", kWrong},
     {"ActivationWordOfTheOtherMma", ".x : x[octet][mma / 2].z", ".z : x[octet][mma / 2].x", kWrong},
-    {"AccumulatorOfTheNextRow", "layout::kRecordRows + product.lane_ / 4 + c / 2 * 8",
-     "layout::kRecordRows + product.lane_ / 4 + c / 2 * 8 + 1", kUnwritten},
+    {"TokenInTheColumnOfTheNextMma", "return column == mma ? x.x : 0;", "return column == mma + 1 ? x.x : 0;",
+     kWrong, kOneToken},
+    {"TokenInEveryColumn", "return column == mma ? x.y : 0;", "return x.y;", kWrong, kOneToken},
+    {"TokenOfTheOtherMma", "lane / 4 % 2 * 4)", "(lane / 4 + 1) % 2 * 4)", kWrong, kOneToken},
+    {"TokenOneElementOn", "lane / 4 % 2 * 4)", "lane / 4 % 2 * 4 + 1)",
+     "of the activations, an address that is no multiple of 8", kOneToken},
+    {"TokenOfTheNextThirtyTwoColumns", "lane / 8 * 32", "(lane / 8 + 1) % 4 * 32", kWrong, kOneToken},
+    {"TokenBeyondTheEndOfK", "kNoRaggedEnd || first_column_ + column < Config::kK;", "kNoRaggedEnd || true;",
+     kPastActivations, kOneToken},
+    {"ColumnsOfAnotherLaneNotAdded", "      sum += exchange_lanes(sum, 2);\n", "", kWrong, kOneToken},
+    {"ColumnsOfTheSameLaneTwice", "sums[2 * half] + sums[2 * half + 1]", "sums[2 * half] + sums[2 * half]",
+     kWrong, kOneToken},
+    {"SumOfTheNextHalf", "rows + half * 8 + lane / 4", "rows + (1 - half) * 8 + lane / 4", kWrong, kOneToken},
+    {"AccumulatorOfTheNextRow", "const int row = product.lane_ / 4 + c / 2 * 8;",
+     "const int row = product.lane_ / 4 + c / 2 * 8 + 1;", kUnwritten},
     {"AccumulatorRowAndTokenSwapped", "lane_ % 4 * 2 + c % 2", "lane_ % 4 * 2 + (c + 1) % 2", kWrong},
     {"TableEntryOfTheSwappedPair", "shared + (odd * pair_table::kOddStride + even)",
      "shared + (even * pair_table::kOddStride + odd)", kWrong},
@@ -176,18 +190,13 @@ constexpr Mutation<Example> kMutations[] = {
      {.warps = 1, .partitions = 4}},
 
     // Masks of what is ragged.
-    {"NoMaskOfK", "(kNoRaggedEnd || first_column_ + offset < Config::kK)", "true", kPastActivations},
+    {"NoMaskOfK", "(G::kNoRaggedEnd || first_column_ + offset < Config::kK)", "true", kPastActivations},
     {"MaskOfKOneTooFar", "first_column_ + offset < Config::kK", "first_column_ + offset <= Config::kK",
      kPastActivations},
     {"NoMaskOfRows", " || (!G::kWholeRows && row >= Config::kN)", "", kPastOutput, {.m = 1}},
-    {"NoMaskOfTokensRead", "row < Config::kTileTokens && token < launch_.tokens", "row < Config::kTileTokens",
+    {"NoMaskOfTokensRead", "present_[octet] = token < launch_.tokens;", "present_[octet] = true;",
      kPastActivations},
     {"NoMaskOfTokensWritten", "token >= product.launch_.tokens || ", "", kPastOutput},
-    {"NoMaskOfTokensInTheSums",
-     "if (token < Config::kTileTokens)\n",
-     "",
-     "touches .* bytes at shared byte .*; the block has",
-     {.tile_tokens = 1}},
     {"NoMaskOfUnitsFetched", "(G::kWholeSteps || step * Config::kWarps + warp < G::kColumnPanels)", "true",
      kPastWeights},
     {"NoMaskOfUnitsMultiplied", "G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps", "true",

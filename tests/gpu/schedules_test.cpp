@@ -26,7 +26,7 @@ void expect_tiles_right(WeightPath path, int stages) {
   const KernelSpec spec = spec_of(4, 128, 88, 1096);
   std::vector<KernelRequest> requests;
   for (const int tile_rows : {16, 32}) {
-    for (const int tile_tokens : {1, 8, 16}) {
+    for (const int tile_tokens : {1, 8, 16, 32}) {
       for (const int warps : {1, 2, 3, 5, 8, 16}) {
         const FewTokensSchedule schedule{
             .tile_rows = tile_rows,
