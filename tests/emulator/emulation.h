@@ -19,6 +19,10 @@ using namespace test;
 /// take minutes.
 bool has_turn(std::size_t number);
 
+/// Those of a suite's numbers of partitions that are to run: with the address sanitizer the first one and
+/// every third behind it.
+std::vector<int> having_turn(const std::vector<int>& partitions);
+
 /// The machine's compiler; every test of emitted sources needs one.
 const emulator::HostCompiler& host_compiler();
 

@@ -74,7 +74,7 @@ TEST(EmulatedManyTokens, EveryCutOfTheWorkIsRight) {
   // Two row tiles and two token tiles of five units.
   const KernelSpec spec = spec_of(2, 128, 200, 584);
   for (const ManyTokensSchedule& schedule : {kTwoGroups, kOneGroup}) {
-    expect_right_at(spec, schedule, 40, {1, 2, 3, 4, 5, 7, 8, 12, 20, 21});
+    expect_right_at(spec, schedule, 40, having_turn({1, 2, 3, 4, 5, 7, 8, 12, 20, 21}));
   }
 }
 
@@ -119,7 +119,7 @@ TEST(EmulatedManyTokens, EveryCutOfTheWorkOfClustersIsRight) {
   // Two row tiles and two token tiles of nine panels: five units for each of two blocks.
   const KernelSpec spec = spec_of(2, 128, 200, 1096);
   for (const ManyTokensSchedule& schedule : {clustered(kOneGroup), clustered(kTwoGroups)}) {
-    expect_right_at(spec, schedule, 40, {1, 2, 3, 4, 5, 7, 8, 12, 20, 21});
+    expect_right_at(spec, schedule, 40, having_turn({1, 2, 3, 4, 5, 7, 8, 12, 20, 21}));
   }
 }
 

@@ -84,7 +84,7 @@ TEST(EmulatedMultistage, EveryCutOfTheWorkIsRight) {
   // Two row tiles and two token tiles of five units.
   const KernelSpec spec = spec_of("sm_100a", 2, 128, 200, 584);
   for (const MultistageSchedule& schedule : {kTwoGroups, kOneGroup}) {
-    expect_right_at(spec, schedule, 40, {1, 2, 3, 4, 5, 7, 8, 12, 20, 21});
+    expect_right_at(spec, schedule, 40, having_turn({1, 2, 3, 4, 5, 7, 8, 12, 20, 21}));
   }
 }
 
