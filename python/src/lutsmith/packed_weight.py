@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lutsmith import _core, formats
+from lutsmith import codes as code_packing
 from lutsmith._core import Error
 from lutsmith._torch import torch
 
@@ -103,6 +104,40 @@ class PackedWeight:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> PackedWeight:
         return cls(state["data"], state["format"])
+
+    @classmethod
+    def from_codes(
+        cls,
+        codes: torch.Tensor,
+        scales: torch.Tensor,
+        table: Sequence[float] | torch.Tensor,
+        group: Group,
+        bits: int | None = None,
+    ) -> PackedWeight:
+        """The matrix whose weight [n, k] is scales[n, k // group] * table[codes[n, k]]; :meth:`codes` gives it back.
+
+        Args:
+            codes: [N, K], integers from 0 to 2**bits - 1.
+            scales: [N, ceil(K / group)], or [N, 1] for "channel"; float16 or bfloat16, which is the matrix's type.
+            table: 2**bits values, rounded to the type of the scales (``.table`` says to what); or pairs, see `quantize`.
+            group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0).
+            bits: None: those of a scalar table so long.
+
+        Returns: it on the device of `codes`.
+
+        Raises:
+            Error: for other shapes and types, codes out of range, and numbers that are not finite.
+        """
+        data, format = code_packing.pack(codes, scales, table, _group(group), bits)
+        return cls(data, format.line)
+
+    def codes(self) -> torch.Tensor:
+        """[N, K], uint8, on the device of `data`."""
+        return code_packing.unpack(self.data, self._format)[0]
+
+    def scales(self) -> torch.Tensor:
+        """[N, groups of a row] in `dtype`, on the device of `data`."""
+        return code_packing.unpack(self.data, self._format)[1]
 
     def packed_weights(self) -> list[PackedWeight]:
         """Itself, so that whatever takes modules with packed weights takes one of these too."""

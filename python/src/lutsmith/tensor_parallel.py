@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lutsmith import codes as code_packing
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
@@ -107,17 +108,8 @@ def _check(what: str, start: int, stop: int, size: int) -> None:
 
 def _unpack(weight: PackedWeight) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes [N, K], uint8, and scales [N, groups], 16-bit words."""
-    known = formats.known(weight.format)
-    groups = 1 if known.group == 0 else -(-known.k // known.group)
-    data = weight.data.cpu()
-    codes = torch.empty((known.n, known.k), dtype=torch.uint8, device="cpu")
-    scales = torch.empty((known.n, groups), dtype=torch.int16, device="cpu")
-    known.core.unpack(data.data_ptr(), codes.data_ptr(), scales.data_ptr())
-    return codes, scales
+    return code_packing.unpack_words(weight.data, formats.known(weight.format))
 
 
 def _pack(codes: torch.Tensor, scales: torch.Tensor, format: formats.Format, device: torch.device) -> PackedWeight:
-    codes, scales = codes.contiguous(), scales.contiguous()
-    data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
-    format.core.pack(codes.data_ptr(), scales.data_ptr(), data.data_ptr())
-    return PackedWeight(data.to(device), format.line)
+    return PackedWeight(code_packing.pack_words(codes, scales, format).to(device), format.line)
