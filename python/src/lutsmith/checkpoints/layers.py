@@ -1,0 +1,227 @@
+"""A quantized matrix of a foreign checkpoint, and how it becomes a packed one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lutsmith import formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.packed_weight import PackedWeight, dequantize_rows, quantize
+
+__all__ = ["Codes", "Layer", "Loss", "Refused", "aligned_groups", "dequantized", "group_size", "pack", "regrouped"]
+
+GROUPS = (256, 128, 64, 32)
+MOST_BITS = 4  # that kernels multiply
+REQUANTIZED: dict[str, Any] = {"method": "nf", "bits": 4, "group": 64}
+
+# What a table and scales that are rounded to 16 bits may cost together: half a unit of the last place each. More is the
+# end of the type's range.
+_ALLOWED_ERROR = {torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+_WEIGHTS_AT_ONCE = 1 << 22
+
+
+class Refused(Exception):
+    """Why the codes of a layer cannot be carried over; a phrase that follows the layer's name and format."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """weight [n, k] = scales[n, k // group] * table[codes[n, k]], before anything is rounded.
+
+    codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32. group: of a kernel, 0: one scale a row.
+    """
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+    table: torch.Tensor
+    group: int
+
+
+class Layer:
+    """One matrix as a format stores it. Nothing is read before `codes` or `weights` is called.
+
+    Attributes:
+        name: of the matrix that it stands for, as a model without quantization would have it.
+        format: for messages.
+        dtype: the type of scales that carries it over exactly or, where none does, that its library computes in.
+    """
+
+    def __init__(self, name: str, format: str, dtype: torch.dtype) -> None:
+        self.name = name
+        self.format = format
+        self.dtype = dtype
+
+    def planned(self) -> tuple[int, int]:
+        """Bits and group of `codes`, from headers and what else is small. Raises Refused where these tell already."""
+        raise NotImplementedError
+
+    def codes(self) -> Codes:
+        """Raises Refused where there are none that kernels could multiply."""
+        raise NotImplementedError
+
+    def weights(self) -> torch.Tensor:
+        """[n, k], float32: the numbers that it stands for, by the format's own arithmetic."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What became of a tensor. `how`: "exact", "rounded" (codes carried over, scales or table rounded to 16 bits),
+    "requantized" or "kept" (not quantized). Energies are sums of squares: of the weights, and of packed - stored."""
+
+    name: str
+    format: str
+    how: str
+    weights: float = 0.0
+    error: float = 0.0
+    note: str = ""
+
+    @property
+    def relative_error(self) -> float:
+        return math.sqrt(self.error / self.weights) if self.weights else 0.0
+
+
+def aligned_groups(group_of_column: torch.Tensor, group: int) -> tuple[int, torch.Tensor]:
+    """The largest group of a kernel whose columns share a scale, and which one: the index of each group's scale.
+
+    Args:
+        group_of_column: [K], integers: which scale a column has.
+        group: that the checkpoint names; where it spans all columns a kernel's group of the same size is taken.
+
+    Raises Refused where the columns of no group share one.
+    """
+    k = group_of_column.numel()
+    if bool((group_of_column == group_of_column[0]).all()):
+        return (group if group in GROUPS and group >= k else 0), group_of_column[:1]
+    for size in GROUPS:
+        if size < k:
+            first = group_of_column[::size]
+            if torch.equal(first.repeat_interleave(size)[:k], group_of_column):
+                return size, first
+    if group in GROUPS:
+        raise Refused("the order of its columns was changed by their importance (act-order): a group is spread over K")
+    raise Refused(f"a scale for each {group} weights, where kernels have 32, 64, 128, 256 or one a row")
+
+
+def group_size(k: int, groups: int, declared: Collection[int], name: str) -> int:
+    """How many columns share a scale, where a row of k has so many groups and none is spread.
+
+    A last group may be smaller (k 160 in groups of 128), so that the sizes which the configuration declares have the
+    first word. Raises Error where none of them makes so many groups.
+    """
+    if groups == 1:
+        return next((size for size in declared if size >= k), k)
+    for size in declared:
+        if size > 0 and -(-k // size) == groups:
+            return size
+    if any(size > 0 for size in declared) or k % groups != 0:
+        raise Error(f"{name}: {groups} groups of {k} columns; the configuration names groups of {sorted(declared)}")
+    return k // groups
+
+
+def pack(
+    layer: Layer,
+    dtype: torch.dtype | None,
+    requantize: bool | Mapping[str, Any],
+    group: int | None = None,
+) -> tuple[PackedWeight, Loss]:
+    """The layer's codes in `dtype`; or, where there are none and `requantize` allows it, its values quantized again.
+
+    group: that the codes are to have instead of their own, see `regrouped`.
+    """
+    try:
+        stored = layer.codes()
+    except Refused as refused:
+        if not requantize:
+            raise Error(
+                f"{layer.name}: {layer.format}: {refused}. requantize=True quantizes again what its codes stand for, and "
+                "says what that costs; better is to quantize the 16-bit model, where there is one"
+            ) from None
+        return _requantized(layer, dtype or layer.dtype, requantize, str(refused))
+    if group is not None:
+        stored = regrouped(stored, group)
+    return _carried_over(layer, stored, dtype or layer.dtype)
+
+
+def regrouped(stored: Codes, group: int) -> Codes:
+    """In smaller groups, which divide its own; each scale is repeated, and every weight stays as it is."""
+    if group == stored.group:
+        return stored
+    n, k = stored.codes.shape
+    groups = -(-k // group)
+    scales = stored.scales.repeat_interleave(stored.group // group if stored.group else groups, dim=1)
+    return Codes(stored.codes, scales[:, :groups].contiguous(), stored.table, group)
+
+
+def _carried_over(layer: Layer, stored: Codes, dtype: torch.dtype) -> tuple[PackedWeight, Loss]:
+    scales = stored.scales.to(dtype)
+    table = stored.table.to(dtype)
+    if not (torch.isfinite(scales).all() and torch.isfinite(table).all()):
+        if torch.isfinite(stored.scales).all():
+            raise Error(f"{layer.name}: {layer.format}: scales beyond the range of {dtype}; give dtype=torch.bfloat16")
+        raise Error(f"{layer.name}: {layer.format}: scales that are no finite numbers; the checkpoint is damaged")
+    packed = PackedWeight.from_codes(stored.codes, scales, table, stored.group)
+    if torch.equal(scales.float(), stored.scales) and torch.equal(table.float(), stored.table):
+        return packed, Loss(layer.name, layer.format, "exact", _energy(stored))
+    weights, error = _energies(stored, scales.float(), table.float())
+    loss = Loss(layer.name, layer.format, "rounded" if error else "exact", weights, error)
+    if loss.relative_error > _ALLOWED_ERROR[dtype]:
+        raise Error(
+            f"{layer.name}: {layer.format}: scales below the range of {dtype} (they would cost "
+            f"{loss.relative_error:.1e}); give dtype=torch.bfloat16"
+        )
+    return packed, loss
+
+
+def _requantized(
+    layer: Layer, dtype: torch.dtype, requantize: bool | Mapping[str, Any], reason: str
+) -> tuple[PackedWeight, Loss]:
+    weights = layer.weights()
+    options = {**REQUANTIZED, **(requantize if isinstance(requantize, Mapping) else {})}
+    try:
+        packed = quantize(weights, dtype=dtype, **options)
+    except Error as refused:
+        raise Error(f"{layer.name}: {layer.format}: {refused}") from refused
+    energy = error = 0.0
+    format = formats.known(packed.format)
+    for rows in _slabs(*weights.shape, multiple=32):
+        part = weights[rows]
+        again = dequantize_rows(packed.data, format, rows.start, rows.stop - rows.start, torch.float32)
+        energy += _square(part)
+        error += _square(again - part)
+    return packed, Loss(layer.name, layer.format, "requantized", energy, error, reason)
+
+
+def _slabs(n: int, k: int, multiple: int = 1) -> list[slice]:
+    rows = max(multiple, _WEIGHTS_AT_ONCE // k // multiple * multiple)
+    return [slice(first, min(n, first + rows)) for first in range(0, n, rows)]
+
+
+def _square(values: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
+
+
+def _energy(stored: Codes) -> float:
+    return sum(_square(dequantized(stored, rows)) for rows in _slabs(*stored.codes.shape))
+
+
+def _energies(stored: Codes, scales: torch.Tensor, table: torch.Tensor) -> tuple[float, float]:
+    weights = error = 0.0
+    rounded = Codes(stored.codes, scales, table, stored.group)
+    for rows in _slabs(*stored.codes.shape):
+        given = dequantized(stored, rows)
+        weights += _square(given)
+        error += _square(dequantized(rounded, rows) - given)
+    return weights, error
+
+
+def dequantized(stored: Codes, rows: slice = slice(None)) -> torch.Tensor:
+    """[rows, k], float32."""
+    codes = stored.codes[rows]
+    k = codes.shape[1]
+    each = stored.scales[rows].repeat_interleave(stored.group or k, dim=1)[:, :k]
+    return each * stored.table[codes.long()]
