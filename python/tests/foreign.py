@@ -83,7 +83,9 @@ def awq(n: int, k: int, group: int, zeros: torch.Tensor | None = None) -> Made:
     zeros = torch.full((n, groups), 8) if zeros is None else zeros
     column = [i // group for i in range(k)]
 
-    def packed(rows: torch.Tensor) -> torch.Tensor:  # [any, N]: of eight columns the first word's codes are 0 2 4 6 1 3 5 7
+    def packed(
+        rows: torch.Tensor,
+    ) -> torch.Tensor:  # [any, N]: of eight columns the first word's codes are 0 2 4 6 1 3 5 7
         return words(rows.reshape(-1, n // 8, 8)[..., [0, 2, 4, 6, 1, 3, 5, 7]].reshape(-1, n), 4)
 
     tensors = {"qweight": packed(codes.t()), "qzeros": packed(zeros.t()), "scales": scales.t().contiguous()}
@@ -168,7 +170,11 @@ def write(path: Path, tensors: dict[str, torch.Tensor], config: dict[str, object
     header, parts, end = {}, [], 0
     for name, tensor in tensors.items():
         raw = bytes(tensor.contiguous().flatten().view(torch.uint8).tolist())
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [end, end + len(raw)]}
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + len(raw)],
+        }
         parts.append(raw)
         end += len(raw)
     text = json.dumps(header).encode()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import foreign
 from reference import random_weight
 from test_files import run, write_safetensors
 
@@ -27,6 +28,8 @@ def folder(tmp_path):
     model.parent.mkdir()
     write_safetensors(model, {"layer.weight": random_weight(96, 128)})
     run("quantize", model, "-o", tmp_path / "packed.safetensors")
+    (tmp_path / "gptq").mkdir()
+    foreign.write(tmp_path / "gptq" / "model.safetensors", foreign.named(foreign.gptq(96, 128, 4, 64), "layer"))
     return tmp_path
 
 
@@ -41,6 +44,13 @@ def test_example_says_what_is_printed(folder):
     for said in re.findall(r"print\(packed\)  # (.*)", example):
         assert said in done.stdout
     assert float(re.search(r"tensor\((\S+?),", done.stdout)[1]) < 0.02
+
+
+def test_example_says_what_became_of_another_librarys_model(folder):
+    (example,) = [block for block in blocks("python") if "checkpoints.load" in block]
+    command = [sys.executable, "-W", "ignore", "-c", example]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+    assert "".join(f"# {line}\n" for line in done.stdout.splitlines()) in example
 
 
 @pytest.mark.parametrize("example", blocks("sh"))

@@ -13,10 +13,14 @@ PROGRAM = Path(__file__).with_name("bin") / "lutsmith"
 
 
 def main() -> NoReturn:
-    """Becomes the program: its exit status and signals are this process's.
+    """Becomes the program, unless it is asked for `import`: its exit status and signals are this process's.
 
     It compiles with what the package compiles with: kernels of another compiler would not be found in the cache.
     """
+    if sys.argv[1:2] == ["import"]:  # of what other libraries have quantized: the package's own work
+        from lutsmith.checkpoints import command
+
+        sys.exit(command.main(sys.argv[2:]))
     compiler = toolchain.nvrtc()
     if compiler is not None:
         os.environ["LUTSMITH_NVRTC"] = compiler

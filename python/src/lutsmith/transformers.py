@@ -28,7 +28,7 @@ from lutsmith._torch import torch
 from lutsmith.nn import Linear
 from lutsmith.packed_weight import Group, PackedWeight, planned_format, quantize
 
-__all__ = ["LutsmithConfig", "LutsmithQuantizer"]
+__all__ = ["LutsmithConfig", "LutsmithQuantizer", "linear_layers"]
 
 _METHOD = "lutsmith"
 _TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in formats.DTYPE_NAMES}
@@ -237,6 +237,11 @@ class LutsmithQuantizer(HfQuantizer):
     @property
     def is_compileable(self) -> bool:
         return True
+
+
+def linear_layers(model: transformers.PreTrainedModel) -> dict[str, torch.nn.Linear]:
+    """The layers that a quantizer packs unless a configuration says otherwise, output heads included, by name."""
+    return dict(LutsmithQuantizer(LutsmithConfig(lm_head=True))._layers(model, _Left()))
 
 
 class _Quantize(ConversionOps):

@@ -1,6 +1,6 @@
 """4-bit weights of bitsandbytes, nf4 and fp4, as transformers saves them.
 
-    M.weight                            uint8 [N * K / 2, 1]: the codes of W [N, K] in one row, the first in the high half
+    M.weight                            uint8 [N * K / 2, 1]: the codes of W [N, K] in one row, the first in a high half
     M.weight.absmax                     float32: one scale for each block of that row; nested: uint8, codes themselves
     M.weight.quant_map                  float32 [16]: the table
     M.weight.nested_absmax, .nested_quant_map       scales and table of the scales

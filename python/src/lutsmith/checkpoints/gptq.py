@@ -5,8 +5,8 @@
     M.scales    [groups, N]
     M.g_idx     GPTQ: int32 [K]: the group of each column of W
 
-weight = scale * (code - zero). GPTQ's version 1 stores zero - 1. Where all zero points are equal the table is code - zero,
-and nothing is lost; where they differ an offset beside each scale would be needed, which kernels do not have.
+weight = scale * (code - zero). GPTQ's version 1 stores zero - 1. Where all zero points are equal the table is code -
+zero, and nothing is lost; where they differ an offset beside each scale would be needed, which kernels do not have.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class Gptq(_ZeroPoints):
         else:
             raise Error(f"{module}: GPTQ: without g_idx the bits must be in config.json or quantize_config.json")
         if self.bits not in _BITS or words * 32 != self._k * self.bits:
-            raise Error(f"{module}: GPTQ: {words} words hold no {self._k} codes of {self.bits} bits; allowed: 2, 3, 4, 8")
+            raise Error(
+                f"{module}: GPTQ: {words} words hold no {self._k} codes of {self.bits} bits; allowed: 2, 3, 4, 8"
+            )
         if self._version not in ("", "gptq", "gptq_v2"):
             raise Error(
                 f"{module}: GPTQ: checkpoint_format {self._version!r} cannot be read; allowed: 'gptq', 'gptq_v2'"

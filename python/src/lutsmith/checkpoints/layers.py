@@ -32,7 +32,8 @@ class Refused(Exception):
 class Codes:
     """weight [n, k] = scales[n, k // group] * table[codes[n, k]], before anything is rounded.
 
-    codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32. group: of a kernel, 0: one scale a row.
+    codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32. group: of a kernel, 0: one
+    scale a row.
     """
 
     codes: torch.Tensor
@@ -70,8 +71,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Loss:
-    """What became of a tensor. `how`: "exact", "rounded" (codes carried over, scales or table rounded to 16 bits),
-    "requantized" or "kept" (not quantized). Energies are sums of squares: of the weights, and of packed - stored."""
+    """What became of a tensor. Energies are sums of squares.
+
+    Attributes:
+        how: "exact", "rounded" (codes carried over, scales or table rounded to 16 bits), "requantized", "kept" (not
+            quantized) or, of `convert`, "dequantized" and "left out".
+        weights: energy of what is stored.
+        error: energy of packed - stored.
+        note: why it was requantized.
+    """
 
     name: str
     format: str
@@ -138,8 +146,8 @@ def pack(
     except Refused as refused:
         if not requantize:
             raise Error(
-                f"{layer.name}: {layer.format}: {refused}. requantize=True quantizes again what its codes stand for, and "
-                "says what that costs; better is to quantize the 16-bit model, where there is one"
+                f"{layer.name}: {layer.format}: {refused}. requantize=True quantizes again what its codes stand for, "
+                "and says what that costs; better is to quantize the 16-bit model, where there is one"
             ) from None
         return _requantized(layer, dtype or layer.dtype, requantize, str(refused))
     if group is not None:

@@ -27,7 +27,7 @@ class Report:
 
     @property
     def relative_error(self) -> float:
-        """Of all quantized matrices together: ||packed - stored|| / ||stored||; 0 where all were carried over exactly."""
+        """Of all quantized matrices together: ||packed - stored|| / ||stored||; 0 where all are exact."""
         return _together(self.losses)
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ class Line:
         return self
 
     def __exit__(self, kind: Any, *failed: object) -> None:
-        if not self._wanted:
+        if not self._wanted or (kind is not None and not self._file.isatty()):
             return
         done = len(self._report.losses)
         text = f"lutsmith: {done} of {self._count} tensors, error {self._report.relative_error:.2e}"

@@ -101,6 +101,6 @@ def _check_plain(tensors: Tensors, name: str) -> None:
         raise Error(f"{name}: an 8-bit float ({kind}); convert the model to BF16 first: weight times its scale")
     if name.endswith("weight") and len(tensors.shape(name)) == 2 and kind not in ("F64", "F32", "F16", "BF16"):
         raise Error(
-            f"{name}: a matrix of type {kind} in no format that is known here; docs/checkpoints.md lists them. Give the "
-            "16-bit model to lutsmith.quantize or LutsmithConfig"
+            f"{name}: a matrix of type {kind} in no format that is known here; docs/checkpoints.md lists them. Give "
+            "the 16-bit model to lutsmith.quantize or LutsmithConfig"
         )

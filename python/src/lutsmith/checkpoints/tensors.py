@@ -54,7 +54,9 @@ class Tensors:
         for file in _files(path):
             for name, place in self._header(file).items():
                 if name in self._places:
-                    raise Error(f"{file}: has tensor {name}, as {self._places[name].file} has; give one file of the two")
+                    raise Error(
+                        f"{file}: has tensor {name}, as {self._places[name].file} has; give one file of the two"
+                    )
                 self._places[name] = place
 
     def __contains__(self, name: str) -> bool:
