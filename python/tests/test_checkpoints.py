@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import sys
 
 import pytest
 import torch
@@ -302,12 +302,39 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         load(path)
 
 
+def test_folder_has_one_file_of_that_name_or_all_of_them(tmp_path):
+    made = foreign.gptq(32, 64, 4, 32)
+    foreign.write(tmp_path / "a.safetensors", foreign.named(made, "a"))
+    foreign.write(tmp_path / "consolidated.safetensors", foreign.named(made, "b"))
+    assert list(load(tmp_path)) == ["a.weight", "b.weight"]
+    foreign.write(tmp_path / "c.safetensors", foreign.named(made, "a"))
+    with pytest.raises(lutsmith.Error, match=r"c.safetensors: has tensor a\.qweight, as .*a.safetensors has"):
+        load(tmp_path)
+    foreign.write(tmp_path / "model.safetensors", foreign.named(made, "d"))
+    assert list(load(tmp_path)) == ["d.weight"]
+
+
 def test_progress_is_one_line_at_the_end_where_there_is_no_terminal(tmp_path, capsys):
     made = foreign.gptq(32, 64, 4, 32)
     path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME))
     checkpoints.load(path)
     assert capsys.readouterr().err == "lutsmith: 1 of 1 tensors, error 0.00e+00\n"
-    assert Line(1, True)._file is sys.stderr
+
+
+def test_progress_on_a_terminal_is_written_over_itself():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    with Line(2, True, terminal) as line:
+        line.show("a.long.name")
+        line.done(checkpoints.Loss("a.long.name", "GPTQ", "exact", 1.0, 0.0))
+        line.show("b")
+    first, second, last = terminal.getvalue().split("\r")[1:]
+    assert first == "lutsmith: 0 of 2 tensors, a.long.name"
+    assert second.rstrip() == "lutsmith: 1 of 2 tensors, b" and len(second) == len(first)
+    assert last.rstrip() == "lutsmith: 1 of 2 tensors, error 0.00e+00" and last.endswith("\n")
 
 
 # The libraries themselves, where they are there.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import safetensors
 import torch
 
 import transformers
@@ -97,9 +98,24 @@ def test_gptq_model_is_loaded_with_its_own_codes(tmp_path):
     (tmp_path / "new").touch()
     for file in (tmp_path / "packed").iterdir():
         assert file.stat().st_mode == (tmp_path / "new").stat().st_mode
+    with pytest.raises(lutsmith.Error, match="packed already"):
+        checkpoints.load(tmp_path / "packed")
     # It can be saved again.
     model.save_pretrained(tmp_path / "again")
     assert_same(load(tmp_path / "again"), expected)
+
+
+def test_type_that_rounds_the_scales_is_the_models_and_says_so(tmp_path):
+    quantization = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    expected = write_checkpoint(tmp_path / "gptq", lambda n, k: foreign.gptq(n, k, 4, 32), quantization)
+    report = checkpoints.convert(tmp_path / "gptq", tmp_path / "packed", dtype=torch.bfloat16, progress=False)
+    assert 2**-11 < report.relative_error < 2**-8
+    model = load(tmp_path / "packed")
+    assert model.dtype == torch.bfloat16 == packed_layers(model)["model.layers.0.mlp.up_proj"].packed_weights()[0].dtype
+    for name, layer in packed_layers(model).items():
+        weight = layer.packed_weights()[0].dequantize(torch.float32)
+        original = expected.get_submodule(name).weight.float()
+        assert (weight - original).norm() / original.norm() < 2**-8 + 2**-11
 
 
 def test_layers_of_different_groups_get_the_smallest(tmp_path):
@@ -125,7 +141,12 @@ def test_layers_that_are_not_quantized_and_files_of_any_size_are_kept(tmp_path):
         left=("down_proj", "0.self_attn.q_proj"),
     )
     checkpoints.convert(tmp_path / "ct", tmp_path / "packed", progress=False, shard_bytes=20000)
-    assert len(list((tmp_path / "packed").glob("model-*-of-*.safetensors"))) > 2
+    files = {}
+    for file in (tmp_path / "packed").glob("model-*-of-*.safetensors"):
+        with safetensors.safe_open(file, "pt") as opened:
+            files |= dict.fromkeys(opened.keys(), file.name)
+    assert len(set(files.values())) > 2
+    assert json.loads((tmp_path / "packed" / "model.safetensors.index.json").read_text())["weight_map"] == files
     model = load(tmp_path / "packed")
     layers = packed_layers(model)
     assert len(layers) == 11 and {layer.packed_weights()[0].bits for layer in layers.values()} == {3}

@@ -36,7 +36,7 @@ class Report:
             kinds.setdefault((loss.how, loss.format), []).append(loss)
         lines = []
         for (how, format), losses in sorted(kinds.items()):
-            line = f"{len(losses)} {format}: {how}"
+            line = f"{len(losses)} {format or 'tensors'}: {how}"
             if how in ("rounded", "requantized"):
                 worst = max(losses, key=lambda loss: loss.relative_error)
                 line += f", error {_together(losses):.2e}, of {worst.name} {worst.relative_error:.2e}"

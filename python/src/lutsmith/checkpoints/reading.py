@@ -62,6 +62,10 @@ def _of_gguf(checkpoint: gguf.Gguf) -> Iterator[Item]:
 
 def _of_safetensors(tensors: Tensors) -> Iterator[Item]:
     config = tensors.quantization()
+    if config.get("quant_method") == "lutsmith":
+        raise Error(
+            f"{tensors.folder}: its weights are packed already; load it with AutoModelForCausalLM.from_pretrained"
+        )
     taken: set[str] = set()
     for layer, members in _layers(tensors, config):
         taken.update(members)

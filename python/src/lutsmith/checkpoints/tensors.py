@@ -14,7 +14,8 @@ from lutsmith._torch import torch
 __all__ = ["Tensors"]
 
 _LENGTH_BYTES = 8
-_INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
+_INDEX = f"{_WHOLE}.index.json"
 _TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -130,6 +131,8 @@ def _files(path: Path) -> list[Path]:
             return sorted({path / name for name in json.loads(index.read_text())["weight_map"].values()})
         except (ValueError, KeyError, AttributeError, TypeError) as wrong:
             raise Error(f"{index}: is no intact index: {wrong}") from wrong
+    if (path / _WHOLE).is_file():  # beside which some keep the same in another library's names (consolidated.*)
+        return [path / _WHOLE]
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise Error(f"{path}: the folder has no *.safetensors and no *.gguf; save the model with save_pretrained")
