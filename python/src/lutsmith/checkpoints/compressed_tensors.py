@@ -18,7 +18,7 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
 from lutsmith.checkpoints import fp4
-from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size
+from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size, integers_again
 from lutsmith.checkpoints.tensors import Tensors
 
 __all__ = ["PackQuantized", "find", "layer"]
@@ -131,6 +131,9 @@ class PackQuantized(Layer):
         group, index = aligned_groups(self._group_of_column(groups), self._group_size(groups))
         table = torch.arange(2**self.bits, dtype=torch.float32) - zero
         return Codes(self._codes(), scales[:, index].contiguous(), table, group)
+
+    def again(self) -> dict[str, Any]:
+        return integers_again(self)
 
     def weights(self) -> torch.Tensor:
         scales = self._scales()

@@ -16,7 +16,7 @@ from typing import Any
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
-from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size
+from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size, integers_again
 from lutsmith.checkpoints.tensors import Tensors
 
 __all__ = ["Awq", "Gptq", "find"]
@@ -90,6 +90,9 @@ class _ZeroPoints(Layer):
         group, index = aligned_groups(self._group_of_column(), self._group_size)
         table = torch.arange(2**self.bits, dtype=torch.float32) - zero
         return Codes(codes, scales[:, index].contiguous(), table, group)
+
+    def again(self) -> dict[str, Any]:
+        return integers_again(self)
 
     def weights(self) -> torch.Tensor:
         codes, scales, zeros = self._read()

@@ -12,10 +12,22 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.packed_weight import PackedWeight, dequantize_rows, quantize
 
-__all__ = ["Codes", "Layer", "Loss", "Refused", "aligned_groups", "dequantized", "group_size", "pack", "regrouped"]
+__all__ = [
+    "Codes",
+    "Layer",
+    "Loss",
+    "Refused",
+    "aligned_groups",
+    "dequantized",
+    "group_size",
+    "integers_again",
+    "pack",
+    "regrouped",
+]
 
 GROUPS = (256, 128, 64, 32)
 MOST_BITS = 4  # that kernels multiply
+#: How values are quantized again where neither the caller nor the format knows better.
 REQUANTIZED: dict[str, Any] = {"method": "nf", "bits": 4, "group": 64}
 
 # What a table and scales that are rounded to 16 bits may cost together: half a unit of the last place each. More is the
@@ -64,6 +76,10 @@ class Layer:
         """Raises Refused where there are none that kernels could multiply."""
         raise NotImplementedError
 
+    def again(self) -> dict[str, Any]:
+        """Arguments of `lutsmith.quantize` that lose least where `weights` must be quantized again."""
+        return REQUANTIZED
+
     def weights(self) -> torch.Tensor:
         """[n, k], float32: the numbers that it stands for, by the format's own arithmetic."""
         raise NotImplementedError
@@ -91,6 +107,19 @@ class Loss:
     @property
     def relative_error(self) -> float:
         return math.sqrt(self.error / self.weights) if self.weights else 0.0
+
+
+def integers_again(layer: Layer) -> dict[str, Any]:
+    """For integers with zero points: symmetric ones of the same bits and groups.
+
+    Their steps are the same, and a group's largest weight falls on the end of the table (see `quantize`), so that
+    groups whose zero point is next to the middle stay as they are.
+    """
+    try:
+        bits, group = layer.planned()
+    except Refused:
+        return REQUANTIZED
+    return {"method": "int", "bits": bits, "group": group}
 
 
 def aligned_groups(group_of_column: torch.Tensor, group: int) -> tuple[int, torch.Tensor]:
@@ -189,7 +218,7 @@ def _requantized(
     layer: Layer, dtype: torch.dtype, requantize: bool | Mapping[str, Any], reason: str
 ) -> tuple[PackedWeight, Loss]:
     weights = layer.weights()
-    options = {**REQUANTIZED, **(requantize if isinstance(requantize, Mapping) else {})}
+    options = {**layer.again(), **(requantize if isinstance(requantize, Mapping) else {})}
     try:
         packed = quantize(weights, dtype=dtype, **options)
     except Error as refused:
