@@ -323,6 +323,8 @@ def test_progress_is_one_line_at_the_end_where_there_is_no_terminal(tmp_path, ca
     path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME))
     checkpoints.load(path)
     assert capsys.readouterr().err == "lutsmith: 1 of 1 tensors, error 0.00e+00\n"
+    checkpoints.load(path, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_progress_on_a_terminal_is_written_over_itself():
