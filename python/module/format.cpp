@@ -2,6 +2,7 @@
 #include <new>
 
 #include "module.h"
+#include "templates/abi/packed_layout.h"
 
 namespace lutsmith::python {
 namespace {
@@ -61,7 +62,15 @@ PyObject* packed_bytes(PyObject* object, void* /*unused*/) {
   return PyLong_FromSize_t(format_of(object).packed_bytes);
 }
 
+PyObject* panel_bytes(PyObject* object, void* /*unused*/) {
+  return PyLong_FromLongLong(packed_layout(format_of(object).spec).plane_offset());
+}
+
 PyGetSetDef attributes[] = {{"packed_bytes", packed_bytes, nullptr, "bytes of such a matrix", nullptr},
+                            {"panel_bytes", panel_bytes, nullptr,
+                             "bytes of them before the plane of scales, which follows; both are in panels of "
+                             "32 rows, one behind the other",
+                             nullptr},
                             {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 // Slots hold functions as void*, which C++ has no better cast for.

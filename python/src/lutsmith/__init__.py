@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lutsmith.files import load
     from lutsmith.gpu import prepare
     from lutsmith.operators import matmul
+    from lutsmith.packed_rows import concatenate
     from lutsmith.packed_weight import PackedWeight, quantize
     from lutsmith.transformers import LutsmithConfig
     from lutsmith.warming import manifest
@@ -32,6 +33,7 @@ __all__ = [
     "LutsmithConfig",
     "PackedWeight",
     "__version__",
+    "concatenate",
     "load",
     "manifest",
     "matmul",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES = {
     "LutsmithConfig": "lutsmith.transformers",
     "PackedWeight": "lutsmith.packed_weight",
+    "concatenate": "lutsmith.packed_rows",
     "load": "lutsmith.files",
     "manifest": "lutsmith.warming",
     "matmul": "lutsmith.operators",

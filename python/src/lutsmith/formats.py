@@ -31,7 +31,19 @@ HOST_TYPES: dict[torch.dtype, str] = {**DTYPE_NAMES, torch.float32: "f32"}
 class Format:
     """What a line says. Immutable; there is one object for each line, so that a look-up is all a call pays."""
 
-    __slots__ = ("bits", "core", "dtype", "group", "k", "line", "n", "packed_bytes", "table_kind", "table_words")
+    __slots__ = (
+        "bits",
+        "core",
+        "dtype",
+        "group",
+        "k",
+        "line",
+        "n",
+        "packed_bytes",
+        "panel_bytes",
+        "table_kind",
+        "table_words",
+    )
 
     def __init__(self, bits: int, group: int, n: int, k: int, dtype: str, table_kind: str, table_words: bytes) -> None:
         """group: 0 for one scale a row. table_words: 16-bit floats of dtype, in the machine's order of bytes.
@@ -47,6 +59,7 @@ class Format:
         self.table_kind = table_kind
         self.table_words = table_words
         self.packed_bytes = self.core.packed_bytes
+        self.panel_bytes = self.core.panel_bytes  # of them; the plane of scales follows
         self.line = (
             f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {table_kind} {_big_endian(table_words).hex()}"
         )

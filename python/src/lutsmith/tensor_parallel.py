@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lutsmith import codes as code_packing
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.operators import matmul
+from lutsmith.packed_rows import check_part, pack, rows, unpack
 from lutsmith.packed_weight import PackedWeight
 
 __all__ = ["ColumnPart", "columns", "even_part", "rows"]
@@ -61,25 +61,14 @@ def even_part(size: int, rank: int, ranks: int, multiple: int = 1) -> tuple[int,
     return units * rank // ranks * multiple, units * (rank + 1) // ranks * multiple
 
 
-def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight:
-    """Rows from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is column-parallel.
-
-    Its product is that part of the whole product.
-    """
-    _check("rows", start, stop, weight.n)
-    codes, scales = _unpack(weight)
-    known = formats.known(weight.format)
-    return _pack(codes[start:stop], scales[start:stop], known.with_shape(stop - start, known.k), weight.device)
-
-
 def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     """Columns from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is row-parallel.
 
     The sum of all parts' products is the product. A part that begins inside a group gets the largest group that fits
     both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale repeated; where none fits, see ColumnPart.
     """
-    _check("columns", start, stop, weight.k)
-    codes, scales = _unpack(weight)
+    check_part("columns", start, stop, weight.k)
+    codes, scales = unpack(weight)
     known = formats.known(weight.format)
     pairs = known.table_kind == "pair"
     if known.group == 0:
@@ -98,18 +87,4 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     needed = 1 if group == 0 else -(-(last - first) // group)
     if scales.shape[1] < needed:  # a group of the padding's own
         scales = torch.nn.functional.pad(scales, (0, needed - scales.shape[1]))
-    return ColumnPart(_pack(part, scales, format, weight.device), start - first, last - stop)
-
-
-def _check(what: str, start: int, stop: int, size: int) -> None:
-    if not 0 <= start < stop <= size:
-        raise Error(f"{what}: {start} to {stop} is not allowed; allowed: 0 <= start < stop <= {size}")
-
-
-def _unpack(weight: PackedWeight) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes [N, K], uint8, and scales [N, groups], 16-bit words."""
-    return code_packing.unpack_words(weight.data, formats.known(weight.format))
-
-
-def _pack(codes: torch.Tensor, scales: torch.Tensor, format: formats.Format, device: torch.device) -> PackedWeight:
-    return PackedWeight(code_packing.pack_words(codes, scales, format).to(device), format.line)
+    return ColumnPart(pack(part, scales, format, weight.device), start - first, last - stop)

@@ -1,0 +1,118 @@
+"""Packed weights by rows: several laid below one another, and some taken out. Nothing is quantized again.
+
+Packed bytes are panels of 32 rows, one behind the other, and behind them a plane of scales (where groups are larger
+than a panel is wide), again by 32 rows. So weights whose rows come in thirty-twos are joined and cut by copying pieces
+of bytes, on the device where they are; others take codes and scales out and pack them anew, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lutsmith import codes as code_packing
+from lutsmith import formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.packed_weight import PackedWeight
+
+__all__ = ["concatenate", "rows"]
+
+PANEL_ROWS = 32
+
+
+def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
+    """The rows of all members in one weight: [N1, K], [N2, K], ... -> [N1 + N2 + ..., K].
+
+    For the members of a fused layer (q, k and v; gate and up), which then take one launch instead of one each:
+    `matmul(x, concatenate(members)).split([n1, n2, ...], -1)`. Codes, scales and table are the members' own. Where
+    every member but the last has a multiple of 32 rows, bytes are copied on the device where they are.
+
+    Raises:
+        Error: where members differ in more than N: in bits, group, K, dtype, table or device. Quantize them alike, or
+            multiply by each: `matmul(x, members)`.
+    """
+    members = list(members)
+    for member in members:
+        if not isinstance(member, PackedWeight):
+            raise Error(
+                f"members: {type(member).__name__} is not allowed; allowed: what lutsmith.quantize makes of a matrix"
+            )
+    if not members:
+        raise Error("members: none given; give at least one packed weight")
+    reason = why_apart([(member.format, member.device) for member in members])
+    if reason is not None:
+        raise Error(
+            f"members: {reason}: not allowed; allowed: members that differ in nothing but N; quantize them alike, or "
+            "give matmul a list of them, which takes a launch for each"
+        )
+    if len(members) == 1:
+        return members[0]
+    joined = formats.known(members[0].format).with_shape(sum(member.n for member in members), members[0].k)
+    if any(member.n % PANEL_ROWS for member in members[:-1]):
+        codes, scales = zip(*(unpack(member) for member in members))
+        return pack(torch.cat(codes), torch.cat(scales), joined, members[0].device)
+    panels = [member.data[: formats.known(member.format).panel_bytes] for member in members]
+    planes = [member.data[formats.known(member.format).panel_bytes :] for member in members]
+    return PackedWeight(torch.cat([*panels, *planes]), joined.line)
+
+
+def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
+    """In what weights of these formats and devices differ that `concatenate` wants to be the same; None: in nothing."""
+    (first_line, first_device), *others = members
+    first = formats.known(first_line)
+    for line, device in others:
+        known = formats.known(line)
+        for name, one, other in (
+            ("bits", first.bits, known.bits),
+            ("group", first.group or formats.CHANNEL, known.group or formats.CHANNEL),
+            ("K", first.k, known.k),
+            ("dtype", first.dtype, known.dtype),
+            ("kind of table", first.table_kind, known.table_kind),
+            ("device", first_device, device),
+        ):
+            if one != other:
+                return f"{name} {one} and {other}"
+        if first.table_words != known.table_words:
+            return "different tables"
+    return None
+
+
+def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight:
+    """Rows from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is column-parallel.
+
+    Its product is that part of the whole product. It has memory of its own, so that the whole can be given back.
+    """
+    check_part("rows", start, stop, weight.n)
+    known = formats.known(weight.format)
+    part = known.with_shape(stop - start, known.k)
+    if start % PANEL_ROWS or (stop % PANEL_ROWS and stop != known.n):
+        codes, scales = unpack(weight)
+        return pack(codes[start:stop], scales[start:stop], part, weight.device)
+    return PackedWeight(torch.cat([weight.data[piece] for piece in pieces(known, start, stop)]), part.line)
+
+
+def pieces(format: formats.Format, start: int, stop: int) -> list[slice]:
+    """Where the bytes of these rows stand among those of a matrix of `format`, in the order in which the rows alone
+    would have them. `start` is a multiple of 32, and so is `stop` unless it is n."""
+    panels = -(-format.n // PANEL_ROWS)
+    of_plane = (format.packed_bytes - format.panel_bytes) // panels
+    found = []
+    for first, of_panel in ((0, format.panel_bytes // panels), (format.panel_bytes, of_plane)):
+        if of_panel:
+            found.append(slice(first + start // PANEL_ROWS * of_panel, first + -(-stop // PANEL_ROWS) * of_panel))
+    return found
+
+
+def check_part(what: str, start: int, stop: int, size: int) -> None:
+    if not 0 <= start < stop <= size:
+        raise Error(f"{what}: {start} to {stop} is not allowed; allowed: 0 <= start < stop <= {size}")
+
+
+def unpack(weight: PackedWeight) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [N, K], uint8, and scales [N, groups], 16-bit words."""
+    return code_packing.unpack_words(weight.data, formats.known(weight.format))
+
+
+def pack(codes: torch.Tensor, scales: torch.Tensor, format: formats.Format, device: torch.device) -> PackedWeight:
+    """The inverse of `unpack`, on `device`."""
+    return PackedWeight(code_packing.pack_words(codes, scales, format).to(device), format.line)
