@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lutsmith
-from lutsmith.nn import Linear, set_batch_invariant
+from lutsmith.nn import FusedLinear, Linear, set_batch_invariant
 from reference import assert_right, product, random_weight
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
@@ -219,3 +219,26 @@ def test_product_runs_where_its_tensors_are():
     y = lutsmith.matmul(x, packed)
     assert y.device == torch.device("cuda:1") and torch.cuda.current_device() == 0
     right(y, x, packed)
+
+
+def test_fused_layers_are_right_and_their_replay_is_equal():
+    sizes = [256, 64, 72]
+    layers = [Linear(packed_on_gpu(n, 512, seed=i), random_x(n, seed=i) if i else None) for i, n in enumerate(sizes)]
+    together = FusedLinear(layers)
+    assert together.apart is None
+    lutsmith.prepare(together, tokens=[4, 40], progress=False)
+    for tokens in (4, 40):
+        x = random_x(tokens, 512)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            ys = together(x)
+            again = [member(x) for member in together.members]
+        for seed in range(3):
+            x.copy_(random_x(tokens, 512, seed=seed))
+            graph.replay()
+            for y, member, layer in zip(ys, again, layers):
+                expected = product(x.cpu(), layer.packed_weights()[0].cpu())
+                if layer.bias is not None:
+                    expected = expected + layer.bias.cpu().double()
+                assert_right(y.cpu(), expected)
+                assert torch.equal(member, y)

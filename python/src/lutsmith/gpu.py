@@ -248,12 +248,12 @@ def all_buckets() -> list[int]:
 def products(weights: Weights, batch_invariant: bool | None) -> Iterator[tuple[PackedWeight, bool]]:
     """All packed weights that are in there, and whether their products are to be batch-invariant.
 
-    Of a module those of every module below it that has `packed_weights()`; what such a module has as `batch_invariant`
-    holds for its products, and what is given for the rest.
+    Of a module those of every module below it that has `packed_weights()`, or `launched_weights()` where calls launch
+    others; what such a module has as `batch_invariant` holds for its products, and what is given for the rest.
     """
     if isinstance(weights, torch.nn.Module):
         for module in weights.modules():
-            found = getattr(module, "packed_weights", None)
+            found = getattr(module, "launched_weights", None) or getattr(module, "packed_weights", None)
             if found is not None:
                 invariant = _agreed(module, batch_invariant)
                 for weight in found():

@@ -1,4 +1,4 @@
-"""Modules of torch whose weights are packed."""
+"""A linear layer with a packed weight."""
 
 from __future__ import annotations
 
