@@ -25,7 +25,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.nn import Linear
+from lutsmith.nn import Linear, fuse
 from lutsmith.packed_weight import Group, PackedWeight, planned_format, quantize
 
 __all__ = ["LutsmithConfig", "LutsmithQuantizer", "linear_layers"]
@@ -63,6 +63,8 @@ class LutsmithConfig(QuantizationConfigMixin):
             configuration has it.)
         batch_invariant: whether a token's products with these layers are the same, bit for bit, whatever tokens are
             beside it, as for :func:`lutsmith.matmul`. A saved model keeps it; where its configuration has none, False.
+        fuse: whether q, k and v, and gate and up, take one launch each, as by :func:`lutsmith.nn.fuse` once the model is
+            loaded. What cannot be fused is named in a warning. A saved model keeps the option, not the fused weights.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -78,13 +80,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         lm_head: bool = False,
         dtype: str | torch.dtype | None = None,
         batch_invariant: bool = False,
+        fuse: bool = False,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype and batch_invariant"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant and fuse"
             )
         self.quant_method = _METHOD
         self.bits = bits
@@ -99,13 +102,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.lm_head = lm_head
         self.dtype = None if dtype is None else str(dtype).removeprefix("torch.")
         self.batch_invariant = batch_invariant
+        self.fuse = fuse
         self._check()
 
     def _check(self) -> None:
-        if not isinstance(self.batch_invariant, bool):
-            raise ValueError(
-                f"LutsmithConfig: batch_invariant: {self.batch_invariant!r} is not allowed; allowed: True, False"
-            )
+        for option in ("batch_invariant", "fuse"):
+            value = getattr(self, option)
+            if not isinstance(value, bool):
+                raise ValueError(f"LutsmithConfig: {option}: {value!r} is not allowed; allowed: True, False")
         if self.dtype is not None and self.dtype not in _TYPES:
             raise ValueError(f"LutsmithConfig: dtype: {self.dtype} is not allowed; allowed: {', '.join(_TYPES)}")
         if self.bits not in _BITS:
@@ -161,6 +165,15 @@ class LutsmithQuantizer(HfQuantizer):
         for name, linear in layers:
             model.set_submodule(name, self._skeleton(linear))
         self._untied = _untie(model, {f"{name}.weight" for name, _ in layers})
+
+    def _process_model_after_weight_loading(self, model: transformers.PreTrainedModel, **kwargs: Any) -> Any:
+        if self.quantization_config.fuse:
+            left = _Left()
+            for name, reason in fuse(model).apart.items():
+                left.add(name, reason)
+            if left:
+                logger.warning(f"lutsmith: these take a launch for each member{left.reasons()}")
+        return model
 
     def _layers(self, model: transformers.PreTrainedModel, left: _Left) -> Iterator[tuple[str, torch.nn.Linear]]:
         """The layers to quantize; what might have been one but cannot be is added to `left`."""
