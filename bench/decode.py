@@ -11,31 +11,39 @@ Steps:
   lean          the products with as little around them as torch allows: q, k, v are one product, gate and up another;
                 K and V are not expanded; the rest is compiled (lean_decoder.py)
   transformers  the model of transformers as it is, with its StaticCache
-  compiled      the same by torch.compile, which takes minutes
+  fused         the same with q, k, v in one launch and gate, up in another (lutsmith.nn.fuse); for lutsmith's weights
+  compiled      as transformers, by torch.compile, which takes minutes. Where it cannot, as without Triton or a compiler
+                for C++, the step runs as it is, its row says "not compiled", and --json why
 
 With --bitsandbytes, NF4 of that library is measured in the same steps. One that no CUDA graph can hold runs without, and
 its rows say "eager": they have the CPU's work in them, which a graph leaves out.
 
-Prefill is one sequence, without a graph: the time to the first token. "linear" and "attention" are what a step's
+Prefill is one sequence, without a graph: the time to the first token, the median of several runs with the least and the
+most of them, since without a graph it scatters. "linear" and "attention" are what a step's
 products and its attention take alone; "floor" is what reading weights, K and V once takes at the memory's nominal
-bandwidth. Needs the package, transformers and, for figures that mean something, a GPU.
+bandwidth.
+
+With --tensor-parallel 1,2,4 the lean step runs on so many GPUs, one process each (parallel_decode.py).
+
+Needs the package, transformers and, for figures that mean something, a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+import parallel_decode
 import torch
 import transformers
+from decode_figures import REPLAYS, ROUNDS, Figures, Timer, compare, machine, milliseconds, nominal_bandwidth, spread
 from decoder_weights import (
     CONFIGURATIONS,
     Weights,
+    configuration,
     import_bitsandbytes,
     random_model,
     with_16_bits,
@@ -43,122 +51,29 @@ from decoder_weights import (
     with_lutsmith,
 )
 from lean_decoder import LeanDecoder
+from parallel_decoder import checked_configuration
 from torch import Tensor
 
 import lutsmith
+import lutsmith.nn
 
-REPLAYS = 12
-ROUNDS = 2
-PREFILL_RUNS = 3
-#: Of the logits of a replay from those of the step without a graph, relative to their norm: kernels may differ.
-ALLOWED_DIFFERENCE = 0.01
-
-
-class Run(NamedTuple):
-    """What runs a call again."""
-
-    again: Callable[[], object]
-    result: Tensor | None  #: every run writes it anew
-    eager: str | None = None  #: why there is no graph, on a GPU
+STEPS = ("lean", "transformers", "fused", "compiled")
+#: Of a step of transformers, before it is timed; each takes a place in the cache.
+CALLS_BEFORE = 8
+#: Of what torch.compile says, which may be pages; what went wrong comes first.
+REASON_LENGTH = 300
+#: Beside the weights of a row that has such an entry.
+NOTES = {"eager": "eager", "not_compiled": "not compiled"}
 
 
-class Timer:
-    """Milliseconds of what is enqueued on a GPU, as a graph where it can; on the CPU of a call."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.on_gpu = device.type == "cuda"
-        self._stream = torch.cuda.Stream() if self.on_gpu else None
-
-    def warm(self, call: Callable[[], object]) -> None:
-        if not self.on_gpu:
-            call()
-            return
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            call()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        torch.cuda.synchronize()
-
-    def captured(self, call: Callable[[], Tensor | None], must_be: bool = True) -> Run:
-        """`call` has been warmed. Where it cannot be captured and need not be, it runs eagerly."""
-        if not self.on_gpu:
-            return self._eager(call)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                result = call()
-        except Exception as refused:
-            if must_be:
-                raise
-            torch.cuda.synchronize()
-            return self._eager(call, f"{type(refused).__name__}: {refused}")
-        return Run(graph.replay, result)
-
-    @staticmethod
-    def _eager(call: Callable[[], Tensor | None], reason: str | None = None) -> Run:
-        result: dict[str, Tensor] = {}
-
-        def again() -> None:
-            now = call()
-            if isinstance(now, Tensor):
-                result.setdefault("is", torch.empty_like(now)).copy_(now)
-
-        again()
-        return Run(again, result.get("is"), reason)
-
-    def per_run(self, run: Callable[[], object], runs: int = REPLAYS, rounds: int = ROUNDS) -> float:
-        best = float("inf")
-        for _ in range(rounds):
-            if self.on_gpu:
-                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                start.record()
-                for _ in range(runs):
-                    run()
-                end.record()
-                torch.cuda.synchronize()
-                milliseconds = start.elapsed_time(end)
-            else:
-                begin = time.perf_counter()
-                for _ in range(runs):
-                    run()
-                milliseconds = (time.perf_counter() - begin) * 1e3
-            best = min(best, milliseconds / runs)
-        return best
-
-
-def compare(replayed: Tensor, expected: Tensor, what: str) -> float:
-    difference = ((replayed.float() - expected.float()).norm() / expected.float().norm()).item()
-    if not difference <= ALLOWED_DIFFERENCE:
-        raise RuntimeError(f"{what}: the replay's logits differ from the step's by {difference:.2%}")
-    return difference
-
-
-class Bench:
+class Bench(Figures):
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.device = torch.device(arguments.device)
+        super().__init__(arguments)
         self.timer = Timer(self.device)
-        self.started = time.monotonic()
-        config = CONFIGURATIONS[arguments.model]()
-        if arguments.layers:
-            config.num_hidden_layers = arguments.layers
-            if getattr(config, "layer_types", None):
-                config.layer_types = config.layer_types[: arguments.layers]
+        config = configuration(arguments.model, arguments.layers)
         self.model = random_model(config, getattr(torch, arguments.dtype), self.device)
         self.head_bytes = self.model.lm_head.weight.nbytes
         self.bandwidth = nominal_bandwidth(self.device)
-        self.rows: list[dict] = []
-
-    def log(self, text: str) -> None:
-        print(f"[{time.monotonic() - self.started:5.1f} s] {text}", flush=True)
-
-    def add(self, **row: object) -> None:
-        self.rows.append(row)
-        self.log(", ".join(f"{key} {_short(value)}" for key, value in row.items()))
-        if self.arguments.json:
-            document = {"machine": machine(self.device), "arguments": vars(self.arguments), "rows": self.rows}
-            with open(self.arguments.json, "w") as file:
-                json.dump(document, file, indent=1)
 
     def all_weights(self) -> Iterator[Weights]:
         original = with_16_bits(self.model)
@@ -180,10 +95,14 @@ class Bench:
                     progress=False,
                 )
                 self.log(f"{prepared.kernels} kernels, {prepared.compiled} compiled in {prepared.seconds:.1f} s")
-            weights.put_into(self.model)
             for step in self.arguments.step:
+                if step == "fused" and not weights.name.startswith("lutsmith"):
+                    continue
+                weights.put_into(self.model)
+                if step == "fused":
+                    lutsmith.nn.fuse(self.model)
                 for measure in self.measures(weights, step):
-                    if time.monotonic() - self.started > self.arguments.seconds:
+                    if self.out_of_time:
                         self.log(f"left out after {self.arguments.seconds} s: {weights.name}, {step} and what follows")
                         return
                     try:
@@ -222,7 +141,7 @@ class Bench:
         lean.tokens.copy_(tokens)
         run.again()
         difference = compare(run.result, expected, f"{weights.name}, lean, batch {batch}")
-        milliseconds = self.timer.per_run(run.again)
+        time_of_step = self.timer.per_run(run.again)
         config = self.model.config
         x = torch.randn(batch, 1, config.hidden_size, device=self.device).to(expected.dtype)
         attended = torch.randn(batch, 1, lean.heads * lean.dim, device=self.device).to(x.dtype)
@@ -235,25 +154,44 @@ class Bench:
         }.items():
             self.timer.warm(call)
             parts[part] = self.timer.per_run(self.timer.captured(call, weights.must_be_captured).again, rounds=1)
-        self.decoded(weights, "lean", batch, context, milliseconds, difference, run.eager, **parts)
+        self.decoded(weights, "lean", batch, context, time_of_step, difference, run.eager, **parts)
 
     @property
     def compiles(self) -> bool:
         return self.device.type == "cuda" and not self.arguments.no_compile
 
     def transformers_step(self, weights: Weights, kind: str, batch: int, context: int) -> None:
-        run_model = torch.compile(self.model) if kind == "compiled" else self.model
-        runs = ROUNDS * REPLAYS + 8
-        cache = transformers.StaticCache(config=self.model.config, max_cache_len=context + runs)
         first = torch.randint(0, self.model.config.vocab_size, (batch, 1), device=self.device)
         tokens = first.clone()
 
-        def step() -> Tensor:
-            logits = run_model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
-            tokens.copy_(logits.argmax(-1, keepdim=True))
-            return logits
+        def warmed(model: Callable) -> tuple[transformers.StaticCache, Callable[[], Tensor]]:
+            cache = transformers.StaticCache(
+                config=self.model.config, max_cache_len=context + ROUNDS * REPLAYS + CALLS_BEFORE
+            )
 
-        self.timer.warm(step)
+            def step() -> Tensor:
+                logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
+                tokens.copy_(logits.argmax(-1, keepdim=True))
+                return logits
+
+            self.timer.warm(step)
+            return cache, step
+
+        started = time.monotonic()
+        notes: dict[str, object] = {}
+        if kind == "compiled":
+            # Without "reduce-overhead", which captures graphs of its own. What was compiled for other weights counts
+            # towards a limit behind which torch runs eagerly and says nothing.
+            torch.compiler.reset()
+            try:
+                cache, step = warmed(torch.compile(self.model))
+            except Exception as refused:
+                # Such as by an inductor that finds no Triton, or no compiler for C++.
+                torch.compiler.reset()
+                notes["not_compiled"] = f"{type(refused).__name__}: {str(refused).strip()[:REASON_LENGTH]}"
+                cache, step = warmed(self.model)
+        else:
+            cache, step = warmed(self.model)
         for layer in cache.layers:
             layer.keys.normal_()
             layer.values.normal_()
@@ -267,6 +205,8 @@ class Bench:
 
         rewind()
         self.timer.warm(step)  # at this context, which may take other kernels
+        if kind == "compiled":
+            notes["compile_s"] = time.monotonic() - started
         rewind()
         expected = step()
         rewind()
@@ -274,7 +214,7 @@ class Bench:
         rewind()
         run.again()
         difference = compare(run.result, expected, f"{weights.name}, {kind}, batch {batch}")
-        self.decoded(weights, kind, batch, context, self.timer.per_run(run.again), difference, run.eager)
+        self.decoded(weights, kind, batch, context, self.timer.per_run(run.again), difference, run.eager, **notes)
 
     def decoded(
         self,
@@ -282,10 +222,10 @@ class Bench:
         step: str,
         batch: int,
         context: int,
-        milliseconds: float,
+        time_of_step: float,
         difference: float,
         eager: str | None,
-        **parts: float,
+        **more: object,
     ) -> None:
         config = self.model.config
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -297,9 +237,9 @@ class Bench:
             step=step,
             batch=batch,
             context=context,
-            ms=milliseconds,
-            tokens_per_s=batch / milliseconds * 1e3,
-            **parts,
+            ms=time_of_step,
+            tokens_per_s=batch / time_of_step * 1e3,
+            **more,
             **floor,
             weight_bytes=weights.bytes,
             difference=difference,
@@ -319,8 +259,8 @@ class Bench:
                 return self.model(input_ids=tokens, use_cache=True, logits_to_keep=1)
 
         self.timer.warm(run)
-        milliseconds = self.timer.per_run(run, runs=1, rounds=PREFILL_RUNS)
-        self.add(weights=weights.name, step=step, prefill=count, ms=milliseconds, weight_bytes=weights.bytes)
+        times = self.timer.each(run, runs=1, rounds=self.arguments.prefill_runs)
+        self.add(weights=weights.name, step=step, prefill=count, **spread(times), weight_bytes=weights.bytes)
 
     def table(self) -> None:
         print(f"\n{self.arguments.model}, {self.model.config.num_hidden_layers} layers, {machine(self.device)}\n")
@@ -330,41 +270,25 @@ class Bench:
         def work(row: dict) -> tuple:
             return row["step"], row.get("prefill", 0), row.get("context", 0), row.get("batch", 0)
 
+        def of_16_bits(row: dict) -> tuple:
+            """They are not fused."""
+            return work({**row, "step": "transformers"} if row["step"] == "fused" else row)
+
         done = [row for row in self.rows if "ms" in row]
         baseline = {work(row): row["ms"] for row in done if row["weights"] == "16 bits"}
         for row in sorted(done, key=work):
             prefill = row.get("prefill")
             what = f"prefill {prefill}" if prefill else f"batch {row['batch']}, context {row['context']}"
             rate = (prefill or row["batch"]) / row["ms"] * 1e3
-            weights = row["weights"] + (" (eager)" if "eager" in row else "")
+            weights = row["weights"] + "".join(f" ({note})" for key, note in NOTES.items() if key in row)
             cells = [row["step"], what, weights, f"{row['weight_bytes'] / 1e9:.2f}"]
-            cells += [f"{row['ms']:.3f}", f"{rate:.0f}"]
-            cells.append(f"{baseline[work(row)] / row['ms']:.2f}x" if work(row) in baseline else "")
+            cells += [milliseconds(row), f"{rate:.0f}"]
+            beside = baseline.get(of_16_bits(row))
+            cells.append("" if beside is None else f"{beside / row['ms']:.2f}x")
             rest = row["ms"] - row["linear"] - row["attention"] if "linear" in row else None
             for value in (row.get("linear"), row.get("attention"), rest, row.get("floor")):
                 cells.append("" if value is None else f"{value:.3f}")
             print("| " + " | ".join(cells) + " |")
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def nominal_bandwidth(device: torch.device) -> float | None:
-    """Bytes a second, where torch knows: both edges of the memory's clock carry data."""
-    if device.type != "cuda":
-        return None
-    properties = torch.cuda.get_device_properties(device)
-    clock, width = getattr(properties, "memory_clock_rate", None), getattr(properties, "memory_bus_width", None)
-    return 2 * clock * 1e3 * width / 8 if clock and width else None
-
-
-def machine(device: torch.device) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    versions = {"torch": torch, "transformers": transformers, "lutsmith": lutsmith}
-    if "bitsandbytes" in sys.modules:
-        versions["bitsandbytes"] = sys.modules["bitsandbytes"]
-    return ", ".join([name, *(f"{library} {module.__version__}" for library, module in versions.items())])
 
 
 def numbers(text: str) -> list[int]:
@@ -385,16 +309,18 @@ def parsed(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=numbers, default=[1, 4, 16, 64], metavar="1,4,16,64")
     parser.add_argument("--context", type=numbers, default=[512], metavar="512", help="tokens before the step")
     parser.add_argument("--prefill", type=numbers, default=[512, 2048], metavar="512,2048")
-    parser.add_argument("--step", type=words, default=["lean", "transformers"], metavar="lean,transformers,compiled")
+    parser.add_argument("--prefill-runs", type=int, default=10)
+    parser.add_argument("--step", type=words, default=["lean", "transformers"], metavar=",".join(STEPS))
+    parser.add_argument("--tensor-parallel", type=numbers, metavar="1,2", help="the lean step on so many GPUs")
     parser.add_argument("--bitsandbytes", action="store_true", help="measure NF4 of that package, too")
     parser.add_argument("--no-compile", action="store_true", help="leave the lean step's pieces to torch as they are")
     parser.add_argument("--device", default="cuda", help="on the CPU only what is computed is of interest")
     parser.add_argument("--seconds", type=float, default=100, help="begin nothing new afterwards")
     parser.add_argument("--json", metavar="FILE", help="written anew with every figure")
     arguments = parser.parse_args(given)
-    unknown = set(arguments.step) - {"lean", "transformers", "compiled"}
+    unknown = set(arguments.step) - set(STEPS)
     if unknown:
-        parser.error(f"--step: {', '.join(sorted(unknown))} is not allowed; allowed: lean, transformers, compiled")
+        parser.error(f"--step: {', '.join(sorted(unknown))} is not allowed; allowed: {', '.join(STEPS)}")
     if arguments.bitsandbytes:
         try:
             import_bitsandbytes()  # before a model is built
@@ -402,18 +328,29 @@ def parsed(given: list[str]) -> argparse.Namespace:
             parser.error(f"--bitsandbytes: {missing}")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no GPU; --device cpu --model tiny tries the script without one")
+    for ranks in arguments.tensor_parallel or ():
+        if arguments.device == "cuda" and torch.cuda.device_count() < ranks:
+            parser.error(f"--tensor-parallel: {ranks} GPUs are asked for, torch finds {torch.cuda.device_count()}")
+        try:
+            checked_configuration(arguments.model, arguments.layers, ranks)
+        except ValueError as uneven:
+            parser.error(f"--tensor-parallel: {uneven}")
     return arguments
 
 
 def main(given: list[str]) -> int:
     arguments = parsed(given)
     warnings.filterwarnings("ignore")
-    with torch.no_grad():
-        bench = Bench(arguments)
-        bench.log(f"{arguments.model} is built")
-        bench.run()
-    bench.table()
-    return 1 if any("failed" in row for row in bench.rows) else 0
+    if arguments.tensor_parallel:
+        figures: Figures = parallel_decode.measure(arguments)
+        parallel_decode.table(figures)
+    else:
+        with torch.no_grad():
+            figures = Bench(arguments)
+            figures.log(f"{arguments.model} is built")
+            figures.run()
+        figures.table()
+    return 1 if any("failed" in row for row in figures.rows) else 0
 
 
 if __name__ == "__main__":

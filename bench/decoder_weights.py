@@ -56,6 +56,16 @@ CONFIGURATIONS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
 }
 
 
+def configuration(model: str, layers: int | None = None) -> transformers.PretrainedConfig:
+    """layers: instead of the model's own."""
+    config = CONFIGURATIONS[model]()
+    if layers:
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+    return config
+
+
 class Weights(NamedTuple):
     """A way in which the linear layers of a model are held."""
 
@@ -110,13 +120,15 @@ def with_16_bits(model: torch.nn.Module) -> Weights:
     return Weights("16 bits", plain, lean, total)
 
 
-def with_lutsmith(original: Weights, bits: int, group: int) -> Weights:
-    """The first layer's weights, quantized; the other layers have copies.
+def symmetric_table(bits: int) -> list[float]:
+    """That of NormalFloat with 2 bits is not symmetric, and the mean that it gives to every row, the same in all layers,
+    makes sums that float16 cannot hold."""
+    return torch.linspace(-1, 1, 2**bits).tolist()
 
-    The table is symmetric: that of NormalFloat with 2 bits is not, and the mean that it gives to every row, the same
-    in all layers, makes sums that float16 cannot hold.
-    """
-    table = torch.linspace(-1, 1, 2**bits).tolist()
+
+def with_lutsmith(original: Weights, bits: int, group: int) -> Weights:
+    """The first layer's weights, quantized; the other layers have copies."""
+    table = symmetric_table(bits)
 
     def packed(linear: torch.nn.Linear) -> lutsmith.nn.Linear:
         return lutsmith.nn.Linear.from_linear(linear, bits=bits, group=group, table=table)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ sys.path.insert(0, str(BENCH))
 import decode  # noqa: E402
 from decoder_weights import random_model, with_16_bits, with_bitsandbytes, with_lutsmith  # noqa: E402
 from lean_decoder import LeanDecoder  # noqa: E402
+from reference import Products  # noqa: E402
 
 SHAPE = {
     "hidden_size": 96,
@@ -105,13 +108,13 @@ def test_both_steps_run_with_bitsandbytes_and_agree():
 def timer_of_refused_captures(monkeypatch):
     """As on a GPU, where no call can be captured."""
 
-    def refuse(graph):
-        raise RuntimeError("operation not permitted when stream is capturing")
+    def refuse(graph, capture_error_mode):
+        raise RuntimeError(f"operation not permitted when stream is capturing, {capture_error_mode}")
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", refuse)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    timer = decode.Timer(torch.device("cpu"))
+    timer = decode.Timer(torch.device("cpu"), capture_mode="thread_local")
     timer.on_gpu = True
     return timer
 
@@ -121,7 +124,7 @@ def test_step_that_cannot_be_captured_runs_eagerly_where_it_may_and_says_so(time
     run = timer_of_refused_captures.captured(lambda: calls.append(1) or torch.tensor(len(calls)), must_be=False)
     run.again()
     assert run.result == len(calls) > 1
-    assert run.eager == "RuntimeError: operation not permitted when stream is capturing"
+    assert run.eager == "RuntimeError: operation not permitted when stream is capturing, thread_local"
     with pytest.raises(RuntimeError, match="not permitted"):
         timer_of_refused_captures.captured(lambda: None)
 
@@ -135,8 +138,81 @@ def test_table_says_which_rows_are_eager(capsys):
     assert "| 16 bits |" in (table := capsys.readouterr().out) and "| bitsandbytes nf4 (eager) |" in table
 
 
+def bench_of(given: str) -> decode.Bench:
+    with torch.no_grad():
+        return decode.Bench(decode.parsed(f"--device cpu --model tiny {given}".split()))
+
+
+def test_prefill_is_the_median_of_its_runs_with_the_least_and_the_most(monkeypatch, capsys):
+    bench = bench_of("--prefill-runs 4")
+    times = iter([4.0, 1.0, 9.0, 2.0])
+    monkeypatch.setattr(decode.Timer, "each", lambda self, run, runs, rounds: [next(times) for _ in range(rounds)])
+    with torch.no_grad():
+        bench.prefill(with_16_bits(bench.model), "lean", 8)
+    (row,) = bench.rows
+    assert (row["ms"], row["least"], row["most"], row["runs"]) == (3, 1, 9, 4)
+    bench.table()
+    assert "| 3.000 (1.000 to 9.000) | 2667 |" in capsys.readouterr().out
+
+
+def test_each_round_is_timed_by_itself(monkeypatch):
+    clock = iter([0.0, 1.0, 5.0, 5.5, 7.0, 10.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    calls = []
+    times = decode.Timer(torch.device("cpu")).each(lambda: calls.append(1), runs=2, rounds=3)
+    assert (times, len(calls)) == ([500, 250, 1500], 6)
+
+
+def test_fused_step_has_fewer_launches_and_is_set_beside_16_bits(capsys):
+    bench = bench_of("--layers 1 --step transformers,fused --batch 2 --context 4 --prefill= --bits 4 --seconds 3000")
+    counted = {}
+    step = bench.transformers_step
+
+    def watched(weights, kind, batch, context):
+        with Products() as products:
+            bench.model(input_ids=torch.tensor([[1, 2]]))
+        counted[weights.name, kind] = len(products.batch_invariant)
+        step(weights, kind, batch, context)
+
+    bench.transformers_step = watched
+    with torch.no_grad():
+        bench.run()
+    # q, k, v, o, gate, up, down; then qkv, o, gate and up, down.
+    packed = "lutsmith 4 bits"
+    assert counted == {("16 bits", "transformers"): 0, (packed, "transformers"): 7, (packed, "fused"): 4}
+    assert not any("failed" in row for row in bench.rows)
+    bench.table()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| fused")]
+    assert re.search(r"\| \d+\.\d\dx \|", line)
+
+
+def test_step_that_cannot_be_compiled_says_so_and_runs(monkeypatch, capsys):
+    def refuse(**given):
+        raise RuntimeError("No working C++ compiler found\n" + "more\n" * 999)
+
+    monkeypatch.setattr(torch, "compile", lambda model: refuse)
+    bench = bench_of("--layers 1")
+    with torch.no_grad():
+        bench.transformers_step(with_16_bits(bench.model), "compiled", 1, 4)
+    (row,) = bench.rows
+    assert row["not_compiled"].startswith("RuntimeError: No working C++ compiler found")
+    assert len(row["not_compiled"]) < 400
+    assert row["ms"] > 0 and row["difference"] < 0.01 and row["compile_s"] > 0
+    bench.table()
+    assert "| 16 bits (not compiled) |" in capsys.readouterr().out
+
+
+def test_step_that_is_compiled_does_not_say_that_it_is_not(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model, **given: compiled.append(given) or model)
+    bench = bench_of("--layers 1")
+    with torch.no_grad():
+        bench.transformers_step(with_16_bits(bench.model), "compiled", 1, 4)
+    assert compiled == [{}] and "not_compiled" not in bench.rows[0]
+
+
 def test_script_writes_every_figure_and_a_table(tmp_path):
-    given = "--device cpu --model tiny --batch 1,2 --context 16 --prefill 8 --bits 4,2".split()
+    given = "--device cpu --model tiny --batch 1,2 --context 16 --prefill 8 --bits 4,2 --seconds 3000".split()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", BENCH / "decode.py", *given, "--json", tmp_path / "figures.json"],
         check=True,
@@ -152,5 +228,6 @@ def test_script_writes_every_figure_and_a_table(tmp_path):
         for batch, prefill in ((1, None), (2, None), (None, 8))
     }
     assert all(row["ms"] > 0 for row in rows)
+    assert all(("least" in row) == ("prefill" in row) for row in rows)
     assert len([line for line in done.stdout.splitlines() if line.startswith("| ")]) == len(rows) + 1
     assert "failed" not in done.stdout.lower()

@@ -133,7 +133,7 @@ def replace(**settings):
         (replace(method="nf"), "different tables"),
         (replace(dtype=torch.bfloat16), "dtype torch.float16 and torch.bfloat16"),
         (lambda layers: setattr(layers[2], "batch_invariant", True), "batch_invariant False and True"),
-        (lambda layers: layers.reverse(), "40 rows of a member that is not the last are no multiple of 32"),
+        (lambda layers: layers.reverse(), "40 rows of a member that is not the last"),
         (lambda layers: layers[0].register_forward_hook(lambda *given: None), "there are hooks on a member"),
         (lambda layers: setattr(layers[1], "_hf_hook", 1), "there are hooks on a member"),
         (lambda layers: [layer.to("meta") for layer in layers], "weights are not loaded"),
@@ -252,6 +252,7 @@ def test_weights_are_in_memory_once_and_move_with_the_model():
     model = LlamaAttention(layers)
     fuse(model)
     assert sum(buffer.nbytes for name, buffer in model.named_buffers() if name.endswith("weight")) == packed
+    assert repr(model).count("FusedWeight") == 1
     whole = model.q_proj.fused.weight
     assert model.k_proj.weight.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
     assert model.to("meta").v_proj.weight.is_meta
