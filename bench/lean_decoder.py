@@ -83,7 +83,8 @@ class LeanDecoder:
     def __init__(
         self, model: torch.nn.Module, projections: Sequence[Projections], batch: int, length: int, compiled: bool
     ) -> None:
-        """length: the most tokens a sequence can have."""
+        """length: the most tokens a sequence can have. A model of one layer lends its norms to as many as have
+        `projections`."""
         config = model.config
         self.model, self.config, self.projections = model, config, projections
         self.head = model.lm_head
@@ -99,6 +100,8 @@ class LeanDecoder:
         if gemma and length > config.sliding_window:
             raise ValueError(f"length: {length} given; allowed: at most the sliding window, {config.sliding_window}")
         self.norms = [_norms_of(layer, gemma) for layer in model.model.layers]
+        if len(self.norms) == 1:
+            self.norms *= len(projections)
         self.last_norm = _factor(model.model.norm, gemma)
         weight = model.model.embed_tokens.weight
         # K and V of each layer apart: of views of one tensor torch.compile would copy the whole of it.
@@ -120,7 +123,7 @@ class LeanDecoder:
         if self.embedding_factor != 1:
             residual = residual * self.embedding_factor
         x = run["norm"](residual, self.norms[0].attention, eps)
-        for i, (layer, norms) in enumerate(zip(self.projections, self.norms)):
+        for i, (layer, norms) in enumerate(zip(self.projections, self.norms, strict=True)):
             keys, values = self.cache[i]
             q = run["rotate_and_store"](
                 layer.qkv(x), cos, sin, keys[:, :, new], values[:, :, new], self.heads, self.kv_heads
