@@ -3,13 +3,16 @@
 
     python bench/launch_overhead.py [--calls 2000] [--rounds 20]
 
-Both are registered by torch.library and return a new tensor. Needs a GPU, the package and torch. Each round times so
-many calls of both in turn and waits for the GPU, so that no call waits for room in its queue; of the rounds the fastest counts.
+Both are registered by torch.library and return a new tensor. So are calls with the argument batch_invariant: False
+beside a call without it is what the argument costs, True beside False what choosing its kernel costs. Needs a GPU, the
+package and torch. Each round times so many calls of each in turn and waits for the GPU, so that no call waits for room
+in its queue; of the rounds the fastest counts, and of differences the median, as the clock wanders between them.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 
@@ -19,6 +22,8 @@ import lutsmith
 import lutsmith.operators
 
 AT_ONCE = 200  # fewer than a stream holds
+
+library = torch.library.Library("lutsmith_bench", "DEF")
 
 
 def per_call(call: Callable[[], object], calls: int) -> float:
@@ -34,36 +39,63 @@ def per_call(call: Callable[[], object], calls: int) -> float:
     return total / calls * 1e6
 
 
+EMPTY = "an operator that returns an empty tensor"
+OPERATOR = "torch.ops.lutsmith.matmul"
+OPERATOR_OFF, OPERATOR_ON = f"{OPERATOR}, batch_invariant=False", f"{OPERATOR}, batch_invariant=True"
+MATMUL = "lutsmith.matmul"
+MATMUL_OFF, MATMUL_ON = f"{MATMUL}, batch_invariant=False", f"{MATMUL}, batch_invariant=True"
+#: What is said of two calls, the second of which is taken from the first.
+DIFFERENCES = {
+    "of the operator's own": (OPERATOR, EMPTY),
+    "of the operator's argument batch_invariant, False": (OPERATOR_OFF, OPERATOR),
+    "of a batch-invariant kernel, by the operator": (OPERATOR_ON, OPERATOR_OFF),
+    "of matmul's argument batch_invariant, False": (MATMUL_OFF, MATMUL),
+    "of a batch-invariant kernel, by matmul": (MATMUL_ON, MATMUL_OFF),
+}
+
+
+def calls_to_time(device: str) -> dict[str, Callable[[], object]]:
+    packed = lutsmith.quantize(torch.randn(512, 1024, dtype=torch.float16)).to(device)
+    x = torch.randn(1, 1024, dtype=torch.float16, device=device)
+    for batch_invariant in (False, True):
+        lutsmith.prepare(packed, tokens=[1], batch_invariant=batch_invariant)
+    library.define("empty(Tensor x, Tensor weights, str format, Tensor? bias=None) -> Tensor")
+    library.impl("empty", lambda x, weights, format, bias=None: x.new_empty((1, 512)), "CompositeExplicitAutograd")
+    given = (x, packed.data, packed.format, None)
+    operator, weight = torch.ops.lutsmith.matmul.default, packed.dequantize()
+    return {
+        EMPTY: lambda: torch.ops.lutsmith_bench.empty.default(*given),
+        OPERATOR: lambda: operator(*given),
+        OPERATOR_OFF: lambda: operator(*given, False),
+        OPERATOR_ON: lambda: operator(*given, True),
+        MATMUL: lambda: lutsmith.matmul(x, packed),
+        MATMUL_OFF: lambda: lutsmith.matmul(x, packed, batch_invariant=False),
+        MATMUL_ON: lambda: lutsmith.matmul(x, packed, batch_invariant=True),
+        "torch.nn.functional.linear, 16 bits": lambda: torch.nn.functional.linear(x, weight),
+    }
+
+
+def report(rounds: list[dict[str, float]]) -> str:
+    """rounds: of each, microseconds a call by name."""
+    lines = [f"{min(times[name] for times in rounds):8.2f} us  {name}" for name in rounds[0]]
+    for what, (call, without) in DIFFERENCES.items():
+        difference = statistics.median(times[call] - times[without] for times in rounds)
+        lines.append(f"{difference:8.2f} us  {what}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
-
-    packed = lutsmith.quantize(torch.randn(512, 1024, dtype=torch.float16)).cuda()
-    x = torch.randn(1, 1024, dtype=torch.float16, device="cuda")
-    lutsmith.prepare(packed, tokens=[1])
-
-    library = torch.library.Library("lutsmith_bench", "DEF")
-    library.define("empty(Tensor x, Tensor weights, str format, Tensor? bias=None) -> Tensor")
-    library.impl("empty", lambda x, weights, format, bias=None: x.new_empty((1, 512)), "CUDA")
-    given = (x, packed.data, packed.format, None)
-    calls = {
-        "an operator that returns an empty tensor": lambda: torch.ops.lutsmith_bench.empty.default(*given),
-        "torch.ops.lutsmith.matmul": lambda: torch.ops.lutsmith.matmul.default(*given),
-        "lutsmith.matmul": lambda: lutsmith.matmul(x, packed),
-        "torch.nn.functional.linear, 16 bits": lambda weight=packed.dequantize(): torch.nn.functional.linear(x, weight),
-    }
+    calls = calls_to_time("cuda")
     with torch.inference_mode():
-        best = dict.fromkeys(calls, float("inf"))
-        for _ in range(arguments.rounds):
-            for name, call in calls.items():
-                best[name] = min(best[name], per_call(call, arguments.calls))
+        rounds = [
+            {name: per_call(call, arguments.calls) for name, call in calls.items()} for _ in range(arguments.rounds)
+        ]
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, lutsmith {lutsmith.__version__}")
-    for name, microseconds in best.items():
-        print(f"{microseconds:8.2f} us  {name}")
-    empty = best["an operator that returns an empty tensor"]
-    print(f"{best['torch.ops.lutsmith.matmul'] - empty:8.2f} us  of the operator's own")
+    print(report(rounds))
 
 
 if __name__ == "__main__":
