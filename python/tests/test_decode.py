@@ -212,9 +212,9 @@ def test_step_that_is_compiled_does_not_say_that_it_is_not(monkeypatch):
 
 
 def test_script_writes_every_figure_and_a_table(tmp_path):
-    given = "--device cpu --model tiny --batch 1,2 --context 16 --prefill 8 --bits 4,2 --seconds 3000".split()
+    given = "--device cpu --model tiny --batch 1,2 --context 16 --prefill 8 --prefill-runs 2 --bits 4,2 --seconds 3000"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", BENCH / "decode.py", *given, "--json", tmp_path / "figures.json"],
+        [sys.executable, "-W", "ignore", BENCH / "decode.py", *given.split(), "--json", tmp_path / "figures.json"],
         check=True,
         capture_output=True,
         text=True,

@@ -157,8 +157,8 @@ def script(tmp_path, given: str) -> tuple[int, str, list[dict]]:
 def test_script_measures_ranks_beside_one(tmp_path):
     code, said, rows = script(
         tmp_path,
-        "--device cpu --model tiny --tensor-parallel 1,2 --batch 2 --context 8 --prefill 4 --bits 4 --prefill-runs 2 "
-        "--seconds 3000",
+        "--device cpu --model tiny --layers 1 --tensor-parallel 1,2 --batch 2 --context 8 --prefill 4 --bits 4 "
+        "--prefill-runs 2 --seconds 3000",
     )
     assert code == 0, said
     compared = {row["weights"]: row["difference_from_one"] for row in rows if "difference_from_one" in row}
@@ -190,7 +190,7 @@ def test_rank_that_fails_ends_the_others_and_is_told(tmp_path):
     code, said, rows = script(
         tmp_path,
         "--device cpu --model tiny --layers 1 --tensor-parallel 2 --group 48 --batch 1 --context 4 --prefill= --bits 4 "
-        "--seconds 3000",
+        "--prefill-runs 2 --seconds 3000",
     )
     assert code == 1
     assert [row["weights"] for row in rows if "ms" in row] == ["16 bits"]  # what was measured before is kept
