@@ -23,8 +23,8 @@ NearestValue::NearestValue(std::span<const float> values, int bits) : half_(1 <<
   boundaries_.resize(values.size() - 1, std::numeric_limits<double>::infinity());
 }
 
-void NearestValue::encode(std::span<const float> weights, double inverse_scale,
-                          std::span<std::uint8_t> codes) const {
+void NearestValue::encode(std::span<const float> weights, double inverse_scale, std::span<std::uint8_t> codes,
+                          std::span<const float> /*importance*/) const {
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const double x = weights[i] * inverse_scale;
     // Counts the boundaries below x. Their number is 2^bits - 1, so every search takes the same steps
@@ -44,22 +44,23 @@ NearestPair::NearestPair(std::span<const float> values, int bits) : bits_(bits) 
   std::ranges::stable_sort(entries_, {}, &Entry::first);
 }
 
-int NearestPair::nearest(double first, double second) const {
+int NearestPair::nearest(const Point& point) const {
   double best = std::numeric_limits<double>::infinity();
   int code = std::numeric_limits<int>::max();
   // Returns whether entries further away along `first` can still be as near.
   const auto visit = [&](const Entry& entry) {
-    const double across = entry.first - first;
-    if (across * across > best) return false;
-    const double along = entry.second - second;
-    const double distance = across * across + along * along;
+    const double across = entry.first - point.first;
+    const double distance_across = point.first_counts * (across * across);
+    if (distance_across > best) return false;
+    const double along = entry.second - point.second;
+    const double distance = distance_across + point.second_counts * (along * along);
     if (distance < best || (distance == best && entry.code < code)) {
       best = distance;
       code = entry.code;
     }
     return true;
   };
-  const auto start = std::ranges::lower_bound(entries_, first, {}, &Entry::first);
+  const auto start = std::ranges::lower_bound(entries_, point.first, {}, &Entry::first);
   for (const Entry& entry : std::ranges::subrange(start, entries_.end())) {
     if (!visit(entry)) break;
   }
@@ -69,11 +70,16 @@ int NearestPair::nearest(double first, double second) const {
   return code;
 }
 
-void NearestPair::encode(std::span<const float> weights, double inverse_scale,
-                         std::span<std::uint8_t> codes) const {
+void NearestPair::encode(std::span<const float> weights, double inverse_scale, std::span<std::uint8_t> codes,
+                         std::span<const float> importance) const {
   const int mask = (1 << bits_) - 1;
   for (std::size_t i = 0; i + 1 < weights.size(); i += 2) {
-    const int code = nearest(weights[i] * inverse_scale, weights[i + 1] * inverse_scale);
+    Point point{weights[i] * inverse_scale, weights[i + 1] * inverse_scale};
+    if (!importance.empty() && importance[i] + importance[i + 1] > 0) {
+      point.first_counts = importance[i];
+      point.second_counts = importance[i + 1];
+    }
+    const int code = nearest(point);
     codes[i] = static_cast<std::uint8_t>(code & mask);
     codes[i + 1] = static_cast<std::uint8_t>(code >> bits_);
   }

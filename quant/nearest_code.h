@@ -13,8 +13,9 @@ class NearestValue {
   /// `values`: 2^bits finite values, value of code c at [c].
   NearestValue(std::span<const float> values, int bits);
 
-  /// codes[i] = code of the value nearest to weights[i] * inverse_scale.
-  void encode(std::span<const float> weights, double inverse_scale, std::span<std::uint8_t> codes) const;
+  /// codes[i] = code of the value nearest to weights[i] * inverse_scale, whatever its importance.
+  void encode(std::span<const float> weights, double inverse_scale, std::span<std::uint8_t> codes,
+              std::span<const float> importance = {}) const;
 
  private:
   int half_;                         // 2^(bits - 1), the first step of the search
@@ -29,8 +30,10 @@ class NearestPair {
   /// `values`: 2 * 2^(2 * bits) finite values, pair of code c at [2c], [2c + 1].
   NearestPair(std::span<const float> values, int bits);
 
-  /// Two codes of `bits` each per pair of weights; `weights` has even length.
-  void encode(std::span<const float> weights, double inverse_scale, std::span<std::uint8_t> codes) const;
+  /// Two codes of `bits` each per pair of weights; `weights` has even length. With `importance`, one for each
+  /// weight, a square counts so many times in the distance, unless both are 0.
+  void encode(std::span<const float> weights, double inverse_scale, std::span<std::uint8_t> codes,
+              std::span<const float> importance = {}) const;
 
  private:
   struct Entry {
@@ -38,7 +41,13 @@ class NearestPair {
     double second;
     int code;
   };
-  [[nodiscard]] int nearest(double first, double second) const;
+  struct Point {
+    double first;
+    double second;
+    double first_counts = 1;
+    double second_counts = 1;
+  };
+  [[nodiscard]] int nearest(const Point& point) const;
 
   int bits_;
   std::vector<Entry> entries_;  // sorted by first

@@ -8,6 +8,8 @@
 #include "core/allocate.h"
 #include "core/result.h"
 #include "quant/nearest_code.h"
+#include "quant/scale_search.h"
+#include "quant/stored_table.h"
 #include "quant/validation.h"
 
 namespace lutsmith {
@@ -39,12 +41,6 @@ double exact_scale(const Reach& weights, const Reach& table) {
   return (weights.up > weights.down) == (table.up > table.down) ? magnitude : -magnitude;
 }
 
-/// Zeros without a sign.
-std::uint16_t round_scale(double exact, DataType dtype) {
-  const std::uint16_t rounded = to_bits(static_cast<float>(exact), dtype);
-  return rounded == 0x8000 ? 0 : rounded;
-}
-
 std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t row_index) {
   const auto bad = std::ranges::find_if(row, [](float weight) { return !std::isfinite(weight); });
   return refuse(fmt::format("weights: {} at row {}, column {}; every weight must be finite", *bad, row_index,
@@ -53,47 +49,22 @@ std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t ro
 
 float smallest_normal(DataType dtype) { return dtype == DataType::f16 ? 0x1p-14F : 0x1p-126F; }
 
-/// The table as it is stored, for looking up and for measuring.
-struct Entries {
-  explicit Entries(const QuantizedMatrix& matrix) : bits(matrix.format.bits), kind(matrix.format.table) {
-    for (const std::uint16_t value : matrix.table) values.push_back(from_bits(value, matrix.format.dtype));
-  }
-
-  /// Sum of (scale * entry - w)^2; an even number of weights.
-  [[nodiscard]] double squared_error(std::span<const float> weights, std::span<const std::uint8_t> codes,
-                                     double scale) const {
-    double sum = 0;
-    for (std::size_t i = 0; i + 1 < weights.size(); i += 2) {
-      std::size_t even = codes[i];
-      std::size_t odd = codes[i + 1];
-      if (kind == TableKind::pair) {
-        even = 2 * (even + (odd << bits));
-        odd = even + 1;
-      }
-      const double first = scale * values[even] - weights[i];
-      const double second = scale * values[odd] - weights[i + 1];
-      sum += first * first + second * second;
-    }
-    return sum;
-  }
-
-  int bits;
-  TableKind kind;
-  std::vector<float> values;
-};
-
 /// Fills scales and codes of a matrix whose other fields are set.
 template <class Nearest>
 class Quantizer {
  public:
-  Quantizer(std::span<const float> weights, const Entries& entries, QuantizedMatrix& matrix,
-            QuantizationLoss& loss)
+  Quantizer(std::span<const float> weights, const quant::StoredTable& table,
+            const QuantizationOptions& options, QuantizedMatrix& matrix, QuantizationLoss& loss)
       : weights_(weights),
-        entries_(entries),
-        nearest_(entries.values, entries.bits),
-        reach_(reach_of(entries.values)),
+        table_(table),
+        nearest_(table.values, table.bits),
+        search_(table_, nearest_, matrix.format.dtype, options.importance),
+        choice_(options.scales),
+        reach_(reach_of(table.values)),
         matrix_(matrix),
         loss_(loss) {}
+  Quantizer(const Quantizer&) = delete;  // the search points to the look-up beside it
+  Quantizer& operator=(const Quantizer&) = delete;
 
   Result<void> run() {
     const std::int64_t k = matrix_.format.k;
@@ -118,21 +89,21 @@ class Quantizer {
       const auto row_start = static_cast<std::size_t>(row * k);
       return refuse_weight(weights_.subspan(row_start, static_cast<std::size_t>(k)), loss_.rows);
     }
-    const double exact = exact_scale(reach, reach_);
-    const std::uint16_t rounded = round_scale(exact, matrix_.format.dtype);
-    const float scale = from_bits(rounded, matrix_.format.dtype);
-    if (!std::isfinite(scale)) return refuse_scale(reach, column, columns);
-    // A scale of 0 (weights all zero, or too small for the type) makes every code right: the one nearest to
-    // zero is taken.
+    quant::RoundedScale scale(exact_scale(reach, reach_), matrix_.format.dtype);
+    if (!std::isfinite(scale.stored)) return refuse_scale(reach, column, columns);
     const std::span<std::uint8_t> codes = std::span(matrix_.codes).subspan(first, count);
-    nearest_.encode(members, scale == 0 ? 0 : 1 / double{scale}, codes);
-    matrix_.scales[next_scale_++] = rounded;
+    if (choice_ == ScaleChoice::mse) {
+      scale = search_.best(members, static_cast<std::size_t>(column), scale, codes);
+    } else {
+      nearest_.encode(members, scale.inverse(), codes);
+    }
+    matrix_.scales[next_scale_++] = scale.bits;
 
-    const double error = entries_.squared_error(members, codes, scale);
+    const double error = table_.squared_error(members, codes, scale.stored);
     loss_.error += error;
     for (const float weight : members) loss_.weights += double{weight} * weight;
-    if (exact != 0 && std::fabs(scale) < smallest_normal(matrix_.format.dtype)) {
-      note_rounding({loss_.rows, column, column + columns - 1, exact, scale, error}, members);
+    if (scale.exact != 0 && std::fabs(scale.stored) < smallest_normal(matrix_.format.dtype)) {
+      note_rounding({loss_.rows, column, column + columns - 1, scale.exact, scale.stored, error}, members);
     }
     return {};
   }
@@ -141,7 +112,7 @@ class Quantizer {
   void note_rounding(QuantizationLoss::Group group, std::span<const float> members) {
     exact_codes_.resize(members.size());
     nearest_.encode(members, 1 / group.exact_scale, exact_codes_);
-    group.scale_rounding -= entries_.squared_error(members, exact_codes_, group.exact_scale);
+    group.scale_rounding -= table_.squared_error(members, exact_codes_, group.exact_scale);
     loss_.scale_rounding += group.scale_rounding;
     if (group.scale_rounding > loss_.worst.scale_rounding) loss_.worst = group;
   }
@@ -159,8 +130,10 @@ class Quantizer {
   }
 
   std::span<const float> weights_;
-  const Entries& entries_;
+  const quant::StoredTable& table_;
   Nearest nearest_;
+  quant::ScaleSearch<Nearest> search_;
+  ScaleChoice choice_;
   Reach reach_;  // of the table
   QuantizedMatrix& matrix_;
   QuantizationLoss& loss_;
@@ -211,33 +184,37 @@ Result<void> check_loss(const QuantizationLoss& loss, DataType dtype) {
 }
 
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
-                                 const Table& table, int group, DataType dtype, QuantizationLoss& loss) {
+                                 const Table& table, int group, DataType dtype, QuantizationLoss& loss,
+                                 const QuantizationOptions& options) {
   const WeightFormat format{table.bits, group, n, k, dtype, table.kind};
   if (auto checked = validate(format); !checked) return std::unexpected(checked.error());
   if (auto checked = quant::validate_table(table.bits, table.kind, table.values, dtype); !checked) {
     return std::unexpected(checked.error());
   }
+  if (auto checked = quant::validate_importance(options.importance, k); !checked) return failure(checked);
   if (weights.size() != quant::weight_count(format)) {
     return refuse(fmt::format("weights: {} values given; allowed: {} (n {} x k {})", weights.size(),
                               quant::weight_count(format), n, k));
   }
   Result<QuantizedMatrix> matrix = empty_matrix(format, table.values);
   if (!matrix) return matrix;
-  const Entries entries(*matrix);
-  if (reach_of(entries.values).largest() == 0) {
+  const quant::StoredTable stored(*matrix);
+  if (reach_of(stored.values).largest() == 0) {
     return refuse(fmt::format("table: all values are 0 in {}; at least one must differ", to_string(dtype)));
   }
-  const Result<void> done = table.kind == TableKind::scalar
-                                ? Quantizer<quant::NearestValue>(weights, entries, *matrix, loss).run()
-                                : Quantizer<quant::NearestPair>(weights, entries, *matrix, loss).run();
+  const Result<void> done =
+      table.kind == TableKind::scalar
+          ? Quantizer<quant::NearestValue>(weights, stored, options, *matrix, loss).run()
+          : Quantizer<quant::NearestPair>(weights, stored, options, *matrix, loss).run();
   if (!done) return std::unexpected(done.error());
   return matrix;
 }
 
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
-                                 const Table& table, int group, DataType dtype) {
+                                 const Table& table, int group, DataType dtype,
+                                 const QuantizationOptions& options) {
   QuantizationLoss loss;
-  Result<QuantizedMatrix> matrix = quantize(weights, n, k, table, group, dtype, loss);
+  Result<QuantizedMatrix> matrix = quantize(weights, n, k, table, group, dtype, loss, options);
   if (!matrix) return matrix;
   if (auto kept = check_loss(loss, dtype); !kept) return std::unexpected(kept.error());
   return matrix;

@@ -56,6 +56,22 @@ Result<void> validate_table(int bits, TableKind kind, std::span<const float> val
   return {};
 }
 
+Result<void> validate_importance(std::span<const float> importance, std::int64_t k) {
+  if (importance.empty()) return {};
+  if (auto checked = validate_size(importance.size(), static_cast<std::size_t>(k), "importance",
+                                   "k: one for each input channel, or none at all");
+      !checked) {
+    return checked;
+  }
+  for (std::size_t i = 0; i < importance.size(); ++i) {
+    if (!std::isfinite(importance[i]) || importance[i] < 0) {
+      return refuse(fmt::format("importance: {} at index {}; allowed: 0 and every positive finite number",
+                                importance[i], i));
+    }
+  }
+  return {};
+}
+
 Result<void> validate(const QuantizedMatrix& matrix) {
   const WeightFormat& format = matrix.format;
   if (auto checked = lutsmith::validate(format); !checked) return checked;

@@ -16,6 +16,8 @@ namespace lutsmith::quant {
 
 /// Of a table: length, and that every value is finite as a float and in `dtype`.
 Result<void> validate_table(int bits, TableKind kind, std::span<const float> values, DataType dtype);
+/// Of an importance of input channels, which may be empty: k values, none negative, all finite.
+Result<void> validate_importance(std::span<const float> importance, std::int64_t k);
 /// Sizes of codes, scales and table, codes below 2^bits, scales and table finite.
 Result<void> validate(const QuantizedMatrix& matrix);
 

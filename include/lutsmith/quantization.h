@@ -72,8 +72,28 @@ struct QuantizationLoss {
   LUTSMITH_API void add(const QuantizationLoss& other);
 };
 
-/// Round-to-nearest with one scale per group. |scale| = max |w| / max |table|, rounded to `dtype`; code = the
-/// entry (or pair) nearest to w / scale. `weights` is [n, k] row-major and finite.
+/// How the scale of a group is chosen.
+enum class ScaleChoice {
+  absmax,  ///< it lays the largest weight on the table's largest entry
+  mse,     ///< of a grid around that one, the scale with the least squared error
+};
+
+LUTSMITH_API std::string_view to_string(ScaleChoice choice);  ///< "absmax", "mse"
+LUTSMITH_API Result<ScaleChoice> parse_scale_choice(std::string_view name);
+/// What a method of table_by_method, or a given or learned table, is best used with: mse for "lloyd" and
+/// "kmeans", whose entries are where weights are and not where the largest is; absmax for all others.
+LUTSMITH_API ScaleChoice usual_scale_choice(std::string_view method);
+
+struct QuantizationOptions {
+  ScaleChoice scales = ScaleChoice::absmax;
+  /// With mse, how often the squared error of an input channel counts, [k], such as the mean of its squared
+  /// activations: none negative, all finite; empty: all alike. Of a pair table it decides about codes too.
+  std::span<const float> importance = {};
+};
+
+/// Round-to-nearest with one scale per group. With ScaleChoice::absmax |scale| = max |w| / max |table|,
+/// rounded to `dtype`; code = the entry (or pair) nearest to w / scale. `weights` is [n, k] row-major and
+/// finite.
 ///
 /// Sign of the scale: where the most negative and the most positive entry differ in magnitude (int-b:
 /// -2^(b-1) to 2^(b-1) - 1), it is such that the group's largest weight and the table's largest entry fall on
@@ -81,16 +101,24 @@ struct QuantizationLoss {
 /// the entries reach equally far both ways (nf, fp), and for weights that do, scales are positive. Of a pair
 /// table both components count alike.
 ///
+/// With ScaleChoice::mse the scale is that of 27 multiples from 1/20 to 6/5 of it, with both signs unless
+/// the table is symmetric, that has the least sum over the group of importance * (scale * entry - w)^2; from
+/// there on it and the codes take turns as long as that gains (of given codes the best scale is the sum of
+/// importance * w * entry over that of importance * entry^2). Scales are compared after rounding, and no
+/// group has a larger error than with absmax.
+///
 /// Refuses weights that are not finite (naming the first), scales beyond the range of `dtype`, and what
 /// check_loss refuses.
 LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
-                                              const Table& table, int group, DataType dtype);
+                                              const Table& table, int group, DataType dtype,
+                                              const QuantizationOptions& options = {});
 
 /// The same for rows of a larger matrix, which starts at `loss.rows`; adds to `loss`. Does not call
 /// check_loss: that is for the caller to do when all rows were given.
 LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
                                               const Table& table, int group, DataType dtype,
-                                              QuantizationLoss& loss);
+                                              QuantizationLoss& loss,
+                                              const QuantizationOptions& options = {});
 
 /// Refuses a matrix that lost its values below the range of `dtype`, naming the group that lost most. Scales
 /// below the smallest normal number (2^-14 in f16) have fewer digits the smaller they are, and in the end
