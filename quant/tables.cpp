@@ -1,34 +1,16 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cmath>
-#include <numbers>
 #include <utility>
 
 #include "core/format_fields.h"
 #include "core/result.h"
+#include "quant/normal_distribution.h"
 #include "quant/validation.h"
 
 namespace lutsmith {
-namespace {
 
-double normal_density(double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi); }
-double normal_distribution(double x) { return std::erfc(-x / std::numbers::sqrt2) / 2; }
-
-/// The x with normal_distribution(x) = p, for 0 < p < 1. Newton's method from 0: left of 0 the
-/// distribution is convex, so no step from there can pass the solution; the right side is its mirror.
-double normal_quantile(double p) {
-  if (p > 0.5) return -normal_quantile(1 - p);
-  double x = 0;
-  for (int step = 0; step < 100; ++step) {
-    const double next = x - (normal_distribution(x) - p) / normal_density(x);
-    if (!(next < x)) break;  // rounding ends the monotone descent
-    x = next;
-  }
-  return x;
-}
-
-}  // namespace
+using quant::normal_quantile;
 
 Result<Table> normal_float_table(int bits) {
   if (bits < 2 || bits > 8) {  // three of the values are given: -1, 0 and 1
@@ -77,11 +59,12 @@ Result<Table> given_table(int bits, TableKind kind, std::vector<float> values, D
 Result<Table> table_by_method(std::string_view method, int bits) {
   if (method == "nf") return normal_float_table(bits);
   if (method == "int") return integer_table(bits);
+  if (method == "lloyd") return lloyd_max_table(bits);
   if (method == "fp") {
     if (bits == 4) return fp4_table();
     return refuse(fmt::format("bits: {} is not allowed with method fp; allowed: 4", bits));
   }
-  return refuse(fmt::format("method: '{}' is not known; allowed: nf, int, fp", method));
+  return refuse(fmt::format("method: '{}' is not known; allowed: nf, int, fp, lloyd", method));
 }
 
 }  // namespace lutsmith

@@ -31,10 +31,15 @@ LUTSMITH_API Result<Table> normal_float_table(int bits);
 LUTSMITH_API Result<Table> integer_table(int bits);
 /// FP4 (e2m1): 0, .5, 1, 1.5, 2, 3, 4, 6 and their negatives.
 LUTSMITH_API Table fp4_table();
+/// The levels that give the normal distribution of variance 1 the least mean squared error (Lloyd, Least
+/// squares quantization in PCM, 1982; Max, Quantizing for minimum distortion, 1960, table I). Of 4 levels
+/// -1.5104, -.4528, .4528, 1.5104. 1 <= bits <= 8. For scales by ScaleChoice::mse: no entry is meant for the
+/// largest weight of a group.
+LUTSMITH_API Result<Table> lloyd_max_table(int bits);
 /// Any values; checks length and finiteness (both as given and in `dtype`).
 LUTSMITH_API Result<Table> given_table(int bits, TableKind kind, std::vector<float> values,
                                        DataType dtype = DataType::f16);
-/// By method name as on the command line: "nf", "int", "fp".
+/// By method name as on the command line: "nf", "int", "fp", "lloyd". ("kmeans" is learn_table.)
 LUTSMITH_API Result<Table> table_by_method(std::string_view method, int bits);
 
 /// Groups of one row: ceil(k / group), 1 for kPerChannel.
@@ -119,6 +124,36 @@ LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, st
                                               const Table& table, int group, DataType dtype,
                                               QuantizationLoss& loss,
                                               const QuantizationOptions& options = {});
+
+struct LearningOptions {
+  std::span<const float> importance = {};  ///< as of QuantizationOptions
+  int rounds = 12;                         ///< the most tables to be tried, 1 or more
+  unsigned jobs = 1;  ///< threads; the result does not depend on them. 0: one for each core
+};
+
+struct LearnedTable {
+  Table table;  ///< "kmeans4": scalar, ascending, the largest magnitude 1
+  /// Sums of importance * (scale * entry - w)^2: with the table that learning began with, then with each that
+  /// was better than the one before; the last is that of `table`.
+  std::vector<double> errors;
+};
+
+/// A table for these weights, [n, k]: k-means of weights over the scale of their group. Table and scales take
+/// turns until that gains less than 1/2000 of the error: of given scales the best table (k-means of one
+/// dimension is solved exactly, by dynamic programming; Wang and Song, Ckmeans.1d.dp, 2011; over a histogram
+/// of 8192 bins), of a given table the scales of ScaleChoice::mse. Begins with NormalFloat or Lloyd's levels,
+/// whichever has the smaller error, and never has a larger one than both. 1 <= bits <= 8. A weight counts as
+/// often as importance * scale^2 says, so that what is minimized is the error of the matrix.
+///
+/// For what quantize() with ScaleChoice::mse and the same importance is then to be given. Errors: those of
+/// quantize.
+LUTSMITH_API Result<LearnedTable> learn_table(std::span<const float> weights, std::int64_t n, std::int64_t k,
+                                              int bits, int group, DataType dtype,
+                                              const LearningOptions& options = {});
+
+/// Rows that stand for a matrix [n, k] when a table is learned: evenly spaced, all where they are at most
+/// 2^20 weights.
+LUTSMITH_API std::vector<std::int64_t> learning_rows(std::int64_t n, std::int64_t k);
 
 /// Refuses a matrix that lost its values below the range of `dtype`, naming the group that lost most. Scales
 /// below the smallest normal number (2^-14 in f16) have fewer digits the smaller they are, and in the end

@@ -14,7 +14,7 @@
 namespace lutsmith {
 namespace {
 
-constexpr std::int64_t kRows = 4;
+constexpr std::int64_t kRows = 2;
 constexpr std::int64_t kColumns = 328;  // not a multiple of any group
 
 /// Mostly small, with a few large ones, as in layers: where the choice of the scale matters most.

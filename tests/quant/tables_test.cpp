@@ -75,10 +75,12 @@ TEST(TableByMethod, NamesOfTheCommandLineFindTheirTables) {
   EXPECT_EQ(table_by_method("nf", 3)->name, "nf3");
   EXPECT_EQ(table_by_method("int", 2)->name, "int2");
   EXPECT_EQ(table_by_method("fp", 4)->name, "fp4");
+  EXPECT_EQ(table_by_method("lloyd", 3)->name, "lloyd3");
 }
 
 TEST(TableByMethod, UnknownNamesAndWidthsAreRefused) {
-  expect_error(table_by_method("nfl", 4), ErrorCode::invalid_argument, "method", "'nfl'", "nf, int, fp");
+  expect_error(table_by_method("nfl", 4), ErrorCode::invalid_argument, "method", "'nfl'",
+               "nf, int, fp, lloyd");
   expect_error(table_by_method("fp", 3), ErrorCode::invalid_argument, "bits", "3", "allowed: 4");
   expect_error(table_by_method("nf", 1), ErrorCode::invalid_argument, "bits", "1", "2 to 8");
   expect_error(table_by_method("nf", 9), ErrorCode::invalid_argument, "bits", "9", "2 to 8");
