@@ -64,7 +64,10 @@ Result<Table> table_by_method(std::string_view method, int bits) {
     if (bits == 4) return fp4_table();
     return refuse(fmt::format("bits: {} is not allowed with method fp; allowed: 4", bits));
   }
-  return refuse(fmt::format("method: '{}' is not known; allowed: nf, int, fp, lloyd", method));
+  if (method == "kmeans") {
+    return refuse("method: 'kmeans' has no table of its own; learn_table makes one from weights");
+  }
+  return refuse(fmt::format("method: '{}' is not known; allowed: nf, int, fp, lloyd, kmeans", method));
 }
 
 }  // namespace lutsmith

@@ -11,7 +11,7 @@
 namespace lutsmith::cli {
 namespace {
 
-constexpr const char* kForm = "write REGEX=KEY:VALUE,... with the keys bits, group, method and dtype";
+constexpr const char* kForm = "write REGEX=KEY:VALUE,... with the keys bits, group, method, dtype and scales";
 
 std::unexpected<Error> refuse(const std::string& rule, std::string_view why) {
   return std::unexpected(
@@ -38,6 +38,11 @@ Result<void> set(LayerRule& rule, std::string_view key, std::string_view value) 
     if (!dtype) return refuse(rule.text, dtype.error().message);
     if (rule.dtype) return twice();
     rule.dtype = *dtype;
+  } else if (key == "scales") {
+    const auto scales = parse_scale_choice(value);
+    if (!scales) return refuse(rule.text, scales.error().message);
+    if (rule.scales) return twice();
+    rule.scales = *scales;
   } else if (key == "method") {
     if (rule.method) return twice();
     rule.method = std::string(value);
@@ -54,7 +59,12 @@ Result<Table> table_for(const LayerSettings& settings) {
   const WeightFormat format{
       .bits = settings.bits, .group = settings.group, .n = 64, .k = 64, .dtype = settings.dtype};
   if (const auto valid = validate(format); !valid) return std::unexpected(valid.error());
-  return table_by_method(settings.method, settings.bits);
+  if (!settings.learns_table()) return table_by_method(settings.method, settings.bits);
+  if (settings.scale_choice() != ScaleChoice::mse) {
+    return lutsmith::refuse(fmt::format("scales: {} is not allowed with method kmeans; allowed: mse",
+                                        to_string(settings.scale_choice())));
+  }
+  return lloyd_max_table(settings.bits);
 }
 
 Result<LayerRule> parse_layer_rule(const std::string& text) {
@@ -63,7 +73,7 @@ Result<LayerRule> parse_layer_rule(const std::string& text) {
   if (equals == 0) return refuse(text, fmt::format("the expression is empty; {}", kForm));
   auto pattern = NamePattern::parse("rule", text.substr(0, equals));
   if (!pattern) return std::unexpected(pattern.error());
-  LayerRule rule{text, *std::move(pattern), {}, {}, {}, {}};
+  LayerRule rule{text, *std::move(pattern), {}, {}, {}, {}, {}};
   std::string_view settings = std::string_view(text).substr(equals + 1);
   if (settings.empty()) return refuse(text, fmt::format("it sets nothing; {}", kForm));
   while (!settings.empty()) {
@@ -86,6 +96,7 @@ LayerSettings settings_for(std::string_view name, LayerSettings settings, std::s
     settings.bits = rule.bits.value_or(settings.bits);
     settings.group = rule.group.value_or(settings.group);
     settings.dtype = rule.dtype.value_or(settings.dtype);
+    if (rule.scales) settings.scales = rule.scales;
   }
   return settings;
 }

@@ -17,11 +17,17 @@ struct LayerSettings {
   int bits = 4;
   int group = 64;  ///< or kPerChannel
   DataType dtype = DataType::f16;
+  std::optional<ScaleChoice> scales = {};  ///< none: what is usual with the method
+
+  [[nodiscard]] ScaleChoice scale_choice() const { return scales.value_or(usual_scale_choice(method)); }
+  /// Whether each matrix has a table of its own, which is learned from its weights.
+  [[nodiscard]] bool learns_table() const { return method == "kmeans"; }
 
   friend bool operator==(const LayerSettings&, const LayerSettings&) = default;
 };
 
-/// Whether there are a table and kernels for such a layer: invalid_argument, naming the field, where not.
+/// The table of such a layer; where it is learned, one of the same format. invalid_argument, naming the
+/// field, where there can be none.
 Result<Table> table_for(const LayerSettings& settings);
 
 /// Settings for the layers whose name matches; what is not set stays as it was.
@@ -32,10 +38,11 @@ struct LayerRule {
   std::optional<int> bits;
   std::optional<int> group;
   std::optional<DataType> dtype;
+  std::optional<ScaleChoice> scales;
 };
 
-/// "REGEX=KEY:VALUE,..." with the keys bits, group, method and dtype; the last '=' ends the expression, so
-/// that an expression may hold others. Errors: invalid_argument.
+/// "REGEX=KEY:VALUE,..." with the keys bits, group, method, dtype and scales; the last '=' ends the
+/// expression, so that an expression may hold others. Errors: invalid_argument.
 Result<LayerRule> parse_layer_rule(const std::string& text);
 
 /// All rules that match the name, one after the other: where two set the same key, the later one counts.

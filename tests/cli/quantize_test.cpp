@@ -239,6 +239,8 @@ TEST_F(Checkpoint, WrongOptionsAreRefusedAndLeaveNoFile) {
                                                     {"--layers", "no such one"},
                                                     {"--layers", "odd"},
                                                     {"--method", "fp", "--bits", "3"},
+                                                    {"--scales", "best"},
+                                                    {"--method", "kmeans", "--scales", "absmax"},
                                                     {"--group", "0"}};
   for (const auto& options : cases) {
     const Outcome outcome = quantize(options);
@@ -246,6 +248,73 @@ TEST_F(Checkpoint, WrongOptionsAreRefusedAndLeaveNoFile) {
     EXPECT_EQ(outcome.json()["error"]["code"], "invalid_argument") << options.back();
   }
   EXPECT_THAT(program_.files(), testing::ElementsAre("model.safetensors"));
+}
+
+double largest_error(const nlohmann::json& report) {
+  double largest = 0;
+  for (const auto& layer : report["layers"]) largest = std::max(largest, layer["weight_error"].get<double>());
+  return largest;
+}
+
+TEST_F(Checkpoint, SearchedScalesAndLearnedTablesLeaveLessError) {
+  const auto error = [&](std::vector<std::string> options) {
+    options.insert(options.end(), {"--bits", "3", "--jobs", "2"});
+    const Outcome outcome = quantize(std::move(options));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+    return largest_error(outcome.json());
+  };
+  const double absmax = error({});
+  const double mse = error({"--scales", "mse"});
+  const double learned = error({"--method", "kmeans"});
+  EXPECT_LT(mse, absmax);
+  EXPECT_LT(learned, mse);
+  EXPECT_LT(error({"--method", "lloyd"}), error({"--method", "lloyd", "--scales", "absmax"}));
+  const double by_rule = error({"--rule", "weight=scales:mse"});
+  EXPECT_EQ(by_rule, mse);
+}
+
+TEST_F(Checkpoint, EachLayerHasATableOfItsOwnThatDoesNotDependOnThreads) {
+  ASSERT_EQ(quantize({"--method", "kmeans", "--bits", "2", "--jobs", "1"}).exit_code, 0);
+  const std::string alone = read_file(output_);
+  ASSERT_EQ(quantize({"--method", "kmeans", "--bits", "2", "--jobs", "4"}).exit_code, 0);
+  EXPECT_EQ(read_file(output_), alone);
+  const auto packed = SafetensorsFile::open(output_);
+  ASSERT_TRUE(packed);
+  EXPECT_NE(*packed->read("block.attention.weight.table"), *packed->read("block.mlp.weight.table"));
+  const Outcome multiplied = program_.run({"run", output_, "--json", "--target", "sm_80"});
+  ASSERT_EQ(multiplied.exit_code, 0) << multiplied.errors;
+  EXPECT_TRUE(multiplied.json()["layers"][1]["right"]);
+}
+
+TEST_F(Checkpoint, ImportanceChangesWhatIsPackedAndIsCheckedByName) {
+  const std::vector<float> wide(72, 1.0F);
+  std::vector<float> uneven(128, 1e-3F);
+  for (std::size_t i = 0; i < 128; i += 9) uneven[i] = 100;
+  const std::filesystem::path file = program_.file("importance.safetensors");
+  const auto with = [&](const std::string& attention, const std::vector<float>& of_mlp) {
+    const std::vector<TensorWithBytes> tensors{{attention, "F32", {72}, std::as_bytes(std::span(wide))},
+                                               {"block.mlp.weight",
+                                                "F32",
+                                                {static_cast<std::int64_t>(of_mlp.size())},
+                                                std::as_bytes(std::span(of_mlp))}};
+    EXPECT_TRUE(write_safetensors(file, tensors, {}));
+    return quantize({"--scales", "mse", "--bits", "2", "--importance", file});
+  };
+  ASSERT_EQ(quantize({"--scales", "mse", "--bits", "2"}).exit_code, 0);
+  const auto plain = SafetensorsFile::open(output_);
+  const std::vector<std::byte> attention = *plain->read("block.attention.weight.packed");
+  const std::vector<std::byte> mlp = *plain->read("block.mlp.weight.packed");
+  const Outcome weighted = with("block.attention.weight", uneven);
+  ASSERT_EQ(weighted.exit_code, 0) << weighted.errors;
+  const auto packed = SafetensorsFile::open(output_);
+  EXPECT_EQ(*packed->read("block.attention.weight.packed"), attention);  // all alike
+  EXPECT_NE(*packed->read("block.mlp.weight.packed"), mlp);
+  const Outcome missing = with("block.other.weight", uneven);
+  EXPECT_EQ(missing.exit_code, 2);
+  EXPECT_THAT(missing.errors, testing::AllOf(HasSubstr("importance"), HasSubstr("'block.attention.weight'")));
+  const Outcome short_one = with("block.attention.weight", std::vector<float>(127));
+  EXPECT_EQ(short_one.exit_code, 2);
+  EXPECT_THAT(short_one.errors, testing::AllOf(HasSubstr("[127]"), HasSubstr("[128]")));
 }
 
 TEST_F(Checkpoint, InputIsNeverOverwritten) {

@@ -81,6 +81,7 @@ TEST(TableByMethod, NamesOfTheCommandLineFindTheirTables) {
 TEST(TableByMethod, UnknownNamesAndWidthsAreRefused) {
   expect_error(table_by_method("nfl", 4), ErrorCode::invalid_argument, "method", "'nfl'",
                "nf, int, fp, lloyd");
+  expect_error(table_by_method("kmeans", 4), ErrorCode::invalid_argument, "method", "learn_table");
   expect_error(table_by_method("fp", 3), ErrorCode::invalid_argument, "bits", "3", "allowed: 4");
   expect_error(table_by_method("nf", 1), ErrorCode::invalid_argument, "bits", "1", "2 to 8");
   expect_error(table_by_method("nf", 9), ErrorCode::invalid_argument, "bits", "9", "2 to 8");

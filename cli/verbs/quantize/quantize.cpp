@@ -11,6 +11,7 @@
 #include "cli/output/output.h"
 #include "cli/output/printable.h"
 #include "cli/output/progress.h"
+#include "cli/verbs/quantize/importance.h"
 #include "cli/verbs/quantize/output_place.h"
 #include "cli/verbs/quantize/quantize_report.h"
 #include "cli/verbs/quantize/quantize_shard.h"
@@ -31,6 +32,8 @@ struct QuantizeOptions {
   int bits = 4;
   std::string group = "64";
   std::string dtype = "f16";
+  std::string scales;
+  std::string importance;
   std::string layers;
   std::string skip;
   std::vector<std::string> rules;
@@ -66,6 +69,11 @@ Result<PlanOptions> parse_options(const QuantizeOptions& options) {
   const auto dtype = parse_data_type(options.dtype);
   if (!dtype) return std::unexpected(dtype.error());
   plan.settings = {options.method, options.bits, *group, *dtype};
+  if (!options.scales.empty()) {
+    const auto scales = parse_scale_choice(options.scales);
+    if (!scales) return std::unexpected(scales.error());
+    plan.settings.scales = *scales;
+  }
   if (const auto table = table_for(plan.settings); !table) return std::unexpected(table.error());
   auto layers = parse_pattern("layers", options.layers, options);
   if (!layers) return std::unexpected(layers.error());
@@ -142,16 +150,17 @@ std::uint64_t bytes_after(const TensorDecision& decision) {
   return bytes;
 }
 
-Result<void> write_file_of_one(const Checkpoint& input, QuantizeResult& result, unsigned jobs,
-                               Progress& progress) {
-  auto layers = quantize_shard(input.shards().front().file, result.decisions, result.output, jobs, progress);
+Result<void> write_file_of_one(const Checkpoint& input, const Importance& importance, QuantizeResult& result,
+                               unsigned jobs, Progress& progress) {
+  auto layers = quantize_shard(input.shards().front().file, result.decisions, importance, result.output, jobs,
+                               progress);
   if (!layers) return std::unexpected(layers.error());
   result.layers = *std::move(layers);
   return {};
 }
 
-Result<void> write_shards(const Checkpoint& input, QuantizeResult& result, unsigned jobs,
-                          Progress& progress) {
+Result<void> write_shards(const Checkpoint& input, const Importance& importance, QuantizeResult& result,
+                          unsigned jobs, Progress& progress) {
   auto folder = OutputFolder::create(result.output);
   if (!folder) return std::unexpected(folder.error());
   if (auto room = check_room(folder->path(), result.total_after); !room) return room;
@@ -159,7 +168,8 @@ Result<void> write_shards(const Checkpoint& input, QuantizeResult& result, unsig
   ShardIndex index;
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const Shard& shard = input.shards()[i];
-    auto layers = quantize_shard(shard.file, decisions[i], folder->path() / shard.name, jobs, progress);
+    auto layers =
+        quantize_shard(shard.file, decisions[i], importance, folder->path() / shard.name, jobs, progress);
     if (!layers) return std::unexpected(layers.error());
     std::ranges::move(*layers, std::back_inserter(result.layers));
     result.files.push_back(shard.name);
@@ -195,6 +205,8 @@ Result<ExitCode> run_quantize(const QuantizeOptions& options, bool json) {
   }
   auto decisions = plan_checkpoint(*input, *plan_options);
   if (!decisions) return std::unexpected(decisions.error());
+  const auto importance = Importance::open(options.importance, *decisions);
+  if (!importance) return std::unexpected(importance.error());
   QuantizeResult result{.input = options.input,
                         .output = options.output,
                         .settings = plan_options->settings,
@@ -209,8 +221,8 @@ Result<ExitCode> run_quantize(const QuantizeOptions& options, bool json) {
     Progress progress(static_cast<std::size_t>(std::ranges::count_if(
         result.decisions, [](const TensorDecision& decision) { return !decision.left_alone; })));
     const unsigned jobs = job_count(options.jobs);
-    const auto written = folder ? write_shards(*input, result, jobs, progress)
-                                : write_file_of_one(*input, result, jobs, progress);
+    const auto written = folder ? write_shards(*input, *importance, result, jobs, progress)
+                                : write_file_of_one(*input, *importance, result, jobs, progress);
     if (!written) return std::unexpected(written.error());
   }
   if (json) {
@@ -226,6 +238,7 @@ constexpr const char* kExamples =
     "  lutsmith quantize folder-with-shards -o folder-nf4\n"
     "  lutsmith quantize model.safetensors -o mlp-int3.safetensors --method int --bits 3 --group 128 \\\n"
     "      --layers 'mlp\\.(gate|up|down)_proj\\.weight$' --skip '\\.layers\\.0\\.'\n"
+    "  lutsmith quantize model.safetensors -o learned.safetensors --method kmeans --bits 3\n"
     "  lutsmith quantize model.safetensors -o mixed.safetensors --rule 'down_proj=bits:3,group:128' \\\n"
     "      --rule 'lm_head=bits:4,group:32'\n"
     "Patterns are regular expressions (RE2's) that are looked for in the names of tensors. Without --layers "
@@ -252,10 +265,22 @@ void add_quantize(CLI::App& app, Context& context) {
                   "Checkpoint to write, whole or not at all: a file, or a new folder where the input is one")
       ->required()
       ->type_name("OUT");
-  verb.add_option("--method", options->method,
-                  "Table: nf (normal float), int (symmetric) or fp (e2m1, 4 bits)")
+  verb.add_option(
+          "--method", options->method,
+          "Table: nf (normal float), int (symmetric), fp (e2m1, 4 bits), lloyd (least error of normal "
+          "weights) or kmeans (learned from each matrix)")
       ->capture_default_str()
       ->type_name("NAME");
+  verb.add_option(
+          "--scales", options->scales,
+          "How each group's scale is chosen: absmax (its largest weight on the table's largest entry) "
+          "or mse (least squared error, takes 20 times as long). Default: mse with lloyd and kmeans, "
+          "else absmax")
+      ->type_name("HOW");
+  verb.add_option("--importance", options->importance,
+                  "With mse: a safetensors file that says for each weight, under its name, how much each of "
+                  "its k input channels counts, such as the mean of x^2")
+      ->type_name("FILE");
   verb.add_option("--bits", options->bits, "Bits per weight: 1 to 8; kernels multiply 1 to 4")
       ->capture_default_str()
       ->type_name("INT");
@@ -271,8 +296,8 @@ void add_quantize(CLI::App& app, Context& context) {
   verb.add_option("--skip", options->skip, "But not those whose name this is found in")->type_name("REGEX");
   verb.add_option(
           "--rule", options->rules,
-          "Other settings for some layers: 'REGEX=bits:3,group:64' with the keys bits, group, method and "
-          "dtype. May be given several times; where two rules set the same key, the later one counts")
+          "Other settings for some layers: 'REGEX=bits:3,group:64' with the keys bits, group, method, dtype "
+          "and scales. May be given several times; where two rules set the same key, the later one counts")
       ->allow_extra_args(false)
       ->type_name("RULE");
   verb.add_flag("--all", options->all, "List every layer and every tensor that was left alone");

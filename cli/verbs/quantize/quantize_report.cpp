@@ -287,6 +287,7 @@ Json result_json(const QuantizeResult& result) {
   Json json{{"input", result.input},
             {"output", result.output},
             {"method", result.settings.method},
+            {"scales", to_string(result.settings.scale_choice())},
             {"bytes_before", before},
             {"bytes_after", after},
             {"total_bytes_before", result.total_before},

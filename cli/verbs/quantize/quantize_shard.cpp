@@ -22,13 +22,14 @@ constexpr std::size_t kShownName = 100;
 /// A quantized tensor whose matrices are under way; the last thread to finish one of them tells of it.
 struct Tensor {
   const TensorDecision* decision = nullptr;
-  Table table;
+  std::vector<float> importance;  ///< of its input channels; empty: all alike
   std::atomic<std::size_t> matrices_left = 0;
 };
 
 struct Matrix {
   Tensor* tensor = nullptr;
   PackedLayer layer;
+  Table table;
   std::uint64_t first_byte = 0;          ///< in the tensor
   std::vector<QuantizationLoss> losses;  ///< one for each slab
   std::atomic<std::size_t> slabs_left = 0;
@@ -61,8 +62,9 @@ Error in_layer(const PackedLayer& layer, Error error) {
 
 class ShardWork {
  public:
-  ShardWork(const SafetensorsFile& input, SafetensorsWriter& writer, Progress& progress)
-      : input_(input), writer_(writer), progress_(progress) {}
+  ShardWork(const SafetensorsFile& input, const Importance& importance, SafetensorsWriter& writer,
+            Progress& progress)
+      : input_(input), importance_(importance), writer_(writer), progress_(progress) {}
 
   Result<void> plan(std::span<const TensorDecision> decisions) {
     for (const TensorDecision& decision : decisions) {
@@ -81,6 +83,10 @@ class ShardWork {
   }
 
   Result<void> run(unsigned jobs) {
+    // Before their matrices, whose slabs would wait for them. One thread each: matrices are many.
+    auto learned =
+        parallel_until_error(learning_.size(), jobs, [this](std::size_t i) { return learn(*learning_[i]); });
+    if (!learned) return learned;
     return parallel_until_error(tasks_.size(), jobs, [this](std::size_t i) {
       return std::visit([this](const auto& task) { return work(task); }, tasks_[i]);
     });
@@ -102,13 +108,17 @@ class ShardWork {
     if (!table) return std::unexpected(table.error());
     auto tensor = std::make_unique<Tensor>();
     tensor->decision = &decision;
-    tensor->table = *std::move(table);
+    auto importance = importance_.of(decision);
+    if (!importance) return std::unexpected(importance.error());
+    tensor->importance = *std::move(importance);
     std::uint64_t first_byte = 0;
     for (PackedLayer& layer : packed_layers(decision)) {
       const std::vector<RowSlab> slabs = row_slabs(layer.format.n, layer.format.k);
       auto matrix = std::make_unique<Matrix>();
       matrix->tensor = tensor.get();
       matrix->layer = std::move(layer);
+      matrix->table = *table;
+      if (decision.settings.learns_table()) learning_.push_back(matrix.get());
       matrix->first_byte = first_byte;
       matrix->losses.resize(slabs.size());
       matrix->slabs_left = slabs.size();
@@ -123,6 +133,23 @@ class ShardWork {
     return {};
   }
 
+  Result<void> learn(Matrix& matrix) {
+    const WeightFormat& format = matrix.layer.format;
+    const std::vector<std::int64_t> rows = learning_rows(format.n, format.k);
+    std::vector<float> weights;
+    weights.reserve(rows.size() * static_cast<std::size_t>(format.k));
+    for (const std::int64_t row : rows) {
+      const auto numbers = read_rows(matrix, {row, 1});
+      if (!numbers) return std::unexpected(numbers.error());
+      weights.insert(weights.end(), numbers->begin(), numbers->end());
+    }
+    auto learned = learn_table(weights, static_cast<std::int64_t>(rows.size()), format.k, format.bits,
+                               format.group, format.dtype, {.importance = matrix.tensor->importance});
+    if (!learned) return std::unexpected(in_layer(matrix.layer, learned.error()));
+    matrix.table = std::move(learned->table);
+    return {};
+  }
+
   Result<void> work(const QuantizeRows& task) {
     Matrix& matrix = *task.matrix;
     auto done = quantize_rows(task);
@@ -134,12 +161,14 @@ class ShardWork {
   Result<void> quantize_rows(const QuantizeRows& task) {
     Matrix& matrix = *task.matrix;
     const WeightFormat& format = matrix.layer.format;
-    const auto weights = read_rows(task);
+    const auto weights = read_rows(matrix, task.rows);
     if (!weights) return std::unexpected(weights.error());
     QuantizationLoss& loss = matrix.losses[task.slab];
     loss.rows = task.rows.first;
-    const auto quantized = quantize(*weights, task.rows.rows, format.k, matrix.tensor->table, format.group,
-                                    matrix.layer.format.dtype, loss);
+    const auto quantized =
+        quantize(*weights, task.rows.rows, format.k, matrix.table, format.group, format.dtype, loss,
+                 {.scales = matrix.tensor->decision->settings.scale_choice(),
+                  .importance = matrix.tensor->importance});
     if (!quantized) return std::unexpected(quantized.error());
     const auto packed = pack(*quantized);
     if (!packed) return std::unexpected(packed.error());
@@ -151,12 +180,11 @@ class ShardWork {
     return writer_.write(table_tensor_name(matrix.layer.name), 0, std::as_bytes(std::span(quantized->table)));
   }
 
-  Result<std::vector<float>> read_rows(const QuantizeRows& task) const {
-    const TensorDecision& decision = *task.matrix->tensor->decision;
+  Result<std::vector<float>> read_rows(const Matrix& matrix, const RowSlab& rows) const {
+    const TensorDecision& decision = *matrix.tensor->decision;
     const auto row_bytes = static_cast<std::uint64_t>(decision.k * floating_bytes(decision.tensor.dtype));
-    std::vector<std::byte> bytes(static_cast<std::uint64_t>(task.rows.rows) * row_bytes);
-    const std::uint64_t first =
-        task.matrix->first_byte + static_cast<std::uint64_t>(task.rows.first) * row_bytes;
+    std::vector<std::byte> bytes(static_cast<std::uint64_t>(rows.rows) * row_bytes);
+    const std::uint64_t first = matrix.first_byte + static_cast<std::uint64_t>(rows.first) * row_bytes;
     if (auto read = input_.read(decision.name, first, bytes); !read) return std::unexpected(read.error());
     return to_floats(decision.tensor.dtype, bytes);
   }
@@ -179,10 +207,12 @@ class ShardWork {
   }
 
   const SafetensorsFile& input_;
+  const Importance& importance_;
   SafetensorsWriter& writer_;
   Progress& progress_;
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Matrix>> matrices_;
+  std::vector<Matrix*> learning_;  // whose tables are learned
   std::vector<Task> tasks_;
 };
 
@@ -244,6 +274,7 @@ Result<std::vector<TensorToWrite>> written_tensors(const TensorDecision& decisio
 
 Result<std::vector<LayerBytes>> quantize_shard(const SafetensorsFile& input,
                                                std::span<const TensorDecision> decisions,
+                                               const Importance& importance,
                                                const std::filesystem::path& output, unsigned jobs,
                                                Progress& progress) {
   std::vector<TensorToWrite> tensors;
@@ -254,7 +285,7 @@ Result<std::vector<LayerBytes>> quantize_shard(const SafetensorsFile& input,
   }
   auto writer = SafetensorsWriter::create(output, tensors, metadata_room(input, decisions));
   if (!writer) return std::unexpected(writer.error());
-  ShardWork work(input, *writer, progress);
+  ShardWork work(input, importance, *writer, progress);
   if (auto planned = work.plan(decisions); !planned) return std::unexpected(planned.error());
   if (auto done = work.run(jobs); !done) return std::unexpected(done.error());
   std::vector<LayerBytes> layers = work.layers();

@@ -6,6 +6,7 @@
 
 #include "checkpoint/packed_file.h"
 #include "cli/output/progress.h"
+#include "cli/verbs/quantize/importance.h"
 #include "cli/verbs/quantize/tensor_plan.h"
 #include "cli/verbs/run/layer_kinds.h"
 #include "lutsmith/safetensors.h"
@@ -25,6 +26,7 @@ Result<std::vector<TensorToWrite>> written_tensors(const TensorDecision& decisio
 /// of it fails: the first failure ends the work. `progress` gets one piece for each quantized tensor.
 Result<std::vector<LayerBytes>> quantize_shard(const SafetensorsFile& input,
                                                std::span<const TensorDecision> decisions,
+                                               const Importance& importance,
                                                const std::filesystem::path& output, unsigned jobs,
                                                Progress& progress);
 
