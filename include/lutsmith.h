@@ -94,7 +94,7 @@ LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, 
 
 /* ---- weights, in host memory; these need neither a service nor a GPU ---- */
 
-/* The values behind the codes of a method: "nf", "int", "fp" (4 bits). `length` is 2^bits. */
+/* The values behind the codes of a method: "nf", "int", "fp" (4 bits), "lloyd". `length` is 2^bits. */
 LUTSMITH_C_API lutsmith_status lutsmith_table(const char* method, int32_t bits, float* values, size_t length);
 
 /* A matrix that is to be packed, and where to. */
@@ -110,15 +110,22 @@ typedef struct lutsmith_quantization {
   size_t packed_bytes;         /* lutsmith_packed_bytes of the format */
   uint16_t* stored_table;      /* result: the table in the format's dtype, as a launch takes it; NULL: none */
   uint32_t threads;            /* 0: one for each core */
+  const char* scales;          /* "absmax", "mse" (least squared error); NULL: absmax */
+  const float* importance;     /* [k]: how often the squared error of each column counts; NULL: all alike */
 } lutsmith_quantization;
 #define LUTSMITH_QUANTIZATION_INIT \
-  {sizeof(lutsmith_quantization), NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0}
+  {sizeof(lutsmith_quantization), NULL, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, NULL}
 
 /* Rounds every weight to the nearest entry of the table times the scale of its group, and packs.
  * `weight_error`, which may be NULL, becomes ||packed - weights|| / ||weights||. Refuses weights that are not
  * finite or that the scales' type cannot hold; `packed` then holds anything. */
 LUTSMITH_C_API lutsmith_status lutsmith_quantize(const lutsmith_quantization* quantization,
                                                  double* weight_error);
+
+/* A table for these weights, learned by k-means, for lutsmith_quantize with scales "mse". Of `quantization`
+ * format (table "scalar"), weights, importance and threads count. `length` is 2^bits. */
+LUTSMITH_C_API lutsmith_status lutsmith_learn_table(const lutsmith_quantization* quantization, float* values,
+                                                    size_t length);
 
 /* Packed weights that are to be turned into numbers, and where to. */
 typedef struct lutsmith_dequantization {

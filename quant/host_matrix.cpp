@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/allocate.h"
 #include "core/parallel.h"
 #include "core/result.h"
 #include "quant/packed_rows.h"
@@ -82,7 +83,8 @@ Result<void> pack_slab(const QuantizedMatrix& rows, const WeightFormat& format, 
 }
 
 Result<void> quantize_slab(const HostMatrix& weights, const WeightFormat& format, const Table& table,
-                           const RowSlab& slab, QuantizationLoss& loss, std::span<std::byte> packed) {
+                           const QuantizationOptions& options, const RowSlab& slab, QuantizationLoss& loss,
+                           std::span<std::byte> packed) {
   const auto columns = static_cast<std::size_t>(format.k);
   std::vector<float> numbers(static_cast<std::size_t>(slab.rows) * columns);
   for (std::int64_t row = 0; row < slab.rows; ++row) {
@@ -90,7 +92,8 @@ Result<void> quantize_slab(const HostMatrix& weights, const WeightFormat& format
              std::span(numbers).subspan(static_cast<std::size_t>(row) * columns, columns));
   }
   loss.rows = slab.first;
-  const auto quantized = quantize(numbers, slab.rows, format.k, table, format.group, format.dtype, loss);
+  const auto quantized =
+      quantize(numbers, slab.rows, format.k, table, format.group, format.dtype, loss, options);
   if (!quantized) return std::unexpected(quantized.error());
   return pack_slab(*quantized, format, slab, packed);
 }
@@ -195,18 +198,34 @@ Result<HostType> parse_host_type(std::string_view name) {
 }
 
 Result<QuantizationLoss> quantize_matrix(const HostMatrix& weights, const WeightFormat& format,
-                                         const Table& table, std::span<std::byte> packed, unsigned jobs) {
+                                         const Table& table, std::span<std::byte> packed, unsigned jobs,
+                                         const QuantizationOptions& options) {
   if (auto fits = check_packed_size(packed.size(), format); !fits) return failure(fits);
   if (auto wide = check_stride(weights.stride, format.k); !wide) return failure(wide);
   const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
   std::vector<QuantizationLoss> losses(slabs.size());
   auto done = parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
-    return quantize_slab(weights, format, table, slabs[i], losses[i], packed);
+    return quantize_slab(weights, format, table, options, slabs[i], losses[i], packed);
   });
   if (!done) return failure(done);
   QuantizationLoss loss;
   for (const QuantizationLoss& slab : losses) loss.add(slab);
   return value_after(check_loss(loss, format.dtype), loss);
+}
+
+Result<LearnedTable> learn_matrix_table(const HostMatrix& weights, const WeightFormat& format,
+                                        const LearningOptions& options) {
+  if (auto checked = validate(format); !checked) return failure(checked);
+  if (auto wide = check_stride(weights.stride, format.k); !wide) return failure(wide);
+  const std::vector<std::int64_t> rows = learning_rows(format.n, format.k);
+  const auto columns = static_cast<std::size_t>(format.k);
+  auto numbers = allocate<float>(rows.size() * columns, "weights to learn from");
+  if (!numbers) return failure(numbers);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    read_row(weights, rows[i], std::span(*numbers).subspan(i * columns, columns));
+  }
+  return learn_table(*numbers, static_cast<std::int64_t>(rows.size()), format.k, format.bits, format.group,
+                     format.dtype, options);
 }
 
 Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFormat& format,

@@ -35,7 +35,12 @@ struct WritableHostMatrix {
 /// that `quantize` and `pack` make of it. `table` is of the format's bits and kind. On up to `jobs` threads,
 /// 0 being one for each core. The errors of `quantize`; `packed` then holds anything.
 Result<QuantizationLoss> quantize_matrix(const HostMatrix& weights, const WeightFormat& format,
-                                         const Table& table, std::span<std::byte> packed, unsigned jobs);
+                                         const Table& table, std::span<std::byte> packed, unsigned jobs,
+                                         const QuantizationOptions& options = {});
+
+/// The table that `learn_table` finds for the learning_rows of `weights` [format.n, format.k].
+Result<LearnedTable> learn_matrix_table(const HostMatrix& weights, const WeightFormat& format,
+                                        const LearningOptions& options);
 
 /// scale * table[code], rounded once to the type of `weights`, of `rows` rows from `first_row` on, which is a
 /// multiple of 32. `table` has the values as they are stored, in format.dtype; a product beyond the range of

@@ -37,6 +37,28 @@ Result<WeightFormat> format_with(const lutsmith_spec* pointer,
   return value_after(validate(*format), *format);
 }
 
+/// What a quantization says of weights whose format is known.
+struct GivenWeights {
+  HostMatrix matrix;
+  QuantizationOptions options;
+};
+
+Result<GivenWeights> weights_of(const lutsmith_quantization& given, const WeightFormat& format) {
+  Result<HostType> type = type_of(given.weights_type);
+  if (!type) return failure(type);
+  GivenWeights weights{{given.weights, *type, given.weights_stride == 0 ? format.k : given.weights_stride},
+                       {}};
+  if (given.scales != nullptr) {
+    Result<ScaleChoice> scales = parse_scale_choice(given.scales);
+    if (!scales) return failure(scales);
+    weights.options.scales = *scales;
+  }
+  if (given.importance != nullptr) {
+    weights.options.importance = {given.importance, static_cast<std::size_t>(format.k)};
+  }
+  return weights;
+}
+
 Result<void> quantize(const lutsmith_quantization* pointer, double* weight_error) {
   Result<lutsmith_quantization> given =
       known_part(pointer, "quantization", lutsmith_quantization LUTSMITH_QUANTIZATION_INIT);
@@ -44,22 +66,44 @@ Result<void> quantize(const lutsmith_quantization* pointer, double* weight_error
   Result<WeightFormat> format = format_with(
       given->format, {{given->weights, "weights"}, {given->table, "table"}, {given->packed, "packed"}});
   if (!format) return failure(format);
-  Result<HostType> type = type_of(given->weights_type);
-  if (!type) return failure(type);
+  Result<GivenWeights> weights = weights_of(*given, *format);
+  if (!weights) return failure(weights);
   Result<Table> table = given_table(format->bits, format->table,
                                     {given->table, given->table + given->table_length}, format->dtype);
   if (!table) return failure(table);
-  const HostMatrix weights{given->weights, *type,
-                           given->weights_stride == 0 ? format->k : given->weights_stride};
-  Result<QuantizationLoss> loss =
-      quantize_matrix(weights, *format, *table, {static_cast<std::byte*>(given->packed), given->packed_bytes},
-                      given->threads);
+  Result<QuantizationLoss> loss = quantize_matrix(
+      weights->matrix, *format, *table, {static_cast<std::byte*>(given->packed), given->packed_bytes},
+      given->threads, weights->options);
   if (!loss) return failure(loss);
   if (given->stored_table != nullptr) {
     std::ranges::transform(table->values, given->stored_table,
                            [&](float value) { return to_bits(value, format->dtype); });
   }
   if (weight_error != nullptr) *weight_error = loss->relative_error();
+  return {};
+}
+
+Result<void> learn(const lutsmith_quantization* pointer, float* values, std::size_t length) {
+  Result<lutsmith_quantization> given =
+      known_part(pointer, "quantization", lutsmith_quantization LUTSMITH_QUANTIZATION_INIT);
+  if (!given) return failure(given);
+  Result<WeightFormat> format = format_with(given->format, {{given->weights, "weights"}, {values, "values"}});
+  if (!format) return failure(format);
+  if (format->table != TableKind::scalar) {
+    return refuse(fmt::format("table: {} is not allowed; allowed: scalar, as pairs of values are not learned",
+                              to_string(format->table)));
+  }
+  const auto expected = static_cast<std::size_t>(table_length(format->bits, format->table));
+  if (length != expected) {
+    return refuse(
+        fmt::format("length: {} is not allowed; {} bits have {} values", length, format->bits, expected));
+  }
+  Result<GivenWeights> weights = weights_of(*given, *format);
+  if (!weights) return failure(weights);
+  Result<LearnedTable> learned = learn_matrix_table(
+      weights->matrix, *format, {.importance = weights->options.importance, .jobs = given->threads});
+  if (!learned) return failure(learned);
+  std::ranges::copy(learned->table.values, values);
   return {};
 }
 
@@ -110,6 +154,11 @@ lutsmith_status lutsmith_table(const char* method, int32_t bits, float* values, 
 
 lutsmith_status lutsmith_quantize(const lutsmith_quantization* quantization, double* weight_error) {
   return c_interface::status_after([&] { return c_interface::quantize(quantization, weight_error); });
+}
+
+lutsmith_status lutsmith_learn_table(const lutsmith_quantization* quantization, float* values,
+                                     size_t length) {
+  return c_interface::status_after([&] { return c_interface::learn(quantization, values, length); });
 }
 
 lutsmith_status lutsmith_dequantize(const lutsmith_dequantization* dequantization) {

@@ -248,8 +248,12 @@ PyMethodDef gpu_functions[] = {
 
 PyMethodDef format_methods[] = {
     {"quantize", quantize, METH_VARARGS,
-     "quantize(weights, type, stride, table, packed, threads) -> relative error\n\n"
-     "weights, packed: addresses. type: \"f32\", \"f16\", \"bf16\". table: bytes, float32."},
+     "quantize(weights, type, stride, table, packed, threads, scales, importance) -> relative error\n\n"
+     "weights, packed, importance: addresses, of the last 0 for none. type: \"f32\", \"f16\", \"bf16\". "
+     "table: "
+     "bytes, float32. scales: \"absmax\", \"mse\"."},
+    {"learn_table", learn_table, METH_VARARGS,
+     "learn_table(weights, type, stride, threads, importance) -> values"},
     {"dequantize", dequantize, METH_VARARGS,
      "dequantize(packed, first_row, rows, weights, type, stride, threads)"},
     {"pack", pack, METH_VARARGS, "pack(codes, scales, packed): addresses"},

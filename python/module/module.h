@@ -101,6 +101,7 @@ Format& format_of(PyObject* object);
 
 // Methods of Format on weights in host memory, and of the module.
 PyObject* quantize(PyObject* format, PyObject* arguments);
+PyObject* learn_table(PyObject* format, PyObject* arguments);
 PyObject* dequantize(PyObject* format, PyObject* arguments);
 PyObject* pack(PyObject* format, PyObject* arguments);
 PyObject* unpack(PyObject* format, PyObject* arguments);

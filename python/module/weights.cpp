@@ -1,5 +1,7 @@
 #include <array>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "module.h"
 
@@ -7,6 +9,16 @@ namespace lutsmith::python {
 namespace {
 
 constexpr int kMostBits = 8;
+
+PyObject* list_of(std::span<const float> values) {
+  Owned list(PyList_New(static_cast<Py_ssize_t>(values.size())));
+  for (std::size_t i = 0; list && i < values.size(); ++i) {
+    PyObject* const value = PyFloat_FromDouble(double{values[i]});
+    if (value == nullptr || PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), value) != 0)
+      return nullptr;
+  }
+  return list.release();
+}
 
 }  // namespace
 
@@ -17,14 +29,7 @@ PyObject* table(PyObject* /*module*/, PyObject* arguments) {
   std::array<float, 1U << kMostBits> values{};
   const std::size_t length = bits >= 1 && bits <= kMostBits ? std::size_t{1} << bits : 1;
   const lutsmith_status status = lutsmith_table(method, bits, values.data(), length);
-  if (status != LUTSMITH_OK) return raise_last_error(status);
-  Owned list(PyList_New(static_cast<Py_ssize_t>(length)));
-  for (std::size_t i = 0; list && i < length; ++i) {
-    PyObject* const value = PyFloat_FromDouble(double{values[i]});
-    if (value == nullptr || PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), value) != 0)
-      return nullptr;
-  }
-  return list.release();
+  return status == LUTSMITH_OK ? list_of(std::span(values).first(length)) : raise_last_error(status);
 }
 
 PyObject* quantize(PyObject* self, PyObject* arguments) {
@@ -35,8 +40,10 @@ PyObject* quantize(PyObject* self, PyObject* arguments) {
   const char* values = nullptr;
   Py_ssize_t value_bytes = 0;
   unsigned threads = 0;
-  if (PyArg_ParseTuple(arguments, "KsLy#KI:quantize", &weights, &type, &stride, &values, &value_bytes,
-                       &packed, &threads) == 0) {
+  const char* scales = nullptr;
+  unsigned long long importance = 0;
+  if (PyArg_ParseTuple(arguments, "KsLy#KIsK:quantize", &weights, &type, &stride, &values, &value_bytes,
+                       &packed, &threads, &scales, &importance) == 0) {
     return nullptr;
   }
   const Format& format = format_of(self);
@@ -50,9 +57,35 @@ PyObject* quantize(PyObject* self, PyObject* arguments) {
   quantization.packed = pointer<void>(packed);
   quantization.packed_bytes = format.packed_bytes;
   quantization.threads = threads;
+  quantization.scales = scales;
+  quantization.importance = pointer<const float>(importance);
   double weight_error = 0;
   const lutsmith_status status = without_gil([&] { return lutsmith_quantize(&quantization, &weight_error); });
   return status == LUTSMITH_OK ? PyFloat_FromDouble(weight_error) : raise_last_error(status);
+}
+
+PyObject* learn_table(PyObject* self, PyObject* arguments) {
+  unsigned long long weights = 0;
+  long long stride = 0;
+  const char* type = nullptr;
+  unsigned threads = 0;
+  unsigned long long importance = 0;
+  if (PyArg_ParseTuple(arguments, "KsLIK:learn_table", &weights, &type, &stride, &threads, &importance) ==
+      0) {
+    return nullptr;
+  }
+  const Format& format = format_of(self);
+  lutsmith_quantization quantization = LUTSMITH_QUANTIZATION_INIT;
+  quantization.format = &format.spec;
+  quantization.weights = pointer<const void>(weights);
+  quantization.weights_type = type;
+  quantization.weights_stride = stride;
+  quantization.importance = pointer<const float>(importance);
+  quantization.threads = threads;
+  std::vector<float> values(format.table.size());
+  const lutsmith_status status =
+      without_gil([&] { return lutsmith_learn_table(&quantization, values.data(), values.size()); });
+  return status == LUTSMITH_OK ? list_of(values) : raise_last_error(status);
 }
 
 PyObject* dequantize(PyObject* self, PyObject* arguments) {

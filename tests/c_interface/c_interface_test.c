@@ -206,6 +206,38 @@ static void test_quantizing(void) {
   REFUSED(lutsmith_dequantize(NULL), LUTSMITH_INVALID_ARGUMENT, "dequantization: NULL");
 }
 
+static void test_learning(void) {
+  Matrix matrix = small_matrix();
+  lutsmith_quantization quantization = quantization_of(&matrix);
+  float importance[128] = {0};
+  double absmax = 0;
+  double mse = 0;
+  double learned = 0;
+  double one_column = 0;
+  CHECK(lutsmith_quantize(&quantization, &absmax) == LUTSMITH_OK);
+  quantization.scales = "mse";
+  CHECK(lutsmith_quantize(&quantization, &mse) == LUTSMITH_OK);
+  CHECK(lutsmith_learn_table(&quantization, matrix.table, 16) == LUTSMITH_OK);
+  CHECK(lutsmith_quantize(&quantization, &learned) == LUTSMITH_OK);
+  CHECK(mse < absmax && learned < mse);
+  importance[5] = 1; /* one weight of each group counts, so the others lose */
+  quantization.importance = importance;
+  CHECK(lutsmith_quantize(&quantization, &one_column) == LUTSMITH_OK);
+  CHECK(one_column > learned);
+  REFUSED(lutsmith_learn_table(&quantization, matrix.table, 15), LUTSMITH_INVALID_ARGUMENT, "16 values");
+  REFUSED(lutsmith_learn_table(&quantization, NULL, 16), LUTSMITH_INVALID_ARGUMENT, "values: NULL");
+  REFUSED(lutsmith_learn_table(NULL, matrix.table, 16), LUTSMITH_INVALID_ARGUMENT, "quantization: NULL");
+  importance[5] = -1;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "importance: -1");
+  REFUSED(lutsmith_learn_table(&quantization, matrix.table, 16), LUTSMITH_INVALID_ARGUMENT, "importance: -1");
+  quantization.importance = NULL;
+  quantization.scales = "best";
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "absmax, mse");
+  quantization.scales = NULL;
+  matrix.format.table = "pair";
+  REFUSED(lutsmith_learn_table(&quantization, matrix.table, 16), LUTSMITH_INVALID_ARGUMENT, "scalar");
+}
+
 static void test_what_cannot_be_quantized(void) {
   Matrix matrix = small_matrix();
   lutsmith_quantization quantization = quantization_of(&matrix);
@@ -392,6 +424,7 @@ int main(void) {
   test_sizes();
   test_tables();
   test_quantizing();
+  test_learning();
   test_what_cannot_be_quantized();
   test_packing();
   CHECK(lutsmith_token_bucket(1) == 1 && lutsmith_token_bucket(2) == 8 && lutsmith_token_bucket(9) == 16);

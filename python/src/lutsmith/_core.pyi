@@ -11,7 +11,21 @@ class Error(RuntimeError):
 class Format:
     packed_bytes: int
     def __init__(self, bits: int, group: int, n: int, k: int, dtype: str, table_kind: str, table: bytes, /) -> None: ...
-    def quantize(self, weights: int, type: str, stride: int, table: bytes, packed: int, threads: int, /) -> float: ...
+    def quantize(
+        self,
+        weights: int,
+        type: str,
+        stride: int,
+        table: bytes,
+        packed: int,
+        threads: int,
+        scales: str,
+        importance: int,
+        /,
+    ) -> float: ...
+    def learn_table(
+        self, weights: int, type: str, stride: int, threads: int, importance: int, /
+    ) -> list[float]: ...
     def dequantize(
         self, packed: int, first_row: int, rows: int, weights: int, type: str, stride: int, threads: int, /
     ) -> None: ...

@@ -13,6 +13,9 @@ from lutsmith._torch import torch
 __all__ = ["PackedWeight", "quantize"]
 
 Group = int | str
+SCALES = ("absmax", "mse")
+#: The method whose table is learned from each matrix.
+LEARNED = "kmeans"
 
 
 class PackedWeight:
@@ -157,18 +160,28 @@ def quantize(
     group: Group = 64,
     table: Sequence[float] | torch.Tensor | None = None,
     dtype: torch.dtype | None = None,
+    scales: str | None = None,
+    importance: torch.Tensor | None = None,
 ) -> PackedWeight:
     """Rounds every weight to the nearest entry of a table times the scale of its group.
+
+    docs/quantizers.md has the formulas, and says what is worth its time.
 
     Args:
         weight: [N, K], float16, bfloat16 or float32, with any strides, on the CPU or a GPU. K is a multiple of 8.
         method: the table: "nf" (NormalFloat: quantiles of the normal distribution; Dettmers et al., QLoRA, section 3),
-            "int" (symmetric integers) or "fp" (e2m1, 4 bits).
+            "int" (symmetric integers), "fp" (e2m1, 4 bits), "lloyd" (the levels of least squared error for normal
+            weights; Lloyd, 1982; Max, 1960) or "kmeans" (learned from this matrix).
         bits: 1 to 4 for what is to be multiplied by kernels; up to 8 can be packed.
         group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0): one scale for each row.
         table: your own values instead of a method's: 2**bits of them, any order and sign; or pairs of values for
             every two codes that are neighbours along K, 2 * 4**bits.
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales. `weight`'s own by default; float16 for float32.
+        scales: "absmax" (a group's largest weight is the table's largest entry) or "mse" (the scale with the least
+            squared error, never more than with "absmax"; 20 times the work). By default "mse" for "lloyd" and
+            "kmeans", which takes no other, and "absmax" for all else.
+        importance: [K], how often the squared error of each input channel counts for "mse" and "kmeans", such as the
+            mean of x**2; none negative. By default all count alike.
 
     Returns:
         The packed matrix, on the device of `weight`. The work is the CPU's, on as many threads as torch uses.
@@ -192,17 +205,18 @@ def quantize(
         dtype = torch.float16 if weight.dtype == torch.float32 else weight.dtype
     n, k = weight.shape
     format = planned_format(n, k, method, bits, group, table, dtype)
-    values, _ = _table(method, bits, table)
+    scales = scale_choice(method, table, scales)
+    counts = _importance(importance, k)
     rows = _rows_of_neighbours(weight.detach().cpu())
+    matrix = (rows.data_ptr(), formats.HOST_TYPES[rows.dtype], rows.stride(0) if n > 1 else k)
+    threads = torch.get_num_threads()
+    counts_at = 0 if counts is None else counts.data_ptr()
+    if table is None and method == LEARNED:
+        table = format.core.learn_table(*matrix, threads, counts_at)
+        format = planned_format(n, k, method, bits, group, table, dtype)
+    values, _ = _table(method, bits, table)
     data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
-    format.core.quantize(
-        rows.data_ptr(),
-        formats.HOST_TYPES[rows.dtype],
-        rows.stride(0) if n > 1 else k,
-        _bytes(values),
-        data.data_ptr(),
-        torch.get_num_threads(),
-    )
+    format.core.quantize(*matrix, _bytes(values), data.data_ptr(), threads, scales, counts_at)
     return PackedWeight(data.to(weight.device), format.line)
 
 
@@ -215,11 +229,26 @@ def planned_format(
     table: Sequence[float] | torch.Tensor | None,
     dtype: torch.dtype,
 ) -> formats.Format:
-    """The format that `quantize` gives a matrix [n, k]; the other arguments and the errors are those of `quantize`."""
+    """The format that `quantize` gives a matrix [n, k]; the other arguments and the errors are those of `quantize`.
+
+    Where the table is learned, its values are another's.
+    """
     if dtype not in formats.DTYPE_NAMES:
         raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
     values, kind = _table(method, bits, table)
     return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, _bytes(values.to(dtype)))
+
+
+def scale_choice(method: str, table: Sequence[float] | torch.Tensor | None, scales: str | None) -> str:
+    """`scales`, or what is usual with the table; Error where the table cannot go with it."""
+    searched = table is None and method in (LEARNED, "lloyd")
+    if scales is None:
+        return "mse" if searched else "absmax"
+    if scales not in SCALES:
+        raise Error(f"scales: {scales!r} is not known; allowed: {', '.join(SCALES)}")
+    if table is None and method == LEARNED and scales != "mse":
+        raise Error(f"scales: {scales!r} is not allowed with method {LEARNED}; allowed: mse")
+    return scales
 
 
 def dequantize_rows(
@@ -252,7 +281,8 @@ def check_data(data: torch.Tensor, format: formats.Format) -> None:
 def _table(method: str, bits: int, table: Sequence[float] | torch.Tensor | None) -> tuple[torch.Tensor, str]:
     """float32 values and their kind."""
     if table is None:
-        return torch.tensor(_core.table(method, bits), dtype=torch.float32, device="cpu"), "scalar"
+        # One that is learned stands for itself until there are weights.
+        return torch.tensor(_core.table("lloyd" if method == LEARNED else method, bits), dtype=torch.float32, device="cpu"), "scalar"
     values = torch.as_tensor(table, dtype=torch.float32, device="cpu").flatten().contiguous()
     lengths = {"scalar": 2**bits, "pair": 2 * 4**bits} if 1 <= bits <= 8 else {"scalar": values.numel()}
     for kind, length in lengths.items():
@@ -260,6 +290,16 @@ def _table(method: str, bits: int, table: Sequence[float] | torch.Tensor | None)
             return values, kind
     allowed = " or ".join(f"{length} ({kind})" for kind, length in lengths.items())
     raise Error(f"table: {values.numel()} values given; {bits} bits take {allowed}")
+
+
+def _importance(importance: torch.Tensor | None, k: int) -> torch.Tensor | None:
+    """float32 [k] on the CPU. Its values are checked where they are used."""
+    if importance is None:
+        return None
+    if not isinstance(importance, torch.Tensor) or tuple(importance.shape) != (k,):
+        given = tuple(importance.shape) if isinstance(importance, torch.Tensor) else type(importance).__name__
+        raise Error(f"importance: {given} is not allowed; allowed: a tensor [{k}], one value for each input channel")
+    return importance.detach().to(device="cpu", dtype=torch.float32).contiguous()
 
 
 def _group(group: Group) -> int:

@@ -26,7 +26,7 @@ from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.nn import Linear, fuse
-from lutsmith.packed_weight import Group, PackedWeight, planned_format, quantize
+from lutsmith.packed_weight import Group, PackedWeight, planned_format, quantize, scale_choice
 
 __all__ = ["LutsmithConfig", "LutsmithQuantizer", "linear_layers"]
 
@@ -53,7 +53,7 @@ class LutsmithConfig(QuantizationConfigMixin):
     Args:
         bits: bits of a code, 1 to 4.
         group: weights along a row that share a scale: 32, 64, 128, 256, or "channel" for one scale a row.
-        method: the table: "nf", "int" or "fp", as for :func:`lutsmith.quantize`.
+        method: the table: "nf", "int", "fp", "lloyd" or "kmeans", as for :func:`lutsmith.quantize`.
         table: ``2**bits`` values of a table of your own; then ``method`` has no effect.
         modules_to_not_convert: names of modules that stay as they are, or regular expressions for them, read as
             transformers does: a name from its start ("model.layers.0") or to its end ("down_proj").
@@ -65,6 +65,7 @@ class LutsmithConfig(QuantizationConfigMixin):
             beside it, as for :func:`lutsmith.matmul`. A saved model keeps it; where its configuration has none, False.
         fuse: whether q, k and v, and gate and up, take one launch each, as by :func:`lutsmith.nn.fuse` once the model is
             loaded. What cannot be fused is named in a warning. A saved model keeps the option, not the fused weights.
+        scales: how a group's scale is chosen, "absmax" or "mse", as for :func:`lutsmith.quantize`.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -81,13 +82,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         dtype: str | torch.dtype | None = None,
         batch_invariant: bool = False,
         fuse: bool = False,
+        scales: str | None = None,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype, batch_invariant and fuse"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse and scales"
             )
         self.quant_method = _METHOD
         self.bits = bits
@@ -103,6 +105,7 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.dtype = None if dtype is None else str(dtype).removeprefix("torch.")
         self.batch_invariant = batch_invariant
         self.fuse = fuse
+        self.scales = scales
         self._check()
 
     def _check(self) -> None:
@@ -116,6 +119,7 @@ class LutsmithConfig(QuantizationConfigMixin):
             raise ValueError(f"LutsmithConfig: bits: {self.bits} is not allowed; allowed: 1, 2, 3, 4")
         try:
             self.format_of(out_features=_COLUMNS_MULTIPLE, in_features=_COLUMNS_MULTIPLE, dtype=torch.float16)
+            scale_choice(self.method, self.table, self.scales)
         except Error as error:
             raise ValueError(f"LutsmithConfig: {error}") from error
 
@@ -294,6 +298,7 @@ class _Quantize(ConversionOps):
             group=config.group,
             table=config.table,
             dtype=_TYPES[config.dtype],
+            scales=config.scales,
         )
         module.set_extra_state(packed.format)
         return packed.data
