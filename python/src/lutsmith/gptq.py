@@ -1,0 +1,239 @@
+"""Rounding with error feedback: each column makes up for what the columns before it lost.
+
+Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022, algorithm 1,
+with any table of single values in place of the paper's integers. Columns keep their order (the paper's implementation
+may sort them, which would make kernels permute x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lutsmith import formats
+from lutsmith._core import Error
+from lutsmith._torch import torch
+from lutsmith.packed_weight import Group, PackedWeight, quantize
+
+__all__ = ["Feedback", "output_error", "quantize_with_feedback"]
+
+_BLOCK = 128  # columns whose errors reach the columns behind them in one product
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What `quantize_with_feedback` made.
+
+    Attributes:
+        packed: the matrix.
+        output_error: squared error of its products with the calibration's tokens, over the square of the products.
+        nearest_output_error: the same of the matrix that `lutsmith.quantize` makes with the same settings.
+        kept_nearest: whether `packed` is that one, as feedback was no better.
+    """
+
+    packed: PackedWeight
+    output_error: float
+    nearest_output_error: float
+    kept_nearest: bool
+
+
+def quantize_with_feedback(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    method: str = "nf",
+    bits: int = 4,
+    group: Group = 64,
+    table: Sequence[float] | torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    scales: str | None = None,
+    importance: torch.Tensor | None = None,
+    damping: float = 0.01,
+    static_scales: bool = False,
+) -> Feedback:
+    """Rounds columns one after the other, and moves those that follow so that outputs stay where they were.
+
+    Args:
+        weight: [N, K], as for `lutsmith.quantize`, as are method, bits, group, dtype and scales. Its device does the
+            work.
+        hessian: [K, K], float32 or float64, the sum (or mean) of x x^T over tokens: what a calibration collects.
+        table: as for `lutsmith.quantize`, single values.
+        importance: as for `lutsmith.quantize`; by default the diagonal of the Hessian.
+        damping: what is added to the Hessian's diagonal, as a part of the diagonal's mean.
+        static_scales: takes the scales of the weights as they are given. Otherwise those of a group are chosen when its
+            first column is reached, for the weights as they are by then.
+
+    Returns:
+        The packed matrix. Its output error on the calibration's tokens is never above that of `lutsmith.quantize` with
+        the same settings, whose matrix is returned where feedback gives no better one.
+
+    Raises:
+        Error: as `lutsmith.quantize`; for a Hessian of another shape or type, or one that is not positive definite even
+            with damping.
+    """
+    nearest = quantize(weight, method, bits, group, table, dtype, scales, _counts(importance, hessian, weight))
+    return feedback_over(nearest, weight, hessian, method, table, scales, importance, damping, static_scales)
+
+
+def feedback_over(
+    nearest: PackedWeight,
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    method: str,
+    table: Sequence[float] | torch.Tensor | None,
+    scales: str | None,
+    importance: torch.Tensor | None,
+    damping: float,
+    static_scales: bool,
+) -> Feedback:
+    """`quantize_with_feedback` where `lutsmith.quantize` has made `nearest`, whose table is used."""
+    format = formats.known(nearest.format)
+    if format.table_kind != "scalar":
+        raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
+    if not 0 < damping < 1:
+        raise Error(f"damping: {damping} is not allowed; allowed: above 0 and below 1, such as 0.01")
+    counts = _counts(importance, hessian, weight)
+    columns = _Columns(nearest, weight.detach(), method, table, scales, counts, static_scales)
+    inverse = _inverse_factor(hessian.to(weight.device), damping)
+    fed = columns.quantize(inverse)
+    energy = _quadratic(weight.detach().float(), hessian)
+    if energy == 0:
+        return Feedback(nearest, 0.0, 0.0, True)
+    of_nearest = output_error(weight, nearest, hessian)
+    of_fed = output_error(weight, fed, hessian)
+    if of_fed < of_nearest:
+        return Feedback(fed, of_fed, of_nearest, False)
+    return Feedback(nearest, of_nearest, of_nearest, True)
+
+
+def output_error(weight: torch.Tensor, packed: PackedWeight, hessian: torch.Tensor) -> float:
+    """||X (W - packed)^T||^2 / ||X W^T||^2 for the tokens X whose Hessian X^T X is given; 0 where all products are."""
+    weight = weight.detach().float()
+    energy = _quadratic(weight, hessian)
+    difference = weight - packed.dequantize(torch.float32).to(weight.device)
+    return _quadratic(difference, hessian) / energy if energy > 0 else 0.0
+
+
+def _quadratic(matrix: torch.Tensor, hessian: torch.Tensor) -> float:
+    """trace(M H M^T)"""
+    matrix = matrix.to(hessian.dtype)
+    hessian = hessian.to(matrix.device)
+    return float(((matrix @ hessian) * matrix).sum(dtype=torch.float64))
+
+
+def _counts(importance: torch.Tensor | None, hessian: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    k = weight.shape[-1]
+    if not isinstance(hessian, torch.Tensor) or tuple(hessian.shape) != (k, k):
+        given = tuple(hessian.shape) if isinstance(hessian, torch.Tensor) else type(hessian).__name__
+        raise Error(f"hessian: {given} is not allowed; allowed: a tensor [{k}, {k}], the sum of x x^T")
+    if hessian.dtype not in (torch.float32, torch.float64):
+        raise Error(f"hessian: {hessian.dtype} is not allowed; allowed: torch.float32, torch.float64")
+    return hessian.diagonal().clamp(min=0) if importance is None else importance
+
+
+def _inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+    """U [K, K], upper triangular, with U^T U the inverse of the damped Hessian, in float32."""
+    damped = hessian.to(torch.float64 if hessian.device.type == "cpu" else hessian.dtype).clone()
+    diagonal = damped.diagonal()
+    mean = diagonal.mean()
+    # A channel that no token reaches may become anything; its own diagonal keeps the factor's finite.
+    diagonal[diagonal == 0] = mean if mean > 0 else 1
+    diagonal += damping * diagonal.mean()
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    if int(failed) != 0 or not bool(torch.isfinite(lower.diagonal()).all()):
+        raise Error(
+            f"hessian: it is not positive definite, even with damping {damping}; give more damping or tokens, or sum it "
+            "in float64"
+        )
+    inverse = torch.cholesky_inverse(lower)
+    upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
+    if int(failed) != 0:
+        raise Error(f"hessian: its inverse cannot be factored with damping {damping}; give more damping")
+    return upper.float()
+
+
+class _Columns:
+    """Rounds the columns of one matrix."""
+
+    def __init__(
+        self,
+        nearest: PackedWeight,
+        weight: torch.Tensor,
+        method: str,
+        table: Sequence[float] | torch.Tensor | None,
+        scales: str | None,
+        counts: torch.Tensor,
+        static_scales: bool,
+    ) -> None:
+        self.format = formats.known(nearest.format)
+        device = weight.device
+        self.weight = weight.float().clone()
+        self.group = self.format.group or self.format.k
+        self.counts = counts
+        self.static_scales = static_scales
+        # The choice of scales is that of `quantize`, with the table that it found.
+        self.scales = scales or ("mse" if table is None and method in ("lloyd", "kmeans") else "absmax")
+        values, order = torch.tensor(self.format.table, dtype=torch.float32, device=device).sort(stable=True)
+        self.values, self.order = values, order.to(torch.uint8)
+        self.halfway = (values[1:] + values[:-1]) / 2
+        codes = torch.empty(self.format.n, self.format.k, dtype=torch.uint8)
+        self.stored = torch.empty(self.format.n, -(-self.format.k // self.group), dtype=self.format.dtype)
+        self.format.core.unpack(nearest.data.cpu().data_ptr(), codes.data_ptr(), self.stored.data_ptr())
+        self.codes = codes.to(device)
+
+    def quantize(self, inverse: torch.Tensor) -> PackedWeight:
+        k = self.format.k
+        scale = self.weight.new_zeros(self.format.n)
+        for start in range(0, k, _BLOCK):
+            end = min(start + _BLOCK, k)
+            errors = self.weight.new_zeros(self.format.n, end - start)
+            for column in range(start, end):
+                if column % self.group == 0:
+                    scale = self._scale(column, start, end, errors, inverse)
+                weight = self.weight[:, column]
+                nearest = torch.bucketize(torch.where(scale == 0, 0, weight / scale), self.halfway)
+                self.codes[:, column] = self.order[nearest]
+                error = (weight - scale * self.values[nearest]) / inverse[column, column]
+                self.weight[:, column:end] -= error.unsqueeze(1) * inverse[column, column:end].unsqueeze(0)
+                errors[:, column - start] = error
+            self.weight[:, end:] -= errors @ inverse[start:end, end:]
+        packed = torch.empty(self.format.packed_bytes, dtype=torch.uint8)
+        codes = self.codes.cpu()
+        self.format.core.pack(codes.data_ptr(), self.stored.data_ptr(), packed.data_ptr())
+        return PackedWeight(packed.to(self.weight.device), self.format.line)
+
+    def _scale(
+        self, column: int, start: int, end: int, errors: torch.Tensor, inverse: torch.Tensor
+    ) -> torch.Tensor:
+        """Of the group that begins with `column`, [N]."""
+        index = column // self.group
+        if not self.static_scales:
+            last = min(column + self.group, self.format.k)
+            members = self.weight[:, column:last].clone()
+            if last > end:  # columns behind the block lack what the block has lost so far
+                members[:, end - column :] -= errors[:, : column - start] @ inverse[start:column, end:last]
+            self._choose(index, members, self.counts[column:last])
+        return self.stored[:, index].to(device=self.weight.device, dtype=torch.float32)
+
+
+    def _choose(self, index: int, members: torch.Tensor, counts: torch.Tensor) -> None:
+        try:
+            chosen = quantize(
+                members,
+                bits=self.format.bits,
+                group=0,
+                table=self.format.table,
+                dtype=self.format.dtype,
+                scales=self.scales,
+                importance=counts,
+            )
+        except Error:
+            return  # too small or too large for 16 bits by themselves: the scales of the given weights remain
+        self.stored[:, index] = _scales_of(chosen)[:, 0]
+
+
+def _scales_of(packed: PackedWeight) -> torch.Tensor:
+    format = formats.known(packed.format)
+    codes = torch.empty(format.n, format.k, dtype=torch.uint8)
+    scales = torch.empty(format.n, -(-format.k // (format.group or format.k)), dtype=format.dtype)
+    format.core.unpack(packed.data.cpu().data_ptr(), codes.data_ptr(), scales.data_ptr())
+    return scales

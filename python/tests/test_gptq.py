@@ -1,0 +1,131 @@
+"""Rounding with error feedback."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lutsmith
+from lutsmith.gptq import output_error, quantize_with_feedback
+from reference import random_weight
+
+N, K = 48, 328  # neither blocks of columns nor groups divide K
+
+
+def activations(tokens: int = 1024, seed: int = 1) -> torch.Tensor:
+    """Channels that go together, a few of them large: what feedback lives from."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(tokens, K // 4, generator=generator, dtype=torch.float64)
+    mixed = hidden @ torch.randn(K // 4, K, generator=generator, dtype=torch.float64) / (K / 4) ** 0.5
+    noise = torch.randn(tokens, K, generator=generator, dtype=torch.float64) * 0.3
+    return (mixed + noise) * torch.randn(K, generator=generator, dtype=torch.float64).exp()
+
+
+def relative(x: torch.Tensor, weight: torch.Tensor, quantized: torch.Tensor) -> float:
+    """By the definition: of products, in float64."""
+    expected = x @ weight.double().T
+    return float(((x @ quantized.double().T - expected).square().sum() / expected.square().sum()).detach())
+
+
+def feedback_column_by_column(weight, hessian, packed, group, damping):
+    """Algorithm 1 without blocks, with the scales of `packed`: solves for the best change of all later columns."""
+    weight = weight.double().clone()
+    k = weight.shape[1]
+    damped = hessian.double() + damping * hessian.double().diagonal().mean() * torch.eye(k, dtype=torch.float64)
+    table = torch.tensor(packed.table, dtype=torch.float64)
+    codes = torch.empty(packed.n, k, dtype=torch.uint8)
+    scales = torch.empty(packed.n, -(-k // group), dtype=packed.dtype)
+    from lutsmith import formats
+
+    formats.known(packed.format).core.unpack(packed.data.data_ptr(), codes.data_ptr(), scales.data_ptr())
+    result = torch.empty_like(weight)
+    for column in range(k):
+        scale = scales[:, column // group].double()
+        nearest = (weight[:, column : column + 1] / scale.unsqueeze(1) - table).abs().argmin(1)
+        result[:, column] = scale * table[nearest]
+        error = weight[:, column] - result[:, column]
+        # The change of later columns that makes up best for this one's error: H_later change = H_later,column error.
+        later = damped[column + 1 :, column + 1 :]
+        if later.numel():
+            change = torch.linalg.solve(later, damped[column + 1 :, column])
+            weight[:, column + 1 :] += error.unsqueeze(1) * change.unsqueeze(0)
+    return result
+
+
+@pytest.mark.parametrize("method", ["nf", "int", "kmeans", "lloyd"])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("group", [64, 256, "channel"])
+def test_products_are_never_worse_than_rounded_to_nearest(method, bits, group):
+    weight = random_weight(N, K)
+    x = activations()
+    hessian = x.T @ x
+    for static in (False, True):
+        made = quantize_with_feedback(weight, hessian, method, bits, group, static_scales=static)
+        nearest = lutsmith.quantize(weight, method, bits, group, importance=hessian.diagonal())
+        assert made.packed.format == nearest.format
+        of_nearest = relative(x, weight, nearest.dequantize(torch.float32))
+        of_made = relative(x, weight, made.packed.dequantize(torch.float32))
+        assert of_made <= of_nearest
+        assert of_made == pytest.approx(made.output_error, rel=1e-3)
+        assert of_nearest == pytest.approx(made.nearest_output_error, rel=1e-3)
+        assert not made.kept_nearest and of_made < 0.75 * of_nearest
+
+
+def test_with_static_scales_it_is_the_papers_algorithm():
+    weight = random_weight(N, K, torch.float32)
+    x = activations()
+    hessian = x.T @ x
+    made = quantize_with_feedback(weight, hessian, bits=3, group=32, static_scales=True)
+    nearest = lutsmith.quantize(weight, bits=3, group=32)
+    expected = feedback_column_by_column(weight, hessian, nearest, 32, 0.01)
+    got = made.packed.dequantize(torch.float32).double()
+    # Sums in another order round a weight that is halfway to another entry, and what follows with it.
+    assert (got == expected).double().mean() > 0.98
+    assert relative(x, weight, got) == pytest.approx(relative(x, weight, expected), rel=0.03)
+
+
+def test_tokens_that_tell_nothing_keep_the_nearest():
+    weight = random_weight(N, K)
+    made = quantize_with_feedback(weight, torch.zeros(K, K))
+    assert made.kept_nearest and made.output_error == 0
+    # Channels that are independent have nothing to make up with.
+    apart = quantize_with_feedback(weight, torch.eye(K), static_scales=True)
+    assert apart.kept_nearest
+    assert torch.equal(apart.packed.data, lutsmith.quantize(weight).data)
+
+
+def test_channels_that_no_token_reaches_do_no_harm():
+    weight = random_weight(N, K)
+    x = activations()
+    x[:, 7:80] = 0
+    hessian = (x.T @ x).float()
+    made = quantize_with_feedback(weight, hessian, bits=3)
+    assert output_error(weight, made.packed, hessian) < made.nearest_output_error
+    assert made.packed.dequantize(torch.float32).isfinite().all()
+
+
+def test_columns_next_to_nothing_keep_scales_that_16_bits_hold():
+    weight = random_weight(N, K)
+    weight[:, 64:128] *= 1e-4
+    weight[:, 128:192] = 0
+    x = activations()
+    x[:, 64:192] *= 1e-6
+    made = quantize_with_feedback(weight, x.T @ x)
+    assert made.output_error < made.nearest_output_error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"hessian": torch.eye(K - 8)}, ["hessian", "(320, 320)", "[328, 328]"]),
+        ({"hessian": torch.eye(K).half()}, ["hessian", "torch.float16", "torch.float64"]),
+        ({"hessian": -torch.eye(K)}, ["hessian", "positive definite", "damping"]),
+        ({"damping": 0.0}, ["damping", "0.0", "0.01"]),
+        ({"table": [0.0, 1.0] * 16, "bits": 2}, ["pairs", "one value"]),
+    ],
+)
+def test_what_cannot_be_fed_back_is_refused(arguments, words):
+    with pytest.raises(lutsmith.Error) as refused:
+        quantize_with_feedback(random_weight(N, K), **{"hessian": torch.eye(K), **arguments})
+    for word in words:
+        assert word in str(refused.value)
