@@ -27,8 +27,11 @@ def relative(x: torch.Tensor, weight: torch.Tensor, quantized: torch.Tensor) -> 
     return float(((x @ quantized.double().T - expected).square().sum() / expected.square().sum()).detach())
 
 
-def feedback_column_by_column(weight, hessian, packed, group, damping):
-    """Algorithm 1 without blocks, with the scales of `packed`: solves for the best change of all later columns."""
+def feedback_column_by_column(weight, hessian, packed, group, damping, static):
+    """Algorithm 1 without blocks, solving for the best change of all later columns.
+
+    With the scales of `packed`, or with the absolute maximum of a group when its first column is reached.
+    """
     weight = weight.double().clone()
     k = weight.shape[1]
     damped = hessian.double() + damping * hessian.double().diagonal().mean() * torch.eye(k, dtype=torch.float64)
@@ -40,6 +43,9 @@ def feedback_column_by_column(weight, hessian, packed, group, damping):
     formats.known(packed.format).core.unpack(packed.data.data_ptr(), codes.data_ptr(), scales.data_ptr())
     result = torch.empty_like(weight)
     for column in range(k):
+        if not static and column % group == 0:
+            largest = weight[:, column : column + group].abs().amax(1)
+            scales[:, column // group] = largest / table.abs().max()
         scale = scales[:, column // group].double()
         nearest = (weight[:, column : column + 1] / scale.unsqueeze(1) - table).abs().argmin(1)
         result[:, column] = scale * table[nearest]
@@ -71,13 +77,15 @@ def test_products_are_never_worse_than_rounded_to_nearest(method, bits, group):
         assert not made.kept_nearest and of_made < 0.75 * of_nearest
 
 
-def test_with_static_scales_it_is_the_papers_algorithm():
+@pytest.mark.parametrize("group", [32, 256])
+@pytest.mark.parametrize("static", [True, False])
+def test_it_is_the_papers_algorithm(static, group):
     weight = random_weight(N, K, torch.float32)
     x = activations()
     hessian = x.T @ x
-    made = quantize_with_feedback(weight, hessian, bits=3, group=32, static_scales=True)
-    nearest = lutsmith.quantize(weight, bits=3, group=32)
-    expected = feedback_column_by_column(weight, hessian, nearest, 32, 0.01)
+    made = quantize_with_feedback(weight, hessian, bits=3, group=group, static_scales=static)
+    nearest = lutsmith.quantize(weight, bits=3, group=group)
+    expected = feedback_column_by_column(weight, hessian, nearest, group, 0.01, static)
     got = made.packed.dequantize(torch.float32).double()
     # Sums in another order round a weight that is halfway to another entry, and what follows with it.
     assert (got == expected).double().mean() > 0.98
@@ -105,12 +113,12 @@ def test_channels_that_no_token_reaches_do_no_harm():
 
 
 def test_columns_next_to_nothing_keep_scales_that_16_bits_hold():
-    weight = random_weight(N, K)
-    weight[:, 64:128] *= 1e-4
+    weight = random_weight(N, K, torch.float32)
+    weight[:, 64:128] *= 1e-6
     weight[:, 128:192] = 0
     x = activations()
-    x[:, 64:192] *= 1e-6
-    made = quantize_with_feedback(weight, x.T @ x)
+    x[:, 64:192] = 0
+    made = quantize_with_feedback(weight, x.T @ x, method="int")
     assert made.output_error < made.nearest_output_error
 
 

@@ -188,7 +188,7 @@ class _Columns:
             errors = self.weight.new_zeros(self.format.n, end - start)
             for column in range(start, end):
                 if column % self.group == 0:
-                    scale = self._scale(column, start, end, errors, inverse)
+                    scale = self._scale(column)
                 weight = self.weight[:, column]
                 nearest = torch.bucketize(torch.where(scale == 0, 0, weight / scale), self.halfway)
                 self.codes[:, column] = self.order[nearest]
@@ -201,17 +201,15 @@ class _Columns:
         self.format.core.pack(codes.data_ptr(), self.stored.data_ptr(), packed.data_ptr())
         return PackedWeight(packed.to(self.weight.device), self.format.line)
 
-    def _scale(
-        self, column: int, start: int, end: int, errors: torch.Tensor, inverse: torch.Tensor
-    ) -> torch.Tensor:
-        """Of the group that begins with `column`, [N]."""
+    def _scale(self, column: int) -> torch.Tensor:
+        """Of the group that begins with `column`, [N].
+
+        The group either ends within the block or begins with it: its columns have all that was lost so far.
+        """
         index = column // self.group
         if not self.static_scales:
             last = min(column + self.group, self.format.k)
-            members = self.weight[:, column:last].clone()
-            if last > end:  # columns behind the block lack what the block has lost so far
-                members[:, end - column :] -= errors[:, : column - start] @ inverse[start:column, end:last]
-            self._choose(index, members, self.counts[column:last])
+            self._choose(index, self.weight[:, column:last], self.counts[column:last])
         return self.stored[:, index].to(device=self.weight.device, dtype=torch.float32)
 
 
