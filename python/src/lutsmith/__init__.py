@@ -18,6 +18,7 @@ from lutsmith import _core
 from lutsmith._core import Error
 
 if TYPE_CHECKING:
+    from lutsmith.calibration import calibrate
     from lutsmith.files import load
     from lutsmith.gpu import prepare
     from lutsmith.operators import matmul
@@ -33,6 +34,7 @@ __all__ = [
     "LutsmithConfig",
     "PackedWeight",
     "__version__",
+    "calibrate",
     "concatenate",
     "load",
     "manifest",
@@ -44,6 +46,7 @@ __all__ = [
 _HOMES = {
     "LutsmithConfig": "lutsmith.transformers",
     "PackedWeight": "lutsmith.packed_weight",
+    "calibrate": "lutsmith.calibration",
     "concatenate": "lutsmith.packed_rows",
     "load": "lutsmith.files",
     "manifest": "lutsmith.warming",
