@@ -1,4 +1,4 @@
-"""The examples of docs/python.md, as they stand there."""
+"""The examples of docs/python.md and docs/quantizers.md, as they stand there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import foreign
 from reference import random_weight
 from test_files import run, write_safetensors
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str = "python.md") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -33,7 +33,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("example", blocks("python"), ids=lambda example: example.splitlines()[-1][:40])
+@pytest.mark.parametrize(
+    "example",
+    [*blocks("python"), *blocks("python", "quantizers.md")],
+    ids=lambda example: example.splitlines()[-1][:40],
+)
 def test_example_in_python_runs(example, folder):
     subprocess.run([sys.executable, "-W", "ignore", "-c", example], check=True, cwd=folder)
 

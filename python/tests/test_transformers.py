@@ -142,9 +142,27 @@ def test_each_layer_has_the_codes_of_its_own_weight(checkpoint, name):
         assert linear.bias is None or torch.equal(layer.bias, linear.bias)
 
 
+@pytest.mark.parametrize("settings", [{"method": "kmeans"}, {"method": "nf", "scales": "mse"}], ids=str)
+def test_each_layer_has_the_table_and_scales_of_its_own_weight(checkpoint, settings):
+    path, original = checkpoint()
+    layers = packed_layers(load(path, LutsmithConfig(bits=2, group=32, **settings)))
+    for name, layer in layers.items():
+        expected = lutsmith.quantize(original.get_submodule(name).weight.detach(), bits=2, group=32, **settings)
+        assert layer.format == expected.format
+        assert torch.equal(layer.weight, expected.data)
+    tables = {lutsmith.PackedWeight(layer.weight, layer.format).table for layer in layers.values()}
+    assert len(tables) == (len(layers) if settings["method"] == "kmeans" else 1)
+
+
+def test_scales_that_do_not_go_with_the_table_are_refused():
+    with pytest.raises(ValueError, match="LutsmithConfig: scales: 'absmax' is not allowed with method kmeans"):
+        LutsmithConfig(method="kmeans", scales="absmax")
+
+
 @pytest.mark.parametrize(
     "config",
     [
+        {"bits": 2, "group": 64, "method": "kmeans"},
         {"bits": 4, "group": 64},
         {"bits": 3, "group": 128},
         {"bits": 2, "group": "channel"},
