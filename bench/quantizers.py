@@ -1,0 +1,141 @@
+"""What each quantizer leaves of a model: perplexity on a text, calibrated on another.
+
+    python bench/quantizers.py --bits 3,4                              # SmolLM2-135M, as python/examples/smollm2.py has it
+    python bench/quantizers.py MODEL --text evaluation.txt --calibration other.txt --device cuda
+
+The layers of the blocks are replaced by what their packed weights stand for, so that every method is compared in the same
+arithmetic, float32; the head and the embedding stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+
+import lutsmith
+import lutsmith.calibration
+from lutsmith.awq import scale_channels
+from lutsmith.gptq import quantize_with_feedback
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "python" / "examples"))
+
+Settings = dict[str, object]
+Statistics = dict[str, lutsmith.calibration.InputStatistics]
+Change = Callable[[torch.nn.Linear, lutsmith.calibration.InputStatistics], lutsmith.PackedWeight]
+
+
+def methods(bits: int, group: int) -> dict[str, tuple[Change, Settings | None]]:
+    """By name: what packs a layer, and the settings that its channels are scaled for, if they are."""
+
+    def nearest(weighed: bool = False, **settings: object) -> Change:
+        def pack(layer, seen):
+            importance = seen.mean_square if weighed else None
+            return lutsmith.quantize(layer.weight, bits=bits, group=group, importance=importance, **settings)
+
+        return pack
+
+    def fed_back(**settings: object) -> Change:
+        def pack(layer, seen):
+            return quantize_with_feedback(layer.weight, seen.hessian, bits=bits, group=group, **settings).packed
+
+        return pack
+
+    searched = {"method": "nf", "scales": "mse"}
+    learned = {"method": "kmeans"}
+    return {
+        "nf": (nearest(method="nf"), None),
+        "nf, mse": (nearest(**searched), None),
+        "nf, mse, importance": (nearest(True, **searched), None),
+        "kmeans": (nearest(**learned), None),
+        "kmeans, importance": (nearest(True, **learned), None),
+        "nf, scaled channels": (nearest(method="nf"), {"bits": bits, "group": group, "method": "nf"}),
+        "nf, feedback": (fed_back(method="nf"), None),
+        "nf, mse, feedback": (fed_back(**searched), None),
+        "kmeans, feedback": (fed_back(**learned), None),
+    }
+
+
+def layers_of(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+    """Without the head."""
+    head = model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+
+
+@torch.no_grad()
+def quantized(model, statistics: Statistics, tokens: torch.Tensor, change: Change, settings: Settings | None):
+    """A copy with quantized layers."""
+    model = copy.deepcopy(model)
+    if settings is not None:
+        scale_channels(model, tokens, **settings)
+    for name, layer in layers_of(model).items():
+        layer.weight.copy_(change(layer, statistics[name]).dequantize(torch.float32))
+    return model
+
+
+@torch.no_grad()
+def perplexity(model, tokens: torch.Tensor) -> float:
+    losses = [model(each[None], labels=each[None]).loss.item() for each in tokens]
+    return math.exp(sum(losses) / len(losses))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", help="folder or name of a model of transformers")
+    parser.add_argument("--bits", default="3")
+    parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--text", type=Path, default=ROOT / "python" / "examples" / "alice.txt")
+    parser.add_argument("--calibration", type=Path, nargs="+", default=sorted((ROOT / "docs").glob("*.md")))
+    parser.add_argument("--length", type=int, default=384, help="tokens of a sequence")
+    parser.add_argument("--sequences", type=int, default=8, help="to calibrate on")
+    parser.add_argument("--only", help="methods whose name has this in it")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.model is None:
+            import smollm2
+
+            smollm2.write_16_bit_model(Path(folder))
+        source = arguments.model or folder
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(arguments.device)
+
+    def sequences(text: str, most: int | None = None) -> torch.Tensor:
+        numbers = torch.tensor(tokenizer(text)["input_ids"], device=arguments.device)
+        whole = len(numbers) // arguments.length * arguments.length
+        return numbers[:whole].reshape(-1, arguments.length)[:most]
+
+    text = sequences(arguments.text.read_text())
+    calibration = sequences("\n".join(path.read_text() for path in arguments.calibration), arguments.sequences)
+    print(f"{text.numel()} tokens, calibrated on {calibration.numel()}; 16 bits: {perplexity(model, text):.2f}\n")
+    # Of the 16-bit model, once: for large models block by block, behind quantized ones, as docs/quantizers.md shows.
+    start = time.monotonic()
+    statistics = lutsmith.calibrate(model, calibration, list(layers_of(model)), hessians=True)
+    print(f"calibration: {time.monotonic() - start:.0f} s\n")
+    print("| bits | method | perplexity | seconds |\n|---|---|---|---|")
+    for bits in map(int, arguments.bits.split(",")):
+        for name, (change, settings) in methods(bits, arguments.group).items():
+            if arguments.only and arguments.only not in name:
+                continue
+            start = time.monotonic()
+            changed = quantized(model, statistics, calibration, change, settings)
+            seconds = time.monotonic() - start
+            print(f"| {bits} | {name} | {perplexity(changed, text):.2f} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
