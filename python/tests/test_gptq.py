@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -36,11 +38,7 @@ def feedback_column_by_column(weight, hessian, packed, group, damping, static):
     k = weight.shape[1]
     damped = hessian.double() + damping * hessian.double().diagonal().mean() * torch.eye(k, dtype=torch.float64)
     table = torch.tensor(packed.table, dtype=torch.float64)
-    codes = torch.empty(packed.n, k, dtype=torch.uint8)
-    scales = torch.empty(packed.n, -(-k // group), dtype=packed.dtype)
-    from lutsmith import formats
-
-    formats.known(packed.format).core.unpack(packed.data.data_ptr(), codes.data_ptr(), scales.data_ptr())
+    scales = packed.scales()
     result = torch.empty_like(weight)
     for column in range(k):
         if not static and column % group == 0:
@@ -122,6 +120,23 @@ def test_columns_next_to_nothing_keep_scales_that_16_bits_hold():
     assert made.output_error < made.nearest_output_error
 
 
+def test_copies_of_a_gpus_bytes_live_while_they_are_read(monkeypatch):
+    weight = random_weight(N, K)
+    x = activations()
+    expected = quantize_with_feedback(weight, x.T @ x)
+
+    def copied(tensor):
+        """As of a tensor on a GPU: memory of its own, which others have as soon as nothing holds it."""
+        copy = tensor.clone()
+        weakref.finalize(copy, copy.untyped_storage().fill_, 0)
+        return copy
+
+    monkeypatch.setattr(torch.Tensor, "cpu", copied)
+    made = quantize_with_feedback(weight, x.T @ x)
+    monkeypatch.undo()
+    assert torch.equal(made.packed.data, expected.packed.data)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -129,11 +144,12 @@ def test_columns_next_to_nothing_keep_scales_that_16_bits_hold():
         ({"hessian": torch.eye(K).half()}, ["hessian", "torch.float16", "torch.float64"]),
         ({"hessian": -torch.eye(K)}, ["hessian", "positive definite", "damping"]),
         ({"damping": 0.0}, ["damping", "0.0", "0.01"]),
+        ({"weight": [[1.0]]}, ["weight", "list", "[N, K]"]),
         ({"table": [0.0, 1.0] * 16, "bits": 2}, ["pairs", "one value"]),
     ],
 )
 def test_what_cannot_be_fed_back_is_refused(arguments, words):
     with pytest.raises(lutsmith.Error) as refused:
-        quantize_with_feedback(random_weight(N, K), **{"hessian": torch.eye(K), **arguments})
+        quantize_with_feedback(**{"weight": random_weight(N, K), "hessian": torch.eye(K), **arguments})
     for word in words:
         assert word in str(refused.value)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lutsmith import codes as code_packing
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.packed_weight import Group, PackedWeight, quantize
+from lutsmith.packed_weight import Group, PackedWeight, check_matrix, quantize, scale_choice
 
 __all__ = ["Feedback", "output_error", "quantize_with_feedback"]
 
@@ -70,34 +71,15 @@ def quantize_with_feedback(
         Error: as `lutsmith.quantize`; for a Hessian of another shape or type, or one that is not positive definite even
             with damping.
     """
-    nearest = quantize(weight, method, bits, group, table, dtype, scales, _counts(importance, hessian, weight))
-    return feedback_over(nearest, weight, hessian, method, table, scales, importance, damping, static_scales)
-
-
-def feedback_over(
-    nearest: PackedWeight,
-    weight: torch.Tensor,
-    hessian: torch.Tensor,
-    method: str,
-    table: Sequence[float] | torch.Tensor | None,
-    scales: str | None,
-    importance: torch.Tensor | None,
-    damping: float,
-    static_scales: bool,
-) -> Feedback:
-    """`quantize_with_feedback` where `lutsmith.quantize` has made `nearest`, whose table is used."""
-    format = formats.known(nearest.format)
-    if format.table_kind != "scalar":
-        raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
+    check_matrix(weight)
+    counts = _counts(importance, hessian, weight.shape[1])
     if not 0 < damping < 1:
         raise Error(f"damping: {damping} is not allowed; allowed: above 0 and below 1, such as 0.01")
-    counts = _counts(importance, hessian, weight)
-    columns = _Columns(nearest, weight.detach(), method, table, scales, counts, static_scales)
-    inverse = _inverse_factor(hessian.to(weight.device), damping)
-    fed = columns.quantize(inverse)
-    energy = _quadratic(weight.detach().float(), hessian)
-    if energy == 0:
-        return Feedback(nearest, 0.0, 0.0, True)
+    nearest = quantize(weight, method, bits, group, table, dtype, scales, counts)
+    if formats.known(nearest.format).table_kind != "scalar":
+        raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
+    columns = _Columns(nearest, weight.detach(), scale_choice(method, table, scales), counts, static_scales)
+    fed = columns.quantize(_inverse_factor(hessian.to(weight.device), damping))
     of_nearest = output_error(weight, nearest, hessian)
     of_fed = output_error(weight, fed, hessian)
     if of_fed < of_nearest:
@@ -120,8 +102,8 @@ def _quadratic(matrix: torch.Tensor, hessian: torch.Tensor) -> float:
     return float(((matrix @ hessian) * matrix).sum(dtype=torch.float64))
 
 
-def _counts(importance: torch.Tensor | None, hessian: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    k = weight.shape[-1]
+def _counts(importance: torch.Tensor | None, hessian: torch.Tensor, k: int) -> torch.Tensor:
+    """The importance that is given, else the Hessian's diagonal. Raises Error for a Hessian that is not one of k."""
     if not isinstance(hessian, torch.Tensor) or tuple(hessian.shape) != (k, k):
         given = tuple(hessian.shape) if isinstance(hessian, torch.Tensor) else type(hessian).__name__
         raise Error(f"hessian: {given} is not allowed; allowed: a tensor [{k}, {k}], the sum of x x^T")
@@ -158,27 +140,21 @@ class _Columns:
         self,
         nearest: PackedWeight,
         weight: torch.Tensor,
-        method: str,
-        table: Sequence[float] | torch.Tensor | None,
-        scales: str | None,
+        scales: str,
         counts: torch.Tensor,
         static_scales: bool,
     ) -> None:
+        """nearest: as `quantize` makes it of `weight`, on the same device. Its table is used."""
         self.format = formats.known(nearest.format)
-        device = weight.device
         self.weight = weight.float().clone()
         self.group = self.format.group or self.format.k
         self.counts = counts
         self.static_scales = static_scales
-        # The choice of scales is that of `quantize`, with the table that it found.
-        self.scales = scales or ("mse" if table is None and method in ("lloyd", "kmeans") else "absmax")
-        values, order = torch.tensor(self.format.table, dtype=torch.float32, device=device).sort(stable=True)
+        self.scales = scales
+        values, order = torch.tensor(self.format.table, dtype=torch.float32, device=weight.device).sort(stable=True)
         self.values, self.order = values, order.to(torch.uint8)
         self.halfway = (values[1:] + values[:-1]) / 2
-        codes = torch.empty(self.format.n, self.format.k, dtype=torch.uint8)
-        self.stored = torch.empty(self.format.n, -(-self.format.k // self.group), dtype=self.format.dtype)
-        self.format.core.unpack(nearest.data.cpu().data_ptr(), codes.data_ptr(), self.stored.data_ptr())
-        self.codes = codes.to(device)
+        self.codes, self.stored = code_packing.unpack(nearest.data, self.format)
 
     def quantize(self, inverse: torch.Tensor) -> PackedWeight:
         k = self.format.k
@@ -196,9 +172,8 @@ class _Columns:
                 self.weight[:, column:end] -= error.unsqueeze(1) * inverse[column, column:end].unsqueeze(0)
                 errors[:, column - start] = error
             self.weight[:, end:] -= errors @ inverse[start:end, end:]
-        packed = torch.empty(self.format.packed_bytes, dtype=torch.uint8)
-        codes = self.codes.cpu()
-        self.format.core.pack(codes.data_ptr(), self.stored.data_ptr(), packed.data_ptr())
+        words = self.stored.view(torch.int16)
+        packed = code_packing.pack_words(self.codes.cpu(), words.cpu(), self.format)
         return PackedWeight(packed.to(self.weight.device), self.format.line)
 
     def _scale(self, column: int) -> torch.Tensor:
@@ -210,8 +185,7 @@ class _Columns:
         if not self.static_scales:
             last = min(column + self.group, self.format.k)
             self._choose(index, self.weight[:, column:last], self.counts[column:last])
-        return self.stored[:, index].to(device=self.weight.device, dtype=torch.float32)
-
+        return self.stored[:, index].float()
 
     def _choose(self, index: int, members: torch.Tensor, counts: torch.Tensor) -> None:
         try:
@@ -226,12 +200,4 @@ class _Columns:
             )
         except Error:
             return  # too small or too large for 16 bits by themselves: the scales of the given weights remain
-        self.stored[:, index] = _scales_of(chosen)[:, 0]
-
-
-def _scales_of(packed: PackedWeight) -> torch.Tensor:
-    format = formats.known(packed.format)
-    codes = torch.empty(format.n, format.k, dtype=torch.uint8)
-    scales = torch.empty(format.n, -(-format.k // (format.group or format.k)), dtype=format.dtype)
-    format.core.unpack(packed.data.cpu().data_ptr(), codes.data_ptr(), scales.data_ptr())
-    return scales
+        self.stored[:, index] = chosen.scales()[:, 0]

@@ -190,17 +190,7 @@ def quantize(
         Error: for other shapes, types and settings; for weights that are not finite, or that scales of `dtype` cannot
             hold. The text says what to do.
     """
-    if not isinstance(weight, torch.Tensor):
-        raise Error(
-            f"weight: {type(weight).__name__} is not allowed; allowed: a tensor [N, K]; "
-            "lutsmith.nn.Linear.from_linear quantizes a layer"
-        )
-    if weight.dim() != 2:
-        raise Error(f"weight: shape {tuple(weight.shape)} is not allowed; allowed: [N, K]")
-    if weight.dtype not in formats.HOST_TYPES:
-        raise Error(
-            f"weight: {weight.dtype} is not allowed; allowed: {_listed(formats.HOST_TYPES)}; convert it with .to()"
-        )
+    check_matrix(weight)
     if dtype is None:
         dtype = torch.float16 if weight.dtype == torch.float32 else weight.dtype
     n, k = weight.shape
@@ -237,6 +227,21 @@ def planned_format(
         raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
     values, kind = _table(method, bits, table)
     return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, _bytes(values.to(dtype)))
+
+
+def check_matrix(weight: torch.Tensor) -> None:
+    """Raises Error for what `quantize` cannot take as a matrix, by its kind, dimensions or type."""
+    if not isinstance(weight, torch.Tensor):
+        raise Error(
+            f"weight: {type(weight).__name__} is not allowed; allowed: a tensor [N, K]; "
+            "lutsmith.nn.Linear.from_linear quantizes a layer"
+        )
+    if weight.dim() != 2:
+        raise Error(f"weight: shape {tuple(weight.shape)} is not allowed; allowed: [N, K]")
+    if weight.dtype not in formats.HOST_TYPES:
+        raise Error(
+            f"weight: {weight.dtype} is not allowed; allowed: {_listed(formats.HOST_TYPES)}; convert it with .to()"
+        )
 
 
 def scale_choice(method: str, table: Sequence[float] | torch.Tensor | None, scales: str | None) -> str:
