@@ -42,10 +42,26 @@ def test_statistics_are_those_of_the_inputs():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_layers_that_are_none_are_refused():
+def test_model_is_left_in_the_modes_that_its_modules_had():
+    model = random_model("llama", torch.float32).train()
+    frozen = model.get_submodule("model.layers.0").eval()
+    layer = "model.layers.1.mlp.up_proj"
+    statistics = lutsmith.calibrate(model, {"input_ids": TOKENS, "use_cache": False}, [layer, layer])
+    assert statistics[layer].tokens == TOKENS.numel()  # a layer that is named twice is counted once
+    assert model.training and not frozen.training and not frozen.mlp.training
+
+
+def test_what_cannot_be_calibrated_is_refused():
     model = random_model("llama", torch.float32)
     with pytest.raises(lutsmith.Error, match="'model.norm' is no torch.nn.Linear"):
         lutsmith.calibrate(model, TOKENS, ["model.norm"])
+    with pytest.raises(lutsmith.Error, match="batches: list is not allowed.*dicts of keyword arguments"):
+        lutsmith.calibrate(model, [[1, 2, 3]])
+    with pytest.raises(lutsmith.Error, match="no linear layer was called"):
+        lutsmith.calibrate(model, TOKENS, [])
+    with pytest.raises(lutsmith.Error, match="Embedding has no torch.nn.Linear"):
+        lutsmith.calibrate(torch.nn.Embedding(4, 8), TOKENS)
+    assert not any(module._forward_pre_hooks for module in model.modules())
     with pytest.raises(lutsmith.Error, match="no decoder layers"):
         scale_channels(torch.nn.Sequential(torch.nn.Linear(8, 8)), torch.ones(1, 8))
 

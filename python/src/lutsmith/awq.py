@@ -7,13 +7,13 @@ columns that matter shrinks. t is searched for each group of layers that share a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.calibration import calibrate
+from lutsmith.calibration import calibrate, product_energy
 from lutsmith.packed_weight import Group, quantize
 
 __all__ = ["Folding", "scale_channels"]
@@ -60,11 +60,11 @@ class _Site:
 @torch.no_grad()
 def scale_channels(
     model: torch.nn.Module,
-    batches: Any,
+    batches: torch.Tensor | Mapping[str, Any] | Iterable[Any],
     method: str = "nf",
     bits: int = 4,
     group: Group = 64,
-    table: Sequence[float] | None = None,
+    table: Sequence[float] | torch.Tensor | None = None,
     scales: str | None = None,
 ) -> list[Folding]:
     """Scales the channels of a model's linear layers for quantization with these settings. Changes the model in place.
@@ -73,9 +73,9 @@ def scale_channels(
         model: of transformers, in 16 or 32 bits, made of decoder layers with the modules that Llama, Mistral, Qwen and
             Gemma have: `self_attn` with `q_proj`, `k_proj`, `v_proj`, `o_proj` and `mlp` with `gate_proj`, `up_proj`,
             `down_proj`, between norms without a bias.
-        batches: as for `lutsmith.calibrate`, several times if it is an iterator of its own: give a list. The model is
-            run once for every decoder layer.
-        method, bits, group, table, scales: as for `lutsmith.quantize`, which has the model next.
+        batches: as for `lutsmith.calibrate`; a list where there are several, as the model is run on all of them once
+            for every decoder layer.
+        method, bits, group, table, scales: as for `lutsmith.quantize`, by which the model is quantized next.
 
     Returns:
         What was done. Outputs of the model stay the same but for rounding; quantized with the settings, no layer's
@@ -164,8 +164,8 @@ def _error(site: _Site, factors: torch.Tensor, hessian: torch.Tensor, settings: 
         weight = layer.weight.float()
         packed = quantize((weight * factors).to(layer.weight.dtype), **settings)
         difference = packed.dequantize(torch.float32) / factors - weight
-        lost += float(((difference @ hessian) * difference).sum(dtype=torch.float64))
-        energy += float(((weight @ hessian) * weight).sum(dtype=torch.float64))
+        lost += product_energy(difference, hessian)
+        energy += product_energy(weight, hessian)
     return lost / energy if energy > 0 else 0.0
 
 

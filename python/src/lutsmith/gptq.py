@@ -14,6 +14,7 @@ from lutsmith import codes as code_packing
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.calibration import product_energy
 from lutsmith.packed_weight import Group, PackedWeight, check_matrix, quantize, scale_choice
 
 __all__ = ["Feedback", "output_error", "quantize_with_feedback"]
@@ -90,16 +91,9 @@ def quantize_with_feedback(
 def output_error(weight: torch.Tensor, packed: PackedWeight, hessian: torch.Tensor) -> float:
     """||X (W - packed)^T||^2 / ||X W^T||^2 for the tokens X whose Hessian X^T X is given; 0 where all products are."""
     weight = weight.detach().float()
-    energy = _quadratic(weight, hessian)
+    energy = product_energy(weight, hessian)
     difference = weight - packed.dequantize(torch.float32).to(weight.device)
-    return _quadratic(difference, hessian) / energy if energy > 0 else 0.0
-
-
-def _quadratic(matrix: torch.Tensor, hessian: torch.Tensor) -> float:
-    """trace(M H M^T)"""
-    matrix = matrix.to(hessian.dtype)
-    hessian = hessian.to(matrix.device)
-    return float(((matrix @ hessian) * matrix).sum(dtype=torch.float64))
+    return product_energy(difference, hessian) / energy if energy > 0 else 0.0
 
 
 def _counts(importance: torch.Tensor | None, hessian: torch.Tensor, k: int) -> torch.Tensor:
