@@ -59,7 +59,7 @@ def calibrate(
         For each layer its statistics, by name. Layers that were not called are left out.
 
     Raises:
-        Error: where the model has no linear layer, a name is none's, a batch is of another kind, or no layer was called.
+        Error: where the model has no linear layer, a name is none's, a batch is something else, or no layer was called.
     """
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if not linear:

@@ -9,7 +9,7 @@ from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 
-__all__ = ["groups_of", "pack", "pack_words", "table_of", "unpack", "unpack_words"]
+__all__ = ["groups_of", "pack", "pack_words", "table_bytes", "table_of", "unpack", "unpack_words"]
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -20,18 +20,30 @@ def groups_of(k: int, group: int) -> int:
 
 
 def table_of(table: Sequence[float] | torch.Tensor, bits: int | None) -> tuple[torch.Tensor, int, str]:
-    """float32 values, the bits of their codes and their kind. bits None: those of a scalar table so long."""
+    """float32 values on the CPU, the bits of their codes and their kind, "scalar" or "pair".
+
+    bits None: those of a scalar table so long. Raises Error where no table is so long.
+    """
     values = torch.as_tensor(table, dtype=torch.float32, device="cpu").flatten().contiguous()
     length = values.numel()
     if bits is None:
         bits = length.bit_length() - 1
-    if 1 <= bits <= 8:
-        for kind, expected in (("scalar", 2**bits), ("pair", 2 * 4**bits)):
-            if length == expected:
-                return values, bits, kind
-    raise Error(
-        f"table: {length} values given; allowed: 2**bits (scalar), or with bits= also 2 * 4**bits (pair); bits 1 to 8"
-    )
+        if not 1 <= bits <= 8 or length != 2**bits:
+            raise Error(
+                f"table: {length} values given; allowed: 2**bits, bits 1 to 8; pairs of values (2 * 4**bits) need bits="
+            )
+        return values, bits, "scalar"
+    if not 1 <= bits <= 8:
+        raise Error(f"bits: {bits} is not allowed; allowed: 1 to 8")
+    for kind, expected in (("scalar", 2**bits), ("pair", 2 * 4**bits)):
+        if length == expected:
+            return values, bits, kind
+    raise Error(f"table: {length} values given; {bits} bits take {2**bits} (scalar) or {2 * 4**bits} (pair)")
+
+
+def table_bytes(values: torch.Tensor) -> bytes:
+    """The values as they are in memory: 16-bit words as a format has them, or floats as the quantizer takes them."""
+    return bytes(values.contiguous().view(torch.uint8).tolist())
 
 
 def pack(
@@ -50,8 +62,8 @@ def pack(
         raise Error(f"scales: {scales.dtype} is not allowed; allowed: {allowed}; round them with .to()")
     values, bits, kind = table_of(table, bits)
     n, k = codes.shape
-    words = values.to(scales.dtype).contiguous().view(torch.uint8)
-    format = formats.Format(bits, group, n, k, formats.DTYPE_NAMES[scales.dtype], kind, bytes(words.tolist()))
+    words = table_bytes(values.to(scales.dtype))
+    format = formats.Format(bits, group, n, k, formats.DTYPE_NAMES[scales.dtype], kind, words)
     if not all(map(math.isfinite, format.table)):
         raise Error(f"table: values that are not finite in {scales.dtype}; scale the table down and the scales up")
     expected = (n, groups_of(k, group))
@@ -82,6 +94,6 @@ def unpack_words(data: torch.Tensor, format: formats.Format) -> tuple[torch.Tens
 
 
 def unpack(data: torch.Tensor, format: formats.Format) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same, scales as numbers, on the device of `data`."""
+    """Codes [N, K], uint8, and scales [N, groups], of the format's type, on the device of `data`."""
     codes, scales = unpack_words(data, format)
     return codes.to(data.device), scales.view(format.dtype).to(data.device)

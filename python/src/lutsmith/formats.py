@@ -21,6 +21,7 @@ from lutsmith._torch import torch
 
 VERSION = "v1"
 CHANNEL = "channel"
+GROUPS = (256, 128, 64, 32)  # that kernels have, besides one for each row
 
 DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
 DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}

@@ -206,7 +206,7 @@ def quantize(
         format = planned_format(n, k, method, bits, group, table, dtype)
     values, _ = _table(method, bits, table)
     data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
-    format.core.quantize(*matrix, _bytes(values), data.data_ptr(), threads, scales, counts_at)
+    format.core.quantize(*matrix, code_packing.table_bytes(values), data.data_ptr(), threads, scales, counts_at)
     return PackedWeight(data.to(weight.device), format.line)
 
 
@@ -221,12 +221,13 @@ def planned_format(
 ) -> formats.Format:
     """The format that `quantize` gives a matrix [n, k]; the other arguments and the errors are those of `quantize`.
 
-    Where the table is learned, its values are another's.
+    Where the table is learned, its values are those of another one.
     """
     if dtype not in formats.DTYPE_NAMES:
         raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
     values, kind = _table(method, bits, table)
-    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, _bytes(values.to(dtype)))
+    words = code_packing.table_bytes(values.to(dtype))
+    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, words)
 
 
 def check_matrix(weight: torch.Tensor) -> None:
@@ -286,15 +287,11 @@ def check_data(data: torch.Tensor, format: formats.Format) -> None:
 def _table(method: str, bits: int, table: Sequence[float] | torch.Tensor | None) -> tuple[torch.Tensor, str]:
     """float32 values and their kind."""
     if table is None:
-        # One that is learned stands for itself until there are weights.
-        return torch.tensor(_core.table("lloyd" if method == LEARNED else method, bits), dtype=torch.float32, device="cpu"), "scalar"
-    values = torch.as_tensor(table, dtype=torch.float32, device="cpu").flatten().contiguous()
-    lengths = {"scalar": 2**bits, "pair": 2 * 4**bits} if 1 <= bits <= 8 else {"scalar": values.numel()}
-    for kind, length in lengths.items():
-        if values.numel() == length:
-            return values, kind
-    allowed = " or ".join(f"{length} ({kind})" for kind, length in lengths.items())
-    raise Error(f"table: {values.numel()} values given; {bits} bits take {allowed}")
+        # Lloyd's stands for one that is learned until there are weights: it has every number of bits.
+        known = _core.table("lloyd" if method == LEARNED else method, bits)
+        return torch.tensor(known, dtype=torch.float32, device="cpu"), "scalar"
+    values, _, kind = code_packing.table_of(table, bits)
+    return values, kind
 
 
 def _importance(importance: torch.Tensor | None, k: int) -> torch.Tensor | None:
@@ -312,17 +309,14 @@ def _group(group: Group) -> int:
         return 0
     if isinstance(group, int):
         return group
-    raise Error(f"group: {group!r} is not allowed; allowed: 32, 64, 128, 256, {formats.CHANNEL!r}")
+    allowed = ", ".join(map(str, sorted(formats.GROUPS)))
+    raise Error(f"group: {group!r} is not allowed; allowed: {allowed}, {formats.CHANNEL!r}")
 
 
 def _rows_of_neighbours(weight: torch.Tensor) -> torch.Tensor:
     neighbours = weight.stride(1) == 1 or weight.shape[1] == 1
     apart = weight.stride(0) >= weight.shape[1] or weight.shape[0] == 1
     return weight if neighbours and apart else weight.contiguous()
-
-
-def _bytes(values: torch.Tensor) -> bytes:
-    return bytes(values.contiguous().view(torch.uint8).tolist())
 
 
 def _listed(dtypes: Mapping[torch.dtype, str]) -> str:

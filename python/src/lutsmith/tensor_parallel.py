@@ -9,7 +9,8 @@
       | rank 1 |                                               |   |    |
       +--------+                                               +---+----+
 
-The work is the CPU's; the parts are on the device of the whole.
+The parts are on the device of the whole. Rows that begin and end at multiples of 32 are copied there; all else is the
+CPU's work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.codes import groups_of
 from lutsmith.operators import matmul
 from lutsmith.packed_rows import check_part, pack, rows, unpack
 from lutsmith.packed_weight import PackedWeight
@@ -26,7 +28,6 @@ from lutsmith.packed_weight import PackedWeight
 __all__ = ["ColumnPart", "columns", "even_part", "rows"]
 
 _COLUMNS_MULTIPLE = 8
-_GROUPS = (256, 128, 64, 32)
 
 
 class ColumnPart(NamedTuple):
@@ -75,7 +76,7 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
         group, first = 0, start - start % 2 if pairs else start
     else:
         # The scales of a smaller group would stand in the middle of a larger one's.
-        group = next((g for g in _GROUPS if g <= known.group and start % g == 0), known.group)
+        group = next((g for g in formats.GROUPS if g <= known.group and start % g == 0), known.group)
         first = start - start % group
         repeated = scales.repeat_interleave(known.group // group, dim=1)
         scales = repeated[:, first // group : -(-stop // group)]
@@ -84,7 +85,7 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     end = min(last, known.k)
     part[:, : end - first] = codes[:, first:end]
     format = known.with_shape(known.n, last - first, group)
-    needed = 1 if group == 0 else -(-(last - first) // group)
+    needed = groups_of(last - first, group)
     if scales.shape[1] < needed:  # a group of the padding's own
         scales = torch.nn.functional.pad(scales, (0, needed - scales.shape[1]))
     return ColumnPart(pack(part, scales, format, weight.device), start - first, last - stop)

@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import math
 
+from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
-from lutsmith.checkpoints.layers import GROUPS, Codes, Layer, Refused
+from lutsmith.checkpoints.layers import Codes, Layer, Refused
 from lutsmith.checkpoints.tensors import Tensors
 
 __all__ = ["BitsAndBytes", "find"]
@@ -80,7 +81,7 @@ class BitsAndBytes(Layer):
         return values * each + torch.tensor(self._nested["nested_offset"], dtype=torch.float32)
 
     def planned(self) -> tuple[int, int]:
-        group = next((size for size in GROUPS if self._block % size == 0 and self._k % size == 0), None)
+        group = next((size for size in formats.GROUPS if self._block % size == 0 and self._k % size == 0), None)
         if group is None:
             raise Refused(
                 f"blocks of {self._block} run on from row to row of {self._k} weights, which is no multiple of 32"

@@ -44,6 +44,7 @@ def find(tensors: Tensors) -> dict[str, list[str]]:
 
 
 def layer(tensors: Tensors, module: str, config: dict[str, Any]) -> Layer:
+    """By the type of weight_packed. Raises Error where it is none that is known."""
     packed, scale = f"{module}.weight_packed", f"{module}.weight_scale"
     if tensors.type(packed) == "I32":
         return PackQuantized(tensors, module, _declared(config))

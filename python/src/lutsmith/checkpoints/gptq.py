@@ -19,7 +19,7 @@ from lutsmith.checkpoints import bits as packed_bits
 from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size, integers_again
 from lutsmith.checkpoints.tensors import Tensors
 
-__all__ = ["Awq", "Gptq", "find"]
+__all__ = ["Awq", "Gptq", "find", "layer"]
 
 _MEMBERS = (".qweight", ".qzeros", ".scales", ".g_idx")
 _AWQ_PLACES = [0, 4, 1, 5, 2, 6, 3, 7]  # column c of eight is the word's code at [c]
@@ -34,6 +34,7 @@ def find(tensors: Tensors) -> dict[str, list[str]]:
 
 
 def layer(tensors: Tensors, module: str, config: dict[str, Any]) -> Layer:
+    """By the shapes of qweight and scales. Raises Error where they are neither GPTQ's nor AWQ's."""
     rows, columns = _matrix(tensors, f"{module}.qweight")
     groups, outputs = _matrix(tensors, f"{module}.scales")
     if columns == outputs:

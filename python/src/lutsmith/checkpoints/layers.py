@@ -25,7 +25,6 @@ __all__ = [
     "regrouped",
 ]
 
-GROUPS = (256, 128, 64, 32)
 MOST_BITS = 4  # that kernels multiply
 #: How values are quantized again where neither the caller nor the format knows better.
 REQUANTIZED: dict[str, Any] = {"method": "nf", "bits": 4, "group": 64}
@@ -133,13 +132,13 @@ def aligned_groups(group_of_column: torch.Tensor, group: int) -> tuple[int, torc
     """
     k = group_of_column.numel()
     if bool((group_of_column == group_of_column[0]).all()):
-        return (group if group in GROUPS and group >= k else 0), group_of_column[:1]
-    for size in GROUPS:
+        return (group if group in formats.GROUPS and group >= k else 0), group_of_column[:1]
+    for size in formats.GROUPS:
         if size < k:
             first = group_of_column[::size]
             if torch.equal(first.repeat_interleave(size)[:k], group_of_column):
                 return size, first
-    if group in GROUPS:
+    if group in formats.GROUPS:
         raise Refused("the order of its columns was changed by their importance (act-order): a group is spread over K")
     raise Refused(f"a scale for each {group} weights, where kernels have 32, 64, 128, 256 or one a row")
 
