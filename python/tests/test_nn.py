@@ -37,6 +37,10 @@ def test_every_argument_reaches_the_codes():
     assert layer.bias.dtype == torch.bfloat16
     integers = lutsmith.quantize(linear.weight.detach(), method="int")
     assert Linear.from_linear(linear, method="int").format == integers.format
+    weighed = {"scales": "mse", "importance": torch.linspace(0, 1, 96) ** 4}
+    searched = lutsmith.quantize(linear.weight.detach(), **weighed)
+    assert torch.equal(Linear.from_linear(linear, **weighed).weight, searched.data)
+    assert not torch.equal(Linear.from_linear(linear, scales="mse").weight, searched.data)
 
 
 def test_one_switch_reaches_every_layer_of_a_model():

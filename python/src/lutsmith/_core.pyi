@@ -10,6 +10,7 @@ class Error(RuntimeError):
 
 class Format:
     packed_bytes: int
+    panel_bytes: int
     def __init__(self, bits: int, group: int, n: int, k: int, dtype: str, table_kind: str, table: bytes, /) -> None: ...
     def quantize(
         self,

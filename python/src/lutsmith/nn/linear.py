@@ -57,12 +57,14 @@ class Linear(torch.nn.Module):
         method: str = "nf",
         bits: int = 4,
         group: Group = 64,
-        table: Sequence[float] | None = None,
+        table: Sequence[float] | torch.Tensor | None = None,
         dtype: torch.dtype | None = None,
+        scales: str | None = None,
+        importance: torch.Tensor | None = None,
         batch_invariant: bool = False,
     ) -> Linear:
-        """Quantizes a layer; the other arguments are those of :func:`lutsmith.quantize`. ``linear`` stays as it is."""
-        packed = quantize(linear.weight.detach(), method=method, bits=bits, group=group, table=table, dtype=dtype)
+        """Quantizes a layer, which stays as it is; all but ``batch_invariant`` is as for :func:`lutsmith.quantize`."""
+        packed = quantize(linear.weight.detach(), method, bits, group, table, dtype, scales, importance)
         return cls(packed, linear.bias, batch_invariant)
 
     def to_linear(self, dtype: torch.dtype | None = None) -> torch.nn.Linear:
