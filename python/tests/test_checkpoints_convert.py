@@ -167,6 +167,12 @@ def test_layers_that_cannot_be_carried_over_are_requantized_like_the_others(tmp_
     report = checkpoints.convert(tmp_path / "gptq", tmp_path / "packed", requantize=True, progress=False)
     assert sorted({loss.how for loss in report.losses}) == ["exact", "kept", "requantized"]
     assert_same(load(tmp_path / "packed"), expected, tolerance=0.2)
+    # By the command, with tables of the layers' own.
+    learned = [str(tmp_path / name) for name in ("gptq", "learned")]
+    assert main([*learned, "--requantize", "--method", "kmeans", "--scales", "mse"]) == 0
+    layers = packed_layers(load(tmp_path / "learned"))
+    assert len({layer.packed_weights()[0].table for layer in layers.values()}) == 2  # integers, and learned
+    assert_same(load(tmp_path / "learned"), expected, tolerance=0.2)
 
 
 def test_biases_of_zeros_that_the_model_has_not_are_left_out(tmp_path):

@@ -29,11 +29,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("target", help="folder to be written")
     parser.add_argument("--dtype", choices=("f16", "bf16"), help="default: the type that holds the scales exactly")
     parser.add_argument("--requantize", action="store_true", help="what no kernel multiplies is quantized again")
-    parser.add_argument("--method", choices=("nf", "int", "fp"), help="with --requantize; default: nf; int of integers")
+    methods = ("nf", "int", "fp", "lloyd", "kmeans")
+    parser.add_argument("--method", choices=methods, help="with --requantize; default: nf; int of integers")
     parser.add_argument("--bits", type=int, help="with --requantize; default: those of the others, else 4")
     parser.add_argument("--group", type=int, help="with --requantize; default: that of the others, else 64")
+    parser.add_argument(
+        "--scales", choices=("absmax", "mse"), help="with --requantize; default: mse with lloyd and kmeans, else absmax"
+    )
     given = parser.parse_args(arguments)
-    options = {key: value for key in ("method", "bits", "group") if (value := getattr(given, key)) is not None}
+    keys = ("method", "bits", "group", "scales")
+    options = {key: value for key in keys if (value := getattr(given, key)) is not None}
     if options and not given.requantize:
         parser.error(f"--{next(iter(options))} is of --requantize, which is not given")
 
