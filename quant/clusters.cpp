@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <limits>
 #include <utility>
+#include <vector>
 
 namespace lutsmith::quant {
 namespace {
 
+/// Cuts a row of bins into clusters, one cluster more at a time.
 class Partition {
  public:
   explicit Partition(std::span<const Bin> bins) : sums_(1) {

@@ -19,11 +19,10 @@ Result<Importance> Importance::open(const std::string& path, std::span<const Ten
     const std::string name = printable(decision.name, 100);
     const auto found = file->tensors().find(decision.name);
     if (found == file->tensors().end()) {
-      return refuse(
-          fmt::format("importance: '{}' holds no '{}'; it needs one for every tensor that is quantized, or "
-                      "leave that one "
-                      "out with --skip",
-                      printable(path), name));
+      return refuse(fmt::format(
+          "importance: '{}' holds no '{}'; it needs one for every tensor that is quantized, or leave that "
+          "one out with --skip",
+          printable(path), name));
     }
     const TensorInfo& tensor = found->second;
     if (tensor.shape != std::vector{decision.k} || floating_bytes(tensor.dtype) == 0) {
