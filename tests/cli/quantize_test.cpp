@@ -315,6 +315,9 @@ TEST_F(Checkpoint, ImportanceChangesWhatIsPackedAndIsCheckedByName) {
   const Outcome short_one = with("block.attention.weight", std::vector<float>(127));
   EXPECT_EQ(short_one.exit_code, 2);
   EXPECT_THAT(short_one.errors, testing::AllOf(HasSubstr("[127]"), HasSubstr("[128]")));
+  const Outcome unused = quantize({"--importance", file});
+  EXPECT_EQ(unused.exit_code, 2);
+  EXPECT_THAT(unused.errors, testing::AllOf(HasSubstr("importance"), HasSubstr("--scales mse")));
 }
 
 TEST_F(Checkpoint, InputIsNeverOverwritten) {

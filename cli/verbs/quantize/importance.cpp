@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "checkpoint/packed_file.h"
 #include "cli/output/printable.h"
 #include "core/result.h"
@@ -12,6 +14,14 @@ namespace lutsmith::cli {
 Result<Importance> Importance::open(const std::string& path, std::span<const TensorDecision> decisions) {
   Importance importance;
   if (path.empty()) return importance;
+  const bool counts = std::ranges::any_of(decisions, [](const TensorDecision& decision) {
+    return !decision.left_alone && decision.settings.scale_choice() == ScaleChoice::mse;
+  });
+  if (!counts) {
+    return refuse(
+        "importance: it changes nothing where all scales are absmax; give --scales mse, or --method lloyd or "
+        "kmeans");
+  }
   auto file = SafetensorsFile::open(path);
   if (!file) return failure(file);
   for (const TensorDecision& decision : decisions) {

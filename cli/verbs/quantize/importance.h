@@ -16,7 +16,8 @@ namespace lutsmith::cli {
 class Importance {
  public:
   /// Without a path all channels count alike. Errors: those of SafetensorsFile::open; invalid_argument where
-  /// the file lacks a tensor, or has it in another shape.
+  /// the file lacks a tensor, or has it in another shape, and where no scale is searched, so that it would
+  /// change nothing.
   static Result<Importance> open(const std::string& path, std::span<const TensorDecision> decisions);
 
   /// Of a tensor that is quantized, k values, or none where all count alike.
