@@ -53,15 +53,16 @@ def methods(bits: int, group: int) -> dict[str, tuple[Change, Settings | None]]:
     searched = {"method": "nf", "scales": "mse"}
     learned = {"method": "kmeans"}
     return {
-        "nf": (nearest(method="nf"), None),
+        "nf, absmax": (nearest(method="nf"), None),
         "nf, mse": (nearest(**searched), None),
         "nf, mse, importance": (nearest(True, **searched), None),
         "kmeans": (nearest(**learned), None),
         "kmeans, importance": (nearest(True, **learned), None),
-        "nf, scaled channels": (nearest(method="nf"), {"bits": bits, "group": group, "method": "nf"}),
-        "nf, feedback": (fed_back(method="nf"), None),
-        "nf, mse, feedback": (fed_back(**searched), None),
-        "kmeans, feedback": (fed_back(**learned), None),
+        "nf, absmax, scaled channels": (nearest(method="nf"), {"bits": bits, "group": group, "method": "nf"}),
+        "nf, absmax, feedback": (fed_back(method="nf"), None),
+        # The importance is the Hessian's diagonal, as nothing else is given.
+        "nf, mse, importance, feedback": (fed_back(**searched), None),
+        "kmeans, importance, feedback": (fed_back(**learned), None),
     }
 
 
