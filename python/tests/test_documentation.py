@@ -1,4 +1,4 @@
-"""The examples of docs/python.md and docs/quantizers.md, as they stand there."""
+"""The examples of docs/python.md, docs/quantizers.md and docs/checkpoints.md, as they stand there."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def folder(tmp_path):
     model.parent.mkdir()
     write_safetensors(model, {"layer.weight": random_weight(96, 128)})
     run("quantize", model, "-o", tmp_path / "packed.safetensors")
+    names = ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight", "lm_head.weight")
+    write_safetensors(tmp_path / "model.safetensors", {name: random_weight(96, 128) for name in names})
     (tmp_path / "gptq").mkdir()
     foreign.write(tmp_path / "gptq" / "model.safetensors", foreign.named(foreign.gptq(96, 128, 4, 64), "layer"))
     return tmp_path
@@ -57,7 +59,7 @@ def test_example_says_what_became_of_another_librarys_model(folder):
     assert "".join(f"# {line}\n" for line in done.stdout.splitlines()) in example
 
 
-@pytest.mark.parametrize("example", blocks("sh"))
+@pytest.mark.parametrize("example", [*blocks("sh"), *blocks("sh", "checkpoints.md")])
 def test_commands_run(example, folder):
     (folder / "packed.safetensors").unlink()
     environment = {

@@ -103,7 +103,10 @@ def stream(
     requantize: bool | Mapping[str, Any] = False,
     progress: bool = True,
 ) -> Iterator[tuple[str, PackedWeight | torch.Tensor, Loss]]:
-    """The same, one after the other: (name, matrix or tensor, what became of it). No more than one is in memory."""
+    """What `load` gives, with its arguments and errors, one after the other; no more than one is in memory.
+
+    Yields: (name, matrix or tensor, what became of it).
+    """
     found = items(open_checkpoint(path))
     with Line(len(found), progress) as line:
         for item in found:
