@@ -84,9 +84,10 @@ enum class ScaleChoice {
 };
 
 LUTSMITH_API std::string_view to_string(ScaleChoice choice);  ///< "absmax", "mse"
+/// Inverse of to_string; invalid_argument for any other name.
 LUTSMITH_API Result<ScaleChoice> parse_scale_choice(std::string_view name);
-/// What a method of table_by_method, or a given or learned table, is best used with: mse for "lloyd" and
-/// "kmeans", whose entries are where weights are and not where the largest is; absmax for all others.
+/// What is taken with a method's table where the caller does not say: mse for "lloyd" and "kmeans", whose
+/// entries are where weights are and not where the largest is; absmax for all others.
 LUTSMITH_API ScaleChoice usual_scale_choice(std::string_view method);
 
 struct QuantizationOptions {
@@ -142,7 +143,7 @@ struct LearnedTable {
 /// turns until that gains less than 1/2000 of the error: of given scales the best table (k-means of one
 /// dimension is solved exactly, by dynamic programming; Wang and Song, Ckmeans.1d.dp, 2011; over a histogram
 /// of 8192 bins), of a given table the scales of ScaleChoice::mse. Begins with NormalFloat or Lloyd's levels,
-/// whichever has the smaller error, and never has a larger one than both. 1 <= bits <= 8. A weight counts as
+/// whichever has the smaller error, and never ends with more than that. 1 <= bits <= 8. A weight counts as
 /// often as importance * scale^2 says, so that what is minimized is the error of the matrix.
 ///
 /// For what quantize() with ScaleChoice::mse and the same importance is then to be given. Errors: those of
