@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -54,6 +56,16 @@ def test_importance_lowers_the_error_that_it_weighs(method):
     plain = lutsmith.quantize(weight, **settings)
     weighed = lutsmith.quantize(weight, importance=importance, **settings)
     assert error(weight, weighed, importance) < 0.97 * error(weight, plain, importance)
+
+
+def test_learned_table_without_importance_is_warned_of():
+    weight = heavy_tailed(32, 64)
+    with pytest.warns(UserWarning, match='"kmeans" without importance'):
+        lutsmith.quantize(weight, method="kmeans", bits=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lutsmith.quantize(weight, method="kmeans", bits=2, importance=torch.ones(64))
+        lutsmith.quantize(weight, method="lloyd", bits=2)
 
 
 def test_learned_tables_do_not_depend_on_threads():

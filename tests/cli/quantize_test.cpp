@@ -286,6 +286,24 @@ TEST_F(Checkpoint, EachLayerHasATableOfItsOwnThatDoesNotDependOnThreads) {
   EXPECT_TRUE(multiplied.json()["layers"][1]["right"]);
 }
 
+TEST_F(Checkpoint, WarnsOfTablesThatAreLearnedWithoutImportance) {
+  const auto warning =
+      testing::AllOf(HasSubstr("lutsmith: warning: "), HasSubstr("kmeans without --importance"));
+  EXPECT_THAT(quantize({"--method", "kmeans", "--bits", "3"}).errors, warning);
+  EXPECT_THAT(quantize({"--rule", "mlp=method:kmeans"}).errors, warning);
+  EXPECT_THAT(quantize({"--method", "lloyd"}).errors, testing::Not(HasSubstr("warning")));
+  const std::vector<float> of_attention(72, 1.0F);
+  const std::vector<float> of_mlp(128, 1.0F);
+  const std::filesystem::path file = program_.file("importance.safetensors");
+  const std::vector<TensorWithBytes> tensors{
+      {"block.attention.weight", "F32", {72}, std::as_bytes(std::span(of_attention))},
+      {"block.mlp.weight", "F32", {128}, std::as_bytes(std::span(of_mlp))}};
+  ASSERT_TRUE(write_safetensors(file, tensors, {}));
+  const Outcome weighed = quantize({"--method", "kmeans", "--importance", file});
+  EXPECT_EQ(weighed.exit_code, 0) << weighed.errors;
+  EXPECT_THAT(weighed.errors, testing::Not(HasSubstr("warning")));
+}
+
 TEST_F(Checkpoint, ImportanceChangesWhatIsPackedAndIsCheckedByName) {
   const std::vector<float> wide(72, 1.0F);
   std::vector<float> uneven(128, 1e-3F);

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
@@ -188,6 +189,20 @@ Result<void> write_shards(const Checkpoint& input, const Importance& importance,
   return folder->commit(result.files);
 }
 
+/// Learned tables that count all channels alike have the least error of weights, and made a model worse than
+/// NormalFloat did (docs/quantizers.md).
+void warn_of_unweighed_tables(const QuantizeOptions& options, const std::vector<TensorDecision>& decisions) {
+  if (!options.importance.empty()) return;
+  const auto learned = std::ranges::count_if(decisions, [](const TensorDecision& decision) {
+    return !decision.left_alone && decision.settings.learns_table();
+  });
+  if (learned == 0) return;
+  print_warning(
+      "method kmeans without --importance has made models worse than nf, though its weights are closer; "
+      "--importance takes a file with the mean of x^2 of each input channel, as lutsmith.calibrate of the "
+      "Python package collects it");
+}
+
 bool is_folder_of_files(const QuantizeOptions& options, const Checkpoint& input) {
   std::error_code ignored;
   return !input.index().empty() || fs::is_directory(options.input, ignored);
@@ -207,6 +222,7 @@ Result<ExitCode> run_quantize(const QuantizeOptions& options, bool json) {
   if (!decisions) return std::unexpected(decisions.error());
   const auto importance = Importance::open(options.importance, *decisions);
   if (!importance) return std::unexpected(importance.error());
+  warn_of_unweighed_tables(options, *decisions);
   QuantizeResult result{.input = options.input,
                         .output = options.output,
                         .settings = plan_options->settings,
@@ -238,7 +254,8 @@ constexpr const char* kExamples =
     "  lutsmith quantize folder-with-shards -o folder-nf4\n"
     "  lutsmith quantize model.safetensors -o mlp-int3.safetensors --method int --bits 3 --group 128 \\\n"
     "      --layers 'mlp\\.(gate|up|down)_proj\\.weight$' --skip '\\.layers\\.0\\.'\n"
-    "  lutsmith quantize model.safetensors -o learned.safetensors --method kmeans --bits 3\n"
+    "  lutsmith quantize model.safetensors -o learned.safetensors --method kmeans --bits 3 \\\n"
+    "      --importance mean-squares.safetensors\n"
     "  lutsmith quantize model.safetensors -o mixed.safetensors --rule 'down_proj=bits:3,group:128' \\\n"
     "      --rule 'lm_head=bits:4,group:32'\n"
     "Patterns are regular expressions (RE2's) that are looked for in the names of tensors. Without --layers "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ Group = int | str
 SCALES = ("absmax", "mse")
 #: The method whose table is learned from each matrix.
 LEARNED = "kmeans"
+_UNWEIGHED = (
+    f'method "{LEARNED}" without importance has made models worse than "nf", though its weights are closer: give '
+    "importance, the mean of x**2 of each input channel, as lutsmith.calibrate collects it"
+)
 
 
 class PackedWeight:
@@ -186,6 +191,10 @@ def quantize(
     Returns:
         The packed matrix, on the device of `weight`. The work is the CPU's, on as many threads as torch uses.
 
+    Warns:
+        UserWarning: for method "kmeans" without importance, which has the least error of weights and made a model
+            worse than "nf" (docs/quantizers.md).
+
     Raises:
         Error: for other shapes, types and settings; for weights that are not finite, or that scales of `dtype` cannot
             hold. The text says what to do.
@@ -202,6 +211,8 @@ def quantize(
     threads = torch.get_num_threads()
     counts_at = 0 if counts is None else counts.data_ptr()
     if table is None and method == LEARNED:
+        if counts is None:
+            warnings.warn(_UNWEIGHED, stacklevel=2)
         table = format.core.learn_table(*matrix, threads, counts_at)
         format = planned_format(n, k, method, bits, group, table, dtype)
     values, _ = _table(method, bits, table)
