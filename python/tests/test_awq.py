@@ -7,6 +7,7 @@ import torch
 
 import lutsmith
 from lutsmith.awq import scale_channels
+from lutsmith.calibration import block_by_block
 from test_transformers import TOKENS, random_model
 
 
@@ -49,6 +50,52 @@ def test_model_is_left_in_the_modes_that_its_modules_had():
     statistics = lutsmith.calibrate(model, {"input_ids": TOKENS, "use_cache": False}, [layer, layer])
     assert statistics[layer].tokens == TOKENS.numel()  # a layer that is named twice is counted once
     assert model.training and not frozen.training and not frozen.mlp.training
+
+
+def test_held_out_tokens_are_summed_apart():
+    model = random_model("llama", torch.float32)
+    seen: list[torch.Tensor] = []
+    layer = "model.layers.1.mlp.down_proj"
+    hook = model.get_submodule(layer).register_forward_pre_hook(lambda _, x: seen.append(x[0].detach().double()))
+    calls = [TOKENS, TOKENS.flip(0)]
+    statistics = lutsmith.calibrate(model, calls, [layer], hessians=True, held_out=0.25)[layer]
+    hook.remove()
+    fitted, apart = [], []
+    for x in (call.flatten(0, 1) for call in seen):
+        kept = len(x) - len(x) // 4
+        fitted.append(x[:kept])
+        apart.append(x[kept:])
+    for got, x in ((statistics.hessian, torch.cat(fitted)), (statistics.held_out, torch.cat(apart))):
+        torch.testing.assert_close(got.double(), x.T @ x, rtol=1e-4, atol=1e-6)
+    assert statistics.tokens == 2 * TOKENS.numel()
+    assert lutsmith.calibrate(model, TOKENS, [layer], hessians=True)[layer].held_out is None
+    with pytest.raises(lutsmith.Error, match="held_out: 1 is not allowed"):
+        lutsmith.calibrate(model, TOKENS, held_out=1)
+
+
+# With masks of their own for layers with a window (Gemma), and statistics of the model as it is where nothing changes.
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "gemma3"])
+def test_blocks_are_calibrated_behind_what_those_before_became(name):
+    model = uneven(name)
+    before = outputs(model)
+    whole = lutsmith.calibrate(model, TOKENS, hessians=True)
+    for layer, _, seen in block_by_block(model, TOKENS.split(1), hessians=True):
+        torch.testing.assert_close(seen.hessian, whole.pop(layer).hessian, rtol=1e-4, atol=1e-3)
+    assert list(whole) == ["lm_head"] and torch.equal(outputs(model), before)
+
+    seen_by_block = {}
+    for layer, module, seen in block_by_block(model, TOKENS, hessians=True, held_out=0.5):
+        seen_by_block[layer] = (seen.hessian + seen.held_out).clone()
+        if ".0." in layer:
+            module.weight.data.mul_(0.5)
+    changed = lutsmith.calibrate(model, TOKENS, hessians=True)
+    last = "model.layers.1.mlp.down_proj"
+    torch.testing.assert_close(seen_by_block[last], changed[last].hessian, rtol=1e-4, atol=1e-3)
+    first = "model.layers.0.mlp.down_proj"
+    assert not torch.allclose(seen_by_block[first], changed[first].hessian, rtol=1e-2)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    with pytest.raises(lutsmith.Error, match="no decoder layers"):
+        next(block_by_block(torch.nn.Linear(8, 8), TOKENS))
 
 
 def test_what_cannot_be_calibrated_is_refused():
