@@ -81,7 +81,7 @@ def test_it_is_the_papers_algorithm(static, group):
     weight = random_weight(N, K, torch.float32)
     x = activations()
     hessian = x.T @ x
-    made = quantize_with_feedback(weight, hessian, bits=3, group=group, static_scales=static)
+    made = quantize_with_feedback(weight, hessian, bits=3, group=group, static_scales=static, damping=0.01)
     nearest = lutsmith.quantize(weight, bits=3, group=group)
     expected = feedback_column_by_column(weight, hessian, nearest, group, 0.01, static)
     got = made.packed.dequantize(torch.float32).double()
@@ -90,12 +90,37 @@ def test_it_is_the_papers_algorithm(static, group):
     assert relative(x, weight, got) == pytest.approx(relative(x, weight, expected), rel=0.03)
 
 
+def few_and_many() -> tuple[torch.Tensor, torch.Tensor]:
+    """Hessians of fewer tokens than channels, and of many more of the same kind, whose channels hardly go together."""
+    generator = torch.Generator().manual_seed(7)
+    x = activations(64 + 8192) + 2 * torch.randn(64 + 8192, K, generator=generator, dtype=torch.float64)
+    return x[:64].T @ x[:64], x[64:].T @ x[64:]
+
+
+def test_little_damping_learns_few_tokens_by_heart():
+    weight = random_weight(N, K)
+    few, many = few_and_many()
+    settings = {"method": "nf", "bits": 3}
+    nearest = lutsmith.quantize(weight, method="nf", bits=3)
+    by_heart = quantize_with_feedback(weight, few, damping=0.01, **settings)
+    usual = quantize_with_feedback(weight, few, **settings)
+    assert by_heart.damping == 0.01 and by_heart.output_error < usual.output_error < usual.nearest_output_error
+    of_nearest = output_error(weight, nearest, many)
+    of_usual, of_by_heart = (output_error(weight, each.packed, many) for each in (usual, by_heart))
+    assert of_usual < of_by_heart and of_by_heart > of_nearest
+    # With tokens that judge: neither worse than the nearest nor than what goes by heart.
+    judged = quantize_with_feedback(weight, few, held_out=many, **settings)
+    assert judged.output_error == pytest.approx(output_error(weight, judged.packed, many))
+    assert judged.nearest_output_error == pytest.approx(of_nearest)
+    assert judged.output_error <= min(of_nearest, of_usual, of_by_heart)
+
+
 def test_tokens_that_tell_nothing_keep_the_nearest():
     weight = random_weight(N, K)
     made = quantize_with_feedback(weight, torch.zeros(K, K))
     assert made.kept_nearest and made.output_error == 0
     # Channels that are independent have nothing to make up with.
-    apart = quantize_with_feedback(weight, torch.eye(K), static_scales=True)
+    apart = quantize_with_feedback(weight, torch.eye(K))
     assert apart.kept_nearest
     assert torch.equal(apart.packed.data, lutsmith.quantize(weight).data)
 
@@ -116,7 +141,7 @@ def test_columns_next_to_nothing_keep_scales_that_16_bits_hold():
     weight[:, 128:192] = 0
     x = activations()
     x[:, 64:192] = 0
-    made = quantize_with_feedback(weight, x.T @ x, method="int")
+    made = quantize_with_feedback(weight, x.T @ x, method="int", static_scales=False)
     assert made.output_error < made.nearest_output_error
 
 
@@ -143,8 +168,9 @@ def test_copies_of_a_gpus_bytes_live_while_they_are_read(monkeypatch):
         ({"hessian": torch.eye(K - 8)}, ["hessian", "(320, 320)", "[328, 328]"]),
         ({"hessian": torch.eye(K).half()}, ["hessian", "torch.float16", "torch.float64"]),
         ({"hessian": -torch.eye(K)}, ["hessian", "positive definite", "damping"]),
-        ({"damping": 0.0}, ["damping", "0.0", "0.01"]),
+        ({"damping": 0.0}, ["damping", "0.0", "0.3"]),
         ({"weight": [[1.0]]}, ["weight", "list", "[N, K]"]),
+        ({"held_out": torch.eye(K - 8)}, ["held_out", "(320, 320)", "[328, 328]"]),
         ({"table": [0.0, 1.0] * 16, "bits": 2}, ["pairs", "one value"]),
     ],
 )

@@ -7,6 +7,7 @@ may sort them, which would make kernels permute x).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ from lutsmith.packed_weight import Group, PackedWeight, check_matrix, quantize, 
 
 __all__ = ["Feedback", "output_error", "quantize_with_feedback"]
 
+#: Without tokens to choose by: less fits the calibration's tokens more, and a model worse (docs/quantizers.md).
+_USUAL_DAMPING = 0.3
+#: What held-out tokens choose from. The more damping, the closer to rounding to nearest.
+_DAMPINGS = (0.03, 0.1, 0.3, 1.0, 3.0)
 _BLOCK = 128  # columns whose errors reach the columns behind them in one product
 
 
@@ -28,15 +33,18 @@ class Feedback:
 
     Attributes:
         packed: the matrix.
-        output_error: squared error of its products with the calibration's tokens, over the square of the products.
+        output_error: squared error of its products over the square of the products, on held-out tokens where there are
+            some, and on the calibration's otherwise.
         nearest_output_error: the same of the matrix that `lutsmith.quantize` makes with the same settings.
         kept_nearest: whether `packed` is that one, as feedback was no better.
+        damping: what `packed` was made with; 0 where it is the nearest.
     """
 
     packed: PackedWeight
     output_error: float
     nearest_output_error: float
     kept_nearest: bool
+    damping: float
 
 
 def quantize_with_feedback(
@@ -49,8 +57,9 @@ def quantize_with_feedback(
     dtype: torch.dtype | None = None,
     scales: str | None = None,
     importance: torch.Tensor | None = None,
-    damping: float = 0.01,
-    static_scales: bool = False,
+    damping: float | None = None,
+    static_scales: bool = True,
+    held_out: torch.Tensor | None = None,
 ) -> Feedback:
     """Rounds columns one after the other, and moves those that follow so that outputs stay where they were.
 
@@ -60,13 +69,16 @@ def quantize_with_feedback(
         hessian: [K, K], float32 or float64, the sum (or mean) of x x^T over tokens: what a calibration collects.
         table: as for `lutsmith.quantize`, single values.
         importance: as for `lutsmith.quantize`; by default the diagonal of the Hessian.
-        damping: what is added to the Hessian's diagonal, as a part of the diagonal's mean.
-        static_scales: takes the scales of the weights as they are given. Otherwise those of a group are chosen when its
-            first column is reached, for the weights as they are by then.
+        damping: what is added to the Hessian's diagonal, as a part of the diagonal's mean. By default the best of
+            0.03, 0.1, 0.3, 1 and 3 on the held-out tokens, until one is worse than that before; without such, 0.3.
+        static_scales: takes the scales of the weights as they are given, which left models better. Otherwise those of a
+            group are chosen when its first column is reached, for the weights as they are by then.
+        held_out: [K, K], the Hessian of other tokens, best of another text. They judge instead of the calibration's
+            own, on which feedback always looks better than it is.
 
     Returns:
-        The packed matrix. Its output error on the calibration's tokens is never above that of `lutsmith.quantize` with
-        the same settings, whose matrix is returned where feedback gives no better one.
+        The packed matrix. Its output error on the tokens that judge is never above that of `lutsmith.quantize` with the
+        same settings, whose matrix is returned where feedback gives no better one.
 
     Raises:
         Error: as `lutsmith.quantize`; for a Hessian of another shape or type, or one that is not positive definite even
@@ -74,18 +86,32 @@ def quantize_with_feedback(
     """
     check_matrix(weight)
     counts = _counts(importance, hessian, weight.shape[1])
-    if not 0 < damping < 1:
-        raise Error(f"damping: {damping} is not allowed; allowed: above 0 and below 1, such as 0.01")
+    if held_out is not None:
+        _check_hessian("held_out", held_out, weight.shape[1])
+    if damping is not None and not 0 < damping < math.inf:
+        raise Error(f"damping: {damping} is not allowed; allowed: above 0, such as {_USUAL_DAMPING}")
     nearest = quantize(weight, method, bits, group, table, dtype, scales, counts)
     if formats.known(nearest.format).table_kind != "scalar":
         raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
-    columns = _Columns(nearest, weight.detach(), scale_choice(method, table, scales), counts, static_scales)
-    fed = columns.quantize(_inverse_factor(hessian.to(weight.device), damping))
-    of_nearest = output_error(weight, nearest, hessian)
-    of_fed = output_error(weight, fed, hessian)
-    if of_fed < of_nearest:
-        return Feedback(fed, of_fed, of_nearest, False)
-    return Feedback(nearest, of_nearest, of_nearest, True)
+    weight = weight.detach()
+    judge = hessian if held_out is None else held_out
+    of_nearest = output_error(weight, nearest, judge)
+    best = Feedback(nearest, of_nearest, of_nearest, True, 0.0)
+    if damping is not None:
+        dampings: Sequence[float] = (damping,)
+    else:
+        dampings = (_USUAL_DAMPING,) if held_out is None else _DAMPINGS
+    before = math.inf
+    for each in dampings:
+        columns = _Columns(nearest, weight, scale_choice(method, table, scales), counts, static_scales)
+        fed = columns.quantize(_inverse_factor(hessian.to(weight.device), each))
+        of_fed = output_error(weight, fed, judge)
+        if of_fed < best.output_error:
+            best = Feedback(fed, of_fed, of_nearest, False, each)
+        if of_fed >= before:
+            break
+        before = of_fed
+    return best
 
 
 def output_error(weight: torch.Tensor, packed: PackedWeight, hessian: torch.Tensor) -> float:
@@ -98,12 +124,16 @@ def output_error(weight: torch.Tensor, packed: PackedWeight, hessian: torch.Tens
 
 def _counts(importance: torch.Tensor | None, hessian: torch.Tensor, k: int) -> torch.Tensor:
     """The importance that is given, else the Hessian's diagonal. Raises Error for a Hessian that is not one of k."""
+    _check_hessian("hessian", hessian, k)
+    return hessian.diagonal().clamp(min=0) if importance is None else importance
+
+
+def _check_hessian(name: str, hessian: torch.Tensor, k: int) -> None:
     if not isinstance(hessian, torch.Tensor) or tuple(hessian.shape) != (k, k):
         given = tuple(hessian.shape) if isinstance(hessian, torch.Tensor) else type(hessian).__name__
-        raise Error(f"hessian: {given} is not allowed; allowed: a tensor [{k}, {k}], the sum of x x^T")
+        raise Error(f"{name}: {given} is not allowed; allowed: a tensor [{k}, {k}], the sum of x x^T")
     if hessian.dtype not in (torch.float32, torch.float64):
-        raise Error(f"hessian: {hessian.dtype} is not allowed; allowed: torch.float32, torch.float64")
-    return hessian.diagonal().clamp(min=0) if importance is None else importance
+        raise Error(f"{name}: {hessian.dtype} is not allowed; allowed: torch.float32, torch.float64")
 
 
 def _inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
