@@ -4,7 +4,8 @@
     python bench/quantizers.py MODEL --text evaluation.txt --calibration other.txt --device cuda
 
 The layers of the blocks are replaced by what their packed weights stand for, so that every method is compared in the same
-arithmetic, float32; the head and the embedding stay as they are.
+arithmetic, float32; the head and the embedding stay as they are. Beside perplexity stand the layers' output errors, on
+the calibration's tokens and on the text's: where only the first is small, a method has learned tokens by heart.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ import transformers
 import lutsmith
 import lutsmith.calibration
 from lutsmith.awq import scale_channels
+from lutsmith.calibration import block_by_block
 from lutsmith.gptq import quantize_with_feedback
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +36,7 @@ Statistics = dict[str, lutsmith.calibration.InputStatistics]
 Change = Callable[[torch.nn.Linear, lutsmith.calibration.InputStatistics], lutsmith.PackedWeight]
 
 
-def methods(bits: int, group: int) -> dict[str, tuple[Change, Settings | None]]:
+def methods(bits: int, group: int, damping: float | None) -> dict[str, tuple[Change, Settings | None]]:
     """By name: what packs a layer, and the settings that its channels are scaled for, if they are."""
 
     def nearest(weighed: bool = False, **settings: object) -> Change:
@@ -46,7 +48,8 @@ def methods(bits: int, group: int) -> dict[str, tuple[Change, Settings | None]]:
 
     def fed_back(**settings: object) -> Change:
         def pack(layer, seen):
-            return quantize_with_feedback(layer.weight, seen.hessian, bits=bits, group=group, **settings).packed
+            usual = {"bits": bits, "group": group, "damping": damping, "held_out": seen.held_out}
+            return quantize_with_feedback(layer.weight, seen.hessian, **usual, **settings).packed
 
         return pack
 
@@ -77,13 +80,37 @@ def layers_of(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
 
 
 @torch.no_grad()
-def quantized(model, statistics: Statistics, tokens: torch.Tensor, change: Change, settings: Settings | None):
+def quantized(
+    model, statistics: Statistics, calls: Sequence[torch.Tensor], change: Change, settings: Settings | None
+):
     """A copy with quantized layers."""
     model = copy.deepcopy(model)
     if settings is not None:
-        scale_channels(model, tokens, **settings)
+        scale_channels(model, calls, **settings)
     for name, layer in layers_of(model).items():
         layer.weight.copy_(change(layer, statistics[name]).dequantize(torch.float32))
+    return model
+
+
+@torch.no_grad()
+def mean_error(model, changed, statistics: Statistics) -> float:
+    """Squared error of a layer's products over their squares, on the 16-bit model's inputs, mean over layers."""
+    layers = layers_of(changed)
+    errors = []
+    for name, layer in layers_of(model).items():
+        hessian = statistics[name].hessian
+        difference = layers[name].weight - layer.weight
+        lost, energy = (((each @ hessian) * each).sum(dtype=torch.float64) for each in (difference, layer.weight))
+        errors.append(float(lost / energy))
+    return sum(errors) / len(errors)
+
+
+@torch.no_grad()
+def quantized_in_turn(model, calls: Sequence[torch.Tensor], held_out: float, change: Change):
+    """The same, each block calibrated behind those that are quantized."""
+    model = copy.deepcopy(model)
+    for _, layer, seen in block_by_block(model, calls, hessians=True, held_out=held_out):
+        layer.weight.copy_(change(layer, seen).dequantize(torch.float32))
     return model
 
 
@@ -101,8 +128,11 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=ROOT / "python" / "examples" / "alice.txt")
     parser.add_argument("--calibration", type=Path, nargs="+", default=sorted((ROOT / "docs").glob("*.md")))
     parser.add_argument("--length", type=int, default=384, help="tokens of a sequence")
-    parser.add_argument("--sequences", type=int, default=8, help="to calibrate on")
-    parser.add_argument("--only", help="methods whose name has this in it")
+    parser.add_argument("--sequences", type=int, default=43, help="to calibrate on")
+    parser.add_argument("--held-out", type=float, default=0.0, help="part of each sequence that chooses the damping")
+    parser.add_argument("--damping", type=float, help="of feedback, instead of the usual one")
+    parser.add_argument("--in-turn", action="store_true", help="calibrate each block behind those that are quantized")
+    parser.add_argument("--only", nargs="+", default=[""], help="methods whose name has one of these in it")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
@@ -123,19 +153,28 @@ def main() -> None:
     text = sequences(arguments.text.read_text())
     calibration = sequences("\n".join(path.read_text() for path in arguments.calibration), arguments.sequences)
     print(f"{text.numel()} tokens, calibrated on {calibration.numel()}; 16 bits: {perplexity(model, text):.2f}\n")
-    # Of the 16-bit model, once: for large models block by block, behind quantized ones, as docs/quantizers.md shows.
+    calls = calibration.split(1)
+    # Of the 16-bit model, once, for all methods.
     start = time.monotonic()
-    statistics = lutsmith.calibrate(model, calibration, list(layers_of(model)), hessians=True)
+    statistics = lutsmith.calibrate(model, calls, list(layers_of(model)), hessians=True, held_out=arguments.held_out)
     print(f"calibration: {time.monotonic() - start:.0f} s\n")
-    print("| bits | method | perplexity | seconds |\n|---|---|---|---|")
+    of_text = lutsmith.calibrate(model, text.split(1), list(layers_of(model)), hessians=True)
+    print("| bits | method | perplexity | error, calibration | error, text | seconds |\n|---|---|---|---|---|---|")
     for bits in map(int, arguments.bits.split(",")):
-        for name, (change, settings) in methods(bits, arguments.group).items():
-            if arguments.only and arguments.only not in name:
+        for name, (change, settings) in methods(bits, arguments.group, arguments.damping).items():
+            if not any(part in name for part in arguments.only):
                 continue
             start = time.monotonic()
-            changed = quantized(model, statistics, calibration, change, settings)
+            if arguments.in_turn and settings is None:
+                changed = quantized_in_turn(model, calls, arguments.held_out, change)
+            else:
+                changed = quantized(model, statistics, calls, change, settings)
             seconds = time.monotonic() - start
-            print(f"| {bits} | {name} | {perplexity(changed, text):.2f} | {seconds:.0f} |", flush=True)
+            # Scaled channels have other inputs.
+            seen = () if settings is not None else (statistics, of_text)
+            errors = [f"{mean_error(model, changed, each):.4f}" for each in seen] or ["", ""]
+            cells = [bits, name, f"{perplexity(changed, text):.2f}", *errors, f"{seconds:.0f}"]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

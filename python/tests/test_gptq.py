@@ -168,7 +168,7 @@ def test_copies_of_a_gpus_bytes_live_while_they_are_read(monkeypatch):
         ({"hessian": torch.eye(K - 8)}, ["hessian", "(320, 320)", "[328, 328]"]),
         ({"hessian": torch.eye(K).half()}, ["hessian", "torch.float16", "torch.float64"]),
         ({"hessian": -torch.eye(K)}, ["hessian", "positive definite", "damping"]),
-        ({"damping": 0.0}, ["damping", "0.0", "0.3"]),
+        ({"damping": 0.0}, ["damping", "0.0", "0.1"]),
         ({"weight": [[1.0]]}, ["weight", "list", "[N, K]"]),
         ({"held_out": torch.eye(K - 8)}, ["held_out", "(320, 320)", "[328, 328]"]),
         ({"table": [0.0, 1.0] * 16, "bits": 2}, ["pairs", "one value"]),

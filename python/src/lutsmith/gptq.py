@@ -21,7 +21,7 @@ from lutsmith.packed_weight import Group, PackedWeight, check_matrix, quantize, 
 __all__ = ["Feedback", "output_error", "quantize_with_feedback"]
 
 #: Without tokens to choose by: less fits the calibration's tokens more, and a model worse (docs/quantizers.md).
-_USUAL_DAMPING = 0.3
+_USUAL_DAMPING = 0.1
 #: What held-out tokens choose from. The more damping, the closer to rounding to nearest.
 _DAMPINGS = (0.03, 0.1, 0.3, 1.0, 3.0)
 _BLOCK = 128  # columns whose errors reach the columns behind them in one product
@@ -70,7 +70,7 @@ def quantize_with_feedback(
         table: as for `lutsmith.quantize`, single values.
         importance: as for `lutsmith.quantize`; by default the diagonal of the Hessian.
         damping: what is added to the Hessian's diagonal, as a part of the diagonal's mean. By default the best of
-            0.03, 0.1, 0.3, 1 and 3 on the held-out tokens, until one is worse than that before; without such, 0.3.
+            0.03, 0.1, 0.3, 1 and 3 on the held-out tokens, until one is worse than that before; without such, 0.1.
         static_scales: takes the scales of the weights as they are given, which left models better. Otherwise those of a
             group are chosen when its first column is reached, for the weights as they are by then.
         held_out: [K, K], the Hessian of other tokens, best of another text. They judge instead of the calibration's
