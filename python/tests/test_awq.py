@@ -79,8 +79,9 @@ def test_blocks_are_calibrated_behind_what_those_before_became(name):
     model = uneven(name)
     before = outputs(model)
     whole = lutsmith.calibrate(model, TOKENS, hessians=True)
+    # One sequence at a time rounds otherwise than all at once: sums of hundreds of fp32 products of fp32 products.
     for layer, _, seen in block_by_block(model, TOKENS.split(1), hessians=True):
-        torch.testing.assert_close(seen.hessian, whole.pop(layer).hessian, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(seen.hessian, whole.pop(layer).hessian, rtol=1e-3, atol=1e-3)
     assert list(whole) == ["lm_head"] and torch.equal(outputs(model), before)
 
     seen_by_block = {}
@@ -90,7 +91,7 @@ def test_blocks_are_calibrated_behind_what_those_before_became(name):
             module.weight.data.mul_(0.5)
     changed = lutsmith.calibrate(model, TOKENS, hessians=True)
     last = "model.layers.1.mlp.down_proj"
-    torch.testing.assert_close(seen_by_block[last], changed[last].hessian, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(seen_by_block[last], changed[last].hessian, rtol=1e-3, atol=1e-3)
     first = "model.layers.0.mlp.down_proj"
     assert not torch.allclose(seen_by_block[first], changed[first].hessian, rtol=1e-2)
     assert not any(module._forward_pre_hooks for module in model.modules())
