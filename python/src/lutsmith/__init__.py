@@ -19,6 +19,7 @@ from lutsmith._core import Error
 
 if TYPE_CHECKING:
     from lutsmith.calibration import calibrate
+    from lutsmith.evaluation import evaluate
     from lutsmith.files import load
     from lutsmith.gpu import prepare
     from lutsmith.operators import matmul
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "concatenate",
+    "evaluate",
     "load",
     "manifest",
     "matmul",
@@ -48,6 +50,7 @@ _HOMES = {
     "PackedWeight": "lutsmith.packed_weight",
     "calibrate": "lutsmith.calibration",
     "concatenate": "lutsmith.packed_rows",
+    "evaluate": "lutsmith.evaluation",
     "load": "lutsmith.files",
     "manifest": "lutsmith.warming",
     "matmul": "lutsmith.operators",
