@@ -13,12 +13,16 @@ PROGRAM = Path(__file__).with_name("bin") / "lutsmith"
 
 
 def main() -> NoReturn:
-    """Becomes the program, unless it is asked for `import`: its exit status and signals are this process's.
+    """Becomes the program, whose exit status and signals are this process's, unless asked for `import` or `evaluate`.
 
     It compiles with what the package compiles with: kernels of another compiler would not be found in the cache.
     """
-    if sys.argv[1:2] == ["import"]:  # of what other libraries have quantized: the package's own work
+    if sys.argv[1:2] == ["import"]:  # of what other libraries have quantized; what takes torch is the package's own work
         from lutsmith.checkpoints import command
+
+        sys.exit(command.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["evaluate"]:
+        from lutsmith.evaluation import command
 
         sys.exit(command.main(sys.argv[2:]))
     compiler = toolchain.nvrtc()
