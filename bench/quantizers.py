@@ -1,4 +1,4 @@
-"""What each quantizer leaves of a model: perplexity on a text, calibrated on another.
+"""What each quantizer leaves of a model on a text, calibrated on another: perplexity and divergence, with intervals.
 
     python bench/quantizers.py --bits 3,4                              # SmolLM2-135M, as python/examples/smollm2.py has it
     python bench/quantizers.py MODEL --text evaluation.txt --calibration other.txt --device cuda
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ import lutsmith
 import lutsmith.calibration
 from lutsmith.awq import scale_channels
 from lutsmith.calibration import block_by_block
+from lutsmith.evaluation import Estimate, Reference, evaluate
 from lutsmith.gptq import quantize_with_feedback
 
 ROOT = Path(__file__).parents[1]
@@ -114,10 +114,10 @@ def quantized_in_turn(model, calls: Sequence[torch.Tensor], held_out: float, cha
     return model
 
 
-@torch.no_grad()
-def perplexity(model, tokens: torch.Tensor) -> float:
-    losses = [model(each[None], labels=each[None]).loss.item() for each in tokens]
-    return math.exp(sum(losses) / len(losses))
+def shown(estimate: Estimate, digits: int) -> str:
+    """With its interval."""
+    value, low, high = (f"{each:.{digits}f}" for each in estimate)
+    return f"{value} ({low}–{high})"
 
 
 def main() -> None:
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=ROOT / "python" / "examples" / "alice.txt")
     parser.add_argument("--calibration", type=Path, nargs="+", default=sorted((ROOT / "docs").glob("*.md")))
     parser.add_argument("--length", type=int, default=384, help="tokens of a sequence")
+    parser.add_argument("--window", type=int, help="tokens read at once of the text; fewer give intervals more to draw from")
     parser.add_argument("--sequences", type=int, default=43, help="to calibrate on")
     parser.add_argument("--held-out", type=float, default=0.0, help="part of each sequence that chooses the damping")
     parser.add_argument("--damping", type=float, help="of feedback, instead of the usual one")
@@ -152,14 +153,18 @@ def main() -> None:
 
     text = sequences(arguments.text.read_text())
     calibration = sequences("\n".join(path.read_text() for path in arguments.calibration), arguments.sequences)
-    print(f"{text.numel()} tokens, calibrated on {calibration.numel()}; 16 bits: {perplexity(model, text):.2f}\n")
+    window = arguments.window or arguments.length - 1  # with what follows it a window is a sequence
+    reference = Reference.record(model, text, window)
+    original = evaluate(reference, text, reference, window).perplexity
+    print(f"{text.numel()} tokens, calibrated on {calibration.numel()}; 16 bits: {shown(original, 2)}\n")
     calls = calibration.split(1)
     # Of the 16-bit model, once, for all methods.
     start = time.monotonic()
     statistics = lutsmith.calibrate(model, calls, list(layers_of(model)), hessians=True, held_out=arguments.held_out)
     print(f"calibration: {time.monotonic() - start:.0f} s\n")
     of_text = lutsmith.calibrate(model, text.split(1), list(layers_of(model)), hessians=True)
-    print("| bits | method | perplexity | error, calibration | error, text | seconds |\n|---|---|---|---|---|---|")
+    columns = ["bits", "method", "perplexity", "times 16 bits'", "divergence", "error, calibration", "error, text", "seconds"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for bits in map(int, arguments.bits.split(",")):
         for name, (change, settings) in methods(bits, arguments.group, arguments.damping).items():
             if not any(part in name for part in arguments.only):
@@ -173,7 +178,9 @@ def main() -> None:
             # Scaled channels have other inputs.
             seen = () if settings is not None else (statistics, of_text)
             errors = [f"{mean_error(model, changed, each):.4f}" for each in seen] or ["", ""]
-            cells = [bits, name, f"{perplexity(changed, text):.2f}", *errors, f"{seconds:.0f}"]
+            found = evaluate(changed, text, reference, window)
+            losses = [shown(found.perplexity, 2), shown(found.ratio, 3), shown(found.divergence, 4)]
+            cells = [bits, name, *losses, *errors, f"{seconds:.0f}"]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import transformers
 
-import lutsmith
+from lutsmith.evaluation import Reference, evaluate, model_size
 from lutsmith.transformers import LutsmithConfig
 
 TEXT = Path(__file__).with_name("alice.txt")
@@ -57,43 +55,6 @@ def load(folder: Path, bits: int | None) -> transformers.PreTrainedModel:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, **quantization)
 
 
-def linear_bytes(model: transformers.PreTrainedModel) -> int:
-    """Of the weights of the layers in the model's blocks."""
-    kinds = (torch.nn.Linear, lutsmith.nn.Linear)
-    return sum(module.weight.nbytes for module in model.model.layers.modules() if isinstance(module, kinds))
-
-
-@torch.no_grad()
-def next_token_logits(model: transformers.PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    """tokens [length] -> [length - 1, vocabulary], float32: what is said of each token by those before it."""
-    return model(tokens[None]).logits[0, :-1].float()
-
-
-class Comparison(NamedTuple):
-    """How a model differs from another one on a text."""
-
-    perplexity: float
-    divergence: float  #: Kullback-Leibler divergence from the other's distribution of the next token, mean, in nats
-    same_choice: float  #: part of the tokens where both think the same one most likely
-    logit_error: float  #: norm of the difference of the logits, of that of the other's, without each token's mean
-
-
-def compare(logits: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> Comparison:
-    log_probabilities = logits.log_softmax(-1)
-    expected = reference.log_softmax(-1)
-    return Comparison(
-        perplexity=math.exp(torch.nn.functional.nll_loss(log_probabilities, tokens[1:]).item()),
-        divergence=(expected.exp() * (expected - log_probabilities)).sum(-1).mean().item(),
-        same_choice=(logits.argmax(-1) == reference.argmax(-1)).float().mean().item(),
-        logit_error=((_centred(logits) - _centred(reference)).norm() / _centred(reference).norm()).item(),
-    )
-
-
-def _centred(logits: torch.Tensor) -> torch.Tensor:
-    """Without what is the same for all tokens, which changes no probability."""
-    return logits - logits.mean(-1, keepdim=True)
-
-
 @torch.no_grad()
 def answer(model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase, length: int) -> str:
     """What the model says to PROMPT, always the most likely token."""
@@ -117,19 +78,20 @@ def main() -> None:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         tokens = torch.tensor(tokenizer(TEXT.read_text())["input_ids"][: arguments.tokens])
         print(f"{gguf_file().name}, on {len(tokens)} tokens of {TEXT.name}; the 16-bit weights are those of a 4-bit file\n")
-        print("| weights | linear layers | perplexity | divergence | same choice | error of the logits |")
+        print("| weights | linear layers | bits a weight | perplexity | divergence | same next token |")
         print("|---|---|---|---|---|---|")
+        window = len(tokens) - 1
         reference = None
         answers = {}
         for bits in (None, 4, 3):
             model = load(folder, bits)
             kind = "16 bits" if bits is None else f"NF{bits}, group {GROUP}"
-            logits = next_token_logits(model, tokens)
-            reference = logits if reference is None else reference
-            found = compare(logits, reference, tokens)
+            reference = reference or Reference.record(model, tokens, window)
+            found = evaluate(reference if bits is None else model, tokens, reference, window)
+            size = model_size(model)
             print(
-                f"| {kind} | {linear_bytes(model) / 1e6:.1f} MB | {found.perplexity:.2f} | {found.divergence:.4f} "
-                f"| {100 * found.same_choice:.1f} % | {100 * found.logit_error:.1f} % |",
+                f"| {kind} | {size.linear_bytes / 1e6:.1f} MB | {size.bits_per_weight:.2f} | {found.perplexity.value:.2f} "
+                f"| {found.divergence.value:.4f} | {100 * found.same_choice.value:.1f} % |",
                 flush=True,
             )
             answers[kind] = answer(model, tokenizer, arguments.answer)

@@ -276,6 +276,7 @@ def test_a_model_without_layers_is_refused():
     ("arguments", "words"),
     [
         ({"tokens": torch.arange(20)}, ["20 are not allowed", "at least 33", "window=19"]),
+        ({"tokens": torch.arange(32)}, ["32 are not allowed", "at least 33", "window=31"]),
         ({"tokens": [torch.arange(40), torch.arange(8)]}, ["8 of text 2 of 2", "window=7"]),
         ({"tokens": []}, ["no text, so no window", "at least one"]),
         ({"tokens": torch.zeros(0, 40, dtype=torch.long)}, ["no text, so no window"]),
@@ -350,7 +351,9 @@ def test_table_and_document_say_the_same(comparison):
 
 def test_numbers_that_are_none_are_none_in_json(original, tokens):
     found = evaluate(original, tokens[:33], window=32)
-    (model,) = Comparison("", [Entry("m", found, 16.0)]).document()["models"]
+    comparison = Comparison("", [Entry("m", found, 16.0)])
+    (model,) = comparison.document()["models"]
+    assert comparison.markdown().splitlines()[2] == "| model | bits a weight | perplexity |"
     assert model["perplexity"]["low"] is None and "divergence" not in model
 
 

@@ -15,7 +15,7 @@ from lutsmith.evaluation.picture import draw
 from lutsmith.evaluation.reference import Reference
 from lutsmith.evaluation.result import Evaluation
 from lutsmith.evaluation.scoring import evaluate
-from lutsmith.evaluation.size import ModelSize, model_size
+from lutsmith.evaluation.size import ModelSize, model_size, packed_bytes
 from lutsmith.evaluation.texts import read_text
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "draw",
     "evaluate",
     "model_size",
+    "packed_bytes",
     "read_text",
 ]

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=1, help="windows side by side; default: 1")
     parser.add_argument("--tokens", type=int, help="at most so many, of each text's beginning")
     parser.add_argument("--device", default="cpu", help="default: cpu")
-    parser.add_argument("--logits", type=Path, help="folder to keep the reference's logits in; default: a temporary one")
+    parser.add_argument("--logits", type=Path, help="folder for the reference's logits; default: a temporary one")
     parser.add_argument("--svg", type=Path, help="file for a picture of loss against bits")
     parser.add_argument("--json", action="store_true", help="print figures for programs")
     return parser

@@ -64,13 +64,15 @@ class Comparison:
         """A heading line and a table; intervals in brackets."""
         evaluation = self.entries[0].evaluation
         cut = evaluation.cut
-        columns = ["model", "bits a weight", "whole model", "perplexity"]
+        whole_known = any(entry.model_bits_per_weight is not None for entry in self.entries)
+        columns = ["model", "bits a weight", *(["whole model"] if whole_known else []), "perplexity"]
         if evaluation.has_reference:
             columns += ["times the reference's", "divergence (nats a token)", "same next token"]
         front = self.front()
         lines = [
             f"{self.text}: {cut['scored']} tokens in {cut['windows']} windows of {cut['window']}, "
-            f"stride {cut['stride']}; in brackets {100 * COVERAGE:.0f} % intervals over windows; * on the front of bits and loss",
+            f"stride {cut['stride']}; in brackets {100 * COVERAGE:.0f} % intervals over windows; * on the front of bits "
+            "and loss",
             "",
             f"| {' | '.join(columns)} |",
             f"|{'---|' * len(columns)}",
@@ -80,7 +82,7 @@ class Comparison:
             cells = [
                 f"{entry.name}{' *' if entry.name in front else ''}".replace("|", "\\|"),
                 f"{entry.bits_per_weight:.3f}",
-                "" if whole is None else f"{whole:.3f}",
+                *(["" if whole is None else f"{whole:.3f}"] if whole_known else []),
                 _shown(entry.evaluation.perplexity, 2),
             ]
             if evaluation.has_reference:

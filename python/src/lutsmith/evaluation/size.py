@@ -9,7 +9,7 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.nn import Linear
 
-__all__ = ["ModelSize", "model_size"]
+__all__ = ["ModelSize", "model_size", "packed_bytes"]
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,23 @@ def model_size(model: torch.nn.Module) -> ModelSize:
         module.weight for module in model.modules() if type(module) is torch.nn.Linear and module is not head
     ]
     packed_weights = sum(layer.in_features * layer.out_features for layer in packed)
-    packed_bytes = sum(_packed_bytes(layer) for layer in packed)
+    packed_memory = sum(packed_bytes(layer.format) for layer in packed)
     # Parameters are counted once where they are shared. Packed bytes are buffers, as are biases of fused layers.
     others = [*model.parameters(), *(layer.bias for layer in packed if layer.bias is not None and _is_buffer(layer))]
     weights = packed_weights + sum(each.numel() for each in others)
-    whole = packed_bytes + sum(each.numel() * each.element_size() for each in others)
+    whole = packed_memory + sum(each.numel() * each.element_size() for each in others)
     if packed:
-        return ModelSize(packed_weights, packed_bytes, weights, whole)
+        return ModelSize(packed_weights, packed_memory, weights, whole)
     if not matrices:
         raise Error(f"model: {type(model).__name__} has no linear layer whose bits could be counted")
     linear_weights = sum(each.numel() for each in matrices)
     return ModelSize(linear_weights, sum(each.numel() * each.element_size() for each in matrices), weights, whole)
 
 
-def _packed_bytes(layer: Linear) -> int:
-    format = formats.known(layer.format)
-    return format.packed_bytes + len(format.table_words)
+def packed_bytes(format: str) -> int:
+    """Of a matrix with this `PackedWeight.format`, its table included."""
+    known = formats.known(format)
+    return known.packed_bytes + len(known.table_words)
 
 
 def _is_buffer(layer: Linear) -> bool:
