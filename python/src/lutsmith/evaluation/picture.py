@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from lutsmith.evaluation.bootstrap import COVERAGE
 from lutsmith.evaluation.comparison import Comparison
 
 __all__ = ["draw"]
 
 _WIDTH, _HEIGHT = 720, 380  # of the picture of one text
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 150, 44, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 150, 52, 50
 # The colours of `lutsmith report`, Okabe and Ito's; marks differ in more than colour.
 _FRONT, _OTHER, _INK, _QUIET, _GRID = "#0072b2", "#767d86", "#1b1f24", "#57606a", "#e4e8ec"
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'
@@ -38,6 +39,8 @@ def _panel(comparison: Comparison) -> list[str]:
     compared = comparison.entries[0].evaluation.has_reference
     title = "divergence from the reference, nats a token" if compared else "perplexity"
     parts = [f'<text x="{_LEFT}" y="20" font-size="14">{escape(comparison.text)}: {title}</text>']
+    note = f"filled: on the front of bits and loss; lines up and down: {100 * COVERAGE:.0f} % intervals"
+    parts.append(f'<text x="{_LEFT}" y="36" fill="{_QUIET}">{note}</text>')
     if not shown:
         return [*parts, f'<text x="{_LEFT}" y="{_HEIGHT / 2}">no model differs from the reference</text>']
     x = _Axis([entry.bits_per_weight for entry in shown], _LEFT, _WIDTH - _RIGHT, logarithmic=False)

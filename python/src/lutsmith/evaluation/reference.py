@@ -59,12 +59,14 @@ class Reference:
             place.mkdir(parents=True, exist_ok=True)
         kept: list[torch.Tensor] = []
         for index, logits in enumerate(Runner(model, "reference model").logits(windows, batch)):
+            # A copy, for on the CPU these rows are a part of all that the model gave, which would be kept with them.
+            rows = logits.cpu().clone()
             if place is None:
-                kept.append(logits.cpu())
+                kept.append(rows)
                 continue
             if index == 0:
                 _check_space(place, windows.scored * logits.shape[-1] * logits.element_size())
-            torch.save(logits.cpu().clone(), _file(place, index))
+            torch.save(rows, _file(place, index))
         about = {"version": _VERSION, **windows.describe()}
         if place is None:
             return cls(about, kept)

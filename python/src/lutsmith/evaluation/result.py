@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lutsmith._core import Error
@@ -14,7 +15,7 @@ __all__ = ["Evaluation"]
 _COUNT, _LOSS, _REFERENCE_LOSS, _DIVERGENCE, _SAME = range(5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """Of a model on a text. Each `Estimate` has a 95 % interval, by resampling windows.
 
@@ -29,34 +30,34 @@ class Evaluation:
 
     cut: dict[str, Any]
     context: int
-    sums: torch.Tensor
+    sums: torch.Tensor = field(repr=False)
 
     @property
     def tokens(self) -> int:
         """Scored ones."""
         return self.cut["scored"]
 
-    @property
+    @cached_property
     def perplexity(self) -> Estimate:
         """exp(mean of -log of the probability that the model gave the token)."""
         return interval(self.sums, lambda sums: (sums[..., _LOSS] / sums[..., _COUNT]).exp())
 
-    @property
+    @cached_property
     def reference_perplexity(self) -> Estimate:
         return interval(self._compared(), lambda sums: (sums[..., _REFERENCE_LOSS] / sums[..., _COUNT]).exp())
 
-    @property
+    @cached_property
     def ratio(self) -> Estimate:
         """Perplexity over the reference's; the interval is of pairs, so much narrower than either's."""
         sums = self._compared()
         return _ratio(sums[:, _COUNT], sums[:, _LOSS], sums[:, _REFERENCE_LOSS])
 
-    @property
+    @cached_property
     def divergence(self) -> Estimate:
         """Mean of KL(reference || model), of the distributions of the next token, in nats a token."""
         return interval(self._compared(), lambda sums: sums[..., _DIVERGENCE] / sums[..., _COUNT])
 
-    @property
+    @cached_property
     def same_choice(self) -> Estimate:
         """Part of the tokens where model and reference think the same next token most likely."""
         return interval(self._compared(), lambda sums: sums[..., _SAME] / sums[..., _COUNT])

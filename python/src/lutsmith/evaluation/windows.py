@@ -25,7 +25,7 @@ __all__ = ["Windows"]
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Window:
     inputs: torch.Tensor  #: [window]
     targets: torch.Tensor  #: [scored], the tokens behind the last `scored` inputs
