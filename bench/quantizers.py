@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=ROOT / "python" / "examples" / "alice.txt")
     parser.add_argument("--calibration", type=Path, nargs="+", default=sorted((ROOT / "docs").glob("*.md")))
     parser.add_argument("--length", type=int, default=384, help="tokens of a sequence")
-    parser.add_argument("--window", type=int, help="tokens read at once of the text; fewer give intervals more to draw from")
+    parser.add_argument("--window", type=int, help="tokens of the text read at once; fewer give surer intervals")
     parser.add_argument("--sequences", type=int, default=43, help="to calibrate on")
     parser.add_argument("--held-out", type=float, default=0.0, help="part of each sequence that chooses the damping")
     parser.add_argument("--damping", type=float, help="of feedback, instead of the usual one")
@@ -163,7 +163,8 @@ def main() -> None:
     statistics = lutsmith.calibrate(model, calls, list(layers_of(model)), hessians=True, held_out=arguments.held_out)
     print(f"calibration: {time.monotonic() - start:.0f} s\n")
     of_text = lutsmith.calibrate(model, text.split(1), list(layers_of(model)), hessians=True)
-    columns = ["bits", "method", "perplexity", "times 16 bits'", "divergence", "error, calibration", "error, text", "seconds"]
+    losses = ["perplexity", "times 16 bits'", "divergence"]
+    columns = ["bits", "method", *losses, "error, calibration", "error, text", "seconds"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for bits in map(int, arguments.bits.split(",")):
         for name, (change, settings) in methods(bits, arguments.group, arguments.damping).items():

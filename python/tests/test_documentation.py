@@ -1,4 +1,4 @@
-"""The examples of docs/python.md, docs/quantizers.md and docs/checkpoints.md, as they stand there."""
+"""The examples of docs/python.md, quantizers.md, checkpoints.md and evaluation.md, as they stand there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(
     "example",
-    [*blocks("python"), *blocks("python", "quantizers.md")],
+    [*blocks("python"), *blocks("python", "quantizers.md"), *blocks("python", "evaluation.md")],
     ids=lambda example: example.splitlines()[-1][:40],
 )
 def test_example_in_python_runs(example, folder):

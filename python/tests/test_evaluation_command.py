@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -13,8 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lutsmith.evaluation import evaluate, model_size
-from lutsmith.evaluation.command import main
+from lutsmith.evaluation.command import _EPILOG, _parser, main
 from lutsmith.transformers import LutsmithConfig
+from test_documentation import blocks
 from test_evaluation import VOCABULARY, llama
 
 WORDS = [f"w{index}" for index in range(VOCABULARY)]
@@ -106,3 +108,11 @@ def test_it_is_a_verb_of_the_command_line():
         [sys.executable, "-m", "lutsmith", "evaluate", "--help"], capture_output=True, text=True, check=True
     )
     assert "usage: lutsmith evaluate" in done.stdout
+
+
+def test_commands_of_help_and_documentation_are_understood():
+    lines = [*_EPILOG.splitlines()[1:], *"".join(blocks("sh", "evaluation.md")).splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        program, verb, *arguments = shlex.split(line)
+        assert (program, verb) == ("lutsmith", "evaluate") and _parser().parse_args(arguments).reference == "model"
