@@ -332,6 +332,9 @@ def test_front_has_what_nothing_beats(comparison):
     assert comparison.front() == {"16 bits", "a<b"}
     alike = Comparison("", [Entry(name, comparison.entries[1].evaluation, 4.0) for name in ("one", "two")])
     assert alike.front() == {"one", "two"}
+    _, better, worse = (entry.evaluation for entry in comparison.entries)
+    assert Comparison("", [Entry("better", better, 4.0), Entry("worse", worse, 4.0)]).front() == {"better"}
+    assert Comparison("", [Entry("more bits", better, 4.5), Entry("fewer", better, 4.0)]).front() == {"fewer"}
 
 
 def test_table_and_document_say_the_same(comparison):
