@@ -11,6 +11,7 @@ zero, and nothing is lost; where they differ an offset beside each scale would b
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from lutsmith._core import Error
@@ -65,13 +66,13 @@ class _ZeroPoints(Layer):
     bits: int
     _group_size: int
 
+    @abstractmethod
     def _read(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Codes [N, K], scales [N, groups] in float32, and zero points [N, groups]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _group_of_column(self) -> torch.Tensor:
         """[K]"""
-        raise NotImplementedError
 
     def _common_zero(self, zeros: torch.Tensor) -> int:
         low, high = (int(value) for value in zeros.aminmax())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class Codes:
     group: int
 
 
-class Layer:
+class Layer(ABC):
     """One matrix as a format stores it. Nothing is read before `codes` or `weights` is called.
 
     Attributes:
@@ -67,21 +68,21 @@ class Layer:
         self.format = format
         self.dtype = dtype
 
+    @abstractmethod
     def planned(self) -> tuple[int, int]:
         """Bits and group of `codes`, from headers and what else is small. Raises Refused where these tell already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def codes(self) -> Codes:
         """Raises Refused where there are none that kernels could multiply."""
-        raise NotImplementedError
 
     def again(self) -> dict[str, Any]:
         """Arguments of `lutsmith.quantize` that lose least where `weights` must be quantized again."""
         return REQUANTIZED
 
+    @abstractmethod
     def weights(self) -> torch.Tensor:
         """[n, k], float32: the numbers that it stands for, by the format's own arithmetic."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
