@@ -29,6 +29,7 @@ json to_json(const PackedLayer& layer) {
               {"method", layer.method},
               {"source_dtype", layer.source_dtype},
               {"weight_error", layer.weight_error}};
+  if (layer.format.offsets) object["offsets"] = true;
   if (layer.expert >= 0) {
     object["source"] = layer.source;
     object["expert"] = layer.expert;
@@ -55,6 +56,13 @@ class FieldReader {
     const auto field = object_.find(name);
     if (field != object_.end() && field->is_number()) return field->get<double>();
     return fail(name), 0;
+  }
+  /// Of a field that is there only where it is true.
+  bool flag(const char* name) {
+    const auto field = object_.find(name);
+    if (field == object_.end()) return false;
+    if (!field->is_boolean()) fail(name);
+    return *field == true;
   }
   int group(const char* name) {
     const auto field = object_.find(name);
@@ -88,6 +96,7 @@ Result<PackedLayer> read_description(const std::string& name, const json& object
   layer.method = fields.text("method");
   layer.source_dtype = fields.text("source_dtype");
   layer.weight_error = fields.number("weight_error");
+  layer.format.offsets = fields.flag("offsets");
   if (object.contains("expert")) {
     layer.source = fields.text("source");
     layer.expert = fields.integer("expert");

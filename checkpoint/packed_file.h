@@ -14,15 +14,16 @@ namespace lutsmith {
 
 // A packed checkpoint is a safetensors file. A quantized tensor NAME of the original is replaced by
 //
-//   NAME.packed   U8   [packed_bytes]   codes and scales, what a kernel reads
+//   NAME.packed   U8   [packed_bytes]   codes, scales and offsets, what a kernel reads
 //   NAME.table    F16 or BF16           the values behind the codes
 //
 // and described in the file's metadata under kPackedMetadataKey, a JSON object
 //
 //   {"NAME": {"bits", "group", "n", "k", "dtype", "table", "method", "source_dtype", "weight_error"}}
 //
-// with "group" a number or "channel". A stack of experts NAME [experts, n, k] becomes the layers NAME.0,
-// NAME.1, ..., each with "source": "NAME" and "expert": its number. Everything else is as in the original.
+// with "group" a number or "channel", and with "offsets": true where there are some. A stack of experts NAME
+// [experts, n, k] becomes the layers NAME.0, NAME.1, ..., each with "source": "NAME" and "expert": its
+// number. Everything else is as in the original.
 
 /// Its number changes when the meaning of the packed bytes or of the description does.
 inline constexpr const char* kPackedMetadataKey = "lutsmith.packed.v1";

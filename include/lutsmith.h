@@ -73,7 +73,8 @@ LUTSMITH_C_API void lutsmith_close(lutsmith_service* service);
 
 /* ---- kernels ---- */
 
-/* What a kernel computes: Y[m, n] = sum over k of X[m, k] * scale[n, k / group] * table[code[n, k]]. */
+/* What a kernel computes: Y[m, n] = sum over k of X[m, k] * weight[n, k], the weight being
+ * scale[n, k / group] * table[code[n, k]], with offsets plus offset[n, k / group]. */
 typedef struct lutsmith_spec {
   size_t struct_size;
   int32_t bits;       /* per code: 1 to 4 */
@@ -86,8 +87,9 @@ typedef struct lutsmith_spec {
   const char* target; /* such as "sm_90a"; NULL: the GPU at hand */
   int64_t
       batch_invariant; /* 1: a token's result does not depend on the other tokens of a launch; 0: it may */
+  int64_t offsets;     /* 1: an offset beside each scale is added to the weights of its group; 0: none */
 } lutsmith_spec;
-#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0}
+#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0}
 
 /* Bytes of such a matrix as lutsmith packs it. */
 LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);
@@ -145,7 +147,7 @@ typedef struct lutsmith_dequantization {
 #define LUTSMITH_DEQUANTIZATION_INIT \
   {sizeof(lutsmith_dequantization), NULL, NULL, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0}
 
-/* scale * table[code] of every weight, rounded to weights_type. */
+/* scale * table[code] of every weight, with offsets plus its offset, rounded once to weights_type. */
 LUTSMITH_C_API lutsmith_status lutsmith_dequantize(const lutsmith_dequantization* dequantization);
 
 /* The packed bytes of codes [n, k], each below 2^bits, and scales [n, groups of a row] in the format's dtype,
@@ -154,6 +156,13 @@ LUTSMITH_C_API lutsmith_status lutsmith_pack(const lutsmith_spec* format, const 
                                              const uint16_t* scales, void* packed, size_t packed_bytes);
 LUTSMITH_C_API lutsmith_status lutsmith_unpack(const lutsmith_spec* format, const void* packed,
                                                size_t packed_bytes, uint8_t* codes, uint16_t* scales);
+/* The same for every format: where it has offsets, those are as scales; else they are NULL. */
+LUTSMITH_C_API lutsmith_status lutsmith_pack_offsets(const lutsmith_spec* format, const uint8_t* codes,
+                                                     const uint16_t* scales, const uint16_t* offsets,
+                                                     void* packed, size_t packed_bytes);
+LUTSMITH_C_API lutsmith_status lutsmith_unpack_offsets(const lutsmith_spec* format, const void* packed,
+                                                       size_t packed_bytes, uint8_t* codes, uint16_t* scales,
+                                                       uint16_t* offsets);
 
 /* ---- kernels that are compiled ---- */
 

@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t kSampledRows = 512;
 constexpr std::size_t kSampledTokens = 32;
 constexpr std::size_t kValuesBeforeTheyRepeat = (std::size_t{1} << 20) + 7;
+/// Size of offsets: that of scale times table value.
+constexpr float kOffsetUnit = 0x1p-6F;
 
 /// SplitMix64: eight code bytes a step, since a layer of a large model has 10^9 of them.
 class Random {
@@ -68,6 +70,9 @@ QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::in
     sample.codes.insert(sample.codes.end(), codes, codes + k);
     const auto scales = matrix.scales.begin() + row * groups;
     sample.scales.insert(sample.scales.end(), scales, scales + groups);
+    if (!matrix.format.offsets) continue;
+    const auto offsets = matrix.offsets.begin() + row * groups;
+    sample.offsets.insert(sample.offsets.end(), offsets, offsets + groups);
   }
   return sample;
 }
@@ -85,6 +90,12 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format) {
   for (std::uint16_t& value : matrix.scales) value = to_bits(scale(random), format.dtype);
   matrix.table = random_values(static_cast<std::size_t>(table_length(format.bits, format.table)),
                                format.dtype, random());
+  if (format.offsets) {
+    matrix.offsets = random_values(matrix.scales.size(), format.dtype, random());
+    for (std::uint16_t& value : matrix.offsets) {
+      value = to_bits(from_bits(value, format.dtype) * kOffsetUnit, format.dtype);
+    }
+  }
 
   Result<std::vector<std::byte>> packed = pack(matrix);
   if (!packed) return failure(packed);

@@ -10,8 +10,9 @@
 
 namespace lutsmith::measure {
 
-/// Random weights of a format: codes over the full range, positive scales, an unsorted table. They cost
-/// memory and ALUs what real ones cost; weights of zeros would draw less power and so run at higher clocks.
+/// Random weights of a format: codes over the full range, positive scales, an unsorted table, offsets of both
+/// signs. They cost memory and ALUs what real ones cost; weights of zeros would draw less power and so run at
+/// higher clocks.
 struct RandomWeights {
   WeightFormat format;
   std::vector<std::byte> packed;

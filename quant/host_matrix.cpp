@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/result.h"
 #include "quant/packed_rows.h"
+#include "quant/rounded_once.h"
 #include "quant/validation.h"
 #include "templates/abi/packed_layout.h"
 
@@ -56,8 +57,9 @@ Result<void> check_packed_size(std::size_t given, const WeightFormat& format) {
   Result<std::size_t> expected = packed_bytes(format);
   if (!expected) return failure(expected);
   if (given == *expected) return {};
-  return refuse(fmt::format("packed: {} bytes given; {} bits, group {}, n {} and k {} take {}", given,
-                            format.bits, group_name(format.group), format.n, format.k, *expected));
+  return refuse(fmt::format("packed: {} bytes given; {} bits, group {}{}, n {} and k {} take {}", given,
+                            format.bits, group_name(format.group), format.offsets ? " with offsets" : "",
+                            format.n, format.k, *expected));
 }
 
 Result<void> check_stride(std::int64_t stride, std::int64_t k) {
@@ -126,26 +128,29 @@ struct Extent {
   std::size_t count;
 };
 
-/// Elements for every row: codes and scales.
+/// Elements for every row: codes, scales and offsets.
 struct RowSizes {
   explicit RowSizes(const WeightFormat& format)
       : codes(static_cast<std::size_t>(format.k)),
-        scales(static_cast<std::size_t>(groups_per_row(format.group, format.k))) {}
+        scales(static_cast<std::size_t>(groups_per_row(format.group, format.k))),
+        offsets(format.offsets ? scales : 0) {}
   std::size_t codes;
   std::size_t scales;
+  std::size_t offsets;
 };
 
-Result<void> check_sizes(std::size_t packed, std::size_t codes, std::size_t scales,
+Result<void> check_sizes(std::size_t packed, std::size_t codes, std::size_t scales, std::size_t offsets,
                          const WeightFormat& format) {
   if (auto fits = check_packed_size(packed, format); !fits) return fits;
   if (auto fits = check_count(codes, quant::weight_count(format), "codes"); !fits) return fits;
-  return check_count(scales, quant::scale_count(format), "scales");
+  if (auto fits = check_count(scales, quant::scale_count(format), "scales"); !fits) return fits;
+  return check_count(offsets, format.offsets ? quant::scale_count(format) : 0, "offsets");
 }
 
 /// What turns codes into weights, as floats.
 struct Values {
-  Values(const WeightFormat& format, std::span<const std::uint16_t> table)
-      : bits(format.bits), kind(format.table) {
+  Values(const WeightFormat& format, std::span<const std::uint16_t> table, HostType rounded_to)
+      : bits(format.bits), kind(format.table), to_odd(rounded_to != HostType::f32) {
     for (const std::uint16_t value : table) values.push_back(from_bits(value, format.dtype));
   }
 
@@ -162,8 +167,21 @@ struct Values {
     }
   }
 
+  /// The sum of products and an offset needs more than a float: rounded so that another rounding, to the 16
+  /// bits of `rounded_to`, makes no difference.
+  void add_offset(std::span<const std::uint8_t> codes, float scale, float offset, float* into) const {
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      const std::size_t pair =
+          kind == TableKind::scalar ? 0 : codes[i & ~std::size_t{1}] + (std::size_t{codes[i | 1]} << bits);
+      const float value = kind == TableKind::scalar ? values[codes[i]] : values[2 * pair + (i & 1)];
+      const double sum = quant::sum_to_odd(double{scale} * value, offset);
+      into[i] = to_odd ? quant::float_to_odd(sum) : static_cast<float>(sum);
+    }
+  }
+
   int bits;
   TableKind kind;
+  bool to_odd;
   std::vector<float> values;
 };
 
@@ -177,10 +195,17 @@ Result<void> dequantize_slab(std::span<const std::byte> packed, const WeightForm
   std::vector<float> row(static_cast<std::size_t>(format.k));
   const std::uint8_t* codes = matrix->codes.data();
   const std::uint16_t* scale = matrix->scales.data();
+  const std::uint16_t* offset = matrix->offsets.data();
   for (std::int64_t i = 0; i < slab.rows; ++i) {
     for (std::int64_t column = 0; column < format.k; column += group) {
       const auto columns = static_cast<std::size_t>(std::min(group, format.k - column));
-      values.multiply({codes, columns}, from_bits(*scale++, format.dtype), row.data() + column);
+      const float group_scale = from_bits(*scale++, format.dtype);
+      if (format.offsets) {
+        values.add_offset({codes, columns}, group_scale, from_bits(*offset++, format.dtype),
+                          row.data() + column);
+      } else {
+        values.multiply({codes, columns}, group_scale, row.data() + column);
+      }
       codes += columns;
     }
     write_row(row, into + row_offset(i, weights.stride, weights.type), weights.type);
@@ -202,6 +227,11 @@ Result<QuantizationLoss> quantize_matrix(const HostMatrix& weights, const Weight
                                          const QuantizationOptions& options) {
   if (auto fits = check_packed_size(packed.size(), format); !fits) return failure(fits);
   if (auto wide = check_stride(weights.stride, format.k); !wide) return failure(wide);
+  if (format.offsets) {
+    return refuse(
+        "offsets: on is not allowed here, as scales alone are chosen; quantize without offsets, or pack "
+        "codes, scales and offsets of your own");
+  }
   const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
   std::vector<QuantizationLoss> losses(slabs.size());
   auto done = parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
@@ -242,7 +272,7 @@ Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFo
                     rows, first_row, format.n, layout::kPanelRows));
   }
   std::vector<RowSlab> slabs = row_slabs(rows, format.k);
-  const Values values(format, table);
+  const Values values(format, table, weights.type);
   return parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
     std::byte* const into =
         static_cast<std::byte*>(weights.data) + row_offset(slabs[i].first, weights.stride, weights.type);
@@ -252,8 +282,11 @@ Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFo
 }
 
 Result<void> pack_matrix(std::span<const std::uint8_t> codes, std::span<const std::uint16_t> scales,
-                         const WeightFormat& format, std::span<std::byte> packed, unsigned jobs) {
-  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), format); !fit) return fit;
+                         std::span<const std::uint16_t> offsets, const WeightFormat& format,
+                         std::span<std::byte> packed, unsigned jobs) {
+  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), offsets.size(), format); !fit) {
+    return fit;
+  }
   const RowSizes row(format);
   // No part of what is packed, but of what `pack` checks.
   const std::vector<std::uint16_t> table(static_cast<std::size_t>(table_length(format.bits, format.table)));
@@ -261,19 +294,25 @@ Result<void> pack_matrix(std::span<const std::uint8_t> codes, std::span<const st
   return parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
     const auto of_codes = Extent(slabs[i], row.codes);
     const auto of_scales = Extent(slabs[i], row.scales);
+    const auto of_offsets = Extent(slabs[i], row.offsets);
     const std::span<const std::uint8_t> slab_codes = codes.subspan(of_codes.first, of_codes.count);
     const std::span<const std::uint16_t> slab_scales = scales.subspan(of_scales.first, of_scales.count);
+    const std::span<const std::uint16_t> slab_offsets = offsets.subspan(of_offsets.first, of_offsets.count);
     return pack_slab({format_of(slabs[i], format),
                       {slab_codes.begin(), slab_codes.end()},
                       {slab_scales.begin(), slab_scales.end()},
-                      table},
+                      table,
+                      {slab_offsets.begin(), slab_offsets.end()}},
                      format, slabs[i], packed);
   });
 }
 
 Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat& format,
-                           std::span<std::uint8_t> codes, std::span<std::uint16_t> scales, unsigned jobs) {
-  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), format); !fit) return fit;
+                           std::span<std::uint8_t> codes, std::span<std::uint16_t> scales,
+                           std::span<std::uint16_t> offsets, unsigned jobs) {
+  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), offsets.size(), format); !fit) {
+    return fit;
+  }
   const RowSizes row(format);
   const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
   return parallel_until_error(
@@ -284,6 +323,8 @@ Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat
                           codes.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.codes).first));
         std::ranges::copy(slab->scales,
                           scales.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.scales).first));
+        std::ranges::copy(slab->offsets,
+                          offsets.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.offsets).first));
         return {};
       });
 }

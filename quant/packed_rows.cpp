@@ -26,7 +26,7 @@ std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat
                                          std::span<const std::byte> packed_slab) {
   const PackedLayout whole = packed_layout(matrix);
   const std::int64_t first_panel = slab.first / layout::kPanelRows;
-  const PackedLayout of_slab{whole.bits, whole.group, slab.rows, whole.k};
+  const PackedLayout of_slab{whole.bits, whole.group, slab.rows, whole.k, whole.offsets};
   const std::uint64_t panels = unsigned_of(of_slab.plane_offset());
   return {{{unsigned_of(first_panel * whole.row_panel_bytes()), packed_slab.first(panels)},
            {unsigned_of(whole.plane_offset() + first_panel * whole.row_panel_plane_bytes()),

@@ -145,6 +145,10 @@ Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
   });
   for_each_scale(format, [&](std::size_t index, std::size_t offset) {
     std::memcpy(packed->data() + offset, &matrix.scales[index], layout::kScaleBytes);
+    if (format.offsets) {
+      std::memcpy(packed->data() + offset + layout::kOffsetBehindScale, &matrix.offsets[index],
+                  layout::kOffsetBytes);
+    }
   });
   return packed;
 }
@@ -153,14 +157,16 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFo
   const Result<std::size_t> expected = packed_bytes(format);
   if (!expected) return std::unexpected(expected.error());
   if (packed.size() != *expected) {
-    return refuse(fmt::format("packed weights: {} bytes given; {} bits, group {}, n {} and k {} take {}",
-                              packed.size(), format.bits, group_name(format.group), format.n, format.k,
-                              *expected));
+    return refuse(fmt::format("packed weights: {} bytes given; {} bits, group {}{}, n {} and k {} take {}",
+                              packed.size(), format.bits, group_name(format.group),
+                              format.offsets ? " with offsets" : "", format.n, format.k, *expected));
   }
   auto codes = allocate<std::uint8_t>(quant::weight_count(format), "codes");
   if (!codes) return std::unexpected(codes.error());
   auto scales = allocate<std::uint16_t>(quant::scale_count(format), "scales");
   if (!scales) return std::unexpected(scales.error());
+  auto offsets = allocate<std::uint16_t>(format.offsets ? quant::scale_count(format) : 0, "offsets");
+  if (!offsets) return std::unexpected(offsets.error());
 
   const CodePlaces places(format.bits);
   const auto bytes = static_cast<std::size_t>(packed_layout(format).code_bytes());
@@ -173,8 +179,12 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFo
   });
   for_each_scale(format, [&](std::size_t index, std::size_t offset) {
     std::memcpy(&(*scales)[index], packed.data() + offset, layout::kScaleBytes);
+    if (format.offsets) {
+      std::memcpy(&(*offsets)[index], packed.data() + offset + layout::kOffsetBehindScale,
+                  layout::kOffsetBytes);
+    }
   });
-  return QuantizedMatrix{format, std::move(*codes), std::move(*scales), {}};
+  return QuantizedMatrix{format, std::move(*codes), std::move(*scales), {}, std::move(*offsets)};
 }
 
 }  // namespace lutsmith

@@ -27,13 +27,17 @@ class Rows {
     const std::size_t k = weights.size();
     const std::uint8_t* codes = matrix_.codes.data() + row * k;
     const std::uint16_t* scales = matrix_.scales.data() + row * groups_;
+    const bool offsets = matrix_.format.offsets;
     for (std::size_t group = 0; group < groups_; ++group) {
       const double scale = from_bits(scales[group], matrix_.format.dtype);
+      const double offset =
+          offsets ? from_bits(matrix_.offsets[row * groups_ + group], matrix_.format.dtype) : -0.0;
       const std::size_t end = std::min(k, (group + 1) * group_);
       for (std::size_t column = group * group_; column < end; column += 2) {
         const auto [even, odd] = entries(codes[column], codes[column + 1]);
-        weights[column] = scale * even;
-        weights[column + 1] = scale * odd;
+        // Products are exact, and adding -0 changes nothing.
+        weights[column] = scale * even + offset;
+        weights[column + 1] = scale * odd + offset;
       }
     }
   }

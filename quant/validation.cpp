@@ -89,6 +89,12 @@ Result<void> validate(const QuantizedMatrix& matrix) {
       !checked) {
     return checked;
   }
+  const std::size_t offsets = format.offsets ? scale_count(format) : 0;
+  if (auto checked = validate_size(matrix.offsets.size(), offsets, "offsets",
+                                   format.offsets ? "n x groups of a row" : "the format has none");
+      !checked) {
+    return checked;
+  }
   const unsigned highest = (1U << format.bits) - 1;
   if (const std::int64_t index = first_code_above(matrix.codes, highest); index >= 0) {
     return refuse(fmt::format("codes: {} at row {}, column {}; allowed with {} bits: 0 to {}",
@@ -96,6 +102,7 @@ Result<void> validate(const QuantizedMatrix& matrix) {
                               index % format.k, format.bits, highest));
   }
   if (auto checked = validate_finite(matrix.scales, format.dtype, "scales"); !checked) return checked;
+  if (auto checked = validate_finite(matrix.offsets, format.dtype, "offsets"); !checked) return checked;
   return validate_finite(matrix.table, format.dtype, "table");
 }
 

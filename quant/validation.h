@@ -18,7 +18,7 @@ namespace lutsmith::quant {
 Result<void> validate_table(int bits, TableKind kind, std::span<const float> values, DataType dtype);
 /// Of an importance of input channels, which may be empty: k values, none negative, all finite.
 Result<void> validate_importance(std::span<const float> importance, std::int64_t k);
-/// Sizes of codes, scales and table, codes below 2^bits, scales and table finite.
+/// Sizes of codes, scales, offsets and table, codes below 2^bits, all others finite.
 Result<void> validate(const QuantizedMatrix& matrix);
 
 /// Of a validated format.

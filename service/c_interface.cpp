@@ -156,7 +156,8 @@ lutsmith_status fail(const std::exception& thrown) noexcept {
 }
 
 Result<WeightFormat> format_of(const lutsmith_spec& given) {
-  WeightFormat format{.bits = given.bits, .group = given.group, .n = given.n, .k = given.k};
+  WeightFormat format{
+      .bits = given.bits, .group = given.group, .n = given.n, .k = given.k, .offsets = given.offsets != 0};
   if (given.dtype != nullptr) {
     Result<DataType> dtype = parse_data_type(given.dtype);
     if (!dtype) return failure(dtype);

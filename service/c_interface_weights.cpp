@@ -126,9 +126,34 @@ Result<void> dequantize(const lutsmith_dequantization* pointer) {
       given->threads);
 }
 
-Result<WeightFormat> packing_of(const lutsmith_spec* format, const void* codes, const void* scales,
-                                const void* packed) {
-  return format_with(format, {{codes, "codes"}, {scales, "scales"}, {packed, "packed"}});
+/// What packed bytes are made of, and turned back into.
+template <class Codes, class Words>
+struct Parts {
+  Codes* codes;
+  Words* scales;
+  Words* offsets;
+  const void* packed;
+};
+
+template <class Element>
+std::span<Element> span_of(Element* elements, std::int64_t rows, std::int64_t each) {
+  return {elements, elements == nullptr ? 0 : count_of(rows, each)};
+}
+
+/// Calls use(format, codes, scales, offsets), spans of the sizes that `pointer` says; offsets may be NULL.
+template <class Codes, class Words, class Use>
+Result<void> with_parts(const lutsmith_spec* pointer, const Parts<Codes, Words>& parts, const Use& use) {
+  Result<WeightFormat> format =
+      format_with(pointer, {{parts.codes, "codes"}, {parts.scales, "scales"}, {parts.packed, "packed"}});
+  if (!format) return failure(format);
+  if (format->offsets && parts.offsets == nullptr) {
+    return refuse(
+        "offsets: NULL is not allowed where the format has offsets; call lutsmith_pack_offsets or "
+        "lutsmith_unpack_offsets with [n, groups of a row]");
+  }
+  const std::int64_t groups = groups_per_row(format->group, format->k);
+  return use(*format, span_of(parts.codes, format->n, format->k), span_of(parts.scales, format->n, groups),
+             span_of(parts.offsets, format->n, groups));
 }
 
 }  // namespace
@@ -167,24 +192,34 @@ lutsmith_status lutsmith_dequantize(const lutsmith_dequantization* dequantizatio
 
 lutsmith_status lutsmith_pack(const lutsmith_spec* format, const uint8_t* codes, const uint16_t* scales,
                               void* packed, size_t packed_bytes) {
-  return c_interface::status_after([&]() -> Result<void> {
-    Result<lutsmith::WeightFormat> known = c_interface::packing_of(format, codes, scales, packed);
-    if (!known) return lutsmith::failure(known);
-    return lutsmith::pack_matrix(
-        {codes, c_interface::count_of(known->n, known->k)},
-        {scales, c_interface::count_of(known->n, lutsmith::groups_per_row(known->group, known->k))}, *known,
-        {static_cast<std::byte*>(packed), packed_bytes}, 0);
-  });
+  return lutsmith_pack_offsets(format, codes, scales, nullptr, packed, packed_bytes);
 }
 
 lutsmith_status lutsmith_unpack(const lutsmith_spec* format, const void* packed, size_t packed_bytes,
                                 uint8_t* codes, uint16_t* scales) {
-  return c_interface::status_after([&]() -> Result<void> {
-    Result<lutsmith::WeightFormat> known = c_interface::packing_of(format, codes, scales, packed);
-    if (!known) return lutsmith::failure(known);
-    return lutsmith::unpack_matrix(
-        {static_cast<const std::byte*>(packed), packed_bytes}, *known,
-        {codes, c_interface::count_of(known->n, known->k)},
-        {scales, c_interface::count_of(known->n, lutsmith::groups_per_row(known->group, known->k))}, 0);
+  return lutsmith_unpack_offsets(format, packed, packed_bytes, codes, scales, nullptr);
+}
+
+lutsmith_status lutsmith_pack_offsets(const lutsmith_spec* format, const uint8_t* codes,
+                                      const uint16_t* scales, const uint16_t* offsets, void* packed,
+                                      size_t packed_bytes) {
+  return c_interface::status_after([&] {
+    return c_interface::with_parts(format, c_interface::Parts{codes, scales, offsets, packed},
+                                   [&](const lutsmith::WeightFormat& known, auto... parts) {
+                                     return lutsmith::pack_matrix(
+                                         parts..., known, {static_cast<std::byte*>(packed), packed_bytes}, 0);
+                                   });
+  });
+}
+
+lutsmith_status lutsmith_unpack_offsets(const lutsmith_spec* format, const void* packed, size_t packed_bytes,
+                                        uint8_t* codes, uint16_t* scales, uint16_t* offsets) {
+  return c_interface::status_after([&] {
+    return c_interface::with_parts(format, c_interface::Parts{codes, scales, offsets, packed},
+                                   [&](const lutsmith::WeightFormat& known, auto... parts) {
+                                     return lutsmith::unpack_matrix(
+                                         {static_cast<const std::byte*>(packed), packed_bytes}, known,
+                                         parts..., 0);
+                                   });
   });
 }

@@ -12,8 +12,9 @@
 
 namespace lutsmith {
 
-/// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * scale[n, k / group] * table[code[n, k]]`.
-/// How it does so is a `Schedule`.
+/// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * weight[n, k]`, the weight being
+/// `scale[n, k / group] * table[code[n, k]]`, with offsets plus `offset[n, k / group]`. How it does so is a
+/// `Schedule`.
 struct KernelSpec {
   WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
   std::int64_t m = 0;  ///< tokens the kernel is made for, see token_bucket; a launch may bring any number
@@ -48,6 +49,12 @@ struct KernelSpec {
                     .described = " batch-invariant",
                     .only_where_set = true},
           self.batch_invariant);
+    visit(FieldInfo{.name = "offsets",
+                    .meaning = "An offset beside each scale is added to the weights of its group",
+                    .allowed = "on or off",
+                    .described = " offsets",
+                    .only_where_set = true},
+          self.format.offsets);
   }
 };
 

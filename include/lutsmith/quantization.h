@@ -48,9 +48,10 @@ LUTSMITH_API std::int64_t groups_per_row(int group, std::int64_t k);
 /// A quantized matrix in plain row-major form: what the packer reads and the reference multiplies.
 struct QuantizedMatrix {
   WeightFormat format;
-  std::vector<std::uint8_t> codes;    ///< [n, k], each below 2^bits
-  std::vector<std::uint16_t> scales;  ///< [n, groups_per_row] in format.dtype
-  std::vector<std::uint16_t> table;   ///< table_length(bits, kind) values in format.dtype
+  std::vector<std::uint8_t> codes;          ///< [n, k], each below 2^bits
+  std::vector<std::uint16_t> scales;        ///< [n, groups_per_row] in format.dtype
+  std::vector<std::uint16_t> table;         ///< table_length(bits, kind) values in format.dtype
+  std::vector<std::uint16_t> offsets = {};  ///< as scales; none unless format.offsets
 };
 
 /// What quantizing cost, added up over the rows given so far. Energies are sums of squares.
@@ -165,14 +166,14 @@ LUTSMITH_API std::vector<std::int64_t> learning_rows(std::int64_t n, std::int64_
 /// a standard deviation of 5e-8 on with nf4, of 4e-7 with int4.
 LUTSMITH_API Result<void> check_loss(const QuantizationLoss& loss, DataType dtype);
 
-/// The bytes a kernel reads. Refuses codes, scales or tables of the wrong size or range.
+/// The bytes a kernel reads. Refuses codes, scales, offsets or tables of the wrong size or range.
 LUTSMITH_API Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix);
 
-/// Inverse of `pack` for codes and scales, exact; the values of `table` are the caller's to fill in.
+/// Inverse of `pack` for codes, scales and offsets, exact; the values of `table` are the caller's to fill in.
 LUTSMITH_API Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFormat& format);
 
 /// scale * table[code] of every weight, [n, k] row-major, in double (exact: the product of two
-/// 16-bit floats fits).
+/// 16-bit floats fits); with offsets the sum of that and the offset, rounded to double.
 LUTSMITH_API Result<std::vector<double>> dequantize(const QuantizedMatrix& matrix);
 
 /// Y = X * dequantize(W)^T in float64. `activations` is [m, k] row-major in format.dtype, the result

@@ -34,10 +34,10 @@ inline constexpr int kPerChannel = 0;
 LUTSMITH_API std::string group_name(int group);
 LUTSMITH_API Result<int> parse_group(std::string_view name);
 
-/// A matrix of quantized weights, [n, k]: `weight[n, k] = scale[n, k / group] * table[code[n, k]]`. Where the
-/// packed bytes go and how many there are follows from it alone, whatever the schedule, batch or GPU. An
-/// offset beside each scale, or a table for each row, would be one more member: docs/extending.md has their
-/// places.
+/// A matrix of quantized weights, [n, k]: `weight[n, k] = scale[n, k / group] * table[code[n, k]]`, with
+/// `offsets` plus `offset[n, k / group]`. Where the packed bytes go and how many there are follows from it
+/// alone, whatever the schedule, batch or GPU. A table for each row would be one more member:
+/// docs/extending.md has its place.
 struct WeightFormat {
   int bits = 4;        ///< bits per code: 1 to 8
   int group = 128;     ///< weights per scale along K: 32, 64, 128, 256 or kPerChannel
@@ -45,6 +45,7 @@ struct WeightFormat {
   std::int64_t k = 0;  ///< input channels (columns), a positive multiple of 8
   DataType dtype = DataType::f16;
   TableKind table = TableKind::scalar;
+  bool offsets = false;  ///< an offset beside each scale, in dtype: what codes with zero points need
 
   friend bool operator==(const WeightFormat&, const WeightFormat&) = default;
 };

@@ -13,7 +13,7 @@ struct FormatObject {
 };
 
 constexpr const char* kDoc =
-    "Format(bits, group, n, k, dtype, table_kind, table)\n\n"
+    "Format(bits, group, n, k, dtype, table_kind, table, offsets)\n\n"
     "What packed bytes mean. table: bytes, 16-bit floats of dtype. Raises Error for what cannot be packed.";
 
 PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
@@ -25,8 +25,9 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
   const char* table_kind = nullptr;
   const char* table = nullptr;
   Py_ssize_t table_bytes = 0;
-  if (PyArg_ParseTuple(arguments, "iiLLssy#:Format", &bits, &group, &n, &k, &dtype, &table_kind, &table,
-                       &table_bytes) == 0) {
+  int offsets = 0;
+  if (PyArg_ParseTuple(arguments, "iiLLssy#p:Format", &bits, &group, &n, &k, &dtype, &table_kind, &table,
+                       &table_bytes, &offsets) == 0) {
     return nullptr;
   }
   Owned object(PyType_GenericNew(type, nullptr, nullptr));
@@ -42,6 +43,7 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
   format->spec.k = k;
   format->spec.dtype = format->dtype.c_str();
   format->spec.table = format->table_kind.c_str();
+  format->spec.offsets = offsets;
   const lutsmith_status status = lutsmith_packed_bytes(&format->spec, &format->packed_bytes);
   return status == LUTSMITH_OK ? object.release() : raise_last_error(status);
 }

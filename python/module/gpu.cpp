@@ -256,8 +256,10 @@ PyMethodDef format_methods[] = {
      "learn_table(weights, type, stride, threads, importance) -> values"},
     {"dequantize", dequantize, METH_VARARGS,
      "dequantize(packed, first_row, rows, weights, type, stride, threads)"},
-    {"pack", pack, METH_VARARGS, "pack(codes, scales, packed): addresses"},
-    {"unpack", unpack, METH_VARARGS, "unpack(packed, codes, scales): addresses"},
+    {"pack", pack, METH_VARARGS,
+     "pack(codes, scales, offsets, packed): addresses; offsets: 0 where there are none"},
+    {"unpack", unpack, METH_VARARGS,
+     "unpack(packed, codes, scales, offsets): addresses; offsets: 0 where there are none"},
     {"load", load, METH_VARARGS,
      "load(service, device, m, batch_invariant) -> origin: \"memory\", \"disk\", \"remote\" or "
      "\"compiled\"\n\n"

@@ -119,12 +119,14 @@ PyObject* dequantize(PyObject* self, PyObject* arguments) {
 PyObject* pack(PyObject* self, PyObject* arguments) {
   unsigned long long codes = 0;
   unsigned long long scales = 0;
+  unsigned long long offsets = 0;
   unsigned long long packed = 0;
-  if (PyArg_ParseTuple(arguments, "KKK:pack", &codes, &scales, &packed) == 0) return nullptr;
+  if (PyArg_ParseTuple(arguments, "KKKK:pack", &codes, &scales, &offsets, &packed) == 0) return nullptr;
   const Format& format = format_of(self);
   return none_or_error(without_gil([&] {
-    return lutsmith_pack(&format.spec, pointer<const std::uint8_t>(codes),
-                         pointer<const std::uint16_t>(scales), pointer<void>(packed), format.packed_bytes);
+    return lutsmith_pack_offsets(&format.spec, pointer<const std::uint8_t>(codes),
+                                 pointer<const std::uint16_t>(scales), pointer<const std::uint16_t>(offsets),
+                                 pointer<void>(packed), format.packed_bytes);
   }));
 }
 
@@ -132,11 +134,13 @@ PyObject* unpack(PyObject* self, PyObject* arguments) {
   unsigned long long packed = 0;
   unsigned long long codes = 0;
   unsigned long long scales = 0;
-  if (PyArg_ParseTuple(arguments, "KKK:unpack", &packed, &codes, &scales) == 0) return nullptr;
+  unsigned long long offsets = 0;
+  if (PyArg_ParseTuple(arguments, "KKKK:unpack", &packed, &codes, &scales, &offsets) == 0) return nullptr;
   const Format& format = format_of(self);
   return none_or_error(without_gil([&] {
-    return lutsmith_unpack(&format.spec, pointer<const void>(packed), format.packed_bytes,
-                           pointer<std::uint8_t>(codes), pointer<std::uint16_t>(scales));
+    return lutsmith_unpack_offsets(&format.spec, pointer<const void>(packed), format.packed_bytes,
+                                   pointer<std::uint8_t>(codes), pointer<std::uint16_t>(scales),
+                                   pointer<std::uint16_t>(offsets));
   }));
 }
 

@@ -285,6 +285,29 @@ static void test_packing(void) {
   REFUSED(lutsmith_pack(&format, codes, scales, packed, bytes), LUTSMITH_INVALID_ARGUMENT, "codes: 16");
 }
 
+static void test_packing_offsets(void) {
+  static uint8_t codes[64 * 128];
+  static uint16_t scales[64 * 2];
+  static uint16_t offsets[64 * 2];
+  static uint16_t offsets_again[64 * 2];
+  static unsigned char packed[8192];
+  lutsmith_spec format = small_spec();
+  size_t bytes = 0;
+  int i;
+  for (i = 0; i < 64 * 2; ++i) offsets[i] = (uint16_t)(0xb000 + i);
+  format.offsets = 1;
+  CHECK(lutsmith_packed_bytes(&format, &bytes) == LUTSMITH_OK && bytes <= sizeof(packed));
+  CHECK(lutsmith_pack_offsets(&format, codes, scales, offsets, packed, bytes) == LUTSMITH_OK);
+  CHECK(lutsmith_unpack_offsets(&format, packed, bytes, codes, scales, offsets_again) == LUTSMITH_OK);
+  CHECK(memcmp(offsets, offsets_again, sizeof(offsets)) == 0);
+  REFUSED(lutsmith_pack(&format, codes, scales, packed, bytes), LUTSMITH_INVALID_ARGUMENT, "offsets: NULL");
+  REFUSED(lutsmith_unpack(&format, packed, bytes, codes, scales), LUTSMITH_INVALID_ARGUMENT, "offsets: NULL");
+  format.offsets = 0;
+  CHECK(lutsmith_packed_bytes(&format, &bytes) == LUTSMITH_OK);
+  REFUSED(lutsmith_pack_offsets(&format, codes, scales, offsets, packed, bytes), LUTSMITH_INVALID_ARGUMENT,
+          "offsets: 128 values given; allowed: 0");
+}
+
 static void test_compiling(lutsmith_service* service) {
   lutsmith_spec spec = small_spec();
   lutsmith_compile_result result = LUTSMITH_COMPILE_RESULT_INIT;
@@ -427,6 +450,7 @@ int main(void) {
   test_learning();
   test_what_cannot_be_quantized();
   test_packing();
+  test_packing_offsets();
   CHECK(lutsmith_token_bucket(1) == 1 && lutsmith_token_bucket(2) == 8 && lutsmith_token_bucket(9) == 16);
   CHECK(lutsmith_token_bucket(1 << 20) == lutsmith_token_bucket(4096));
   options.memory_only = 1;

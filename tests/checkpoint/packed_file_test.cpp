@@ -85,6 +85,18 @@ TEST_F(PackedFile, DescriptionSurvivesWritingAndReading) {
   EXPECT_EQ(weights->table, parts.table);
 }
 
+TEST_F(PackedFile, OffsetsAreDescribedWhereThereAreSomeAndOtherDescriptionsAreAsBefore) {
+  EXPECT_FALSE(valid_parts().description["a.weight"].contains("offsets"));
+  PackedLayer layer = valid_layer();
+  layer.format.offsets = true;
+  Parts parts = valid_parts();
+  parts.description = json::parse(describe_layers({&layer, 1}));
+  parts.packed.resize(*packed_bytes(layer.format));
+  const auto layers = read(parts);
+  ASSERT_TRUE(layers) << layers.error().message;
+  EXPECT_TRUE(layers->front().layer.format.offsets);
+}
+
 struct Damage {
   const char* name;
   std::function<void(Parts&)> spoil;
@@ -113,6 +125,9 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"group_zero", [](Parts& parts) { parts.description["a.weight"]["group"] = 0; }},
         Damage{"n_negative", [](Parts& parts) { parts.description["a.weight"]["n"] = -40; }},
         Damage{"n_larger_than_the_bytes", [](Parts& parts) { parts.description["a.weight"]["n"] = 400; }},
+        Damage{"offsets_that_its_bytes_do_not_have",
+               [](Parts& parts) { parts.description["a.weight"]["offsets"] = true; }},
+        Damage{"offsets_are_a_number", [](Parts& parts) { parts.description["a.weight"]["offsets"] = 1; }},
         Damage{"k_is_text", [](Parts& parts) { parts.description["a.weight"]["k"] = "72"; }},
         Damage{"dtype_unknown", [](Parts& parts) { parts.description["a.weight"]["dtype"] = "f64"; }},
         Damage{"dtype_of_the_table_differs",

@@ -78,6 +78,15 @@ TEST(RenderTest, OnlyTheChosenWeightPathIsEmitted) {
   EXPECT_THAT(text_of(kSpec, schedule), Not(HasSubstr("copy_async_16")));
 }
 
+TEST(RenderTest, TextsWithoutOffsetsHaveNothingOfThemSoThatKeysStayAsTheyWere) {
+  for (const Schedule& schedule :
+       {Schedule(kSchedule), Schedule(ManyTokensSchedule{}), Schedule(MultistageSchedule{})}) {
+    const std::string text = text_of(kSpec, schedule);
+    EXPECT_THAT(text, Not(HasSubstr("LUTSMITH_WITHOUT_OFFSETS")));
+    EXPECT_THAT(text, Not(HasSubstr("offsets")));
+  }
+}
+
 TEST(RenderTest, TheTextDependsOnTheTokensByTheScheduleAlone) {
   KernelSpec spec = kSpec;
   for (const std::int64_t m : {1, 7, 16, 5000}) {

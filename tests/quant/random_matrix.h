@@ -19,7 +19,7 @@ inline std::vector<float> random_weights(std::int64_t n, std::int64_t k, unsigne
   return weights;
 }
 
-/// Every code value is drawn; scales and table are random finite numbers of the type.
+/// Every code value is drawn; scales, table and offsets are random finite numbers of the type.
 inline QuantizedMatrix random_matrix(const WeightFormat& format, unsigned seed = 1) {
   std::mt19937 random(seed);
   std::uniform_int_distribution<int> code(0, (1 << format.bits) - 1);
@@ -31,6 +31,8 @@ inline QuantizedMatrix random_matrix(const WeightFormat& format, unsigned seed =
   for (std::uint8_t& value : matrix.codes) value = static_cast<std::uint8_t>(code(random));
   for (std::uint16_t& value : matrix.scales) value = to_bits(number(random), format.dtype);
   for (std::uint16_t& value : matrix.table) value = to_bits(number(random), format.dtype);
+  if (format.offsets) matrix.offsets.resize(matrix.scales.size());
+  for (std::uint16_t& value : matrix.offsets) value = to_bits(number(random), format.dtype);
   return matrix;
 }
 

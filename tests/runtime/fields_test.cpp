@@ -136,6 +136,15 @@ TEST(FieldsTest, ASpecThatIsNotBatchInvariantIsWrittenAsBeforeThereWereSuch) {
   EXPECT_EQ(describe(changed), describe(spec()) + " batch-invariant");
 }
 
+TEST(FieldsTest, ASpecWithoutOffsetsIsWrittenAsBeforeThereWereSuch) {
+  KernelSpec changed = spec();
+  EXPECT_FALSE(spec_json<Json>(changed).contains("offsets"));
+  changed.format.offsets = true;
+  EXPECT_EQ(spec_json<Json>(changed).at("offsets"), true);
+  EXPECT_THAT(warm_command({.spec = changed, .choice = {}}), testing::EndsWith(" --offsets on"));
+  EXPECT_EQ(describe(changed), describe(spec()) + " offsets");
+}
+
 TEST(FieldsTest, ALaunchHasClustersInItsJsonOnlyWhereThereAreSome) {
   LaunchRecipe recipe;
   EXPECT_FALSE(launch_json<Json>(recipe).contains("cluster_blocks"));

@@ -78,6 +78,9 @@ Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOption
     const float sign = random() % 2 == 0 ? 1.0F : -1.0F;
     scale = to_bits(sign * unit * spread(random), format.dtype);
   }
+  if (format.offsets) matrix.offsets.resize(matrix.scales.size());
+  // About as large as scale times table value, so that neither hides a mistake in the other.
+  for (std::uint16_t& offset : matrix.offsets) offset = to_bits(normal(random) * 0x1p-4F, format.dtype);
   problem.activations.resize(static_cast<std::size_t>(m * format.k));
   for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), format.dtype);
   repack(problem);

@@ -1,17 +1,26 @@
-"""Packed bytes from codes, scales and a table that are there already, and back: nothing is quantized or rounded."""
+"""Packed bytes from codes, scales, offsets and a table that are there already, and back: nothing is quantized or rounded."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 
-__all__ = ["groups_of", "pack", "pack_words", "table_bytes", "table_of", "unpack", "unpack_words"]
+__all__ = ["Parts", "groups_of", "pack", "pack_words", "table_bytes", "table_of", "unpack", "unpack_words"]
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class Parts(NamedTuple):
+    """What packed bytes are made of, besides the table."""
+
+    codes: torch.Tensor  #: [N, K], uint8
+    scales: torch.Tensor  #: [N, groups]
+    offsets: torch.Tensor | None  #: [N, groups], or None where the format has none
 
 
 def groups_of(k: int, group: int) -> int:
@@ -47,10 +56,17 @@ def table_bytes(values: torch.Tensor) -> bytes:
 
 
 def pack(
-    codes: torch.Tensor, scales: torch.Tensor, table: Sequence[float] | torch.Tensor, group: int, bits: int | None
+    codes: torch.Tensor,
+    scales: torch.Tensor,
+    table: Sequence[float] | torch.Tensor,
+    group: int,
+    bits: int | None,
+    offsets: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, formats.Format]:
     """Bytes on the device of `codes`, and what they mean; arguments and errors are those of PackedWeight.from_codes."""
-    for name, tensor in (("codes", codes), ("scales", scales)):
+    for name, tensor in (("codes", codes), ("scales", scales), ("offsets", offsets)):
+        if name == "offsets" and tensor is None:
+            continue
         if not isinstance(tensor, torch.Tensor) or tensor.dim() != 2:
             shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise Error(f"{name}: {shape} is not allowed; allowed: a tensor of two dimensions")
@@ -60,40 +76,56 @@ def pack(
     if scales.dtype not in formats.DTYPE_NAMES:
         allowed = ", ".join(str(dtype) for dtype in formats.DTYPE_NAMES)
         raise Error(f"scales: {scales.dtype} is not allowed; allowed: {allowed}; round them with .to()")
+    if offsets is not None and offsets.dtype != scales.dtype:
+        raise Error(f"offsets: {offsets.dtype} is not allowed; allowed: {scales.dtype}, as the scales are; use .to()")
     values, bits, kind = table_of(table, bits)
     n, k = codes.shape
     words = table_bytes(values.to(scales.dtype))
-    format = formats.Format(bits, group, n, k, formats.DTYPE_NAMES[scales.dtype], kind, words)
+    dtype = formats.DTYPE_NAMES[scales.dtype]
+    format = formats.Format(bits, group, n, k, dtype, kind, words, offsets is not None)
     if not all(map(math.isfinite, format.table)):
         raise Error(f"table: values that are not finite in {scales.dtype}; scale the table down and the scales up")
     expected = (n, groups_of(k, group))
-    if tuple(scales.shape) != expected:
-        raise Error(f"scales: shape {tuple(scales.shape)} is not allowed; allowed: {expected}, [N, groups of a row]")
+    for name, tensor in (("scales", scales), ("offsets", offsets)):
+        if tensor is not None and tuple(tensor.shape) != expected:
+            raise Error(f"{name}: shape {tuple(tensor.shape)} is not allowed; allowed: {expected}, [N, groups of a row]")
     if codes.dtype != torch.uint8:
         low, high = codes.aminmax()
         if low < 0 or high >= 2**bits:  # of bytes the packer sees to it, naming the place
             raise Error(f"codes: {int(low)} to {int(high)} given; allowed with {bits} bits: 0 to {2**bits - 1}")
-    return pack_words(codes.cpu().to(torch.uint8), scales.cpu().view(torch.int16), format).to(codes.device), format
+    words = Parts(
+        codes.cpu().to(torch.uint8),
+        scales.cpu().view(torch.int16),
+        None if offsets is None else offsets.cpu().view(torch.int16),
+    )
+    return pack_words(words, format).to(codes.device), format
 
 
-def pack_words(codes: torch.Tensor, scales: torch.Tensor, format: formats.Format) -> torch.Tensor:
-    """Codes [N, K], uint8, and scales [N, groups], 16-bit words, on the CPU. Raises Error for codes out of range."""
-    codes, scales = codes.contiguous(), scales.contiguous()
+def pack_words(parts: Parts, format: formats.Format) -> torch.Tensor:
+    """Of parts on the CPU whose scales and offsets are 16-bit words. Raises Error for codes out of range."""
+    codes, scales = parts.codes.contiguous(), parts.scales.contiguous()
+    offsets = None if parts.offsets is None else parts.offsets.contiguous()
     data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
-    format.core.pack(codes.data_ptr(), scales.data_ptr(), data.data_ptr())
+    format.core.pack(codes.data_ptr(), scales.data_ptr(), 0 if offsets is None else offsets.data_ptr(), data.data_ptr())
     return data
 
 
-def unpack_words(data: torch.Tensor, format: formats.Format) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes [N, K], uint8, and scales [N, groups], 16-bit words, on the CPU."""
+def unpack_words(data: torch.Tensor, format: formats.Format) -> Parts:
+    """Its inverse."""
     data = data.cpu()
     codes = torch.empty((format.n, format.k), dtype=torch.uint8, device="cpu")
     scales = torch.empty((format.n, groups_of(format.k, format.group)), dtype=torch.int16, device="cpu")
-    format.core.unpack(data.data_ptr(), codes.data_ptr(), scales.data_ptr())
-    return codes, scales
+    offsets = torch.empty_like(scales) if format.offsets else None
+    offsets_at = 0 if offsets is None else offsets.data_ptr()
+    format.core.unpack(data.data_ptr(), codes.data_ptr(), scales.data_ptr(), offsets_at)
+    return Parts(codes, scales, offsets)
 
 
-def unpack(data: torch.Tensor, format: formats.Format) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes [N, K], uint8, and scales [N, groups], of the format's type, on the device of `data`."""
-    codes, scales = unpack_words(data, format)
-    return codes.to(data.device), scales.view(format.dtype).to(data.device)
+def unpack(data: torch.Tensor, format: formats.Format) -> Parts:
+    """Scales and offsets are of the format's type; on the device of `data`."""
+    codes, scales, offsets = unpack_words(data, format)
+    return Parts(
+        codes.to(data.device),
+        scales.view(format.dtype).to(data.device),
+        None if offsets is None else offsets.view(format.dtype).to(data.device),
+    )

@@ -94,4 +94,5 @@ def _format(layer: dict[str, Any], table: torch.Tensor) -> formats.Format:
         layer["dtype"],
         layer["table"],
         bytes(table.tolist()),
+        layer.get("offsets", False) is True,
     )

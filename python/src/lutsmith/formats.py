@@ -8,6 +8,8 @@ v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00
  |  |  or "channel"   type of x, y, scales and values: f16 or bf16
  |  bits of a code
  version of the packed bytes and of this line
+
+Where weights have an offset beside each scale, the word "offsets" stands before the values.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from lutsmith._torch import torch
 
 VERSION = "v1"
 CHANNEL = "channel"
+_OFFSETS = "offsets"
 GROUPS = (256, 128, 64, 32)  # that kernels have, besides one for each row
 
 DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -40,13 +43,24 @@ class Format:
         "k",
         "line",
         "n",
+        "offsets",
         "packed_bytes",
         "panel_bytes",
         "table_kind",
         "table_words",
     )
 
-    def __init__(self, bits: int, group: int, n: int, k: int, dtype: str, table_kind: str, table_words: bytes) -> None:
+    def __init__(
+        self,
+        bits: int,
+        group: int,
+        n: int,
+        k: int,
+        dtype: str,
+        table_kind: str,
+        table_words: bytes,
+        offsets: bool = False,
+    ) -> None:
         """group: 0 for one scale a row. table_words: 16-bit floats of dtype, in the machine's order of bytes.
 
         Raises Error for what cannot be packed.
@@ -54,16 +68,16 @@ class Format:
         length = 2**bits if table_kind == "scalar" else 2 * 4**bits
         if 1 <= bits <= 8 and len(table_words) != 2 * length:
             raise Error(f"table: {len(table_words) // 2} values given; {bits} bits, {table_kind} take {length}")
-        self.core = _core.Format(bits, group, n, k, dtype, table_kind, table_words)
+        self.core = _core.Format(bits, group, n, k, dtype, table_kind, table_words, offsets)
         self.bits, self.group, self.n, self.k = bits, group, n, k
         self.dtype = DTYPES[dtype]
         self.table_kind = table_kind
         self.table_words = table_words
+        self.offsets = offsets
         self.packed_bytes = self.core.packed_bytes
         self.panel_bytes = self.core.panel_bytes  # of them; the plane of scales follows
-        self.line = (
-            f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {table_kind} {_big_endian(table_words).hex()}"
-        )
+        kind = f"{table_kind} {_OFFSETS}" if offsets else table_kind
+        self.line = f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {kind} {_big_endian(table_words).hex()}"
 
     @property
     def table(self) -> tuple[float, ...]:
@@ -75,7 +89,7 @@ class Format:
         """The format of another matrix, if asked for in other groups, with everything else the same."""
         name = DTYPE_NAMES[self.dtype]
         group = self.group if group is None else group
-        return known(Format(self.bits, group, n, k, name, self.table_kind, self.table_words).line)
+        return known(Format(self.bits, group, n, k, name, self.table_kind, self.table_words, self.offsets).line)
 
     def describe(self) -> str:
         """For messages: without the values."""
@@ -109,7 +123,8 @@ def _parse(line: str) -> Format:
             "again, or use the release that packed them"
         )
     try:
-        _, bits, group, shape, dtype, kind, table = words
+        offsets = words[6:7] == [_OFFSETS]
+        _, bits, group, shape, dtype, kind, table = [*words[:6], *words[7:]] if offsets else words
         n, k = shape.split("x")
         table_words = _big_endian(bytes.fromhex(table))
         format = Format(
@@ -120,6 +135,7 @@ def _parse(line: str) -> Format:
             dtype,
             kind,
             table_words,
+            offsets,
         )
     except (ValueError, KeyError) as wrong:
         raise Error(f"format: '{_shown(line)}' is none ({wrong}); take PackedWeight.format as it is") from None

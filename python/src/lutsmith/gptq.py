@@ -178,7 +178,7 @@ class _Columns:
         values, order = torch.tensor(self.format.table, dtype=torch.float32, device=weight.device).sort(stable=True)
         self.values, self.order = values, order.to(torch.uint8)
         self.halfway = (values[1:] + values[:-1]) / 2
-        self.codes, self.stored = code_packing.unpack(nearest.data, self.format)
+        self.codes, self.stored, _ = code_packing.unpack(nearest.data, self.format)
 
     def quantize(self, inverse: torch.Tensor) -> PackedWeight:
         k = self.format.k
@@ -197,7 +197,7 @@ class _Columns:
                 errors[:, column - start] = error
             self.weight[:, end:] -= errors @ inverse[start:end, end:]
         words = self.stored.view(torch.int16)
-        packed = code_packing.pack_words(self.codes.cpu(), words.cpu(), self.format)
+        packed = code_packing.pack_words(code_packing.Parts(self.codes.cpu(), words.cpu(), None), self.format)
         return PackedWeight(packed.to(self.weight.device), self.format.line)
 
     def _scale(self, column: int) -> torch.Tensor:

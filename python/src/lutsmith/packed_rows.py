@@ -1,8 +1,8 @@
 """Packed weights by rows: several laid below one another, and some taken out. Nothing is quantized again.
 
 Packed bytes are panels of 32 rows, one behind the other, and behind them a plane of scales (where groups are larger
-than a panel is wide), again by 32 rows. So weights whose rows come in thirty-twos are joined and cut by copying pieces
-of bytes, on the device where they are; others take codes and scales out and pack them anew, on the CPU.
+than a panel is wide; offsets are beside scales), again by 32 rows. So weights whose rows come in thirty-twos are joined and cut by copying pieces
+of bytes, on the device where they are; others take codes, scales and offsets out and pack them anew, on the CPU.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from lutsmith import codes as code_packing
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.codes import Parts
 from lutsmith.packed_weight import PackedWeight
 
 __all__ = ["concatenate", "rows"]
@@ -28,7 +29,7 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     every member but the last has a multiple of 32 rows, bytes are copied on the device where they are.
 
     Raises:
-        Error: where members differ in more than N: in bits, group, K, dtype, table or device. Quantize them alike, or
+        Error: where members differ in more than N: in bits, group, K, dtype, table, offsets or device. Quantize them alike, or
             multiply by each: `matmul(x, members)`.
     """
     members = list(members)
@@ -49,8 +50,9 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
         return members[0]
     joined = formats.known(members[0].format).with_shape(sum(member.n for member in members), members[0].k)
     if any(member.n % PANEL_ROWS for member in members[:-1]):
-        codes, scales = zip(*(unpack(member) for member in members))
-        return pack(torch.cat(codes), torch.cat(scales), joined, members[0].device)
+        codes, scales, offsets = zip(*(unpack(member) for member in members))
+        parts = Parts(torch.cat(codes), torch.cat(scales), torch.cat(offsets) if joined.offsets else None)
+        return pack(parts, joined, members[0].device)
     panels = [member.data[: formats.known(member.format).panel_bytes] for member in members]
     planes = [member.data[formats.known(member.format).panel_bytes :] for member in members]
     return PackedWeight(torch.cat([*panels, *planes]), joined.line)
@@ -68,6 +70,7 @@ def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
             ("K", first.k, known.k),
             ("dtype", first.dtype, known.dtype),
             ("kind of table", first.table_kind, known.table_kind),
+            ("offsets", first.offsets, known.offsets),
             ("device", first_device, device),
         ):
             if one != other:
@@ -86,8 +89,9 @@ def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight:
     known = formats.known(weight.format)
     part = known.with_shape(stop - start, known.k)
     if start % PANEL_ROWS or (stop % PANEL_ROWS and stop != known.n):
-        codes, scales = unpack(weight)
-        return pack(codes[start:stop], scales[start:stop], part, weight.device)
+        codes, scales, offsets = unpack(weight)
+        some = Parts(codes[start:stop], scales[start:stop], None if offsets is None else offsets[start:stop])
+        return pack(some, part, weight.device)
     return PackedWeight(torch.cat([weight.data[piece] for piece in pieces(known, start, stop)]), part.line)
 
 
@@ -108,11 +112,11 @@ def check_part(what: str, start: int, stop: int, size: int) -> None:
         raise Error(f"{what}: {start} to {stop} is not allowed; allowed: 0 <= start < stop <= {size}")
 
 
-def unpack(weight: PackedWeight) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes [N, K], uint8, and scales [N, groups], 16-bit words."""
+def unpack(weight: PackedWeight) -> Parts:
+    """Scales and offsets are 16-bit words; on the CPU."""
     return code_packing.unpack_words(weight.data, formats.known(weight.format))
 
 
-def pack(codes: torch.Tensor, scales: torch.Tensor, format: formats.Format, device: torch.device) -> PackedWeight:
+def pack(parts: Parts, format: formats.Format, device: torch.device) -> PackedWeight:
     """The inverse of `unpack`, on `device`."""
-    return PackedWeight(code_packing.pack_words(codes, scales, format).to(device), format.line)
+    return PackedWeight(code_packing.pack_words(parts, format).to(device), format.line)

@@ -24,7 +24,8 @@ _UNWEIGHED = (
 
 
 class PackedWeight:
-    """A quantized matrix W [n, k] as kernels read it: weight = scale of its group * value of its code.
+    """A quantized matrix W [n, k] as kernels read it: weight = scale of its group * value of its code, plus the offset of
+    its group where the matrix has offsets.
 
     Attributes:
         data: uint8 tensor [format's bytes], contiguous, on any device.
@@ -33,6 +34,7 @@ class PackedWeight:
         bits, group, n, k: codes have so many bits; so many weights along k share a scale (0: all of a row).
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales.
         table: the values behind the codes.
+        has_offsets: whether there is an offset beside each scale.
     """
 
     __slots__ = ("_format", "data")
@@ -72,6 +74,10 @@ class PackedWeight:
         return self._format.table
 
     @property
+    def has_offsets(self) -> bool:
+        return self._format.offsets
+
+    @property
     def shape(self) -> tuple[int, int]:
         return (self.n, self.k)
 
@@ -85,7 +91,8 @@ class PackedWeight:
         return self.data.device
 
     def dequantize(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """W [n, k] in `dtype` (float16, bfloat16 or float32; the weights' own by default), each weight rounded once.
+        """W [n, k] in `dtype` (float16, bfloat16 or float32; the weights' own by default), each weight rounded once
+        (with offsets: the sum of scale * value and the offset).
 
         On the device of `data`; the work is the CPU's, on as many threads as torch uses.
         """
@@ -121,8 +128,12 @@ class PackedWeight:
         table: Sequence[float] | torch.Tensor,
         group: Group,
         bits: int | None = None,
+        offsets: torch.Tensor | None = None,
     ) -> PackedWeight:
         """The matrix whose weight [n, k] is scales[n, k // group] * table[codes[n, k]]; :meth:`codes` gives it back.
+
+        With offsets, offsets[n, k // group] is added, and the sum rounded once to the type of the scales. Codes with
+        zero points are those: scale * (code - zero) has the table 0, 1, 2, ... and the offset -scale * zero.
 
         Args:
             codes: [N, K], integers from 0 to 2**bits - 1.
@@ -130,22 +141,28 @@ class PackedWeight:
             table: 2**bits values, rounded to the type of the scales (``.table`` says to what); or pairs, see `quantize`.
             group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0).
             bits: None: those of a scalar table so long.
+            offsets: of the shape and type of the scales; None: there are none, and the matrix is smaller by 2 bytes for
+                each scale.
 
         Returns: it on the device of `codes`.
 
         Raises:
             Error: for other shapes and types, codes out of range, and numbers that are not finite.
         """
-        data, format = code_packing.pack(codes, scales, table, _group(group), bits)
+        data, format = code_packing.pack(codes, scales, table, _group(group), bits, offsets)
         return cls(data, format.line)
 
     def codes(self) -> torch.Tensor:
         """[N, K], uint8, on the device of `data`."""
-        return code_packing.unpack(self.data, self._format)[0]
+        return code_packing.unpack(self.data, self._format).codes
 
     def scales(self) -> torch.Tensor:
         """[N, groups of a row] in `dtype`, on the device of `data`."""
-        return code_packing.unpack(self.data, self._format)[1]
+        return code_packing.unpack(self.data, self._format).scales
+
+    def offsets(self) -> torch.Tensor | None:
+        """[N, groups of a row] in `dtype`, on the device of `data`; None where the matrix has no offsets."""
+        return code_packing.unpack(self.data, self._format).offsets
 
     def packed_weights(self) -> list[PackedWeight]:
         """Itself, so that whatever takes modules with packed weights takes one of these too."""

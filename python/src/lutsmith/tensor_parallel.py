@@ -1,4 +1,4 @@
-"""Parts of packed weights for several GPUs: codes and scales are carried over, nothing is quantized again.
+"""Parts of packed weights for several GPUs: codes, scales and offsets are carried over, nothing is quantized again.
 
     column-parallel: each rank has rows of W [N, K]          row-parallel: each rank has columns of W
     and gives a part of y (q, k, v, gate, up)                and takes a part of x; the sum is y (o, down)
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.codes import groups_of
+from lutsmith.codes import Parts, groups_of
 from lutsmith.operators import matmul
 from lutsmith.packed_rows import check_part, pack, rows, unpack
 from lutsmith.packed_weight import PackedWeight
@@ -66,26 +66,28 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     """Columns from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is row-parallel.
 
     The sum of all parts' products is the product. A part that begins inside a group gets the largest group that fits
-    both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale repeated; where none fits, see ColumnPart.
+    both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale and offset repeated; where none fits, see ColumnPart.
     """
     check_part("columns", start, stop, weight.k)
-    codes, scales = unpack(weight)
+    codes, *values = unpack(weight)
     known = formats.known(weight.format)
     pairs = known.table_kind == "pair"
     if known.group == 0:
         group, first = 0, start - start % 2 if pairs else start
     else:
-        # The scales of a smaller group would stand in the middle of a larger one's.
+        # Scales and offsets of a smaller group would stand in the middle of a larger one's.
         group = next((g for g in formats.GROUPS if g <= known.group and start % g == 0), known.group)
         first = start - start % group
-        repeated = scales.repeat_interleave(known.group // group, dim=1)
-        scales = repeated[:, first // group : -(-stop // group)]
+        times, some = known.group // group, slice(first // group, -(-stop // group))
+        values = [each if each is None else each.repeat_interleave(times, dim=1)[:, some] for each in values]
     last = stop + (first - stop) % _COLUMNS_MULTIPLE
     part = torch.zeros((known.n, last - first), dtype=torch.uint8)
     end = min(last, known.k)
     part[:, : end - first] = codes[:, first:end]
     format = known.with_shape(known.n, last - first, group)
+    # Padding may be a group of its own.
     needed = groups_of(last - first, group)
-    if scales.shape[1] < needed:  # a group of the padding's own
-        scales = torch.nn.functional.pad(scales, (0, needed - scales.shape[1]))
-    return ColumnPart(pack(part, scales, format, weight.device), start - first, last - stop)
+    scales, offsets = (
+        each if each is None else torch.nn.functional.pad(each, (0, needed - each.shape[1])) for each in values
+    )
+    return ColumnPart(pack(Parts(part, scales, offsets), format, weight.device), start - first, last - stop)

@@ -34,6 +34,8 @@ def manifest(
         }
         if invariant:
             kernel["batch_invariant"] = True
-        kernels[tuple(kernel.values())] = kernel
+        if format.offsets:
+            kernel["offsets"] = True
+        kernels[tuple(kernel.items())] = kernel
     asked = {} if tokens is None else {"m": sorted(set(tokens))}
     return [{**kernel, **asked} for kernel in kernels.values()]

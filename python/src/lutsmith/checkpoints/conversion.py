@@ -200,8 +200,15 @@ class _Conversion:
     def _add_packed(self, item: Item, module: str, packed: PackedWeight, shards: Shards) -> None:
         rows = None if self._names is None else self._names.rows(item.name, packed.shape)
         if rows is not None:
-            codes, scales = packed.codes(), packed.scales()
-            packed = PackedWeight.from_codes(codes[rows], scales[rows], packed.table, packed.group, packed.bits)
+            codes, scales, offsets = packed.codes(), packed.scales(), packed.offsets()
+            packed = PackedWeight.from_codes(
+                codes[rows],
+                scales[rows],
+                packed.table,
+                packed.group,
+                packed.bits,
+                None if offsets is None else offsets[rows],
+            )
         linear = self._linear[module]
         if packed.shape != (linear.out_features, linear.in_features):
             raise Error(
