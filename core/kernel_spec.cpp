@@ -33,7 +33,6 @@ std::int64_t token_bucket(std::int64_t m) {
 Result<void> validate(const KernelSpec& spec) {
   if (auto checked = validate_kernel_bits(spec.format.bits); !checked) return checked;
   if (auto checked = validate(spec.format); !checked) return checked;
-  if (spec.format.offsets) return refuse("offsets: on is not allowed; no kernel multiplies them yet");
   if (spec.m < 1 || spec.m > kMaxSize) {
     return refuse(
         fmt::format("m: {} is not allowed; allowed: 1 to {}, the tokens to tune for", spec.m, kMaxSize));

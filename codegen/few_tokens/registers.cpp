@@ -14,14 +14,19 @@ constexpr int kRegistersPerMultiprocessor = 65536;
 // What the kernel keeps besides fragments: addresses, cursors, look-ups under way. Read off ptxas.
 constexpr int kOtherRegisters = 38;
 
+/// Whether units find their scales there.
+bool scales_in_plane(const WeightFormat& format) {
+  const PackedLayout weights = packed_layout(format);
+  return !weights.scales_in_record() && !weights.scales_of_sums();
+}
+
 /// What a tile of several steps needs on top. From the third step on its activations do not stay in registers
 /// but are loaded two steps ahead. Read off kernels at the edge of spilling: docs/registers.md.
 int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedule, int columns) {
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
   const int tile = records(schedule) * token_octets(schedule);
   const bool ring = schedule.weights != WeightPath::registers;
-  const int groups =
-      spec.format.group == kPerChannel ? 1 : std::max(1, packed_layout(spec.format).groups_per_record());
+  const int groups = std::max(1, packed_layout(spec.format).groups_per_record());
   // The products of the next group are begun while those of the last are scaled; in the smallest tile, where
   // a group is over soonest, of the next two. Two steps leave room for that but in the largest tile, and so
   // does a stream in registers but with the shortest groups. Four octets of tokens leave none.
@@ -36,7 +41,7 @@ int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedul
   // Addresses. A ring has its own besides, which ptxas keeps for some targets only where scales stand in a
   // plane.
   const bool keeps_addresses = ring && spec.target.traits().keeps_ring_addresses;
-  const bool plane = spec.format.group > layout::kRecordColumns;
+  const bool plane = scales_in_plane(spec.format);
   const int loading = (!ring ? 2 : keeps_addresses || plane ? 5 : 0) * token_octets(schedule);
   int joining = 0;  // codes that wait for their other slices, or for the group before
   if (spec.format.bits == 3 && keeps_addresses) joining = 4 * records(schedule);
@@ -49,14 +54,15 @@ int registers_for_steps(const KernelSpec& spec, const FewTokensSchedule& schedul
 int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   const int columns = static_cast<int>(packed_layout(spec.format).column_panels());
   const int steps = (columns + schedule.warps - 1) / schedule.warps;
-  const bool per_channel = spec.format.group == kPerChannel;
-  const int groups = per_channel ? 0 : std::max(1, packed_layout(spec.format).groups_per_record());
-  const int unit = records(schedule) * (2 * spec.format.bits + groups);  // scales take a word a group
+  const PackedLayout weights = packed_layout(spec.format);
+  const int groups = weights.scales_of_sums() ? 0 : std::max(1, weights.groups_per_record());
+  const int words = spec.format.offsets ? 2 * groups : groups;  // of scales one a group, and of offsets
+  const int unit = records(schedule) * (2 * spec.format.bits + words);
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
   // Of one token a lane keeps the k of one mma, and whether each mma is that one.
   const int activations = schedule.tile_tokens == 1 ? 2 * std::min(2, steps) + 4
                                                     : token_octets(schedule) * 16 * std::min(2, steps);
-  const int sums = records(schedule) * token_octets(schedule) * 4 * 2;
+  const int sums = (records(schedule) * 2 + (spec.format.offsets ? 1 : 0)) * token_octets(schedule) * 4;
   // Joining slices and scaling keep more values alive at once.
   const int joining = spec.format.bits < 4 ? 4 : 0;
   const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;

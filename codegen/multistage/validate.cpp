@@ -47,6 +47,7 @@ Result<void> validate_features(const TargetTraits& traits, const MultistageSched
 }  // namespace
 
 Result<void> Multistage::validate(const KernelSpec& spec, const MultistageSchedule& schedule) {
+  if (spec.format.offsets) return refuse("offsets: this family of kernels has none yet; allowed: few_tokens");
   if (auto valid = validate_one_of("tile_rows", schedule.tile_rows, kTileRows); !valid) return valid;
   if (auto valid = validate_one_of("tile_tokens", schedule.tile_tokens, kTileTokens); !valid) return valid;
   if (auto valid = validate_one_of("warp_rows", schedule.warp_rows, kWarpRows); !valid) return valid;

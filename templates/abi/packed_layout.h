@@ -40,8 +40,7 @@
 #ifndef LUTSMITH_WITHOUT_OFFSETS
 //
 // Offsets, where the format has them: behind the 16 scales of a group stand its 16 offsets, in the same
-// order. Kernels for formats without them are made of the text that is left under LUTSMITH_WITHOUT_OFFSETS
-// (codegen/module_assembler.h).
+// order. A kernel for a format without them has none of this text (codegen/module_assembler.h).
 #endif
 //
 // Below, a record is named by its record row (16 rows) and its column panel (128 k).
@@ -107,6 +106,11 @@ struct PackedLayout {
   /// Whether kernels apply the scales to finished sums. With an offset beside each, which needs the sum of X
   /// as well, a channel is a group like any other.
   LUTSMITH_HOST_DEVICE constexpr bool scales_of_sums() const { return per_channel() && !offsets; }
+
+  /// The group of a column panel, where groups stand in the plane.
+  LUTSMITH_HOST_DEVICE constexpr int plane_group(int column_panel) const {
+    return per_channel() ? 0 : column_panel / (group / layout::kRecordColumns);
+  }
 
 #endif
   /// Whether the scales stand in the records (else in the plane).

@@ -97,6 +97,21 @@ TEST(TilesForManyTokens, FitTheRegisters) {
 
 // The estimate of registers decides what is proposed: of all that it lets pass, with a K of one step and of
 // two.
+TEST(FormatsWithOffsets, CompileWithoutSpills) {
+  std::vector<KernelSpec> specs;
+  for (const char* target : {"sm_80", "sm_90a"}) {
+    for (const int group : {32, 128, kPerChannel}) {
+      for (const std::int64_t m : {1, 8, 16, 64}) {
+        const int bits = group == 128 ? 4 : 3;
+        const DataType dtype = group == 32 ? DataType::bf16 : DataType::f16;
+        specs.push_back(
+            {{bits, group, 4096, 4096, dtype, TableKind::scalar, true}, m, *Target::parse(target)});
+      }
+    }
+  }
+  expect_clean_kernels(specs);
+}
+
 TEST(TilesOf32Tokens, FitTheRegisters) {
   Result<Service> service = Service::open({.memory_only = true});
   ASSERT_TRUE(service.has_value()) << service.error().message;

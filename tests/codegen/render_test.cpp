@@ -87,6 +87,17 @@ TEST(RenderTest, TextsWithoutOffsetsHaveNothingOfThemSoThatKeysStayAsTheyWere) {
   }
 }
 
+TEST(RenderTest, TextsWithOffsetsSaySoInTheHeadAndInTheNameOfTheKernel) {
+  KernelSpec spec = kSpec;
+  spec.format.offsets = true;
+  const Result<Source> source = render(spec, kSchedule);
+  ASSERT_TRUE(source.has_value());
+  EXPECT_EQ(source->kernel_name, "lutsmith_w3_g64_n1000_k1032_t16_bf16_pair_offsets");
+  EXPECT_THAT(source->text, HasSubstr("one scale and offset for 64 weights"));
+  EXPECT_THAT(source->text, Not(HasSubstr("LUTSMITH_WITHOUT_OFFSETS")));
+  expect_self_contained(source->text);
+}
+
 TEST(RenderTest, TheTextDependsOnTheTokensByTheScheduleAlone) {
   KernelSpec spec = kSpec;
   for (const std::int64_t m : {1, 7, 16, 5000}) {

@@ -31,12 +31,17 @@ struct Example {
   std::int64_t m = 3;
   int partitions = 5;       ///< of the six steps, so that tiles are cut
   bool cancelling = false;  ///< see cancel()
+  bool offsets = false;
 
   friend bool operator==(const Example&, const Example&) = default;
 };
 
 KernelSpec spec_of(const Example& example) {
-  return {.format = {.bits = example.bits, .group = example.group, .n = 40, .k = example.k},
+  return {.format = {.bits = example.bits,
+                     .group = example.group,
+                     .n = 40,
+                     .k = example.k,
+                     .offsets = example.offsets},
           .m = 1,
           .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a"))};
 }
@@ -70,6 +75,10 @@ constexpr Example kOneToken = {.tile_tokens = 1, .m = 1};
 constexpr Example kTwoGroups = {.group = 64};
 constexpr Example kPlane = {.group = 256};
 constexpr Example kChannel = {.group = kPerChannel};
+constexpr Example kOffsets = {.offsets = true};
+constexpr Example kTwoGroupsOfOffsets = {.group = 64, .offsets = true};
+constexpr Example kChannelOffsets = {.group = kPerChannel, .offsets = true};
+constexpr Example kOneTokenOffsets = {.group = 64, .tile_tokens = 1, .m = 1, .offsets = true};
 constexpr Example kThreeBits = {.bits = 3};
 constexpr Example kDependent = {.dependent_launch = true};
 
@@ -149,6 +158,31 @@ constexpr Mutation<Example> kMutations[] = {
      "high_to_float<Config::kElement>(unit.scales[record][scale_group] & 0x7fff7fffu)", kWrong},
     {"ChannelScaleWithoutItsSign", "to_float<Config::kElement>(load_scale(weights + offset))",
      "to_float<Config::kElement>(load_scale(weights + offset) & 0x7fffu)", kWrong, kChannel},
+
+    // Offsets.
+    {"ScaleForAnOffset", "first_scales + layout::kOffsetBehindScale +", "first_scales +", kWrong, kOffsets},
+    {"OffsetOfTheOtherHalf", "multiply_add(offset[c / 2]", "multiply_add(offset[1 - c / 2]", kWrong,
+     kOffsets},
+    {"OffsetOfTheLowHalfWithoutItsSign", "low_to_float<Config::kElement>(unit.offsets[record][scale_group])",
+     "low_to_float<Config::kElement>(unit.offsets[record][scale_group] & 0x7fff7fffu)", kWrong, kOffsets},
+    {"OffsetOfTheFirstGroup", "high_to_float<Config::kElement>(unit.offsets[record][scale_group])",
+     "high_to_float<Config::kElement>(unit.offsets[record][0])", kWrong, kTwoGroupsOfOffsets},
+    {"OffsetWithoutX", "multiply_add(offset[c / 2], activation_sums.of(octet, c), sum)",
+     "multiply_add(offset[c / 2], 1.0f, sum)", kWrong, kOffsets},
+    {"SumOfXOfTheNextToken", "return sums_[octet][c];", "return sums_[octet][c ^ 1];", kWrong, kOffsets},
+    {"SumOfXOfOneWordTwice", "activations_.b1(octet, mma, lane_ / 4));",
+     "activations_.b0(octet, mma, lane_ / 4));", kWrong, kOffsets},
+    {"SumOfXOfTheOtherGroup", "activation_sums.begin(group);", "activation_sums.begin(group ^ 1);", kWrong,
+     kTwoGroupsOfOffsets},
+    {"SumOfXNotBegunAnew", "for (int c = 0; c < 4; ++c) sums_[octet][c] = 0;",
+     "for (int c = 0; c < 4; ++c) sums_[octet][c] = group == 0 ? 0 : sums_[octet][c];", kWrong,
+     kTwoGroupsOfOffsets},
+    {"SumOfXOfOneColumn", "present_ ? columns_[c % 2] : 0;", "present_ ? columns_[0] : 0;", kWrong,
+     kOneTokenOffsets},
+    {"SumOfXOfTheColumnsOfAllGroups", "present_ = lane_ % 4 * 2 / kColumns == group;", "present_ = true;",
+     kWrong, kOneTokenOffsets},
+    {"ChannelValuesOfTheOtherHalf", "static_cast<long long>(record_row) * group_bytes()",
+     "static_cast<long long>(record_row ^ 1) * group_bytes()", kWrong, kChannelOffsets},
 
     // Stream-K.
     {"OwnPartAddedFirst",
