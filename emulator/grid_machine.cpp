@@ -8,6 +8,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/rounded_once.h"
 #include "emulator/fault.h"
 #include "emulator/tensor_core.h"
 #include "emulator/tensor_map.h"
@@ -178,13 +179,14 @@ unsigned short Grid::multiply(unsigned short a, unsigned short b, bool bf16) {
   check_integers(&a, sizeof(a));
   ++self().uses;
   const double exact = static_cast<double>(from_bits(a, type_of(bf16))) * from_bits(b, type_of(bf16));
-  // Through fp32, whose last bit keeps what lies below it: rounded twice, some would come out wrong.
-  auto rounded = static_cast<float>(exact);
-  if (std::isfinite(rounded) && static_cast<double>(rounded) != exact) {
-    if (std::abs(static_cast<double>(rounded)) > std::abs(exact)) rounded = std::nextafterf(rounded, 0.0F);
-    rounded = std::bit_cast<float>(std::bit_cast<std::uint32_t>(rounded) | 1u);
-  }
-  return to_bits(rounded, type_of(bf16));
+  return to_bits(core::float_to_odd(exact), type_of(bf16));
+}
+
+unsigned short Grid::multiply_add(unsigned short a, unsigned short b, unsigned short c, bool bf16) {
+  for (const unsigned short& value : {a, b, c}) check_integers(&value, sizeof(value));
+  ++self().uses;
+  const double exact = static_cast<double>(from_bits(a, type_of(bf16))) * from_bits(b, type_of(bf16));
+  return to_bits(core::float_to_odd(core::sum_to_odd(exact, from_bits(c, type_of(bf16)))), type_of(bf16));
 }
 
 /// Values that the host compiler put into variables nobody initialised: of 32 bits, and a last one of 16.

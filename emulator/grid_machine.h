@@ -91,6 +91,7 @@ class Grid final : public Machine {
   void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                            bool bf16) override;
   unsigned short multiply(unsigned short a, unsigned short b, bool bf16) override;
+  unsigned short multiply_add(unsigned short a, unsigned short b, unsigned short c, bool bf16) override;
   void report_unwritten() const override;
 
   void fence_registers() override;

@@ -10,8 +10,8 @@
 #include "core/allocate.h"
 #include "core/parallel.h"
 #include "core/result.h"
+#include "core/rounded_once.h"
 #include "quant/packed_rows.h"
-#include "quant/rounded_once.h"
 #include "quant/validation.h"
 #include "templates/abi/packed_layout.h"
 
@@ -174,8 +174,8 @@ struct Values {
       const std::size_t pair =
           kind == TableKind::scalar ? 0 : codes[i & ~std::size_t{1}] + (std::size_t{codes[i | 1]} << bits);
       const float value = kind == TableKind::scalar ? values[codes[i]] : values[2 * pair + (i & 1)];
-      const double sum = quant::sum_to_odd(double{scale} * value, offset);
-      into[i] = to_odd ? quant::float_to_odd(sum) : static_cast<float>(sum);
+      const double sum = core::sum_to_odd(double{scale} * value, offset);
+      into[i] = to_odd ? core::float_to_odd(sum) : static_cast<float>(sum);
     }
   }
 

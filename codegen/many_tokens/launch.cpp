@@ -75,8 +75,9 @@ WorkspaceSize ManyTokens::workspace_size(int multiprocessors) {
 int ManyTokens::estimated_registers(const KernelSpec& spec, const ManyTokensSchedule& schedule) {
   constexpr int kOther = 24;  // no kernel spills up to here; read off ptxas
   const int groups = std::max(1, packed_layout(spec.format).groups_per_record());
-  const int values = schedule.commit_steps == 1 ? 4 : 0;  // of those on the way to A registers
-  return schedule.tile_tokens / 2 + 8 * schedule.commit_steps + values + 2 * spec.format.bits + 2 * groups +
+  const int values = schedule.commit_steps == 1 ? 4 : 0;     // of those on the way to A registers
+  const int words = (spec.format.offsets ? 4 : 2) * groups;  // of scales and offsets, each of two units
+  return schedule.tile_tokens / 2 + 8 * schedule.commit_steps + values + 2 * spec.format.bits + words +
          kOther;
 }
 

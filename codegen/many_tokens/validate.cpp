@@ -52,7 +52,6 @@ Result<void> validate_stages(std::string_view field, int stages, int multiple) {
 }  // namespace
 
 Result<void> ManyTokens::validate(const KernelSpec& spec, const ManyTokensSchedule& schedule) {
-  if (spec.format.offsets) return refuse("offsets: this family of kernels has none yet; allowed: few_tokens");
   const TargetTraits& traits = spec.target.traits();
   if (!traits.warpgroup_products) {
     return refuse(

@@ -30,7 +30,7 @@ int multistage::warps(const MultistageSchedule& schedule) {
 
 int multistage::groups_per_unit(const KernelSpec& spec) {
   const PackedLayout weights = packed_layout(spec.format);
-  return weights.per_channel() ? 0 : std::max(1, weights.groups_per_record());
+  return weights.scales_of_sums() ? 0 : std::max(1, weights.groups_per_record());
 }
 
 int multistage::shared_bytes(const KernelSpec& spec, const MultistageSchedule& schedule) {
@@ -83,7 +83,7 @@ int Multistage::estimated_registers(const KernelSpec& spec, const MultistageSche
   const int products = schedule.scale_sums && groups > 0 ? sums : 0;
   const int a = 16 * records(schedule);
   const int x = schedule.tile_tokens / 2;
-  const int share = records(schedule) * (2 * spec.format.bits + groups);
+  const int share = records(schedule) * (2 * spec.format.bits + (spec.format.offsets ? 2 : 1) * groups);
   const int shares = schedule.weights == WeightPath::registers ? schedule.weight_stages : 1;
   const int joining = spec.format.bits < 4 ? 4 * records(schedule) : 0;
   return sums + products + a + x + shares * share + joining + kOther;

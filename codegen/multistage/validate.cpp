@@ -47,13 +47,17 @@ Result<void> validate_features(const TargetTraits& traits, const MultistageSched
 }  // namespace
 
 Result<void> Multistage::validate(const KernelSpec& spec, const MultistageSchedule& schedule) {
-  if (spec.format.offsets) return refuse("offsets: this family of kernels has none yet; allowed: few_tokens");
   if (auto valid = validate_one_of("tile_rows", schedule.tile_rows, kTileRows); !valid) return valid;
   if (auto valid = validate_one_of("tile_tokens", schedule.tile_tokens, kTileTokens); !valid) return valid;
   if (auto valid = validate_one_of("warp_rows", schedule.warp_rows, kWarpRows); !valid) return valid;
   if (auto valid = validate_one_of("stage_columns", schedule.stage_columns, kStageColumns); !valid)
     return valid;
   if (auto valid = validate_warps(schedule); !valid) return valid;
+  if (schedule.scale_sums && spec.format.offsets) {
+    return refuse(
+        "scale_sums: on is not allowed with offsets, which are added to weights together with their scales; "
+        "allowed: off");
+  }
   if (auto valid = validate_stages("activation_stages", schedule.activation_stages, kMostStages); !valid) {
     return valid;
   }

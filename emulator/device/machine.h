@@ -97,6 +97,8 @@ class Machine {
                                    unsigned int b1, bool bf16) = 0;
   /// Rounded to nearest even.
   virtual unsigned short multiply(unsigned short a, unsigned short b, bool bf16) = 0;
+  /// a * b + c, rounded once.
+  virtual unsigned short multiply_add(unsigned short a, unsigned short b, unsigned short c, bool bf16) = 0;
   /// A value was used that nothing was written to.
   [[noreturn]] virtual void report_unwritten() const = 0;
 

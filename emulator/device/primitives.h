@@ -364,6 +364,16 @@ inline unsigned int multiply_pairs(unsigned int a, unsigned int b, LUTSMITH_LINE
   return multiply(0) | multiply(16) << 16;
 }
 
+template <Element element>
+inline unsigned int multiply_add_pairs(unsigned int a, unsigned int b, unsigned int c, LUTSMITH_LINE) {
+  const auto multiply_add = [&](int shift) -> unsigned int {
+    return machine(line).multiply_add(
+        static_cast<unsigned short>(a >> shift), static_cast<unsigned short>(b >> shift),
+        static_cast<unsigned short>(c >> shift), static_cast<int>(element) == 1);
+  };
+  return multiply_add(0) | multiply_add(16) << 16;
+}
+
 // Products of a warpgroup.
 
 inline unsigned long long describe_operand(const unsigned char* shared, LUTSMITH_LINE) {

@@ -8,6 +8,7 @@
 
 namespace lutsmith::device {
 
+#ifdef LUTSMITH_WITHOUT_OFFSETS
 /// The products of two pairs of 16-bit floats, each rounded to nearest even.
 template <Element element>
 __device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned int b) {
@@ -23,6 +24,19 @@ __device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned 
   }
   return product;
 }
+#else
+/// a * b + c of pairs of 16-bit floats, each rounded once, to nearest even.
+template <Element element>
+__device__ __forceinline__ unsigned int multiply_add_pairs(unsigned int a, unsigned int b, unsigned int c) {
+  unsigned int sum;
+  if constexpr (element == Element::bf16) {
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+  } else {
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+  }
+  return sum;
+}
+#endif
 
 /// Two floats, each rounded to nearest even.
 template <Element element>

@@ -29,12 +29,17 @@ struct ManyTokensExample {
   std::int64_t output_padding = 8;
   std::int64_t output_offset = 0;
   bool cancelling = false;  ///< see cancel()
+  bool offsets = false;
 
   friend bool operator==(const ManyTokensExample&, const ManyTokensExample&) = default;
 };
 
 inline KernelSpec spec_of(const ManyTokensExample& example) {
-  return {.format = {.bits = example.bits, .group = example.group, .n = example.n, .k = example.k},
+  return {.format = {.bits = example.bits,
+                     .group = example.group,
+                     .n = example.n,
+                     .k = example.k,
+                     .offsets = example.offsets},
           .m = 1 << 20,
           .target = must(Target::parse("sm_90a"))};
 }

@@ -37,6 +37,10 @@ constexpr ManyTokensExample kAtOnce{.commit_steps = 4};
 constexpr ManyTokensExample kThreeWarpgroups{.n = 192, .k = 128, .tile_rows = 192, .commit_steps = 4};
 constexpr ManyTokensExample kTwoTokenTiles{.k = 128, .m = 35};
 constexpr ManyTokensExample kSmallGroups{.group = 64, .commit_steps = 4};
+constexpr ManyTokensExample kOffsets{.offsets = true};
+constexpr ManyTokensExample kOffsetsOfSmallGroups{.group = 64, .commit_steps = 4, .offsets = true};
+constexpr ManyTokensExample kOffsetsOfChannels{
+    .group = kPerChannel, .n = 64, .commit_steps = 4, .offsets = true};
 constexpr ManyTokensExample kPlane{.group = 256, .n = 64, .commit_steps = 4};
 constexpr ManyTokensExample kDependent{.k = 128, .commit_steps = 4, .dependent_launch = true};
 
@@ -324,6 +328,21 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "multiply_pairs<Config::kElement>(values[1], low)", kWrong},
     {"ScalesOfTheOtherRecord", "? packed_layout_of<Config>().panel_bytes() -",
      "? packed_layout_of<Config>().panel_bytes() + layout::kLanes - 2 *", kPastShared, kPlane},
+
+    // Offsets.
+    {"OffsetOfTheOtherHalf", "(values[1], high, high_offset)", "(values[1], high, low_offset)", kWrong,
+     kOffsets},
+    {"OffsetsOfTheOtherRow", "select_bytes(offsets, offsets, 0x1010)",
+     "select_bytes(offsets, offsets, 0x3232)", kWrong, kOffsets},
+    {"OffsetsOfTheFirstGroup", ": unit_.offsets[0][kGroup];", ": unit_.offsets[0][0];", kWrong,
+     kOffsetsOfSmallGroups},
+    {"OffsetsNotKept", "kept ? kept_offsets_[kGroup] : unit_.offsets[0][kGroup]", "unit_.offsets[0][kGroup]",
+     kWrong, kOffsets},
+    {"OffsetsKeptAreScales", "kept_offsets_[i] = unit_.offsets[0][i];",
+     "kept_offsets_[i] = unit_.scales[0][i];", kWrong, kOffsets},
+    {"ChannelOffsetsOfTheFirstPanel",
+     "kLayout.plane_group_offset(layout::kRecordsPerPanel * (first_panel_ + from),",
+     "kLayout.plane_group_offset(layout::kRecordsPerPanel * first_panel_,", kWrong, kOffsetsOfChannels},
 
     // The way to A registers, staggered: each step for a later batch.
     {"LookedUpBeforeTheLastAreScaled",

@@ -27,12 +27,14 @@ struct MultistageExample {
   std::int64_t output_padding = 8;
   std::int64_t output_offset = 0;
   bool cancelling = false;  ///< see cancel()
+  bool offsets = false;
 
   friend bool operator==(const MultistageExample&, const MultistageExample&) = default;
 };
 
 inline KernelSpec spec_of(const MultistageExample& example) {
-  return {.format = {.bits = 4, .group = example.group, .n = example.n, .k = example.k},
+  return {.format =
+              {.bits = 4, .group = example.group, .n = example.n, .k = example.k, .offsets = example.offsets},
           .m = 1 << 20,
           .target = must(Target::parse("sm_100a"))};
 }

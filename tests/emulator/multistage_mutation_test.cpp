@@ -32,6 +32,9 @@ constexpr MultistageExample kFiveUnits{.k = 584};
 constexpr MultistageExample kDependent{.k = 128, .dependent_launch = true};
 constexpr MultistageExample kSmallGroups{.group = 64, .k = 128};
 constexpr MultistageExample kScaledSums{.group = 64, .k = 128, .scale_sums = true};
+constexpr MultistageExample kOffsets{.k = 128, .offsets = true};
+constexpr MultistageExample kOffsetsOfSmallGroups{.group = 64, .k = 128, .offsets = true};
+constexpr MultistageExample kOffsetsOfChannels{.group = kPerChannel, .k = 128, .offsets = true};
 constexpr MultistageExample kPlane{.group = 256, .n = 64, .k = 584};
 constexpr MultistageExample kOneUnit{.k = 128};
 constexpr MultistageExample kFewRows{.n = 40, .k = 128};
@@ -142,6 +145,15 @@ constexpr Mutation<MultistageExample> kMutations[] = {
      kSmallGroups},
     {"ScalesOfTheOtherHalf", "select_bytes(scales, scales, 0x1010)", "select_bytes(scales, scales, 0x3232)",
      kWrong, kOneUnit},
+    {"OffsetOfTheOtherHalf", "(a[1], high, high_offset)", "(a[1], high, low_offset)", kWrong, kOffsets},
+    {"OffsetsOfTheOtherRow", "select_bytes(offsets, offsets, 0x1010)",
+     "select_bytes(offsets, offsets, 0x3232)", kWrong, kOffsets},
+    {"OffsetsOfTheFirstGroup", "unit.offsets[record][vector / kGroupVectors]", "unit.offsets[record][0]",
+     kWrong, kOffsetsOfSmallGroups},
+    {"OffsetsOfTheFirstRecord", "unit.offsets[record][vector / kGroupVectors]",
+     "unit.offsets[0][vector / kGroupVectors]", kWrong, kOffsets},
+    {"ChannelOffsetsOfTheNextRecord", "kLayout.plane_group_offset(record_row_,",
+     "kLayout.plane_group_offset(record_row_ ^ 1,", kPastWeights, kOffsetsOfChannels},
     {"SumsScaledByTheOtherHalf", "multiply_add(scale[c / 2], products",
      "multiply_add(scale[1 - c / 2], products", kWrong, kScaledSums},
     {"SumsScaledByTheFirstGroup", "add_products(unit, products, vector / kGroupVectors)",

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "emulation.h"
 #include "must.h"
+#include "nearest.h"
 
 namespace lutsmith::emulator_test {
 namespace {
@@ -82,6 +84,79 @@ TEST(EmulatedOffsets, IdentityGivesWeightsRoundedByWayOfFloatsForFewTokens) {
                      });
     }
   }
+}
+
+/// The smallest blocks: with two groups along K, and with one.
+constexpr ManyTokensSchedule kTwoWarpgroups{.tile_rows = 128,
+                                            .tile_tokens = 32,
+                                            .k_groups = 2,
+                                            .commit_steps = 4,
+                                            .activation_stages = 4,
+                                            .weight_stages = 2};
+constexpr ManyTokensSchedule kOneWarpgroup{.tile_rows = 128,
+                                           .tile_tokens = 32,
+                                           .k_groups = 1,
+                                           .commit_steps = 1,
+                                           .activation_stages = 2,
+                                           .weight_stages = 1};
+constexpr MultistageSchedule kTwoGroups{.tile_rows = 128,
+                                        .tile_tokens = 32,
+                                        .warp_rows = 32,
+                                        .k_groups = 2,
+                                        .stage_columns = 128,
+                                        .activation_stages = 2,
+                                        .weights = WeightPath::bulk_copy,
+                                        .weight_stages = 2};
+constexpr MultistageSchedule kOneGroup{.tile_rows = 128,
+                                       .tile_tokens = 32,
+                                       .warp_rows = 16,
+                                       .k_groups = 1,
+                                       .stage_columns = 64,
+                                       .activation_stages = 3};
+
+// Every format once, in one of the two families: they read weights alike.
+TEST(EmulatedOffsets, EveryFormatIsRightForManyTokens) {
+  std::size_t number = 0;
+  for (const int bits : {1, 2, 3, 4}) {
+    for (const int group : {32, 64, 128, 256, kPerChannel}) {
+      if (!has_turn(number++)) continue;
+      const bool warpgroups = number % 2 == 0;
+      const bool two_groups = number % 3 == 0;
+      const Schedule schedule = warpgroups ? Schedule(two_groups ? kTwoWarpgroups : kOneWarpgroup)
+                                           : Schedule(two_groups ? kTwoGroups : kOneGroup);
+      // In two partitions the tiles are cut.
+      expect_right_at(every_format(warpgroups ? "sm_90a" : "sm_100a", bits, group), schedule, 19, {0, 2});
+    }
+  }
+}
+
+// A tile of a cluster whose second block has no panel of its own at the end.
+TEST(EmulatedOffsets, ClustersAreRight) {
+  ManyTokensSchedule schedule = kOneWarpgroup;
+  schedule.cluster_blocks = 2;
+  for (const int group : {256, kPerChannel}) {
+    expect_right_at(spec_of("sm_90a", 4, group, 136, 392), schedule, 19, {0});
+  }
+}
+
+// Where weights are made before they are multiplied, an identity gives them as they are.
+TEST(EmulatedOffsets, IdentityGivesWeightsRoundedOnceForManyTokens) {
+  for (const int group : {32, kPerChannel}) {
+    const DataType dtype = group == 32 ? DataType::bf16 : DataType::f16;
+    const auto once = [&](float scale, float value, float offset) {
+      return nearest(static_cast<double>(scale) * value + offset, dtype);
+    };
+    expect_weights(spec_of("sm_90a", 4, group, 40, 136, dtype), kOneWarpgroup, once);
+    expect_weights(spec_of("sm_100a", 4, group, 40, 136, dtype), kOneGroup, once);
+  }
+}
+
+TEST(EmulatedOffsets, ScaledSumsAreRefused) {
+  MultistageSchedule schedule = kOneGroup;
+  schedule.scale_sums = true;
+  const auto valid = validate(spec_of("sm_100a", 4, 128, 40, 136), schedule);
+  ASSERT_FALSE(valid);
+  EXPECT_NE(valid.error().message.find("scale_sums: on is not allowed with offsets"), std::string::npos);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "lutsmith/float16.h"
+#include "nearest.h"
 #include "primitive_kernels.h"
 
 namespace lutsmith::emulator_test {
@@ -107,6 +108,49 @@ TEST(Primitives, ProductThatWouldBeRoundedTwiceIsRoundedOnce) {
               EXPECT_EQ(product(0x1p-126F, 0x1.02p-8F),
                         0x0001U);                               // 1.0078 * 2^-134: just above half of 2^-133
               EXPECT_EQ(product(0x1p-126F, 0x1p-8F), 0x0000U);  // the middle: to even
+            }),
+            "");
+}
+
+TEST(Primitives, PairsAreMultipliedAndAddedWithOneRounding) {
+  for (const DataType type : {DataType::f16, DataType::bf16}) {
+    EXPECT_EQ(fault_of_warp([=] {
+                std::mt19937 random(static_cast<unsigned int>(thread_index()));
+                std::uniform_real_distribution<float> number(-2, 2);
+                for (int i = 0; i < 200; ++i) {
+                  const auto drawn = [&] {
+                    const std::uint16_t bits = to_bits(number(random), type);
+                    return bits == 0xbeef ? std::uint16_t{0} : bits;  // what nobody wrote
+                  };
+                  const std::array<std::uint16_t, 6> given = {drawn(), drawn(), drawn(),
+                                                              drawn(), drawn(), drawn()};
+                  const auto pair = [&](std::size_t at) {
+                    return given[at] | static_cast<unsigned int>(given[at + 1]) << 16;
+                  };
+                  const unsigned int sum = type == DataType::f16
+                                               ? multiply_add_pairs<Element::f16>(pair(0), pair(2), pair(4))
+                                               : multiply_add_pairs<Element::bf16>(pair(0), pair(2), pair(4));
+                  for (const std::size_t half : {0U, 1U}) {
+                    const double exact =
+                        static_cast<double>(from_bits(given[half], type)) * from_bits(given[2 + half], type) +
+                        from_bits(given[4 + half], type);
+                    EXPECT_EQ(static_cast<std::uint16_t>(sum >> 16 * half), test::nearest(exact, type));
+                  }
+                }
+              }),
+              "");
+  }
+}
+
+// 1141 * 1838 = 2^21 + 6, so the sum lies above the middle of 1 and the next number, by less than fp32 can
+// tell from it.
+TEST(Primitives, SumThatWouldBeRoundedTwiceIsRoundedOnce) {
+  EXPECT_EQ(fault_of_warp([] {
+              const auto bits = [](float value) -> unsigned int { return to_bits(value, DataType::f16); };
+              const float a = 1141 * 0x1p-22F;
+              const float b = 1838 * 0x1p-10F;
+              EXPECT_EQ(multiply_add_pairs<Element::f16>(bits(a), bits(b), bits(1)) & 0xffffU, bits(1) + 1);
+              EXPECT_EQ(bits(std::fma(a, b, 1.0F)), bits(1)) << "no case in point";
             }),
             "");
 }

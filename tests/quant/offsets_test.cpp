@@ -9,6 +9,7 @@
 #include "expect_error.h"
 #include "lutsmith/quantization.h"
 #include "must.h"
+#include "nearest.h"
 #include "quant/host_matrix.h"
 #include "random_matrix.h"
 
@@ -16,6 +17,7 @@ namespace lutsmith {
 namespace {
 
 using test::must;
+using test::nearest;
 
 constexpr std::int64_t kRows = 70;
 constexpr std::int64_t kColumns = 1032;
@@ -109,19 +111,6 @@ TEST(Offsets, AreNotChosenWhereScalesAloneAre) {
   expect_error(
       quantize_matrix({weights.data(), HostType::f32, kColumns}, format, must(integer_table(4)), packed, 1),
       ErrorCode::invalid_argument, "offsets: on is not allowed here");
-}
-
-/// The number of the type that is nearest, to even where two are, by comparing neighbours.
-std::uint16_t nearest(double exact, DataType dtype) {
-  const std::uint16_t near = to_bits(static_cast<float>(exact), dtype);
-  std::uint16_t best = near;
-  const auto distance = [&](std::uint16_t bits) { return std::fabs(double{from_bits(bits, dtype)} - exact); };
-  for (const int step : {-1, 1}) {
-    const auto other = static_cast<std::uint16_t>(near + step);
-    if (distance(other) < distance(best) || (distance(other) == distance(best) && other % 2 == 0))
-      best = other;
-  }
-  return best;
 }
 
 TEST(Offsets, DequantizedWeightsAreRoundedOnce) {
