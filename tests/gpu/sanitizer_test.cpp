@@ -101,6 +101,16 @@ TEST_F(Sanitizer, ProductsOfXInStages) {
   }
 }
 
+TEST_F(Sanitizer, Offsets) {
+  for (const std::int64_t m : {1, 16, 64}) {
+    for (const int group : {32, 256, kPerChannel}) {
+      KernelRequest request{spec_of(4, group, 150, 648, m), std::nullopt};
+      request.spec.format.offsets = true;
+      expect_right(request, m, {.activation_padding = 8, .output_padding = 3});
+    }
+  }
+}
+
 TEST_F(Sanitizer, DefaultSchedules) {
   for (const std::int64_t m : {1, 16}) {
     expect_right({spec_of(4, 128, 100, 520, m), std::nullopt}, m);
