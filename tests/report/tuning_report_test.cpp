@@ -73,6 +73,17 @@ TEST(TuningReport, AModelOfWhichALayerIsMissingIsNotShown) {
   EXPECT_TRUE(report_of(without(all, 28672, 4096)).models.empty());
 }
 
+TEST(TuningReport, NamesSayAllOfASpecButItsTarget) {
+  KernelSpec spec{.format = {.bits = 4, .group = 128, .n = 64, .k = 256, .offsets = true},
+                  .m = 8,
+                  .target = *Target::parse("sm_90a"),
+                  .batch_invariant = true};
+  EXPECT_EQ(cli::shape_name(spec), "w4 g128 64x256 m8 f16 scalar batch-invariant offsets");
+  EXPECT_EQ(cli::weights_name(spec.format), "w4 g128 f16 scalar offsets");
+  spec.batch_invariant = spec.format.offsets = false;
+  EXPECT_EQ(cli::shape_name(spec), "w4 g128 64x256 m8 f16 scalar");
+}
+
 TEST(TuningReport, NothingIsSaidOfFp16WhereALayerHasNone) {
   choices::Document document = example_choices({.tokens = {1}});
   choices::Entry entry = document.entries().begin()->second;

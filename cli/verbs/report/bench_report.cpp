@@ -20,7 +20,8 @@ namespace {
 
 /// As people look for them: more bits first, then by size.
 auto place_of(const WeightFormat& format) {
-  return std::tuple(-format.bits, format.group, format.dtype, format.table, format.n, format.k);
+  return std::tuple(-format.bits, format.group, format.dtype, format.table, format.offsets, format.n,
+                    format.k);
 }
 
 std::vector<BenchSeries> make_series(std::map<std::string, BenchPoint> points) {

@@ -21,7 +21,7 @@ constexpr int kEvenPoints = 40;
 auto place_of(const ReportShape& shape) {
   const KernelSpec& spec = shape.entry->spec;
   return std::tuple(shape.gpu, -spec.format.bits, spec.format.group, spec.format.dtype, spec.format.table,
-                    spec.m, spec.format.n, spec.format.k);
+                    spec.format.offsets, spec.m, spec.format.n, spec.format.k);
 }
 
 std::vector<Contender> contenders(const choices::Entry& entry) {
@@ -122,12 +122,15 @@ std::size_t TuningReport::count_power_capped() const {
 
 std::string weights_name(const WeightFormat& format) {
   const std::string group = format.group == kPerChannel ? "channel" : std::to_string(format.group);
-  return fmt::format("w{} g{} {} {}", format.bits, group, to_string(format.dtype), to_string(format.table));
+  return fmt::format("w{} g{} {} {}{}", format.bits, group, to_string(format.dtype), to_string(format.table),
+                     format.offsets ? " offsets" : "");
 }
 
 std::string shape_name(const KernelSpec& spec) {
-  const std::string name = lutsmith::describe(spec);
-  return name.substr(0, name.rfind(' '));  // the target stands last
+  std::string name = lutsmith::describe(spec);
+  const std::string target = fmt::format(" {}", spec.target.name());
+  if (const std::size_t at = name.find(target); at != std::string::npos) name.erase(at, target.size());
+  return name;
 }
 
 double median(std::vector<double> values) {

@@ -1,4 +1,4 @@
-"""Packed bytes from codes, scales, offsets and a table that are there already, and back: nothing is quantized or rounded."""
+"""Packed bytes from codes, scales, offsets and a table that are there, and back: nothing is quantized or rounded."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def pack_words(parts: Parts, format: formats.Format) -> torch.Tensor:
     codes, scales = parts.codes.contiguous(), parts.scales.contiguous()
     offsets = None if parts.offsets is None else parts.offsets.contiguous()
     data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
-    format.core.pack(codes.data_ptr(), scales.data_ptr(), 0 if offsets is None else offsets.data_ptr(), data.data_ptr())
+    offsets_at = 0 if offsets is None else offsets.data_ptr()
+    format.core.pack(codes.data_ptr(), scales.data_ptr(), offsets_at, data.data_ptr())
     return data
 
 

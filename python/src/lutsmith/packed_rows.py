@@ -1,8 +1,9 @@
 """Packed weights by rows: several laid below one another, and some taken out. Nothing is quantized again.
 
 Packed bytes are panels of 32 rows, one behind the other, and behind them a plane of scales (where groups are larger
-than a panel is wide; offsets are beside scales), again by 32 rows. So weights whose rows come in thirty-twos are joined and cut by copying pieces
-of bytes, on the device where they are; others take codes, scales and offsets out and pack them anew, on the CPU.
+than a panel is wide; offsets are beside scales), again by 32 rows. So weights whose rows come in thirty-twos are joined
+and cut by copying pieces of bytes, on the device where they are; others take codes, scales and offsets out and pack
+them anew, on the CPU.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     every member but the last has a multiple of 32 rows, bytes are copied on the device where they are.
 
     Raises:
-        Error: where members differ in more than N: in bits, group, K, dtype, table, offsets or device. Quantize them alike, or
-            multiply by each: `matmul(x, members)`.
+        Error: where members differ in more than N: in bits, group, K, dtype, table, offsets or device. Quantize
+            them alike, or multiply by each: `matmul(x, members)`.
     """
     members = list(members)
     for member in members:

@@ -66,7 +66,8 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     """Columns from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is row-parallel.
 
     The sum of all parts' products is the product. A part that begins inside a group gets the largest group that fits
-    both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale and offset repeated; where none fits, see ColumnPart.
+    both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale and offset repeated; where none fits, see
+    ColumnPart.
     """
     check_part("columns", start, stop, weight.k)
     codes, *values = unpack(weight)
