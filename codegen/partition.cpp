@@ -90,11 +90,13 @@ Result<Partition> partition(const LaunchRecipe& recipe, std::int64_t m, int mult
   const bool whole = longest_whole <= longest_cut && (wanted <= 0 || partitions <= tiles);
   const std::int64_t grains = whole ? tiles : steps;
   const std::int64_t used = std::min(partitions, grains);
+  const int idle = recipe.idle_blocks ? std::max(0, multiprocessors - static_cast<int>(used)) : 0;
   return Partition{.partitions = static_cast<int>(used),
                    .steps_per_grain = whole ? recipe.steps_per_tile : 1,
                    .grains_per_partition = static_cast<int>(grains / used),
                    .extra_grains = static_cast<int>(grains % used),
-                   .sharing = static_cast<int>(used)};
+                   .sharing = static_cast<int>(used),
+                   .idle = idle};
 }
 
 }  // namespace lutsmith

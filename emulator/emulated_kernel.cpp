@@ -188,11 +188,12 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
       .partial_sums = std::as_writable_bytes(std::span(partial_sums.get(), floats)),
       .arrivals = std::as_writable_bytes(std::span(arrivals.get(), counters)),
   };
-  const GridShape shape{.blocks = launch.partition.partitions * recipe_.cluster_blocks,
-                        .threads = recipe_.threads,
-                        .shared_bytes = recipe_.shared_bytes,
-                        .dependent_launch = recipe_.dependent_launch,
-                        .cluster_blocks = recipe_.cluster_blocks};
+  const GridShape shape{
+      .blocks = (launch.partition.partitions + launch.partition.idle) * recipe_.cluster_blocks,
+      .threads = recipe_.threads,
+      .shared_bytes = recipe_.shared_bytes,
+      .dependent_launch = recipe_.dependent_launch,
+      .cluster_blocks = recipe_.cluster_blocks};
   return run_grid(shape, regions, launch.order,
                   [&](Machine& machine) { entry_(&machine, parameter.data()); });
 }

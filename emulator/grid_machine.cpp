@@ -387,4 +387,10 @@ void Grid::wait_barrier(unsigned long long* barrier, unsigned int parity) {
   self().learn_phase(target);
 }
 
+void Grid::wait_barrier_ahead(unsigned long long* barrier, unsigned int parity) {
+  wait_barrier(barrier, parity);
+  // Forgotten, so that the wait at the use is the first.
+  self().phases_waited.erase(&known_barrier(barrier));
+}
+
 }  // namespace lutsmith::emulator

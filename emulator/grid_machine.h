@@ -73,6 +73,7 @@ class Grid final : public Machine {
   void prefetch_tensor_map(const void* map) override;
   void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) override;
   void wait_barrier(unsigned long long* barrier, unsigned int parity) override;
+  void wait_barrier_ahead(unsigned long long* barrier, unsigned int parity) override;
 
   int cluster_rank() const override { return self().block->in_cluster.rank; }
   void arrive_at_cluster() override;

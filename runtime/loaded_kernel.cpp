@@ -117,7 +117,7 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
   std::optional<cuda::ContextScope> scope;
   if (current != context_) scope.emplace(driver_, context_);
   const cuda::LaunchConfiguration configuration{
-      .grid_x = static_cast<unsigned int>(cut->partitions * recipe_.cluster_blocks),
+      .grid_x = static_cast<unsigned int>((cut->partitions + cut->idle) * recipe_.cluster_blocks),
       .block_x = static_cast<unsigned int>(recipe_.threads),
       .dynamic_shared_bytes = static_cast<unsigned int>(recipe_.shared_bytes),
       .stream = stream,

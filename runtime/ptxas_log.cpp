@@ -3,6 +3,8 @@
 #include <llvm/ADT/SmallVector.h>
 #include <llvm/ADT/StringRef.h>
 
+#include <algorithm>
+
 namespace lutsmith {
 namespace {
 
@@ -29,8 +31,10 @@ std::optional<PtxasFacts> parse_ptxas_log(std::string_view log) {
   while (!rest.empty()) {
     const auto [line, after] = rest.split('\n');
     rest = after;
-    spills += number_before(line, "bytes spill stores").value_or(0);
-    spills += number_before(line, "bytes spill loads").value_or(0);
+    // Arrays that are indexed by what is no constant make a stack frame without spills, and cost the same.
+    const int spilled = number_before(line, "bytes spill stores").value_or(0) +
+                        number_before(line, "bytes spill loads").value_or(0);
+    spills += std::max(spilled, number_before(line, "bytes stack frame").value_or(0));
     const std::optional<int> registers = number_before(line, "registers");
     if (!registers || !line.contains("Used ")) continue;
     facts = PtxasFacts{.registers = *registers,

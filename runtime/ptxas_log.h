@@ -9,7 +9,8 @@ namespace lutsmith {
 struct PtxasFacts {
   int registers = 0;
   int static_shared_bytes = 0;
-  int spill_bytes = 0;  ///< stores plus loads
+  /// Stores plus loads of what did not fit the registers, or the frame of arrays that cannot be there.
+  int spill_bytes = 0;
 };
 
 /// Nothing where the log does not say how many registers are used.

@@ -19,6 +19,8 @@ struct Residency {
   /// take room that is left, so two of them may share a multiprocessor while others have none, unless
   /// launches fill the room without a rest.
   bool uneven;
+  /// Blocks of the next launch find room beside all of these.
+  bool two_launches;
 };
 
 Residency residency_of(const KernelSpec& spec, const FewTokensSchedule& schedule, int multiprocessors,
@@ -28,8 +30,9 @@ Residency residency_of(const KernelSpec& spec, const FewTokensSchedule& schedule
   result.together = std::min(result.needed, schedule.blocks_per_multiprocessor);
   result.waves = (result.needed + result.together - 1) / result.together;
   const int room = resident_blocks(spec, schedule);
-  result.uneven =
-      schedule.dependent_launch && room > result.needed && room * multiprocessors % partitions != 0;
+  const int launched = schedule.dependent_launch ? std::max(partitions, multiprocessors) : partitions;
+  result.uneven = schedule.dependent_launch && room > result.needed && room * multiprocessors % launched != 0;
+  result.two_launches = schedule.dependent_launch && room >= 2 * result.needed;
   return result;
 }
 
@@ -120,8 +123,12 @@ double FewTokens::estimated_microseconds(const KernelSpec& spec, const FewTokens
   const int segments = (steps + recipe.steps_per_tile - 1) / recipe.steps_per_tile;
   const bool whole = cut->steps_per_grain == recipe.steps_per_tile;
   const double ends = residency.waves * (segments * tile_end(schedule, costs) + (whole ? 0 : costs.fix_up));
-  const double start = costs.block * cut->partitions + costs.priming * first * gpu.multiprocessors +
-                       (ring ? costs.ring_start : 0) + (residency.uneven ? costs.uneven_launch : 0) +
+  // Where a ring holds all that its block has, and two launches share the GPU, that has come before the
+  // launch ahead ends.
+  const bool comes_before = ring && steps <= schedule.stages && residency.two_launches;
+  const double coming =
+      comes_before ? 0 : costs.priming * first * gpu.multiprocessors + (ring ? costs.ring_start : 0);
+  const double start = costs.block * cut->partitions + coming + (residency.uneven ? costs.uneven_launch : 0) +
                        (token_octets(schedule) == 4 ? kColumnOfFourOctets * columns : 0);
   return start + main + ends;
 }

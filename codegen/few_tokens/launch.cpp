@@ -31,8 +31,9 @@ int few_tokens::shared_bytes(const KernelSpec& spec, const FewTokensSchedule& sc
       schedule.weights == WeightPath::registers
           ? 0
           : shared_memory::ring_bytes(weights, schedule.tile_rows, schedule.warps, schedule.stages);
-  return shared_memory::ring_offset(pair_table::shared_bytes(spec.format.bits), schedule.tile_rows,
-                                    schedule.tile_tokens, schedule.warps) +
+  const int look_up =
+      pair_table::shared_bytes(spec.format.bits, shared_memory::entry_stride(schedule.tile_tokens));
+  return shared_memory::ring_offset(look_up, schedule.tile_rows, schedule.tile_tokens, schedule.warps) +
          rings;
 }
 
@@ -47,6 +48,7 @@ LaunchRecipe FewTokens::launch_recipe(const KernelSpec& spec, const FewTokensSch
                       .steps_per_tile = ceil_div(columns, schedule.warps),
                       .blocks_per_multiprocessor = schedule.blocks_per_multiprocessor,
                       .dependent_launch = schedule.dependent_launch,
+                      .idle_blocks = schedule.dependent_launch,
                       .fix_up_steps = ceil_div(spec.target.traits().costs.fix_up_records, records_per_step),
                       .workspace_per_partition = {
                           .partial_sum_bytes = partial_sum_bytes(schedule.tile_rows, schedule.tile_tokens),

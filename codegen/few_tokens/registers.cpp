@@ -60,7 +60,7 @@ int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedu
   const int unit = records(schedule) * (2 * spec.format.bits + words);
   const int units = schedule.weights == WeightPath::registers ? schedule.stages : 1;
   // Of one token a lane keeps the k of one mma, and whether each mma is that one.
-  const int activations = schedule.tile_tokens == 1 ? 2 * std::min(2, steps) + 4
+  const int activations = schedule.tile_tokens == 1 ? 2 * (steps <= 4 ? steps : 2) + 4
                                                     : token_octets(schedule) * 16 * std::min(2, steps);
   const int sums = (records(schedule) * 2 + (spec.format.offsets ? 1 : 0)) * token_octets(schedule) * 4;
   // Joining slices and scaling keep more values alive at once.

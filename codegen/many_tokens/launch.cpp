@@ -26,7 +26,7 @@ int many_tokens::warpgroups(const ManyTokensSchedule& schedule) {
 
 SharedMemory many_tokens::shared_memory(const KernelSpec& spec, const ManyTokensSchedule& schedule) {
   return {.weights = packed_layout(spec.format),
-          .look_up_bytes = pair_table::shared_bytes(spec.format.bits),
+          .look_up_bytes = pair_table::shared_bytes(spec.format.bits, pair_table::kEntryStride),
           .tile_rows = schedule.tile_rows,
           .tile_tokens = schedule.tile_tokens,
           .k_groups = schedule.k_groups,

@@ -34,13 +34,14 @@ int multistage::groups_per_unit(const KernelSpec& spec) {
 }
 
 int multistage::shared_bytes(const KernelSpec& spec, const MultistageSchedule& schedule) {
-  const SharedMemory shared{.look_up_bytes = pair_table::shared_bytes(spec.format.bits),
-                            .tile_rows = schedule.tile_rows,
-                            .tile_tokens = schedule.tile_tokens,
-                            .warp_rows = schedule.warp_rows,
-                            .k_groups = schedule.k_groups,
-                            .stage_columns = schedule.stage_columns,
-                            .activation_stages = schedule.activation_stages};
+  const SharedMemory shared{
+      .look_up_bytes = pair_table::shared_bytes(spec.format.bits, pair_table::kEntryStride),
+      .tile_rows = schedule.tile_rows,
+      .tile_tokens = schedule.tile_tokens,
+      .warp_rows = schedule.warp_rows,
+      .k_groups = schedule.k_groups,
+      .stage_columns = schedule.stage_columns,
+      .activation_stages = schedule.activation_stages};
   const int rings = schedule.weights == WeightPath::registers
                         ? 0
                         : shared_memory::ring_bytes(packed_layout(spec.format), schedule.warp_rows,

@@ -70,6 +70,7 @@ class Machine {
   virtual void prefetch_tensor_map(const void* map) = 0;
   virtual void copy_tensor(void* to, const void* map, int column, int row, unsigned long long* barrier) = 0;
   virtual void wait_barrier(unsigned long long* barrier, unsigned int parity) = 0;
+  virtual void wait_barrier_ahead(unsigned long long* barrier, unsigned int parity) = 0;
 
   // Clusters: blocks that reach each other's shared memory. `to` and `barrier` are the places in the calling
   // thread's own block; block `rank` of its cluster has the same.

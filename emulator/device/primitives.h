@@ -156,6 +156,14 @@ inline void look_up_pairs(unsigned int (&a)[4], unsigned int table, unsigned int
   }
 }
 
+inline void look_up_compact_pairs(unsigned int (&a)[4], unsigned int lane_table, unsigned int nibbles,
+                                  LUTSMITH_LINE) {
+  for (int i = 0; i < 4; ++i) {
+    const unsigned int address = lane_table + 128 * (nibbles >> 8 * i & 0xffu);
+    machine(line).load_shared(&a[i], machine(line).shared_pointer(address), 4);
+  }
+}
+
 // Global memory.
 
 struct StreamedWeights {
@@ -276,6 +284,10 @@ inline void copy_tensor(unsigned char* to, const TensorMap& map, int column, int
 
 inline void wait_barrier(Mbarrier* barrier, unsigned int parity, LUTSMITH_LINE) {
   machine(line).wait_barrier(barrier, parity);
+}
+
+inline void wait_barrier_ahead(Mbarrier* barrier, unsigned int parity, LUTSMITH_LINE) {
+  machine(line).wait_barrier_ahead(barrier, parity);
 }
 
 // Clusters.

@@ -39,6 +39,8 @@ struct LaunchRecipe {
   /// > 0: blocks take whole tiles as long as there is one for each, and only the rest is cut, a tile into at
   /// most so many parts. 0: everything is cut alike.
   int most_parts = 0;
+  /// Blocks without work may be launched besides, and wait for the launch before like all others.
+  bool idle_blocks = false;
   bool whole_tiles_only = false;  ///< nothing is cut: the order of a sum must not depend on the launch
   /// Steps that are done in the time that the partial sums of a cut tile cost.
   int fix_up_steps = 0;
@@ -62,6 +64,10 @@ struct Partition {
   int extra_grains = 0;
   int whole_tiles = 0;
   int sharing = 0;
+  /// Blocks besides, without work, where the recipe allows them: one for every multiprocessor that has none.
+  /// Else two blocks of the next launch, which comes before this one has ended, would meet on such a
+  /// multiprocessor, and the launch would take as long as they do together.
+  int idle = 0;
 };
 
 /// How many partitions run at the same time.

@@ -80,6 +80,7 @@ struct Geometry {
 template <class Config>
 struct Walk {
   using G = Geometry<Config>;
+  static constexpr bool kPacesPriming = true;  ///< the kernel calls continue_priming() of its weights
 
   int steps_left;  ///< of the partition, the one it stands at included
   int step;        ///< within the tile

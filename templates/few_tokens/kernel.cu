@@ -30,7 +30,8 @@ struct Config {
 
 namespace lutsmith::device {
 
-using Kernel = FewTokens<Config, WeightStream<Config>, LookUp<Config>>;
+using Kernel =
+    FewTokens<Config, WeightStream<Config>, LookUp<Config, shared_memory::entry_stride(Config::kTileTokens)>>;
 
 }  // namespace lutsmith::device
 

@@ -39,11 +39,13 @@ class FewTokens {
     const int token_tiles = (launch.tokens + Config::kTileTokens - 1) / Config::kTileTokens;
     const int first = K::first_step(launch, block_index());
     const int end = K::first_step(launch, block_index() + 1);
-    const Walk<Config> start(first, end - first, token_tiles);
+    const bool idle = block_index() >= launch.sharing;
+    const Walk<Config> start(first, idle ? 0 : end - first, token_tiles);
 
     Weights weights(shared + kRingOffset, launch.weights, start, warp, lane);
     weights.prime();
     Engine::fill(shared, parameter, thread_index(), G::kThreads);
+    weights.continue_priming();
     wait_for_dependency<Config::kDependentLaunch>();
 
     FewTokens(parameter, shared, start, warp, lane).multiply(weights);
@@ -54,10 +56,13 @@ class FewTokens {
                                                                 Config::kTileTokens, Config::kWarps);
 
   /// Activations of two steps are in registers: activations_[i] has those of the i-th step from the start
-  /// and of every second one after it. Where a tile has at most two steps they stay there for the whole
-  /// launch, unless there are several tiles of tokens.
-  static constexpr int kActivationSteps = G::kStepsPerTile == 1 ? 1 : 2;
-  static constexpr bool kResident = G::kStepsPerTile <= 2;
+  /// and of every second one after it. Where a tile has few steps those of all stay there for the whole
+  /// launch, unless there are several tiles of tokens. Of one token, which takes the fewest registers, that
+  /// goes up to four steps: they turn, so that activations_[0] has those of the step it stands at.
+  static constexpr int kMostResident = G::kOneToken ? 4 : 2;
+  static constexpr bool kResident = G::kStepsPerTile <= kMostResident;
+  static constexpr int kActivationSteps = kResident ? G::kStepsPerTile : 2;
+  static constexpr bool kTurn = kActivationSteps > 2;
 
   /// An mma waits for the sum it adds to, so few sums are doubled to have more of them under way.
   /// (Groups below 128 begin new sums often enough.)
@@ -113,13 +118,30 @@ class FewTokens {
     }
   }
 
-  /// Resident: the activations of the tile's one or two steps; the step it stands at has `parity`.
+  /// Resident: the activations of all steps of the tile. Of two steps, the one it stands at has `parity`.
   __device__ __forceinline__ void load_all_activations(int parity) {
     loader_.find_tokens(at_.token_tile);
+    if constexpr (kTurn) {
+      int step = at_.step;
 #pragma unroll
-    for (int i = 0; i < kActivationSteps; ++i) {
-      loader_.load(activations_[i], kActivationSteps == 1 ? 0 : (at_.step ^ parity ^ i) & 1);
+      for (int i = 0; i < kActivationSteps; ++i) {
+        loader_.load(activations_[i], step);
+        step = step + 1 == G::kStepsPerTile ? 0 : step + 1;
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kActivationSteps; ++i) {
+        loader_.load(activations_[i], kActivationSteps == 1 ? 0 : (at_.step ^ parity ^ i) & 1);
+      }
     }
+  }
+
+  /// To those of the next step. (An index that is no constant would send all of them to local memory.)
+  __device__ __forceinline__ void turn_activations() {
+    const Activations<Config> last = activations_[0];
+#pragma unroll
+    for (int i = 0; i + 1 < kActivationSteps; ++i) activations_[i] = activations_[i + 1];
+    activations_[kActivationSteps - 1] = last;
   }
 
   /// Not resident: the activations of the step two steps on.
@@ -143,12 +165,13 @@ class FewTokens {
   }
 
   __device__ __forceinline__ void step(Weights& weights, int parity, bool last_of_tile) {
+    Activations<Config>& activations = activations_[kTurn ? 0 : parity % kActivationSteps];
     constexpr int kLastStepWarps = G::kColumnPanels - (G::kStepsPerTile - 1) * Config::kWarps;
-    Activations<Config>& activations = activations_[parity % kActivationSteps];
     const bool has_unit = G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps;
     weights.begin_step(parity);
     if (has_unit) accumulate(weights.take(parity), activations);
     weights.release(parity, consumed());
+    if constexpr (kTurn) turn_activations();
     if constexpr (!kResident) load_next_activations(parity);
   }
 

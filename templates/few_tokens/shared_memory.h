@@ -1,6 +1,7 @@
 #pragma once
 
 #include "templates/abi/packed_layout.h"
+#include "templates/look_up/pair_table_bytes.h"
 
 // The dynamic shared memory of a block, for the host that requests it and the device that uses it:
 //
@@ -9,6 +10,12 @@
 namespace lutsmith::shared_memory {
 
 constexpr int kFlagBytes = 128;  // one word; what follows it stays aligned to 16
+
+/// Of the table of pairs. Few tokens leave time for the slower address, and gain from a launch whose blocks
+/// share multiprocessors with those of the launch before: 16 tokens do not.
+LUTSMITH_HOST_DEVICE constexpr int entry_stride(int tile_tokens) {
+  return tile_tokens <= 8 ? pair_table::kCompactEntryStride : pair_table::kEntryStride;
+}
 
 /// Floats from one token to the next in a reduction buffer. Four more than the rows: the lanes of a
 /// warp that write rows g of tokens 2t then fall on the banks 8t + g, all different.

@@ -9,35 +9,52 @@
 //
 // Entry i, for the index byte i = code of the even k + 16 * code of the odd k, is a 32-bit pair of
 // 16-bit floats. It stands 32 times, once in each bank, so that the 32 look-ups of a warp never
-// conflict; with 256 bytes from entry to entry a lane's address is one byte permutation:
+// conflict. A lane's address is one instruction in both forms of the table (primitives/pair_look_up.cuh):
 //
-//   byte 1 = index byte, byte 0 = 4 * lane        (look_up_pairs in primitives/pair_look_up.cuh)
+//   256 bytes from entry to entry: a byte permutation, byte 1 = index byte, byte 0 = 4 * lane
+//   128:                           a dot product of bytes, 128 * index byte + 4 * lane
 //
-// (The upper 128 bytes of every 256 are unused here: the second instruction that would close the gap costs
-// more than the space. The kernel may put something else there.)
+// The permutation runs at twice the rate, and the gaps hold what the kernel puts there; the compact table
+// leaves room on a multiprocessor for the next launch.
 
 namespace lutsmith::device {
 
-template <class Config>
+template <class Config, int kEntryStride = pair_table::kEntryStride>
 class LookUp {
  public:
   using Parameter = InlineTable<Config>;
 
-  static constexpr int kSharedBytes = pair_table::shared_bytes(Config::kBits);
+  static constexpr int kSharedBytes = pair_table::shared_bytes(Config::kBits, kEntryStride);
 
   static __device__ __forceinline__ void fill(unsigned char* shared, const Parameter& parameter, int thread,
                                               int threads) {
-    constexpr int kVectors = 8;  // 16-byte stores for the 32 copies of an entry
+    const int lane = thread % layout::kLanes;
+    if constexpr (Config::kPairTable) {
 #pragma unroll 1
-    for (int i = thread; i < static_cast<int>(kLevels * kLevels) * kVectors; i += threads) {
-      const unsigned int code = static_cast<unsigned int>(i) / kVectors;
-      const unsigned int even = code % kLevels;
-      const unsigned int odd = code / kLevels;
-      const unsigned int low = parameter.table[Config::kPairTable ? 2 * code : even];
-      const unsigned int high = parameter.table[Config::kPairTable ? 2 * code + 1 : odd];
-      const unsigned int pair = low | high << 16;
-      unsigned char* entry = shared + (odd * pair_table::kOddStride + even) * pair_table::kEntryStride;
-      store_shared(reinterpret_cast<uint4*>(entry + i % kVectors * 16), make_uint4(pair, pair, pair, pair));
+      for (unsigned int code = thread / kVectors; code < kLevels * kLevels; code += threads / kVectors) {
+        store(shared, code % kLevels, code / kLevels, lane, table_word(parameter, code));
+      }
+    } else {
+      // The values of even codes that a lane has are picked from words at constant places: lanes that each
+      // read another place of the parameter would be served one after another, and all look-ups behind them.
+      unsigned int even[kTurns];
+#pragma unroll
+      for (int turn = 0; turn < kTurns; ++turn) {
+        const int last = kLevels / 2 - 1;
+        const unsigned int first = table_word(parameter, 2 * turn < last ? 2 * turn : last);
+        const unsigned int second = table_word(parameter, 2 * turn + 1 < last ? 2 * turn + 1 : last);
+        const unsigned int word = (lane & 2 * kVectors) != 0 ? second : first;
+        even[turn] = (lane & kVectors) != 0 ? word >> 16 : word & 0xffffu;
+      }
+#pragma unroll 1
+      for (unsigned int odd = thread / layout::kLanes; odd < kLevels; odd += threads / layout::kLanes) {
+        const unsigned int high = static_cast<unsigned int>(parameter.table[odd]) << 16;
+#pragma unroll
+        for (int turn = 0; turn < kTurns; ++turn) {
+          const unsigned int code = (turn * kEntriesOfWarp + lane / kVectors) % kLevels;
+          store(shared, code, odd, lane, even[turn] | high);
+        }
+      }
     }
   }
 
@@ -48,11 +65,29 @@ class LookUp {
 
   template <class Unit>
   __device__ __forceinline__ void look_up(unsigned int (&a)[4], const Unit& unit, int record, int mma) const {
-    look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
+    if constexpr (kEntryStride == pair_table::kCompactEntryStride) {
+      look_up_compact_pairs(a, table_ + lane_offset_, unit.nibbles(record, mma));
+    } else {
+      look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);
+    }
   }
 
  private:
   static constexpr unsigned int kLevels = 1u << Config::kBits;
+  static constexpr int kVectors = 8;  // 16-byte stores for the 32 copies of an entry
+  static constexpr int kEntriesOfWarp = layout::kLanes / kVectors;
+  static constexpr int kTurns = (static_cast<int>(kLevels) + kEntriesOfWarp - 1) / kEntriesOfWarp;
+
+  /// Two values of the table.
+  static __device__ __forceinline__ unsigned int table_word(const Parameter& parameter, int word) {
+    return reinterpret_cast<const unsigned int*>(parameter.table)[word];
+  }
+
+  static __device__ __forceinline__ void store(unsigned char* shared, unsigned int even, unsigned int odd,
+                                               int lane, unsigned int pair) {
+    unsigned char* entry = shared + (odd * pair_table::kOddStride + even) * kEntryStride;
+    store_shared(reinterpret_cast<uint4*>(entry + lane % kVectors * 16), make_uint4(pair, pair, pair, pair));
+  }
 
   unsigned int table_;            ///< address in shared memory
   unsigned int lane_offset_ = 0;  ///< of this lane's copy in a table entry

@@ -33,7 +33,7 @@ struct OneRecord : Config {
 
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr many_tokens::SharedMemory shared_layout_of() {
-  return {packed_layout_of<Config>(), pair_table::shared_bytes(Config::kBits),
+  return {packed_layout_of<Config>(), pair_table::shared_bytes(Config::kBits, pair_table::kEntryStride),
           Config::kTileRows,          Config::kTileTokens,
           Config::kKGroups,           Config::kClusterBlocks,
           Config::kActivationStages,  Config::kWeightStages};

@@ -24,7 +24,7 @@ namespace lutsmith::device {
 
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr multistage::SharedMemory multistage_layout_of() {
-  return {pair_table::shared_bytes(Config::kBits),
+  return {pair_table::shared_bytes(Config::kBits, pair_table::kEntryStride),
           Config::kTileRows,
           Config::kTileTokens,
           Config::kWarpRows,
@@ -105,6 +105,8 @@ struct WarpShare : Config {
 /// Where a weight stream begins.
 template <class Config>
 struct Walk<WarpShare<Config>> : GroupWalk<Config> {
+  static constexpr bool kPacesPriming = false;
+
   __device__ __forceinline__ explicit Walk(const GroupWalk<Config>& first) : GroupWalk<Config>(first) {}
 };
 

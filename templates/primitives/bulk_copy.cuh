@@ -61,6 +61,11 @@ __device__ __forceinline__ void wait_barrier(Mbarrier* barrier, unsigned int par
   }
 }
 
+/// The same for one that will be waited for again at its use.
+__device__ __forceinline__ void wait_barrier_ahead(Mbarrier* barrier, unsigned int parity) {
+  wait_barrier(barrier, parity);
+}
+
 }  // namespace lutsmith::device
 
 #endif

@@ -33,6 +33,25 @@ __device__ __forceinline__ void look_up_pairs(unsigned int (&a)[4], unsigned int
       : "r"(nibbles), "r"(lane_offset), "r"(table));
 }
 
+/// The same in a table whose entries follow one another: entry i at i * 128. `lane_table` is where the lane's
+/// copy of the first entry stands.
+__device__ __forceinline__ void look_up_compact_pairs(unsigned int (&a)[4], unsigned int lane_table,
+                                                      unsigned int nibbles) {
+  asm("{\n"
+      "  .reg .b32 at0, at1, at2, at3;\n"
+      "  dp4a.u32.u32 at0, %4, 0x00000080, %5;\n"
+      "  dp4a.u32.u32 at1, %4, 0x00008000, %5;\n"
+      "  dp4a.u32.u32 at2, %4, 0x00800000, %5;\n"
+      "  dp4a.u32.u32 at3, %4, 0x80000000, %5;\n"
+      "  ld.shared.u32 %0, [at0];\n"
+      "  ld.shared.u32 %1, [at1];\n"
+      "  ld.shared.u32 %2, [at2];\n"
+      "  ld.shared.u32 %3, [at3];\n"
+      "}"
+      : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+      : "r"(nibbles), "r"(lane_table));
+}
+
 /// A lane's offset into every entry, which the compiler knows only from here on: no look-up goes ahead.
 __device__ __forceinline__ unsigned int readable_from_here(int lane) {
   unsigned int lane_offset = static_cast<unsigned int>(lane) * 4;

@@ -25,6 +25,8 @@ class WeightStream {
     for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
   }
 
+  __device__ __forceinline__ void continue_priming() {}
+
   __device__ __forceinline__ void begin_step(int) {}
 
   __device__ __forceinline__ Unit take(int) const {
@@ -37,7 +39,7 @@ class WeightStream {
 
   /// Refills the stage of this step, whether it had a unit or not. `sum` depends on the unit taken.
   __device__ __forceinline__ void release(int, float sum) {
-    if (Stage::all_consumed(sum)) copy(stage_);
+    if (ahead_.at_end() || Stage::all_consumed(sum)) copy(stage_);
     stage_ = stage_ + 1 == Config::kStages ? 0 : stage_ + 1;
   }
 

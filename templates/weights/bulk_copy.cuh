@@ -23,6 +23,7 @@ class WeightStream {
       : ring_(shared + warp * Config::kStages * Stage::kBytes),
         barriers_(reinterpret_cast<Mbarrier*>(shared + kRingBytes) + warp * Config::kStages),
         ahead_(weights, first, warp),
+        paced_(paced(first)),
         lane_(lane) {}
 
   __device__ __forceinline__ void prime() {
@@ -32,8 +33,19 @@ class WeightStream {
       fence_barrier_initialization();
     }
     warp_barrier();
+    const int stages = paced_ ? kFirstStages : Config::kStages;
 #pragma unroll 1
-    for (int stage = 0; stage < Config::kStages; ++stage) copy(stage);
+    for (int stage = 0; stage < stages; ++stage) copy(stage);
+  }
+
+  /// Where the ring holds all that the block has, the launch is so short that the one before it is likely to
+  /// be waiting for its X now, and X would queue behind these copies. So most of them start when the first
+  /// has come.
+  __device__ __forceinline__ void continue_priming() {
+    if (!paced_) return;
+    wait_barrier_ahead(barriers_, 0);
+#pragma unroll 1
+    for (int stage = kFirstStages; stage < Config::kStages; ++stage) copy(stage);
   }
 
   __device__ __forceinline__ void begin_step(int) {}
@@ -47,7 +59,7 @@ class WeightStream {
 
   /// Refills the stage of this step, whether it had a unit or not. `sum` depends on the unit taken.
   __device__ __forceinline__ void release(int, float sum) {
-    if (Stage::all_consumed(sum)) copy(stage_);
+    if (ahead_.at_end() || Stage::all_consumed(sum)) copy(stage_);
     if (++stage_ == Config::kStages) {
       stage_ = 0;
       parity_ ^= 1u;
@@ -55,6 +67,16 @@ class WeightStream {
   }
 
  private:
+  static constexpr int kFirstStages = 2;
+
+  static __device__ __forceinline__ bool paced(const Walk<Config>& first) {
+    if constexpr (Walk<Config>::kPacesPriming) {
+      return first.steps_left > kFirstStages && first.steps_left <= Config::kStages;
+    } else {
+      return false;
+    }
+  }
+
   __device__ __forceinline__ void copy(int stage) {
     if (lane_ == 0 && !ahead_.at_end()) {
       Mbarrier* barrier = barriers_ + stage;
@@ -75,6 +97,7 @@ class WeightStream {
   unsigned char* ring_;
   Mbarrier* barriers_;
   UnitWalk<Config> ahead_;
+  bool paced_;
   int lane_;
   int stage_ = 0;
   unsigned int parity_ = 0;

@@ -3,9 +3,11 @@
 #include "templates/weights/unit.cuh"
 
 // A weight stream: class WeightStream<Config>, one of which kernel.cu includes. prime() starts the first
-// loads; then come, for every step (`parity` is its parity, a constant), begin_step(parity), take(parity)
-// where the warp has a unit, and release(parity, used), with a number that depends on every code taken: a
-// copy to shared memory must not start while issued loads may be under way. docs/kernels.md says it in full.
+// loads, and continue_priming(), before the launch waits for the one ahead of it, those that had better start
+// a little later; then come, for every step (`parity` is its parity, a constant), begin_step(parity),
+// take(parity) where the warp has a unit, and release(parity, used), with a number that depends on every code
+// taken: a copy to shared memory must not start while issued loads may be under way. docs/kernels.md says it
+// in full.
 
 namespace lutsmith::device {
 
@@ -19,8 +21,8 @@ struct WeightStreamContract {
     static constexpr bool value = false;
   };
   template <class S>
-  struct Offers<S, decltype(made<S>().prime(), made<S>().begin_step(0), WeightUnit<Config>(made<S>().take(0)),
-                            made<S>().release(0, 0.0f), void())> {
+  struct Offers<S, decltype(made<S>().prime(), made<S>().continue_priming(), made<S>().begin_step(0),
+                            WeightUnit<Config>(made<S>().take(0)), made<S>().release(0, 0.0f), void())> {
     static constexpr bool value = true;
   };
 
@@ -28,7 +30,8 @@ struct WeightStreamContract {
                                    int),
                 "a weight stream is made from (shared, weights, first step, warp, lane)");
   static_assert(Offers<Stream>::value,
-                "a weight stream has prime(), begin_step(parity), take(parity) and release(parity, used)");
+                "a weight stream has prime(), continue_priming(), begin_step(parity), take(parity) and "
+                "release(parity, used)");
   static constexpr bool kKept = true;
 };
 

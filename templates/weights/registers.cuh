@@ -27,6 +27,8 @@ class WeightStream {
     for (int parity = 0; parity < kUnits; ++parity) load(parity);
   }
 
+  __device__ __forceinline__ void continue_priming() {}
+
   __device__ __forceinline__ void begin_step(int parity) {
     if constexpr (kRefillsEarly) {
       in_use_ = units_[parity];

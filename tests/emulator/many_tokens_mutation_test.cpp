@@ -21,7 +21,6 @@ constexpr std::string_view kStillMultiplied =
     "read, without waiting for it)";
 constexpr std::string_view kNotWaitedFor =
     "that the bulk copy issued at line .* brought, without waiting for";
-constexpr std::string_view kTooManyArrivals = "arrives at an mbarrier more often than a phase expects";
 constexpr std::string_view kTooManyBytes = "of an mbarrier gets .* bytes more than it expects";
 constexpr std::string_view kNotInitialised = "uses an mbarrier that nobody has initialised";
 constexpr std::string_view kInitialisationRace =

@@ -114,6 +114,7 @@ constexpr std::string_view kOtherBarrier =
     "is at another of the block's barrier than the threads that wait at line";
 constexpr std::string_view kBarrierMissing = "deadlock: .*\n.*waiting for the block's barrier";
 constexpr std::string_view kBytesMissing = "deadlock: .*\n.*waiting for the bytes of an mbarrier";
+constexpr std::string_view kTooManyArrivals = "arrives at an mbarrier more often than a phase expects";
 constexpr std::string_view kEarlySum = "reads partial sum .*, which nobody has written";
 constexpr std::string_view kWaitedBefore =
     "waits for a phase of an mbarrier that was complete at its last wait, or before the first";

@@ -72,6 +72,13 @@ constexpr Example kAsyncRing = {.weights = async_copy, .partitions = 1};
 constexpr Example kBulkRing = {.weights = bulk_copy, .partitions = 1};
 
 constexpr Example kOneToken = {.tile_tokens = 1, .m = 1};
+// Three and four steps of one warp, whose activations take turns: three tiles in five partitions.
+constexpr Example kTurningThree = {.warps = 1, .tile_tokens = 1, .m = 1};
+constexpr Example kTurningFour = {.k = 512, .warps = 1, .tile_tokens = 1, .m = 1};
+// A ring that holds more than two units, and all that its block has.
+constexpr Example kPaced = {.weights = bulk_copy, .k = 512, .warps = 1, .stages = 4, .m = 1, .partitions = 3};
+// Four multiprocessors, and work for two of them.
+constexpr Example kIdle = {.dependent_launch = true, .partitions = 2};
 constexpr Example kTwoGroups = {.group = 64};
 constexpr Example kPlane = {.group = 256};
 constexpr Example kChannel = {.group = kPerChannel};
@@ -93,9 +100,9 @@ constexpr std::string_view kReleaseBeforeUse =
     R"(const auto unit = weights.take(parity);
     weights.release(parity, 0);
     if (has_unit) accumulate(unit, activations);)";
-constexpr std::string_view kRefill = "if (Stage::all_consumed(sum)) copy(stage_);";
+constexpr std::string_view kRefill = "if (ahead_.at_end() || Stage::all_consumed(sum)) copy(stage_);";
 constexpr std::string_view kRefillNext =
-    "if (Stage::all_consumed(sum)) copy((stage_ + 1) % Config::kStages);";
+    "if (ahead_.at_end() || Stage::all_consumed(sum)) copy((stage_ + 1) % Config::kStages);";
 
 constexpr Mutation<Example> kMutations[] = {
     // Fragments.
@@ -125,6 +132,22 @@ constexpr Mutation<Example> kMutations[] = {
     {"TableEntryOfTheSwappedPair", "shared + (odd * pair_table::kOddStride + even)",
      "shared + (even * pair_table::kOddStride + odd)", kWrong},
     {"ActivationsOfTheOtherStep", "(at_.step ^ parity ^ i) & 1", "(parity ^ i) & 1", kWrong},
+    {"ActivationsThatDoNotTurn", "if constexpr (kTurn) turn_activations();", "", kWrong, kTurningFour},
+    {"ActivationsThatTurnBackwards", "activations_[i] = activations_[i + 1];",
+     "activations_[kActivationSteps - 1 - i] = activations_[kActivationSteps - 2 - i];", kWrong,
+     kTurningFour},
+    {"ActivationsThatAreLostAtTheEndOfATile",
+     "activations_[kActivationSteps - 1] = last;",
+     "",
+     kWrong,
+     {.k = 512, .warps = 1, .tile_tokens = 1, .m = 1, .partitions = 1}},
+    {"TurningActivationsFromTheTilesBegin", "int step = at_.step;", "int step = 0;", kWrong, kTurningThree},
+    {"TableEntryOfTheNextEvenCode", "? word >> 16 : word & 0xffffu;", "? word & 0xffffu : word >> 16;",
+     kWrong},
+    {"TableEntriesOfTheSecondWord", "(lane & 2 * kVectors) != 0 ? second : first;",
+     "(lane & 2 * kVectors) != 0 ? first : second;", kWrong},
+    {"TableWithoutItsLastOddCodes", "odd < kLevels; odd += threads / layout::kLanes",
+     "odd + 1 < kLevels; odd += threads / layout::kLanes", kUnwritten},
 
     // Barriers.
     {"NoBarrierBehindTheTable", "if (first) block_barrier();", "", kUnwritten},
@@ -313,7 +336,14 @@ constexpr Mutation<Example> kMutations[] = {
      kUnderWay,
      {.weights = bulk_copy, .group = 256, .partitions = 1}},
 
+    {"MostOfTheRingNeverPrimed", "weights.continue_priming();\n", "", kBytesMissing, kPaced},
+    {"SecondStageOfTheRingPrimedTwice",
+     "for (int stage = kFirstStages; stage < Config::kStages; ++stage) copy",
+     "for (int stage = kFirstStages - 1; stage < Config::kStages; ++stage) copy", kTooManyArrivals, kPaced},
+
     // Dependent launch.
+    {"BlockWithoutWorkTakesSome", "const bool idle = block_index() >= launch.sharing;",
+     "const bool idle = false;", kPastWeights, kIdle},
     {"NoWaitForTheLaunchBefore", "wait_for_dependency<Config::kDependentLaunch>();\n\n", "", kNotDependent,
      kDependent},
     {"WaitsForTheLaunchBeforeTooLate",

@@ -25,6 +25,14 @@ TEST(PtxasLog, KernelWithoutSharedMemoryHasNone) {
   EXPECT_EQ(facts->spill_bytes, 0);
 }
 
+TEST(PtxasLog, ArraysInLocalMemoryCountAsSpills) {
+  const auto facts = parse_ptxas_log(
+      "ptxas         .     176 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+      "ptxas info    : Used 102 registers, used 1 barriers, 372 bytes cmem[0]\n");
+  ASSERT_TRUE(facts.has_value());
+  EXPECT_EQ(facts->spill_bytes, 176);
+}
+
 TEST(PtxasLog, OtherTextHasNoFacts) {
   EXPECT_FALSE(parse_ptxas_log("").has_value());
   EXPECT_FALSE(parse_ptxas_log("k.cu(1): error: registers are out of fashion").has_value());
