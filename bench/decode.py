@@ -15,8 +15,9 @@ Steps:
   compiled      as transformers, by torch.compile, which takes minutes. Where it cannot, as without Triton or a compiler
                 for C++, the step runs as it is, its row says "not compiled", and --json why
 
-With --bitsandbytes, NF4 of that library is measured in the same steps. One that no CUDA graph can hold runs without, and
-its rows say "eager": they have the CPU's work in them, which a graph leaves out.
+With --peers bitsandbytes,humming, 4-bit layers of those libraries are measured in the same steps (peer_weights.py). A step
+that no CUDA graph can hold runs without, and its rows say "eager": they have the CPU's work in them, which a graph leaves
+out.
 
 Prefill is one sequence, without a graph: the time to the first token, the median of several runs with the least and the
 most of them, since without a graph it scatters. "linear" and "attention" are what a step's
@@ -44,14 +45,13 @@ from decoder_weights import (
     CONFIGURATIONS,
     Weights,
     configuration,
-    import_bitsandbytes,
     random_model,
     with_16_bits,
-    with_bitsandbytes,
     with_lutsmith,
 )
 from lean_decoder import LeanDecoder
 from parallel_decoder import checked_configuration
+from peer_weights import PEERS, imported, with_peer
 from torch import Tensor
 
 import lutsmith
@@ -78,8 +78,8 @@ class Bench(Figures):
     def all_weights(self) -> Iterator[Weights]:
         original = with_16_bits(self.model)
         yield original
-        if self.arguments.bitsandbytes:
-            yield with_bitsandbytes(original)
+        for peer in self.arguments.peers:
+            yield with_peer(peer, original)
         for bits in self.arguments.bits:
             yield with_lutsmith(original, bits, self.arguments.group)
 
@@ -312,20 +312,23 @@ def parsed(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--prefill-runs", type=int, default=10)
     parser.add_argument("--step", type=words, default=["lean", "transformers"], metavar=",".join(STEPS))
     parser.add_argument("--tensor-parallel", type=numbers, metavar="1,2", help="the lean step on so many GPUs")
-    parser.add_argument("--bitsandbytes", action="store_true", help="measure NF4 of that package, too")
+    parser.add_argument(
+        "--peers", type=words, default=[], metavar=",".join(PEERS), help="measure 4 bits of those packages, too"
+    )
     parser.add_argument("--no-compile", action="store_true", help="leave the lean step's pieces to torch as they are")
     parser.add_argument("--device", default="cuda", help="on the CPU only what is computed is of interest")
     parser.add_argument("--seconds", type=float, default=100, help="begin nothing new afterwards")
     parser.add_argument("--json", metavar="FILE", help="written anew with every figure")
     arguments = parser.parse_args(given)
-    unknown = set(arguments.step) - set(STEPS)
-    if unknown:
-        parser.error(f"--step: {', '.join(sorted(unknown))} is not allowed; allowed: {', '.join(STEPS)}")
-    if arguments.bitsandbytes:
+    for option, given_words, allowed in (("step", arguments.step, STEPS), ("peers", arguments.peers, tuple(PEERS))):
+        unknown = set(given_words) - set(allowed)
+        if unknown:
+            parser.error(f"--{option}: {', '.join(sorted(unknown))} is not allowed; allowed: {', '.join(allowed)}")
+    for peer in arguments.peers:
         try:
-            import_bitsandbytes()  # before a model is built
+            imported(peer)  # before a model is built
         except ImportError as missing:
-            parser.error(f"--bitsandbytes: {missing}")
+            parser.error(f"--peers: {missing}")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no GPU; --device cpu --model tiny tries the script without one")
     for ranks in arguments.tensor_parallel or ():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -146,45 +145,3 @@ def with_lutsmith(original: Weights, bits: int, group: int) -> Weights:
         lean.append(Projections(**together, **{kind: modules[name] for kind, name in SINGLE.items()}))
     total = sum(module.weight.nbytes for modules in plain for module in modules.values())
     return Weights(f"lutsmith {bits} bits", plain, lean, total)
-
-
-def import_bitsandbytes() -> ModuleType:
-    try:
-        import bitsandbytes
-    except ImportError as missing:
-        raise ImportError(
-            f"measures NF4 of the package bitsandbytes, which cannot be imported here ({missing}); install it: "
-            "pip install bitsandbytes"
-        ) from missing
-    return bitsandbytes
-
-
-def with_bitsandbytes(original: Weights) -> Weights:
-    """NF4 in blocks of 64 with float32 scales, which are not quantized in turn: that would make products slower."""
-    library = import_bitsandbytes()
-
-    def packed(linear: torch.nn.Linear) -> torch.nn.Module:
-        layer = library.nn.Linear4bit(
-            linear.in_features,
-            linear.out_features,
-            linear.bias is not None,
-            compute_dtype=linear.weight.dtype,
-            compress_statistics=False,
-            quant_type="nf4",
-            device="meta",
-        )
-        weight = library.nn.Params4bit(
-            linear.weight.detach(), requires_grad=False, blocksize=64, compress_statistics=False, quant_type="nf4"
-        )
-        layer.weight = weight.to(linear.weight.device)  # which quantizes it
-        layer.bias = linear.bias
-        return layer.eval()
-
-    plain, lean = [], []
-    for modules, projections in zip(original.plain, original.lean):
-        plain.append({name: packed(module) for name, module in modules.items()})
-        together = {kind: packed(getattr(projections, kind)) for kind in MEMBERS}
-        lean.append(Projections(**together, **{kind: plain[-1][name] for kind, name in SINGLE.items()}))
-    weights = [module.weight for modules in plain for module in modules.values()]
-    total = sum(weight.nbytes + weight.quant_state.absmax.nbytes for weight in weights)
-    return Weights("bitsandbytes nf4", plain, lean, total, must_be_captured=False)

@@ -18,8 +18,9 @@ BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
 import decode  # noqa: E402
-from decoder_weights import random_model, with_16_bits, with_bitsandbytes, with_lutsmith  # noqa: E402
+from decoder_weights import random_model, with_16_bits, with_lutsmith  # noqa: E402
 from lean_decoder import LeanDecoder  # noqa: E402
+from peer_weights import HummingLinear, with_peer  # noqa: E402
 from reference import Products  # noqa: E402
 
 SHAPE = {
@@ -76,14 +77,37 @@ def test_replay_that_differs_from_the_step_is_an_error():
             decode.compare(wrong, logits, "a step")
 
 
-def test_bitsandbytes_that_is_not_there_is_an_error_that_says_how_to_get_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # an import of it fails, whatever is installed
+@pytest.mark.parametrize(("peer", "package"), [("bitsandbytes", "bitsandbytes"), ("humming", "humming-kernels")])
+def test_peer_that_is_not_there_is_an_error_that_says_how_to_get_it(peer, package, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, peer, None)  # an import of it fails, whatever is installed
     with pytest.raises(SystemExit) as ended:
-        decode.parsed("--device cpu --model tiny --bitsandbytes".split())
+        decode.parsed(f"--device cpu --model tiny --peers {peer}".split())
     assert ended.value.code == 2
     error = capsys.readouterr().err
-    assert "--bitsandbytes: " in error and "install it: pip install bitsandbytes" in error
-    assert not decode.parsed("--device cpu --model tiny".split()).bitsandbytes
+    assert f"--peers: {peer} cannot be imported here" in error and f"install it: pip install {package}" in error
+    assert decode.parsed("--device cpu --model tiny".split()).peers == []
+
+
+def test_peers_that_are_not_known_are_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        decode.parsed("--device cpu --model tiny --peers marlin".split())
+    assert ended.value.code == 2
+    assert "--peers: marlin is not allowed; allowed: bitsandbytes, humming" in capsys.readouterr().err
+
+
+class RowsWithoutDimensions(torch.nn.Module):
+    """Stands for a layer that takes rows of tokens only."""
+
+    def forward(self, x):
+        assert x.dim() == 2
+        return torch.cat([x, -x], -1)
+
+
+def test_layers_that_take_rows_of_tokens_stand_in_a_model():
+    x = torch.randn(2, 3, 4)
+    bias = torch.nn.Parameter(torch.arange(8.0))
+    assert torch.equal(HummingLinear(RowsWithoutDimensions(), bias)(x), torch.cat([x, -x], -1) + bias)
+    assert torch.equal(HummingLinear(RowsWithoutDimensions(), None)(x), torch.cat([x, -x], -1))
 
 
 def test_both_steps_run_with_bitsandbytes_and_agree():
@@ -92,7 +116,7 @@ def test_both_steps_run_with_bitsandbytes_and_agree():
         # Its widths are multiples of 64, which that library's path on the CPU takes for granted.
         model = random_model(decode.CONFIGURATIONS["tiny"](), torch.bfloat16, torch.device("cpu"))
         original = with_16_bits(model)
-        weights = with_bitsandbytes(original)
+        weights = with_peer("bitsandbytes", original)
         tokens = torch.randint(0, 320, (2, 5))
         lean = LeanDecoder(model, weights.lean, 2, length=5, compiled=False).forward(tokens, 0)
         expected = model(input_ids=tokens).logits[:, -1]
