@@ -112,7 +112,7 @@ typedef struct lutsmith_quantization {
   size_t packed_bytes;         /* lutsmith_packed_bytes of the format */
   uint16_t* stored_table;      /* result: the table in the format's dtype, as a launch takes it; NULL: none */
   uint32_t threads;            /* 0: one for each core */
-  const char* scales;          /* "absmax", "mse" (least squared error); NULL: absmax */
+  const char* scales;          /* "absmax", "mse" (least squared error), "rms"; NULL: absmax */
   const float* importance;     /* [k]: how often the squared error of each column counts; NULL: all alike */
 } lutsmith_quantization;
 #define LUTSMITH_QUANTIZATION_INIT \

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "core/allocate.h"
@@ -39,6 +40,12 @@ double exact_scale(const Reach& weights, const Reach& table) {
   const double magnitude = double{weights.largest()} / table.largest();
   if (weights.up == weights.down || table.up == table.down) return magnitude;
   return (weights.up > weights.down) == (table.up > table.down) ? magnitude : -magnitude;
+}
+
+double root_mean_square(std::span<const float> numbers) {
+  double sum = 0;
+  for (const float number : numbers) sum += double{number} * number;
+  return std::sqrt(sum / static_cast<double>(numbers.size()));
 }
 
 std::unexpected<Error> refuse_weight(std::span<const float> row, std::int64_t row_index) {
@@ -89,8 +96,10 @@ class Quantizer {
       const auto row_start = static_cast<std::size_t>(row * k);
       return refuse_weight(weights_.subspan(row_start, static_cast<std::size_t>(k)), loss_.rows);
     }
-    quant::RoundedScale scale(exact_scale(reach, reach_), matrix_.format.dtype);
-    if (!std::isfinite(scale.stored)) return refuse_scale(reach, column, columns);
+    quant::RoundedScale scale(
+        choice_ == ScaleChoice::rms ? root_mean_square(members) : exact_scale(reach, reach_),
+        matrix_.format.dtype);
+    if (!std::isfinite(scale.stored)) return refuse_scale(scale.exact, reach, column, columns);
     const std::span<std::uint8_t> codes = std::span(matrix_.codes).subspan(first, count);
     if (choice_ == ScaleChoice::mse) {
       scale = search_.best(members, static_cast<std::size_t>(column), scale, codes);
@@ -117,13 +126,15 @@ class Quantizer {
     if (group.scale_rounding > loss_.worst.scale_rounding) loss_.worst = group;
   }
 
-  [[nodiscard]] std::unexpected<Error> refuse_scale(const Reach& reach, std::int64_t column,
+  [[nodiscard]] std::unexpected<Error> refuse_scale(double scale, const Reach& reach, std::int64_t column,
                                                     std::int64_t columns) const {
+    const std::string origin =
+        choice_ == ScaleChoice::rms
+            ? "root mean square of the group"
+            : fmt::format("max |w| {:.6g} / max |table| {:.6g}", reach.largest(), reach_.largest());
     return refuse(fmt::format(
-        "weights: the scale {:.6g} (max |w| {:.6g} / max |table| {:.6g}) is beyond the range of {}; {} (row "
-        "{}, columns {} to {})",
-        double{reach.largest()} / reach_.largest(), reach.largest(), reach_.largest(),
-        to_string(matrix_.format.dtype),
+        "weights: the scale {:.6g} ({}) is beyond the range of {}; {} (row {}, columns {} to {})",
+        std::fabs(scale), origin, to_string(matrix_.format.dtype),
         matrix_.format.dtype == DataType::f16 ? "use dtype bf16, or divide the weights by a constant first"
                                               : "divide the weights by a constant first",
         loss_.rows, column, column + columns - 1));

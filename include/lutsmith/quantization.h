@@ -82,9 +82,10 @@ struct QuantizationLoss {
 enum class ScaleChoice {
   absmax,  ///< it lays the largest weight on the table's largest entry
   mse,     ///< of a grid around that one, the scale with the least squared error
+  rms,     ///< the root mean square of its weights, for tables that are made for weights of variance 1
 };
 
-LUTSMITH_API std::string_view to_string(ScaleChoice choice);  ///< "absmax", "mse"
+LUTSMITH_API std::string_view to_string(ScaleChoice choice);  ///< "absmax", "mse", "rms"
 /// Inverse of to_string; invalid_argument for any other name.
 LUTSMITH_API Result<ScaleChoice> parse_scale_choice(std::string_view name);
 /// What is taken with a method's table where the caller does not say: mse for "lloyd" and "kmeans", whose
@@ -113,6 +114,9 @@ struct QuantizationOptions {
 /// there on it and the codes take turns as long as that gains (of given codes the best scale is the sum of
 /// importance * w * entry over that of importance * entry^2). Scales are compared after rounding, and no
 /// group has a larger error than with absmax.
+///
+/// With ScaleChoice::rms it is ||w|| / sqrt(n) of the n weights of the group (Malinovskii et al., Pushing the
+/// Limits of Large Language Model Quantization via the Linearity Theorem, 2024, algorithm 1).
 ///
 /// Refuses weights that are not finite (naming the first), scales beyond the range of `dtype`, and what
 /// check_loss refuses.

@@ -251,7 +251,7 @@ PyMethodDef format_methods[] = {
      "quantize(weights, type, stride, table, packed, threads, scales, importance) -> relative error\n\n"
      "weights, packed, importance: addresses, of the last 0 for none. type: \"f32\", \"f16\", \"bf16\". "
      "table: "
-     "bytes, float32. scales: \"absmax\", \"mse\"."},
+     "bytes, float32. scales: \"absmax\", \"mse\", \"rms\"."},
     {"learn_table", learn_table, METH_VARARGS,
      "learn_table(weights, type, stride, threads, importance) -> values"},
     {"dequantize", dequantize, METH_VARARGS,

@@ -84,7 +84,7 @@ def test_learned_tables_do_not_depend_on_threads():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"scales": "best"}, ["scales", "'best'", "absmax, mse"]),
+        ({"scales": "best"}, ["scales", "'best'", "absmax, mse, rms"]),
         ({"method": "kmeans", "scales": "absmax"}, ["absmax", "kmeans", "mse"]),
         ({"importance": torch.ones(63)}, ["importance", "63", "64"]),
         ({"importance": [1.0] * 64}, ["importance", "list", "[64]"]),

@@ -212,6 +212,41 @@ TEST(ScaleSearch, ANegativeScaleIsTakenWhereTheTableReachesFurtherThatWay) {
   EXPECT_LT(from_bits(matrix->scales[0], DataType::f16), 0);
 }
 
+TEST(RootMeanSquareScales, AreThoseOfEachGroupAndCodesTheNearest) {
+  constexpr std::size_t kGroup = 64;
+  constexpr std::size_t kLast = 40;  // of the last group, which is not full
+  constexpr std::int64_t kWidth = kGroup + kLast;
+  const std::vector<float> weights = heavy_tailed_weights(2, kWidth, 38);
+  const Table table = *lloyd_max_table(3);
+  const auto matrix =
+      quantize(weights, 2, kWidth, table, kGroup, DataType::bf16, {.scales = ScaleChoice::rms});
+  ASSERT_TRUE(matrix);
+  for (std::size_t row = 0; row < 2; ++row) {
+    for (std::size_t part = 0; part < 2; ++part) {
+      const std::size_t first = row * kWidth + part * kGroup;
+      const std::size_t count = part == 0 ? kGroup : kLast;
+      double sum = 0;
+      for (std::size_t i = first; i < first + count; ++i) sum += double{weights[i]} * weights[i];
+      const auto expected = static_cast<float>(std::sqrt(sum / static_cast<double>(count)));
+      const std::uint16_t stored = matrix->scales[row * 2 + part];
+      ASSERT_EQ(stored, to_bits(expected, DataType::bf16));
+      const double scale = from_bits(stored, DataType::bf16);
+      for (std::size_t i = first; i < first + count; ++i) {
+        const auto distance = [&](std::size_t code) {
+          return std::fabs(scale * from_bits(matrix->table[code], DataType::bf16) - weights[i]);
+        };
+        for (std::size_t code = 0; code < 8; ++code) EXPECT_LE(distance(matrix->codes[i]), distance(code));
+      }
+    }
+  }
+}
+
+TEST(RootMeanSquareScales, BeyondTheRangeAreRefusedAsWhatTheyAre) {
+  const std::vector<float> weights(64, 1e6F);
+  expect_error(quantize(weights, 1, 64, *lloyd_max_table(2), 64, DataType::f16, {.scales = ScaleChoice::rms}),
+               ErrorCode::invalid_argument, "the scale 1e+06 (root mean square of the group)", "bf16");
+}
+
 TEST(ScaleSearch, SlabsOfRowsAreTheWholeMatrix) {
   const std::vector<float> weights = heavy_tailed_weights(kRows, kColumns, 34);
   const std::vector<float> importance = random_importance(kColumns, 35);
@@ -257,10 +292,11 @@ TEST(ScaleSearch, AnImportanceThatIsNoneIsRefused) {
 }
 
 TEST(ScaleChoice, NamesAreThoseOfTheCommandLine) {
-  for (const ScaleChoice choice : {ScaleChoice::absmax, ScaleChoice::mse}) {
+  for (const ScaleChoice choice : {ScaleChoice::absmax, ScaleChoice::mse, ScaleChoice::rms}) {
     EXPECT_EQ(*parse_scale_choice(to_string(choice)), choice);
   }
-  expect_error(parse_scale_choice("best"), ErrorCode::invalid_argument, "scales", "'best'", "absmax, mse");
+  expect_error(parse_scale_choice("best"), ErrorCode::invalid_argument, "scales", "'best'",
+               "absmax, mse, rms");
   EXPECT_EQ(usual_scale_choice("nf"), ScaleChoice::absmax);
   EXPECT_EQ(usual_scale_choice("lloyd"), ScaleChoice::mse);
 }

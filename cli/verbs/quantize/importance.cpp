@@ -19,8 +19,8 @@ Result<Importance> Importance::open(const std::string& path, std::span<const Ten
   });
   if (!counts) {
     return refuse(
-        "importance: it changes nothing where all scales are absmax; give --scales mse, or --method lloyd or "
-        "kmeans");
+        "importance: it changes nothing where all scales are absmax or rms; give --scales mse, or --method "
+        "lloyd or kmeans");
   }
   auto file = SafetensorsFile::open(path);
   if (!file) return failure(file);

@@ -290,9 +290,9 @@ void add_quantize(CLI::App& app, Context& context) {
       ->type_name("NAME");
   verb.add_option(
           "--scales", options->scales,
-          "How each group's scale is chosen: absmax (its largest weight on the table's largest entry) "
-          "or mse (least squared error, takes 20 times as long). Default: mse with lloyd and kmeans, "
-          "else absmax")
+          "How each group's scale is chosen: absmax (its largest weight on the table's largest entry), "
+          "mse (least squared error, takes 20 times as long) or rms (root mean square of its weights, for "
+          "lloyd). Default: mse with lloyd and kmeans, else absmax")
       ->type_name("HOW");
   verb.add_option("--importance", options->importance,
                   "With mse: a safetensors file that says for each weight, under its name, how much each of "

@@ -14,7 +14,7 @@ from lutsmith._torch import torch
 __all__ = ["PackedWeight", "quantize"]
 
 Group = int | str
-SCALES = ("absmax", "mse")
+SCALES = ("absmax", "mse", "rms")
 #: The method whose table is learned from each matrix.
 LEARNED = "kmeans"
 _UNWEIGHED = (
