@@ -300,3 +300,14 @@ def test_gguf_model_of_mixed_types_is_requantized_where_it_must_be(tmp_path):
     model = load(tmp_path / "packed")
     assert {layer.packed_weights()[0].group for layer in packed_layers(model).values()} == {32}
     assert_same(model, expected, tolerance=0.1)
+
+
+def test_gguf_model_is_requantized_with_transforms(tmp_path):
+    write_gguf(tmp_path / "m.gguf", small_model(), {"proj.weight": "Q5_0"})
+    expected = read_by_transformers(tmp_path / "m.gguf")
+    again = {"method": "higgs", "bits": 4, "group": 32}
+    report = checkpoints.convert(tmp_path / "m.gguf", tmp_path / "packed", requantize=again, progress=False)
+    assert 0.06 < report.relative_error < 0.1  # the root of the grid's 0.0077
+    model = load(tmp_path / "packed")
+    assert all(layer.packed_weights()[0].hadamard is not None for layer in packed_layers(model).values())
+    assert_same(model, expected, tolerance=0.15)

@@ -242,3 +242,36 @@ def test_fused_layers_are_right_and_their_replay_is_equal():
                     expected = expected + layer.bias.cpu().double()
                 assert_right(y.cpu(), expected)
                 assert torch.equal(member, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_x_is_transformed_for_transformed_weights_and_a_replay_is_equal(dtype):
+    packed = packed_on_gpu(256, 1536, dtype, method="higgs")
+    lutsmith.prepare(packed, tokens=TOKENS, progress=False)
+    for tokens in TOKENS:
+        x = random_x(tokens, 1536, dtype=dtype)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = lutsmith.matmul(x, packed)
+        x.copy_(random_x(tokens, 1536, dtype=dtype, seed=tokens))
+        graph.replay()
+        right(y, x, packed)
+        assert torch.equal(y, lutsmith.matmul(x, packed))
+
+
+def test_token_of_transformed_weights_has_the_bits_that_it_has_alone():
+    packed = packed_on_gpu(256, 1536, method="higgs", bits=3)
+    lutsmith.prepare(packed, tokens=[1, 100], progress=False, batch_invariant=True)
+    x = random_x(100, 1536)
+    together = lutsmith.matmul(x, packed, batch_invariant=True)
+    right(together, x, packed)
+    for row in (0, 57, 99):
+        assert torch.equal(lutsmith.matmul(x[row : row + 1], packed, batch_invariant=True), together[row : row + 1])
+
+
+def test_capture_of_a_transform_that_was_not_prepared_names_the_remedy():
+    packed = packed_on_gpu(64, 96, method="higgs", bits=2, hadamard=8)  # a block that no other test has
+    x = random_x(1, 96)
+    with pytest.raises(lutsmith.Error, match=r"lutsmith.prepare\(model\) before"):
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            lutsmith.matmul(x, packed)

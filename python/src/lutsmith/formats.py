@@ -1,8 +1,9 @@
 """What packed bytes mean, as a line of text that operators take and checkpoints keep.
 
-v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00
- |  |  |   |    |     |    |        |
- |  |  |   n    k     |    |        values behind the codes, 16-bit floats of the type in hexadecimal
+v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00 h1024:0
+ |  |  |   |    |     |    |        |              |
+ |  |  |   n    k     |    |        |              Hadamard transform of x and of W's rows, if any: block, seed
+ |  |  |              |    |        values behind the codes, 16-bit floats of the type in hexadecimal
  |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k
  |  |  share a scale, |
  |  |  or "channel"   type of x, y, scales and values: f16 or bf16
@@ -20,6 +21,8 @@ import sys
 from lutsmith import _core
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.hadamard import Hadamard
+from lutsmith.hadamard import check as check_hadamard
 
 VERSION = "v1"
 CHANNEL = "channel"
@@ -28,6 +31,7 @@ GROUPS = (256, 128, 64, 32)  # that kernels have, besides one for each row
 
 DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
 DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
+_TABLE_WORD = 6  # of the line: the values, or "offsets" and then the values
 #: Types of matrices in host memory.
 HOST_TYPES: dict[torch.dtype, str] = {**DTYPE_NAMES, torch.float32: "f32"}
 
@@ -40,12 +44,14 @@ class Format:
         "core",
         "dtype",
         "group",
+        "hadamard",
         "k",
         "line",
         "n",
         "offsets",
         "packed_bytes",
         "panel_bytes",
+        "plain",
         "table_kind",
         "table_words",
     )
@@ -60,15 +66,25 @@ class Format:
         table_kind: str,
         table_words: bytes,
         offsets: bool = False,
+        hadamard: Hadamard | None = None,
     ) -> None:
         """group: 0 for one scale a row. table_words: 16-bit floats of dtype, in the machine's order of bytes.
 
-        Raises Error for what cannot be packed.
+        hadamard: the transform that x goes through before it is multiplied, as the rows of W did before they were
+        quantized. Raises Error for what cannot be packed.
         """
         length = 2**bits if table_kind == "scalar" else 2 * 4**bits
         if 1 <= bits <= 8 and len(table_words) != 2 * length:
             raise Error(f"table: {len(table_words) // 2} values given; {bits} bits, {table_kind} take {length}")
-        self.core = _core.Format(bits, group, n, k, dtype, table_kind, table_words, offsets)
+        #: The same without a transform: what the packed bytes are by themselves. Both have the same kernels.
+        self.plain: Format = self
+        if hadamard is None:
+            self.core = _core.Format(bits, group, n, k, dtype, table_kind, table_words, offsets)
+        else:
+            self.plain = known(Format(bits, group, n, k, dtype, table_kind, table_words, offsets).line)
+            self.core = self.plain.core
+            check_hadamard(hadamard, k)
+        self.hadamard = hadamard
         self.bits, self.group, self.n, self.k = bits, group, n, k
         self.dtype = DTYPES[dtype]
         self.table_kind = table_kind
@@ -78,6 +94,8 @@ class Format:
         self.panel_bytes = self.core.panel_bytes  # of them; the plane of scales follows
         kind = f"{table_kind} {_OFFSETS}" if offsets else table_kind
         self.line = f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {kind} {_big_endian(table_words).hex()}"
+        if hadamard is not None:
+            self.line += f" {hadamard}"
 
     @property
     def table(self) -> tuple[float, ...]:
@@ -89,11 +107,14 @@ class Format:
         """The format of another matrix, if asked for in other groups, with everything else the same."""
         name = DTYPE_NAMES[self.dtype]
         group = self.group if group is None else group
-        return known(Format(self.bits, group, n, k, name, self.table_kind, self.table_words, self.offsets).line)
+        same = Format(self.bits, group, n, k, name, self.table_kind, self.table_words, self.offsets, self.hadamard)
+        return known(same.line)
 
     def describe(self) -> str:
         """For messages: without the values."""
-        return self.line.split(" ", 1)[1].rsplit(" ", 1)[0]
+        words = self.line.split(" ")
+        del words[_TABLE_WORD + self.offsets]
+        return " ".join(words[1:])
 
 
 def _big_endian(words: bytes) -> bytes:
@@ -123,8 +144,11 @@ def _parse(line: str) -> Format:
             "again, or use the release that packed them"
         )
     try:
-        offsets = words[6:7] == [_OFFSETS]
-        _, bits, group, shape, dtype, kind, table = [*words[:6], *words[7:]] if offsets else words
+        offsets = words[_TABLE_WORD : _TABLE_WORD + 1] == [_OFFSETS]
+        if offsets:
+            del words[_TABLE_WORD]
+        _, bits, group, shape, dtype, kind, table, *transform = words
+        hadamard = _parse_hadamard(*transform) if transform else None
         n, k = shape.split("x")
         table_words = _big_endian(bytes.fromhex(table))
         format = Format(
@@ -136,12 +160,18 @@ def _parse(line: str) -> Format:
             kind,
             table_words,
             offsets,
+            hadamard,
         )
-    except (ValueError, KeyError) as wrong:
+    except (ValueError, KeyError, TypeError) as wrong:
         raise Error(f"format: '{_shown(line)}' is none ({wrong}); take PackedWeight.format as it is") from None
     if format.line != line:
         raise Error(f"format: '{_shown(line)}' is written otherwise than PackedWeight.format: '{_shown(format.line)}'")
     return format
+
+
+def _parse_hadamard(word: str) -> Hadamard:
+    block, seed = word.removeprefix("h").split(":")
+    return Hadamard(int(block), int(seed))
 
 
 def _shown(line: str) -> str:

@@ -91,6 +91,8 @@ def quantize_with_feedback(
     if damping is not None and not 0 < damping < math.inf:
         raise Error(f"damping: {damping} is not allowed; allowed: above 0, such as {_USUAL_DAMPING}")
     nearest = quantize(weight, method, bits, group, table, dtype, scales, counts)
+    if nearest.hadamard is not None:
+        raise Error(f"method: {method!r} is not allowed with feedback, whose columns would have to be transformed")
     if formats.known(nearest.format).table_kind != "scalar":
         raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
     weight = weight.detach()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TextIO, Union
 
-from lutsmith import _core, toolchain
+from lutsmith import _core, hadamard, toolchain
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.formats import Format, known
@@ -188,8 +188,10 @@ def prepare(
             `batch_invariant` other than what a module says of its own products.
     """
     start = time.monotonic()
-    wanted = _wanted(weights, tokens, device, batch_invariant)
+    wanted, transforms = _wanted(weights, tokens, device, batch_invariant)
     compiled = 0
+    for transform in transforms:
+        hadamard.prepare(*transform)
     with _Progress(len(wanted), progress) as line:
         if wanted:
             opened = service()
@@ -219,10 +221,11 @@ def _wanted(
     tokens: Iterable[int] | None,
     device: torch.device | str | int | None,
     batch_invariant: bool | None,
-) -> list[_Kernel]:
-    """Every kernel once."""
+) -> tuple[list[_Kernel], list[tuple[hadamard.Hadamard, torch.dtype, torch.device, bool]]]:
+    """Every kernel once; and every transform of x, as `hadamard.prepare` takes it."""
     buckets = list(dict.fromkeys(map(_core.token_bucket, tokens))) if tokens is not None else all_buckets()
     places: dict[tuple[str, int, bool], None] = {}
+    transforms: dict[tuple[hadamard.Hadamard, torch.dtype, torch.device, bool], None] = {}
     for weight, invariant in products(weights, batch_invariant):
         place = (
             weight.device
@@ -233,8 +236,11 @@ def _wanted(
         )
         if place.type == "cuda":
             index = place.index if place.index is not None else torch.cuda.current_device()
-            places[(weight.format, index, invariant)] = None
-    return [_Kernel(known(line), index, m, invariant) for line, index, invariant in places for m in buckets]
+            places[(known(weight.format).plain.line, index, invariant)] = None
+            if weight.hadamard is not None:
+                transforms[(weight.hadamard, weight.dtype, torch.device("cuda", index), invariant)] = None
+    kernels = [_Kernel(known(line), index, m, invariant) for line, index, invariant in places for m in buckets]
+    return kernels, list(transforms)
 
 
 def all_buckets() -> list[int]:

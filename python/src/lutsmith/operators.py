@@ -1,4 +1,4 @@
-"""The operators of torch: lutsmith::matmul and lutsmith::matmul_out.
+"""The operators of torch: lutsmith::matmul, lutsmith::matmul_out and lutsmith::hadamard.
 
 Their arguments are plain data: tensors, a line of text and a switch. So they can be compiled, exported and captured,
 and what was exported runs in another process. Importing this module registers them; `import lutsmith` does so too where
@@ -13,6 +13,7 @@ from typing import overload
 from lutsmith import formats, gpu
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.hadamard import Hadamard, transform
 from lutsmith.packed_weight import PackedWeight, check_data, dequantize_rows
 
 __all__ = ["matmul"]
@@ -24,6 +25,10 @@ _PANEL_ROWS = 32
 _library = torch.library.Library("lutsmith", "DEF")
 _library.define(
     "matmul(Tensor x, Tensor weights, str format, Tensor? bias=None, bool batch_invariant=False) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_library.define(
+    "hadamard(Tensor x, int block, int seed, bool batch_invariant=False) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _library.define(
@@ -100,6 +105,8 @@ def _matmul_cpu(
     known = formats.known(format)
     _check(x, weights, known, bias)
     check_data(weights, known)
+    if known.hadamard is not None:
+        x, known = transform(x.detach(), known.hadamard), known.plain
     tokens = x.detach().reshape(-1, known.k).to(torch.float32)
     product = torch.empty((tokens.shape[0], known.n), dtype=torch.float32, device="cpu")
     at_once = max(1, _CPU_WEIGHTS_AT_ONCE // known.k // _PANEL_ROWS) * _PANEL_ROWS
@@ -132,8 +139,10 @@ def _matmul_cuda(
     batch_invariant: bool = False,
 ) -> torch.Tensor:
     known = formats.known(format)
-    if bias is not None:
+    if bias is not None or known.hadamard is not None:
         _check(x, weights, known, bias)
+    if known.hadamard is not None:
+        x, known = transform(x, known.hadamard, batch_invariant), known.plain
     y = None
     if gpu.exchanges_tensors:
         y = known.core.multiply(x, weights, gpu.empty, known.dtype, batch_invariant)
@@ -180,6 +189,8 @@ def _matmul_out_cuda(
         return
     _check(x, weights, known, bias)
     check_data(weights, known)
+    if known.hadamard is not None:
+        x, known = transform(x, known.hadamard, batch_invariant), known.plain
     device = x.get_device()
     y_stride = 0 if out.is_contiguous() else out.stride(0)
     gpu.launch(known, device, gpu.current_stream(device), x, weights, out, y_stride, batch_invariant)
@@ -187,10 +198,21 @@ def _matmul_out_cuda(
         out.add_(bias)
 
 
+def _hadamard(x: torch.Tensor, block: int, seed: int, batch_invariant: bool = False) -> torch.Tensor:
+    return transform(x, Hadamard(block, seed), batch_invariant)
+
+
+def _hadamard_fake(x: torch.Tensor, block: int, seed: int, batch_invariant: bool = False) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+_library.impl("hadamard", _hadamard, "CPU")
+_library.impl("hadamard", _hadamard, "CUDA")
 _library.impl("matmul", _matmul_cpu, "CPU")
 _library.impl("matmul", _matmul_cuda, "CUDA")
 _library.impl("matmul_out", _matmul_out_cuda, "CUDA")
 _library.impl("matmul_out", _matmul_out_cpu, "CPU")
+torch.library.register_fake("lutsmith::hadamard", _hadamard_fake, lib=_library)
 torch.library.register_fake("lutsmith::matmul", _matmul_fake, lib=_library)
 torch.library.register_fake("lutsmith::matmul_out", _matmul_out_fake, lib=_library)
 
@@ -220,7 +242,8 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False):  # type: igno
     Args:
         x: [..., K] in the dtype of `packed`, on its device, with any strides.
         packed: W [N, K]; or several of them, of one K, such as the members of a fused layer (q, k and v; gate and up).
-            Each brings its own table, bits and group, and takes a launch of its own.
+            Each brings its own table, bits and group, and takes a launch of its own. Where x is to be transformed it
+            is so once for all that have the same transform.
         bias: [N] in the dtype of x. With several weights: a list of them, or None.
         out: [..., N] in the dtype of x, with any strides: where the product goes. With several weights: a list.
         batch_invariant: a token's row of y is the same, bit for bit, for every number of tokens in x and every place
@@ -234,10 +257,7 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False):  # type: igno
         Error: for shapes, dtypes and devices that do not go together. Nothing has been computed then.
     """
     if isinstance(packed, PackedWeight):
-        if out is None:
-            return _matmul(x, packed.data, packed.format, bias, batch_invariant)
-        _matmul_out(x, packed.data, packed.format, bias, out, batch_invariant)
-        return out
+        return _product(x, packed.data, packed.format, bias, out, batch_invariant)
     members = [packed] if isinstance(packed, torch.Tensor) else list(packed)
     for member in members:
         if not isinstance(member, PackedWeight):
@@ -250,7 +270,28 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False):  # type: igno
     for name, given in (("bias", biases), ("out", outs)):
         if len(given) != len(members):
             raise Error(f"{name}: {len(given)} given for {len(members)} weights; give one for each")
+    known = [formats.known(member.format) for member in members]
+    transformed = {None: x}
+    for member, format in zip(members, known):
+        if format.hadamard not in transformed:
+            _check(x, member.data, format, None)
+            block, seed = format.hadamard
+            transformed[format.hadamard] = torch.ops.lutsmith.hadamard.default(x, block, seed, batch_invariant)
     return [
-        matmul(x, member, one_bias, one_out, batch_invariant)
-        for member, one_bias, one_out in zip(members, biases, outs)
+        _product(transformed[format.hadamard], member.data, format.plain.line, one_bias, one_out, batch_invariant)
+        for member, format, one_bias, one_out in zip(members, known, biases, outs)
     ]
+
+
+def _product(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None,
+    out: torch.Tensor | None,
+    batch_invariant: bool,
+) -> torch.Tensor:
+    if out is None:
+        return _matmul(x, weights, format, bias, batch_invariant)
+    _matmul_out(x, weights, format, bias, out, batch_invariant)
+    return out

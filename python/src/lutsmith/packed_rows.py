@@ -30,7 +30,7 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     every member but the last has a multiple of 32 rows, bytes are copied on the device where they are.
 
     Raises:
-        Error: where members differ in more than N: in bits, group, K, dtype, table, offsets or device. Quantize
+        Error: where members differ in more than N: in bits, group, K, dtype, table, offsets, transform or device. Quantize
             them alike, or multiply by each: `matmul(x, members)`.
     """
     members = list(members)
@@ -72,6 +72,7 @@ def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
             ("dtype", first.dtype, known.dtype),
             ("kind of table", first.table_kind, known.table_kind),
             ("offsets", first.offsets, known.offsets),
+            ("hadamard", first.hadamard, known.hadamard),
             ("device", first_device, device),
         ):
             if one != other:

@@ -6,14 +6,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lutsmith import _core, formats
+from lutsmith import _core, formats, higgs
 from lutsmith import codes as code_packing
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.hadamard import LARGEST_BLOCK, Hadamard, fitting, inverse, transform
 
 __all__ = ["PackedWeight", "quantize"]
 
 Group = int | str
+Table = Sequence[float] | torch.Tensor | str
 SCALES = ("absmax", "mse", "rms")
 #: The method whose table is learned from each matrix.
 LEARNED = "kmeans"
@@ -35,6 +37,8 @@ class PackedWeight:
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales.
         table: the values behind the codes.
         has_offsets: whether there is an offset beside each scale.
+        hadamard: block and seed of the Hadamard transform of W's rows that was quantized, for which x is transformed
+            before each product; None where W itself was.
     """
 
     __slots__ = ("_format", "data")
@@ -78,6 +82,10 @@ class PackedWeight:
         return self._format.offsets
 
     @property
+    def hadamard(self) -> Hadamard | None:
+        return self._format.hadamard
+
+    @property
     def shape(self) -> tuple[int, int]:
         return (self.n, self.k)
 
@@ -94,12 +102,21 @@ class PackedWeight:
         """W [n, k] in `dtype` (float16, bfloat16 or float32; the weights' own by default), each weight rounded once
         (with offsets: the sum of scale * value and the offset).
 
-        On the device of `data`; the work is the CPU's, on as many threads as torch uses.
+        On the device of `data`; the work is the CPU's, on as many threads as torch uses. Of transformed weights it is
+        what `matmul` multiplies x by as x is given: scales and values behind the codes are transformed back, in
+        float32. `transformed().dequantize()` gives them as they are.
         """
         dtype = dtype or self.dtype
         if dtype not in formats.HOST_TYPES:
             raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.HOST_TYPES)}")
         return dequantize_rows(self.data.cpu(), self._format, 0, self.n, dtype).to(self.device)
+
+    def transformed(self) -> PackedWeight:
+        """The matrix that is multiplied once x is transformed, W T: the same bytes without `hadamard`.
+
+        matmul(x, packed) = matmul(lutsmith.hadamard.transform(x, packed.hadamard), packed.transformed()).
+        """
+        return self if self.hadamard is None else PackedWeight(self.data, self._format.plain.line)
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> PackedWeight:
         """The same on another device; itself where it is there already."""
@@ -129,6 +146,7 @@ class PackedWeight:
         group: Group,
         bits: int | None = None,
         offsets: torch.Tensor | None = None,
+        hadamard: Hadamard | None = None,
     ) -> PackedWeight:
         """The matrix whose weight [n, k] is scales[n, k // group] * table[codes[n, k]]; :meth:`codes` gives it back.
 
@@ -143,6 +161,7 @@ class PackedWeight:
             bits: None: those of a scalar table so long.
             offsets: of the shape and type of the scales; None: there are none, and the matrix is smaller by 2 bytes for
                 each scale.
+            hadamard: the transform whose result the codes stand for, with a block that divides K.
 
         Returns: it on the device of `codes`.
 
@@ -150,7 +169,7 @@ class PackedWeight:
             Error: for other shapes and types, codes out of range, and numbers that are not finite.
         """
         data, format = code_packing.pack(codes, scales, table, _group(group), bits, offsets)
-        return cls(data, format.line)
+        return cls(data, format.line if hadamard is None else f"{format.line} {Hadamard(*hadamard)}")
 
     def codes(self) -> torch.Tensor:
         """[N, K], uint8, on the device of `data`."""
@@ -180,10 +199,12 @@ def quantize(
     method: str = "nf",
     bits: int = 4,
     group: Group = 64,
-    table: Sequence[float] | torch.Tensor | None = None,
+    table: Table | None = None,
     dtype: torch.dtype | None = None,
     scales: str | None = None,
     importance: torch.Tensor | None = None,
+    hadamard: int | None = None,
+    seed: int = 0,
 ) -> PackedWeight:
     """Rounds every weight to the nearest entry of a table times the scale of its group.
 
@@ -193,17 +214,25 @@ def quantize(
         weight: [N, K], float16, bfloat16 or float32, with any strides, on the CPU or a GPU. K is a multiple of 8.
         method: the table: "nf" (NormalFloat: quantiles of the normal distribution; Dettmers et al., QLoRA, section 3),
             "int" (symmetric integers), "fp" (e2m1, 4 bits), "lloyd" (the levels of least squared error for normal
-            weights; Lloyd, 1982; Max, 1960) or "kmeans" (learned from this matrix).
+            weights; Lloyd, 1982; Max, 1960), "kmeans" (learned from this matrix) or "higgs" (grids of least squared
+            error for normal weights, which a Hadamard transform makes of any; Malinovskii et al., Pushing the Limits
+            of Large Language Model Quantization via the Linearity Theorem, 2024).
         bits: 1 to 4 for what is to be multiplied by kernels; up to 8 can be packed.
         group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0): one scale for each row.
         table: your own values instead of a method's: 2**bits of them, any order and sign; or pairs of values for
-            every two codes that are neighbours along K, 2 * 4**bits.
+            every two codes that are neighbours along K, 2 * 4**bits. With "higgs" the kind of grid: "pair" (2, 3 and 4
+            bits) or "scalar" (the levels of "lloyd"); by default "pair".
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales. `weight`'s own by default; float16 for float32.
-        scales: "absmax" (a group's largest weight is the table's largest entry) or "mse" (the scale with the least
-            squared error, never more than with "absmax"; 20 times the work). By default "mse" for "lloyd" and
-            "kmeans", which takes no other, and "absmax" for all else.
+        scales: "absmax" (a group's largest weight is the table's largest entry), "mse" (the scale with the least
+            squared error, never more than with "absmax"; 20 times the work) or "rms" (the root mean square of the
+            group's weights). By default "mse" for "lloyd" and "kmeans", which takes no other, "rms" for "higgs", and
+            "absmax" for all else.
         importance: [K], how often the squared error of each input channel counts for "mse" and "kmeans", such as the
-            mean of x**2; none negative. By default all count alike.
+            mean of x**2; none negative. By default all count alike. Channels that a transform mixes count as their
+            mean.
+        hadamard: the largest block of channels that a Hadamard transform may mix, a power of two from 8 to 1024: that
+            or the largest power of two that divides K. 0: none. By default 1024 for "higgs", and 0 for all else.
+        seed: of the transform's signs. Weights that are to be multiplied together want the same one.
 
     Returns:
         The packed matrix, on the device of `weight`. The work is the CPU's, on as many threads as torch uses.
@@ -220,10 +249,15 @@ def quantize(
     if dtype is None:
         dtype = torch.float16 if weight.dtype == torch.float32 else weight.dtype
     n, k = weight.shape
-    format = planned_format(n, k, method, bits, group, table, dtype)
+    format = planned_format(n, k, method, bits, group, table, dtype, hadamard, seed)
     scales = scale_choice(method, table, scales)
     counts = _importance(importance, k)
-    rows = _rows_of_neighbours(weight.detach().cpu())
+    weight = weight.detach()
+    rows = _rows_of_neighbours(weight.cpu())
+    if format.hadamard is not None and bool(torch.isfinite(rows).all()):  # else the place would be lost
+        rows = transform(rows.float(), format.hadamard)
+        if counts is not None:
+            counts = _mixed(counts, format.hadamard)
     matrix = (rows.data_ptr(), formats.HOST_TYPES[rows.dtype], rows.stride(0) if n > 1 else k)
     threads = torch.get_num_threads()
     counts_at = 0 if counts is None else counts.data_ptr()
@@ -231,7 +265,7 @@ def quantize(
         if counts is None:
             warnings.warn(_UNWEIGHED, stacklevel=2)
         table = format.core.learn_table(*matrix, threads, counts_at)
-        format = planned_format(n, k, method, bits, group, table, dtype)
+        format = planned_format(n, k, method, bits, group, table, dtype, hadamard, seed)
     values, _ = _table(method, bits, table)
     data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
     format.core.quantize(*matrix, code_packing.table_bytes(values), data.data_ptr(), threads, scales, counts_at)
@@ -244,8 +278,10 @@ def planned_format(
     method: str,
     bits: int,
     group: Group,
-    table: Sequence[float] | torch.Tensor | None,
+    table: Table | None,
     dtype: torch.dtype,
+    hadamard: int | None = None,
+    seed: int = 0,
 ) -> formats.Format:
     """The format that `quantize` gives a matrix [n, k]; the other arguments and the errors are those of `quantize`.
 
@@ -255,7 +291,10 @@ def planned_format(
         raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
     values, kind = _table(method, bits, table)
     words = code_packing.table_bytes(values.to(dtype))
-    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, words)
+    if hadamard is None:
+        hadamard = LARGEST_BLOCK if method == higgs.METHOD else 0
+    transform = fitting(hadamard, seed, k)
+    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, words, transform)
 
 
 def check_matrix(weight: torch.Tensor) -> None:
@@ -273,11 +312,11 @@ def check_matrix(weight: torch.Tensor) -> None:
         )
 
 
-def scale_choice(method: str, table: Sequence[float] | torch.Tensor | None, scales: str | None) -> str:
+def scale_choice(method: str, table: Table | None, scales: str | None) -> str:
     """`scales`, or what is usual with the table; Error where the table cannot go with it."""
     searched = table is None and method in (LEARNED, "lloyd")
     if scales is None:
-        return "mse" if searched else "absmax"
+        return "rms" if method == higgs.METHOD else "mse" if searched else "absmax"
     if scales not in SCALES:
         raise Error(f"scales: {scales!r} is not known; allowed: {', '.join(SCALES)}")
     if table is None and method == LEARNED and scales != "mse":
@@ -289,6 +328,8 @@ def dequantize_rows(
     data: torch.Tensor, format: formats.Format, first: int, rows: int, dtype: torch.dtype
 ) -> torch.Tensor:
     """Rows of W from `first` on, a multiple of 32: [rows, k] in `dtype`. `data` is on the CPU and as `format` says."""
+    if format.hadamard is not None:
+        return inverse(dequantize_rows(data, format.plain, first, rows, torch.float32), format.hadamard).to(dtype)
     weights = torch.empty((rows, format.k), dtype=dtype, device="cpu")
     format.core.dequantize(
         data.data_ptr(),
@@ -312,14 +353,26 @@ def check_data(data: torch.Tensor, format: formats.Format) -> None:
         raise Error(f"weights: {data.numel()} bytes given; {format.describe()} takes {format.packed_bytes}")
 
 
-def _table(method: str, bits: int, table: Sequence[float] | torch.Tensor | None) -> tuple[torch.Tensor, str]:
+def _table(method: str, bits: int, table: Table | None) -> tuple[torch.Tensor, str]:
     """float32 values and their kind."""
+    if method == higgs.METHOD:
+        return higgs.table(bits, table)
+    if isinstance(table, str):
+        raise Error(f"table: {table!r} is not allowed with method {method}; allowed: values")
     if table is None:
         # Lloyd's stands for one that is learned until there are weights: it has every number of bits.
         known = _core.table("lloyd" if method == LEARNED else method, bits)
         return torch.tensor(known, dtype=torch.float32, device="cpu"), "scalar"
     values, _, kind = code_packing.table_of(table, bits)
     return values, kind
+
+
+def _mixed(importance: torch.Tensor, hadamard: Hadamard) -> torch.Tensor:
+    """Of transformed channels: an error of one is spread over all channels of its block alike."""
+    if bool((importance < 0).any()):
+        return importance  # to be refused by the channel that was given
+    means = importance.reshape(-1, hadamard.block).mean(1)
+    return means.repeat_interleave(hadamard.block).contiguous()
 
 
 def _importance(importance: torch.Tensor | None, k: int) -> torch.Tensor | None:

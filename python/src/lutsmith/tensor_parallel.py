@@ -15,12 +15,14 @@ CPU's work.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.codes import Parts, groups_of
+from lutsmith.hadamard import BLOCKS, Hadamard
 from lutsmith.operators import matmul
 from lutsmith.packed_rows import check_part, pack, rows, unpack
 from lutsmith.packed_weight import PackedWeight
@@ -67,9 +69,12 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
 
     The sum of all parts' products is the product. A part that begins inside a group gets the largest group that fits
     both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale and offset repeated; where none fits, see
-    ColumnPart.
+    ColumnPart. Weights with a Hadamard transform are cut at multiples of its block, as a part of x is transformed by
+    itself.
     """
     check_part("columns", start, stop, weight.k)
+    if weight.hadamard is not None:
+        _check_blocks(start, stop, weight.hadamard)
     codes, *values = unpack(weight)
     known = formats.known(weight.format)
     pairs = known.table_kind == "pair"
@@ -92,3 +97,15 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
         each if each is None else torch.nn.functional.pad(each, (0, needed - each.shape[1])) for each in values
     )
     return ColumnPart(pack(Parts(part, scales, offsets), format, weight.device), start - first, last - stop)
+
+
+def _check_blocks(start: int, stop: int, hadamard: Hadamard) -> None:
+    if start % hadamard.block == 0 and stop % hadamard.block == 0:
+        return
+    common = math.gcd(start, stop)
+    smaller = max((block for block in BLOCKS if common % block == 0), default=0)
+    advice = f"quantize with hadamard={smaller}" + (", in smaller blocks" if smaller else ", without a transform")
+    raise Error(
+        f"columns: {start} to {stop} is not allowed; allowed: multiples of {hadamard.block}, the block of the "
+        f"weights' Hadamard transform; {advice}"
+    )

@@ -53,8 +53,9 @@ class LutsmithConfig(QuantizationConfigMixin):
     Args:
         bits: bits of a code, 1 to 4.
         group: weights along a row that share a scale: 32, 64, 128, 256, or "channel" for one scale a row.
-        method: the table: "nf", "int", "fp", "lloyd" or "kmeans", as for :func:`lutsmith.quantize`.
-        table: ``2**bits`` values of a table of your own; then ``method`` has no effect.
+        method: the table: "nf", "int", "fp", "lloyd", "kmeans" or "higgs", as for :func:`lutsmith.quantize`.
+        table: ``2**bits`` values of a table of your own; then ``method`` has no effect. With "higgs" the kind of grid,
+            "pair" or "scalar".
         modules_to_not_convert: names of modules that stay as they are, or regular expressions for them, read as
             transformers does: a name from its start ("model.layers.0") or to its end ("down_proj").
         lm_head: whether the output head is quantized too. Where it shares its weights with the embedding, the
@@ -65,7 +66,10 @@ class LutsmithConfig(QuantizationConfigMixin):
             beside it, as for :func:`lutsmith.matmul`. A saved model keeps it; where its configuration has none, False.
         fuse: whether q, k and v, and gate and up, take one launch each, as by :func:`lutsmith.nn.fuse` once the model is
             loaded. What cannot be fused is named in a warning. A saved model keeps the option, not the fused weights.
-        scales: how a group's scale is chosen, "absmax" or "mse", as for :func:`lutsmith.quantize`.
+        scales: how a group's scale is chosen, "absmax", "mse" or "rms", as for :func:`lutsmith.quantize`.
+        hadamard: the largest block of channels that a Hadamard transform may mix, as for :func:`lutsmith.quantize`; for
+            every layer the largest one that its rows allow.
+        seed: of the transform's signs, for all layers.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -76,26 +80,28 @@ class LutsmithConfig(QuantizationConfigMixin):
         bits: int = 4,
         group: Group = 64,
         method: str = "nf",
-        table: Sequence[float] | None = None,
+        table: Sequence[float] | str | None = None,
         modules_to_not_convert: Sequence[str] | None = None,
         lm_head: bool = False,
         dtype: str | torch.dtype | None = None,
         batch_invariant: bool = False,
         fuse: bool = False,
         scales: str | None = None,
+        hadamard: int | None = None,
+        seed: int = 0,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse and scales"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard and seed"
             )
         self.quant_method = _METHOD
         self.bits = bits
         self.group = group
         self.method = method
-        self.table = None if table is None else [float(value) for value in table]
+        self.table = table if table is None or isinstance(table, str) else [float(value) for value in table]
         if isinstance(modules_to_not_convert, str):
             raise ValueError(
                 "LutsmithConfig: modules_to_not_convert: one name is not allowed; allowed: a list of names"
@@ -106,6 +112,8 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.batch_invariant = batch_invariant
         self.fuse = fuse
         self.scales = scales
+        self.hadamard = hadamard
+        self.seed = seed
         self._check()
 
     def _check(self) -> None:
@@ -125,7 +133,17 @@ class LutsmithConfig(QuantizationConfigMixin):
 
     def format_of(self, out_features: int, in_features: int, dtype: torch.dtype) -> formats.Format:
         """The format of a layer's packed weight, ``[out_features, in_features]``."""
-        return planned_format(out_features, in_features, self.method, self.bits, self.group, self.table, dtype)
+        return planned_format(
+            out_features,
+            in_features,
+            self.method,
+            self.bits,
+            self.group,
+            self.table,
+            dtype,
+            self.hadamard,
+            self.seed,
+        )
 
 
 @register_quantizer(_METHOD)
@@ -299,6 +317,8 @@ class _Quantize(ConversionOps):
             table=config.table,
             dtype=_TYPES[config.dtype],
             scales=config.scales,
+            hadamard=config.hadamard,
+            seed=config.seed,
         )
         module.set_extra_state(packed.format)
         return packed.data

@@ -208,6 +208,7 @@ class _Conversion:
                 packed.group,
                 packed.bits,
                 None if offsets is None else offsets[rows],
+                packed.hadamard,
             )
         linear = self._linear[module]
         if packed.shape != (linear.out_features, linear.in_features):

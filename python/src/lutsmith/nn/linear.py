@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import lutsmith.operators  # registers torch.ops.lutsmith
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.packed_weight import Group, PackedWeight, quantize
+from lutsmith.packed_weight import Group, PackedWeight, Table, quantize
 
 __all__ = ["Linear", "set_batch_invariant"]
 
@@ -57,14 +55,17 @@ class Linear(torch.nn.Module):
         method: str = "nf",
         bits: int = 4,
         group: Group = 64,
-        table: Sequence[float] | torch.Tensor | None = None,
+        table: Table | None = None,
         dtype: torch.dtype | None = None,
         scales: str | None = None,
         importance: torch.Tensor | None = None,
         batch_invariant: bool = False,
+        hadamard: int | None = None,
+        seed: int = 0,
     ) -> Linear:
         """Quantizes a layer, which stays as it is; all but ``batch_invariant`` is as for :func:`lutsmith.quantize`."""
-        packed = quantize(linear.weight.detach(), method, bits, group, table, dtype, scales, importance)
+        weight = linear.weight.detach()
+        packed = quantize(weight, method, bits, group, table, dtype, scales, importance, hadamard, seed)
         return cls(packed, linear.bias, batch_invariant)
 
     def to_linear(self, dtype: torch.dtype | None = None) -> torch.nn.Linear:
@@ -109,6 +110,7 @@ class Linear(torch.nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
             f"bits={known.bits}, group={known.group or formats.CHANNEL}, "
             f"dtype={str(known.dtype).removeprefix('torch.')}"
+            f"{'' if known.hadamard is None else f', hadamard={known.hadamard.block}'}"
             f"{', batch_invariant=True' if self.batch_invariant else ''}"
         )
 
