@@ -13,7 +13,16 @@ import torch
 
 import lutsmith
 
-TABLES = (("nf", "absmax"), ("int", "absmax"), ("nf", "mse"), ("int", "mse"), ("lloyd", "mse"), ("kmeans", "mse"))
+TABLES: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("nf", "absmax", {}),
+    ("int", "absmax", {}),
+    ("nf", "mse", {}),
+    ("int", "mse", {}),
+    ("lloyd", "mse", {}),
+    ("kmeans", "mse", {}),
+    ("higgs", "rms", {"table": "scalar"}),
+    ("higgs", "rms", {"table": "pair"}),
+)
 
 
 def random_weights(n: int, k: int) -> list[torch.Tensor]:
@@ -41,16 +50,16 @@ def main() -> None:
     weights = random_weights(arguments.n, arguments.k)
     print("| table | scales | " + " | ".join(f"{each} bits" for each in bits) + " |")
     print("|---|---|" + "---|" * len(bits))
-    for method, scales in TABLES:
+    for method, scales, more in TABLES:
         cells = []
         for each in bits:
             errors = [
-                relative_error(weight, lutsmith.quantize(weight, method, each, arguments.group, scales=scales))
+                relative_error(weight, lutsmith.quantize(weight, method, each, arguments.group, scales=scales, **more))
                 for weight in weights
             ]
             normal, heavy = (f"{error:.5f}".removeprefix("0") for error in errors)
             cells.append(f"{normal} ({heavy})")
-        print(f"| {method} | {scales} | " + " | ".join(cells) + " |", flush=True)
+        print(f"| {' '.join((method, *more.values()))} | {scales} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python bench/quantizers.py --bits 3,4                              # SmolLM2-135M, as python/examples/smollm2.py has it
     python bench/quantizers.py MODEL --text evaluation.txt --calibration other.txt --device cuda
+    python bench/quantizers.py --bits 2,3,4 --sequences 0           # what needs no calibration, on no more than the text
 
 The layers of the blocks are replaced by what their packed weights stand for, so that every method is compared in the same
 arithmetic, float32; the head and the embedding stay as they are. Beside perplexity stand the layers' output errors, on
@@ -36,15 +37,30 @@ Statistics = dict[str, lutsmith.calibration.InputStatistics]
 Change = Callable[[torch.nn.Linear, lutsmith.calibration.InputStatistics], lutsmith.PackedWeight]
 
 
-def methods(bits: int, group: int, damping: float | None) -> dict[str, tuple[Change, Settings | None]]:
+def nearest(bits: int, group: int, weighed: bool = False, **settings: object) -> Change:
+    def pack(layer, seen):
+        importance = seen.mean_square if weighed else None
+        return lutsmith.quantize(layer.weight, bits=bits, group=group, importance=importance, **settings)
+
+    return pack
+
+
+def free_methods(bits: int, group: int) -> dict[str, Change]:
+    """By name: what packs a layer without having seen what comes to it."""
+    settings: dict[str, Settings] = {
+        "nf, absmax": {"method": "nf"},
+        "nf, mse": {"method": "nf", "scales": "mse"},
+        "lloyd, mse": {"method": "lloyd"},
+        "kmeans": {"method": "kmeans"},
+        "nf, mse, Hadamard": {"method": "nf", "scales": "mse", "hadamard": 1024},
+        "higgs, levels": {"method": "higgs", "table": "scalar"},
+        "higgs, pairs": {"method": "higgs"},
+    }
+    return {name: nearest(bits, group, **each) for name, each in settings.items()}
+
+
+def calibrated_methods(bits: int, group: int, damping: float | None) -> dict[str, tuple[Change, Settings | None]]:
     """By name: what packs a layer, and the settings that its channels are scaled for, if they are."""
-
-    def nearest(weighed: bool = False, **settings: object) -> Change:
-        def pack(layer, seen):
-            importance = seen.mean_square if weighed else None
-            return lutsmith.quantize(layer.weight, bits=bits, group=group, importance=importance, **settings)
-
-        return pack
 
     def fed_back(**settings: object) -> Change:
         def pack(layer, seen):
@@ -56,12 +72,12 @@ def methods(bits: int, group: int, damping: float | None) -> dict[str, tuple[Cha
     searched = {"method": "nf", "scales": "mse"}
     learned = {"method": "kmeans"}
     return {
-        "nf, absmax": (nearest(method="nf"), None),
-        "nf, mse": (nearest(**searched), None),
-        "nf, mse, importance": (nearest(True, **searched), None),
-        "kmeans": (nearest(**learned), None),
-        "kmeans, importance": (nearest(True, **learned), None),
-        "nf, absmax, scaled channels": (nearest(method="nf"), {"bits": bits, "group": group, "method": "nf"}),
+        "nf, mse, importance": (nearest(bits, group, True, **searched), None),
+        "kmeans, importance": (nearest(bits, group, True, **learned), None),
+        "nf, absmax, scaled channels": (
+            nearest(bits, group, method="nf"),
+            {"bits": bits, "group": group, "method": "nf"},
+        ),
         "nf, absmax, feedback": (fed_back(method="nf"), None),
         # The importance is the Hessian's diagonal, as nothing else is given.
         "nf, mse, importance, feedback": (fed_back(**searched), None),
@@ -88,7 +104,7 @@ def quantized(
     if settings is not None:
         scale_channels(model, calls, **settings)
     for name, layer in layers_of(model).items():
-        layer.weight.copy_(change(layer, statistics[name]).dequantize(torch.float32))
+        layer.weight.copy_(change(layer, statistics.get(name)).dequantize(torch.float32))
     return model
 
 
@@ -125,11 +141,12 @@ def main() -> None:
     parser.add_argument("model", nargs="?", help="folder or name of a model of transformers")
     parser.add_argument("--bits", default="3")
     parser.add_argument("--group", type=int, default=64)
-    parser.add_argument("--text", type=Path, default=ROOT / "python" / "examples" / "alice.txt")
+    parser.add_argument("--text", type=Path, nargs="+", default=[ROOT / "python" / "examples" / "alice.txt"])
+    parser.add_argument("--tokens", type=int, help="at most so many, of each text's beginning")
     parser.add_argument("--calibration", type=Path, nargs="+", default=sorted((ROOT / "docs").glob("*.md")))
     parser.add_argument("--length", type=int, default=384, help="tokens of a sequence")
     parser.add_argument("--window", type=int, help="tokens of the text read at once; fewer give surer intervals")
-    parser.add_argument("--sequences", type=int, default=43, help="to calibrate on")
+    parser.add_argument("--sequences", type=int, default=43, help="to calibrate on; 0: none")
     parser.add_argument("--held-out", type=float, default=0.0, help="part of each sequence that chooses the damping")
     parser.add_argument("--damping", type=float, help="of feedback, instead of the usual one")
     parser.add_argument("--in-turn", action="store_true", help="calibrate each block behind those that are quantized")
@@ -151,23 +168,34 @@ def main() -> None:
         whole = len(numbers) // arguments.length * arguments.length
         return numbers[:whole].reshape(-1, arguments.length)[:most]
 
-    text = sequences(arguments.text.read_text())
-    calibration = sequences("\n".join(path.read_text() for path in arguments.calibration), arguments.sequences)
+    of_each = arguments.tokens and arguments.tokens // arguments.length
+    texts = {path.name: sequences(path.read_text(), most=of_each) for path in arguments.text}
     window = arguments.window or arguments.length - 1  # with what follows it a window is a sequence
-    reference = Reference.record(model, text, window)
-    original = evaluate(reference, text, reference, window).perplexity
-    print(f"{text.numel()} tokens, calibrated on {calibration.numel()}; 16 bits: {shown(original, 2)}\n")
-    calls = calibration.split(1)
-    # Of the 16-bit model, once, for all methods.
-    start = time.monotonic()
-    statistics = lutsmith.calibrate(model, calls, list(layers_of(model)), hessians=True, held_out=arguments.held_out)
-    print(f"calibration: {time.monotonic() - start:.0f} s\n")
-    of_text = lutsmith.calibrate(model, text.split(1), list(layers_of(model)), hessians=True)
+    references = {name: Reference.record(model, text, window) for name, text in texts.items()}
+    for name, text in texts.items():
+        original = evaluate(references[name], text, references[name], window).perplexity
+        print(f"{name}: {text.numel()} tokens; 16 bits: {shown(original, 2)}")
+    calls: Sequence[torch.Tensor] = ()
+    statistics: Statistics = {}
+    seen: list[Statistics] = []
+    if arguments.sequences:
+        calibration = sequences("\n".join(path.read_text() for path in arguments.calibration), arguments.sequences)
+        calls = calibration.split(1)
+        # Of the 16-bit model, once, for all methods.
+        start = time.monotonic()
+        named = list(layers_of(model))
+        statistics = lutsmith.calibrate(model, calls, named, hessians=True, held_out=arguments.held_out)
+        print(f"calibrated on {calibration.numel()} tokens: {time.monotonic() - start:.0f} s")
+        of_text = lutsmith.calibrate(model, next(iter(texts.values())).split(1), named, hessians=True)
+        seen = [statistics, of_text]
     losses = ["perplexity", "times 16 bits'", "divergence"]
-    columns = ["bits", "method", *losses, "error, calibration", "error, text", "seconds"]
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    columns = ["bits", "method", "text", *losses, "error, calibration", "error, first text", "seconds"]
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for bits in map(int, arguments.bits.split(",")):
-        for name, (change, settings) in methods(bits, arguments.group, arguments.damping).items():
+        chosen = {name: (change, None) for name, change in free_methods(bits, arguments.group).items()}
+        if arguments.sequences:
+            chosen.update(calibrated_methods(bits, arguments.group, arguments.damping))
+        for name, (change, settings) in chosen.items():
             if not any(part in name for part in arguments.only):
                 continue
             start = time.monotonic()
@@ -177,12 +205,12 @@ def main() -> None:
                 changed = quantized(model, statistics, calls, change, settings)
             seconds = time.monotonic() - start
             # Scaled channels have other inputs.
-            seen = () if settings is not None else (statistics, of_text)
-            errors = [f"{mean_error(model, changed, each):.4f}" for each in seen] or ["", ""]
-            found = evaluate(changed, text, reference, window)
-            losses = [shown(found.perplexity, 2), shown(found.ratio, 3), shown(found.divergence, 4)]
-            cells = [bits, name, *losses, *errors, f"{seconds:.0f}"]
-            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+            errors = [f"{mean_error(model, changed, each):.4f}" for each in seen if settings is None] or ["", ""]
+            for text_name, text in texts.items():
+                found = evaluate(changed, text, references[text_name], window)
+                losses = [shown(found.perplexity, 2), shown(found.ratio, 3), shown(found.divergence, 4)]
+                cells = [bits, name, text_name, *losses, *errors, f"{seconds:.0f}"]
+                print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":
