@@ -22,6 +22,7 @@ TABLES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("kmeans", "mse", {}),
     ("higgs", "rms", {"table": "scalar"}),
     ("higgs", "rms", {"table": "pair"}),
+    ("higgs", "mse", {"table": "pair"}),
 )
 
 

@@ -55,6 +55,8 @@ def free_methods(bits: int, group: int) -> dict[str, Change]:
         "nf, mse, Hadamard": {"method": "nf", "scales": "mse", "hadamard": 1024},
         "higgs, levels": {"method": "higgs", "table": "scalar"},
         "higgs, pairs": {"method": "higgs"},
+        "higgs, levels, mse": {"method": "higgs", "table": "scalar", "scales": "mse"},
+        "higgs, pairs, mse": {"method": "higgs", "scales": "mse"},
     }
     return {name: nearest(bits, group, **each) for name, each in settings.items()}
 
