@@ -13,13 +13,14 @@ import torch
 
 import lutsmith
 
-TABLES: tuple[tuple[str, str, dict[str, str]], ...] = (
+TABLES: tuple[tuple[str, str | None, dict[str, str]], ...] = (
     ("nf", "absmax", {}),
     ("int", "absmax", {}),
     ("nf", "mse", {}),
     ("int", "mse", {}),
     ("lloyd", "mse", {}),
     ("kmeans", "mse", {}),
+    ("hqq", None, {}),
     ("higgs", "rms", {"table": "scalar"}),
     ("higgs", "rms", {"table": "pair"}),
     ("higgs", "mse", {"table": "pair"}),
@@ -60,7 +61,7 @@ def main() -> None:
             ]
             normal, heavy = (f"{error:.5f}".removeprefix("0") for error in errors)
             cells.append(f"{normal} ({heavy})")
-        print(f"| {' '.join((method, *more.values()))} | {scales} | " + " | ".join(cells) + " |", flush=True)
+        print(f"| {' '.join((method, *more.values()))} | {scales or 'its own'} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

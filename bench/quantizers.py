@@ -53,6 +53,7 @@ def free_methods(bits: int, group: int) -> dict[str, Change]:
         "lloyd, mse": {"method": "lloyd"},
         "kmeans": {"method": "kmeans"},
         "nf, mse, Hadamard": {"method": "nf", "scales": "mse", "hadamard": 1024},
+        "hqq": {"method": "hqq"},
         "higgs, levels": {"method": "higgs", "table": "scalar"},
         "higgs, pairs": {"method": "higgs"},
         "higgs, levels, mse": {"method": "higgs", "table": "scalar", "scales": "mse"},

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lutsmith import codes as code_packing
-from lutsmith import formats
+from lutsmith import formats, higgs, hqq
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.calibration import product_energy
@@ -90,9 +90,9 @@ def quantize_with_feedback(
         _check_hessian("held_out", held_out, weight.shape[1])
     if damping is not None and not 0 < damping < math.inf:
         raise Error(f"damping: {damping} is not allowed; allowed: above 0, such as {_USUAL_DAMPING}")
+    if method in (higgs.METHOD, hqq.METHOD):
+        raise Error(f"method: {method!r} is not allowed with feedback, which has no transforms and no offsets")
     nearest = quantize(weight, method, bits, group, table, dtype, scales, counts)
-    if nearest.hadamard is not None:
-        raise Error(f"method: {method!r} is not allowed with feedback, whose columns would have to be transformed")
     if formats.known(nearest.format).table_kind != "scalar":
         raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
     weight = weight.detach()

@@ -22,7 +22,7 @@ __all__ = ["BLOCKS", "LARGEST_BLOCK", "Hadamard", "fitting", "inverse", "prepare
 BLOCKS = (8, 16, 32, 64, 128, 256, 512, 1024)  # every K that kernels read is a multiple of the first
 LARGEST_BLOCK = BLOCKS[-1]
 _MOST_SEED = 2**63 - 1  # what an operator takes as an int
-_NUMBERS_AT_ONCE = 1 << 15  # of float32: what a core's caches hold, and too few to start threads for
+_NUMBERS_AT_ONCE = 1 << 14  # of float32: what a core's caches hold, and too few for torch to start threads
 
 
 class Hadamard(NamedTuple):

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lutsmith import _core, formats, higgs
+from lutsmith import _core, formats, higgs, hqq
 from lutsmith import codes as code_packing
 from lutsmith._core import Error
 from lutsmith._torch import torch
@@ -216,7 +216,8 @@ def quantize(
             "int" (symmetric integers), "fp" (e2m1, 4 bits), "lloyd" (the levels of least squared error for normal
             weights; Lloyd, 1982; Max, 1960), "kmeans" (learned from this matrix) or "higgs" (grids of least squared
             error for normal weights, which a Hadamard transform makes of any; Malinovskii et al., Pushing the Limits
-            of Large Language Model Quantization via the Linearity Theorem, 2024).
+            of Large Language Model Quantization via the Linearity Theorem, 2024); or "hqq" (integers with an offset for
+            each group, which suits all weights but a few; Badri and Shaji, Half-Quadratic Quantization, 2023).
         bits: 1 to 4 for what is to be multiplied by kernels; up to 8 can be packed.
         group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0): one scale for each row.
         table: your own values instead of a method's: 2**bits of them, any order and sign; or pairs of values for
@@ -251,6 +252,8 @@ def quantize(
     n, k = weight.shape
     format = planned_format(n, k, method, bits, group, table, dtype, hadamard, seed)
     scales = scale_choice(method, table, scales)
+    if method == hqq.METHOD and importance is not None:
+        raise Error(f"importance: not allowed with method {hqq.METHOD}, for which all channels count alike")
     counts = _importance(importance, k)
     weight = weight.detach()
     rows = _rows_of_neighbours(weight.cpu())
@@ -258,6 +261,10 @@ def quantize(
         rows = transform(rows.float(), format.hadamard)
         if counts is not None:
             counts = _mixed(counts, format.hadamard)
+    if method == hqq.METHOD:
+        codes, of_groups, offsets = hqq.solve(rows, bits, format.group, dtype)
+        parts = code_packing.Parts(codes, of_groups.view(torch.int16), offsets.view(torch.int16))
+        return PackedWeight(code_packing.pack_words(parts, format).to(weight.device), format.line)
     matrix = (rows.data_ptr(), formats.HOST_TYPES[rows.dtype], rows.stride(0) if n > 1 else k)
     threads = torch.get_num_threads()
     counts_at = 0 if counts is None else counts.data_ptr()
@@ -294,7 +301,8 @@ def planned_format(
     if hadamard is None:
         hadamard = LARGEST_BLOCK if method == higgs.METHOD else 0
     transform = fitting(hadamard, seed, k)
-    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, words, transform)
+    offsets = method == hqq.METHOD
+    return formats.Format(bits, _group(group), n, k, formats.DTYPE_NAMES[dtype], kind, words, offsets, transform)
 
 
 def check_matrix(weight: torch.Tensor) -> None:
@@ -314,6 +322,8 @@ def check_matrix(weight: torch.Tensor) -> None:
 
 def scale_choice(method: str, table: Table | None, scales: str | None) -> str:
     """`scales`, or what is usual with the table; Error where the table cannot go with it."""
+    if method == hqq.METHOD and scales is not None:
+        raise Error(f"scales: {scales!r} is not allowed with method {hqq.METHOD}, which has its own: leave it out")
     searched = table is None and method in (LEARNED, "lloyd")
     if scales is None:
         return "rms" if method == higgs.METHOD else "mse" if searched else "absmax"
@@ -357,6 +367,10 @@ def _table(method: str, bits: int, table: Table | None) -> tuple[torch.Tensor, s
     """float32 values and their kind."""
     if method == higgs.METHOD:
         return higgs.table(bits, table)
+    if method == hqq.METHOD:
+        if table is not None:
+            raise Error(f"table: not allowed with method {hqq.METHOD}, whose codes are integers; leave it out")
+        return torch.tensor(_core.table("int", bits), dtype=torch.float32, device="cpu"), "scalar"
     if isinstance(table, str):
         raise Error(f"table: {table!r} is not allowed with method {method}; allowed: values")
     if table is None:

@@ -53,7 +53,7 @@ class LutsmithConfig(QuantizationConfigMixin):
     Args:
         bits: bits of a code, 1 to 4.
         group: weights along a row that share a scale: 32, 64, 128, 256, or "channel" for one scale a row.
-        method: the table: "nf", "int", "fp", "lloyd", "kmeans" or "higgs", as for :func:`lutsmith.quantize`.
+        method: the table: "nf", "int", "fp", "lloyd", "kmeans", "higgs" or "hqq", as for :func:`lutsmith.quantize`.
         table: ``2**bits`` values of a table of your own; then ``method`` has no effect. With "higgs" the kind of grid,
             "pair" or "scalar".
         modules_to_not_convert: names of modules that stay as they are, or regular expressions for them, read as
