@@ -11,6 +11,7 @@ from lutsmith import hqq
 from lutsmith.gptq import quantize_with_feedback
 from lutsmith.hadamard import Hadamard
 from lutsmith.nn import FusedLinear, Linear
+from lutsmith.tensor_parallel import columns
 from lutsmith.transformers import LutsmithConfig
 from reference import assert_right, product, random_weight
 from test_quantizers import heavy_tailed
@@ -124,7 +125,7 @@ def test_transforms_and_offsets_go_together():
     parts = (packed.codes(), packed.scales(), packed.table, packed.group)
     again = lutsmith.PackedWeight.from_codes(*parts, offsets=packed.offsets(), hadamard=packed.hadamard)
     assert again.format == packed.format and torch.equal(again.data, packed.data)
-    half = lutsmith.tensor_parallel.columns(packed, 64, 192)
+    half = columns(packed, 64, 192)
     assert torch.equal(half.weight.dequantize(torch.float32), packed.dequantize(torch.float32)[:, 64:])
 
 
