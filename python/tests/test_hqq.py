@@ -84,6 +84,7 @@ def test_groups_without_a_range_are_exact():
     weight[1], weight[2, :64] = 0.25, -3.0
     packed = lutsmith.quantize(weight, method="hqq", group=64)
     assert torch.equal(packed.dequantize(torch.float32), weight)
+    assert (packed.codes() == 8).all()  # the table's zero, for want of a better one
 
 
 @pytest.mark.parametrize("group", [64, 256, "channel"])
