@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import transformers
@@ -28,11 +28,14 @@ from lutsmith._torch import torch
 from lutsmith.nn import Linear, fuse
 from lutsmith.packed_weight import Group, PackedWeight, planned_format, quantize, scale_choice
 
-__all__ = ["LutsmithConfig", "LutsmithQuantizer", "linear_layers"]
+__all__ = ["LutsmithConfig", "LutsmithQuantizer", "linear_layers", "untie"]
 
 _METHOD = "lutsmith"
 _TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in formats.DTYPE_NAMES}
 _BITS = (1, 2, 3, 4)  # what kernels multiply
+# Of weights that no loading can make: "nfl" by lutsmith.learn_scales, "packed" in any other way.
+_MADE_BEFORE = ("nfl", "packed")
+_STAND_IN = "lloyd"  # for their tables until there are weights: it has every number of bits
 # Rows of fewer bytes than a 16-byte load no kernel reads.
 _COLUMNS_MULTIPLE = 8
 
@@ -53,7 +56,9 @@ class LutsmithConfig(QuantizationConfigMixin):
     Args:
         bits: bits of a code, 1 to 4.
         group: weights along a row that share a scale: 32, 64, 128, 256, or "channel" for one scale a row.
-        method: the table: "nf", "int", "fp", "lloyd", "kmeans", "higgs" or "hqq", as for :func:`lutsmith.quantize`.
+        method: the table: "nf", "int", "fp", "lloyd", "kmeans", "higgs" or "hqq", as for :func:`lutsmith.quantize`. Models
+            that :func:`lutsmith.packed_models.put_packed` made have "nfl" or "packed", which quantize nothing: each layer
+            brings its own table.
         table: ``2**bits`` values of a table of your own; then ``method`` has no effect. With "higgs" the kind of grid,
             "pair" or "scalar".
         modules_to_not_convert: names of modules that stay as they are, or regular expressions for them, read as
@@ -70,6 +75,9 @@ class LutsmithConfig(QuantizationConfigMixin):
         hadamard: the largest block of channels that a Hadamard transform may mix, as for :func:`lutsmith.quantize`; for
             every layer the largest one that its rows allow.
         seed: of the transform's signs, for all layers.
+        modules: layers that have other bits or groups, by their whole names:
+            ``{"model.layers.0.mlp.up_proj": {"bits": 3, "group": 32}}``; what is left out is as for all others. A plan
+            of `lutsmith.planning` gives it.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -89,13 +97,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         scales: str | None = None,
         hadamard: int | None = None,
         seed: int = 0,
+        modules: Mapping[str, Mapping[str, Any]] | None = None,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard and seed"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed and modules"
             )
         self.quant_method = _METHOD
         self.bits = bits
@@ -114,6 +123,7 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.scales = scales
         self.hadamard = hadamard
         self.seed = seed
+        self.modules = None if modules is None else {name: dict(each) for name, each in modules.items()}
         self._check()
 
     def _check(self) -> None:
@@ -123,22 +133,46 @@ class LutsmithConfig(QuantizationConfigMixin):
                 raise ValueError(f"LutsmithConfig: {option}: {value!r} is not allowed; allowed: True, False")
         if self.dtype is not None and self.dtype not in _TYPES:
             raise ValueError(f"LutsmithConfig: dtype: {self.dtype} is not allowed; allowed: {', '.join(_TYPES)}")
-        if self.bits not in _BITS:
-            raise ValueError(f"LutsmithConfig: bits: {self.bits} is not allowed; allowed: 1, 2, 3, 4")
-        try:
-            self.format_of(out_features=_COLUMNS_MULTIPLE, in_features=_COLUMNS_MULTIPLE, dtype=torch.float16)
-            scale_choice(self.method, self.table, self.scales)
-        except Error as error:
-            raise ValueError(f"LutsmithConfig: {error}") from error
+        self._check_format(None, "")
+        for name, settings in (self.modules or {}).items():
+            unknown = sorted(settings.keys() - {"bits", "group"})
+            if unknown:
+                raise ValueError(
+                    f"LutsmithConfig: modules: {name}: {unknown[0]!r} is not allowed; allowed: bits, group"
+                )
+            self._check_format(name, f"modules: {name}: ")
 
-    def format_of(self, out_features: int, in_features: int, dtype: torch.dtype) -> formats.Format:
-        """The format of a layer's packed weight, ``[out_features, in_features]``."""
+    def _check_format(self, name: str | None, where: str) -> None:
+        bits = self.settings_of(name)["bits"]
+        if bits not in _BITS:
+            raise ValueError(f"LutsmithConfig: {where}bits: {bits} is not allowed; allowed: 1, 2, 3, 4")
+        try:
+            self.format_of(out_features=_COLUMNS_MULTIPLE, in_features=_COLUMNS_MULTIPLE, dtype=torch.float16, name=name)
+            scale_choice(self.table_method, self.table, self.scales)
+        except Error as error:
+            raise ValueError(f"LutsmithConfig: {where}{error}") from error
+
+    @property
+    def table_method(self) -> str:
+        """The method whose table has as many values as the layers' own, which may be others."""
+        return _STAND_IN if self.method in _MADE_BEFORE else self.method
+
+    def settings_of(self, name: str | None) -> dict[str, Any]:
+        """bits and group of a layer; None: of those that `modules` does not name."""
+        own = (self.modules or {}).get(name or "", {})
+        return {"bits": self.bits, "group": self.group, **own}
+
+    def format_of(
+        self, out_features: int, in_features: int, dtype: torch.dtype, name: str | None = None
+    ) -> formats.Format:
+        """The format of a layer's packed weight, ``[out_features, in_features]``; its name: as for `settings_of`."""
+        settings = self.settings_of(name)
         return planned_format(
             out_features,
             in_features,
-            self.method,
-            self.bits,
-            self.group,
+            self.table_method,
+            settings["bits"],
+            settings["group"],
             self.table,
             dtype,
             self.hadamard,
@@ -177,16 +211,22 @@ class LutsmithQuantizer(HfQuantizer):
                 "distributed_config"
             )
         config = self.quantization_config
+        if config.method in _MADE_BEFORE and not self.pre_quantized:
+            raise ValueError(
+                f"lutsmith: method {config.method!r} quantizes nothing while a model loads; lutsmith.learn_scales learns "
+                "scales of a loaded one, and lutsmith.packed_models.put_packed takes any packed weights"
+            )
         left = _Left()
         self._check_patterns(model)
         layers = list(self._layers(model, left))
+        self._check_modules({name for name, _ in layers})
         if not layers:
             raise ValueError(f"lutsmith: {type(model).__name__} has no layer to quantize{left.reasons()}")
         if not self.pre_quantized and left:
             logger.warning(f"lutsmith: these stay in {config.dtype}{left.reasons()}")
         for name, linear in layers:
-            model.set_submodule(name, self._skeleton(linear))
-        self._untied = _untie(model, {f"{name}.weight" for name, _ in layers})
+            model.set_submodule(name, self._skeleton(name, linear))
+        self._untied = untie(model, {f"{name}.weight" for name, _ in layers})
 
     def _process_model_after_weight_loading(self, model: transformers.PreTrainedModel, **kwargs: Any) -> Any:
         if self.quantization_config.fuse:
@@ -228,10 +268,18 @@ class LutsmithQuantizer(HfQuantizer):
                     f"called so; its linear layers are {', '.join(linear[:_EXAMPLES])}, ..."
                 )
 
-    def _skeleton(self, linear: torch.nn.Linear) -> Linear:
+    def _check_modules(self, names: set[str]) -> None:
+        for name in self.quantization_config.modules or {}:
+            if name not in names:
+                raise ValueError(
+                    f"lutsmith: modules names {name!r}, which is no layer that is quantized; these are "
+                    f"{', '.join(sorted(names)[:_EXAMPLES])}, ..."
+                )
+
+    def _skeleton(self, name: str, linear: torch.nn.Linear) -> Linear:
         """The module without weights; they are on the meta device."""
         dtype = _TYPES[self.quantization_config.dtype]
-        format = self.quantization_config.format_of(linear.out_features, linear.in_features, dtype)
+        format = self.quantization_config.format_of(linear.out_features, linear.in_features, dtype, name)
         data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="meta")
         skeleton = Linear(PackedWeight(data, format.line), linear.bias, self.quantization_config.batch_invariant)
         if not self.pre_quantized:  # transformers converts what it reads to the type it sees here
@@ -312,8 +360,7 @@ class _Quantize(ConversionOps):
         packed = quantize(
             weight,
             method=config.method,
-            bits=config.bits,
-            group=config.group,
+            **config.settings_of(name.removesuffix(".weight")),
             table=config.table,
             dtype=_TYPES[config.dtype],
             scales=config.scales,
@@ -340,7 +387,7 @@ class _Left:
         return "".join(f"\n  {name} ({count}): {reason}" for (name, reason), count in self._kinds.items())
 
 
-def _untie(model: transformers.PreTrainedModel, packed: set[str]) -> dict[str, list[str]]:
+def untie(model: transformers.PreTrainedModel, packed: set[str]) -> dict[str, list[str]]:
     """Ends the sharing of weights that are to be packed with others that are not.
 
     Returns: for each parameter that was shared, the packed ones that are to be made of it.
