@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lutsmith.evaluation import evaluate
     from lutsmith.files import load
     from lutsmith.gpu import prepare
+    from lutsmith.learning import learn_scales
     from lutsmith.operators import matmul
     from lutsmith.packed_rows import concatenate
     from lutsmith.packed_weight import PackedWeight, quantize
@@ -38,6 +39,7 @@ __all__ = [
     "calibrate",
     "concatenate",
     "evaluate",
+    "learn_scales",
     "load",
     "manifest",
     "matmul",
@@ -51,6 +53,7 @@ _HOMES = {
     "calibrate": "lutsmith.calibration",
     "concatenate": "lutsmith.packed_rows",
     "evaluate": "lutsmith.evaluation",
+    "learn_scales": "lutsmith.learning",
     "load": "lutsmith.files",
     "manifest": "lutsmith.warming",
     "matmul": "lutsmith.operators",

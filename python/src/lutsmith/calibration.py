@@ -10,7 +10,7 @@ from typing import Any
 from lutsmith._core import Error
 from lutsmith._torch import torch
 
-__all__ = ["InputStatistics", "block_by_block", "calibrate", "product_energy"]
+__all__ = ["InputStatistics", "block_by_block", "calibrate", "calls_of", "evaluation_mode", "product_energy"]
 
 _EXAMPLES = 4  # names in a message
 
@@ -85,7 +85,7 @@ def calibrate(
         )
     watched = {name: linear[name] for name in (linear if layers is None else layers)}
     with _evaluating(model), _watching(watched, hessians, held_out) as statistics:
-        for arguments, named in _calls(model, batches):
+        for arguments, named in calls_of(model, batches):
             model(*arguments, **named)
     if not statistics:
         raise Error("batches: no linear layer was called; give token numbers [sequences, length]")
@@ -139,7 +139,7 @@ def block_by_block(
     with _evaluating(model):
         hooks = [block.register_forward_pre_hook(keep(name), with_kwargs=True) for name, block in blocks.items()]
         try:
-            for arguments, named in _calls(model, batches):
+            for arguments, named in calls_of(model, batches):
                 model(*arguments, **{**named, "use_cache": False})
         finally:
             for hook in hooks:
@@ -161,10 +161,10 @@ def _linear_layers(module: torch.nn.Module, prefix: str = "") -> dict[str, torch
     return {prefix + name: each for name, each in module.named_modules() if isinstance(each, torch.nn.Linear)}
 
 
-def _calls(
+def calls_of(
     model: torch.nn.Module, batches: torch.Tensor | Mapping[str, Any] | Iterable[Any]
 ) -> Iterator[tuple[tuple[torch.Tensor, ...], dict[str, Any]]]:
-    """Arguments of each, tensors on the model's device."""
+    """The arguments of each call that `batches`, as `calibrate` takes them, ask for; tensors on the model's device."""
     device = next(model.parameters()).device
     for batch in [batches] if isinstance(batches, (torch.Tensor, Mapping)) else batches:
         if isinstance(batch, torch.Tensor):
@@ -180,16 +180,22 @@ def _calls(
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Without gradients, and in evaluation mode; afterwards every module as it was before."""
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """In evaluation mode; afterwards every module in the mode it was in."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without gradients, and in evaluation mode."""
+    with evaluation_mode(model), torch.no_grad():
+        yield
 
 
 @contextmanager
