@@ -13,7 +13,7 @@ from typing import Any
 
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.calibration import calibrate, product_energy
+from lutsmith.calibration import InputStatistics, block_by_block, product_energy
 from lutsmith.packed_weight import Group, quantize
 
 __all__ = ["Folding", "scale_channels"]
@@ -73,8 +73,8 @@ def scale_channels(
         model: of transformers, in 16 or 32 bits, made of decoder layers with the modules that Llama, Mistral, Qwen and
             Gemma have: `self_attn` with `q_proj`, `k_proj`, `v_proj`, `o_proj` and `mlp` with `gate_proj`, `up_proj`,
             `down_proj`, between norms without a bias.
-        batches: as for `lutsmith.calibrate`; a list where there are several, as the model is run on all of them once
-            for every decoder layer.
+        batches: as for `lutsmith.calibrate`. Every decoder layer is run three times on all of them, whose hidden states
+            are kept on the model's device.
         method, bits, group, table, scales: as for `lutsmith.quantize`, by which the model is quantized next.
 
     Returns:
@@ -87,17 +87,23 @@ def scale_channels(
     done = []
     settings = {"method": method, "bits": bits, "group": group, "table": table, "scales": scales}
     names = {module: name for name, module in model.named_modules()}
-    blocks = [module for module in model.modules() if hasattr(module, "self_attn") and hasattr(module, "mlp")]
-    for block in blocks:
-        sites = list(_sites(block, names))
-        firsts = [next(iter(site.layers)) for site in sites]
-        if not firsts:
-            continue
-        statistics = calibrate(model, batches, firsts, hessians=True)
-        for site, first in zip(sites, firsts, strict=True):
-            if first in statistics:
-                seen = statistics[first]
-                done.append(_scale(site, seen.mean_absolute, seen.hessian, settings))
+    # Every layer whose input has a site, with the site and those of its block that are found with it.
+    sites: dict[str, list[_Site]] = {}
+    for block in model.modules():
+        if hasattr(block, "self_attn") and hasattr(block, "mlp"):
+            of_block = list(_sites(block, names))
+            sites.update({next(iter(site.layers)): of_block for site in of_block})
+    if sites:
+        seen: dict[str, InputStatistics] = {}
+        for name, _, statistics in block_by_block(model, batches, hessians=True):
+            if name not in sites:
+                continue
+            seen[name] = statistics
+            firsts = [next(iter(site.layers)) for site in sites[name]]
+            if all(first in seen for first in firsts):  # all of the block: the next one is to see it scaled
+                for site, first in zip(sites[name], firsts, strict=True):
+                    found = seen.pop(first)
+                    done.append(_scale(site, found.mean_absolute, found.hessian, settings))
     if not done:
         raise Error(
             f"model: {type(model).__name__} has no decoder layers as Llama, Mistral, Qwen and Gemma have them: "
