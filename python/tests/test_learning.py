@@ -10,7 +10,7 @@ import torch
 import lutsmith
 from lutsmith.learning.layer import RescaledLinear, product
 from lutsmith.transformers import linear_layers
-from test_transformers import TOKENS, load, logits, packed_layers, random_model, same_bytes
+from test_transformers import load, logits, packed_layers, random_model, same_bytes
 
 SETTINGS = {"bits": 2, "group": 32, "learning_rate": 0.01}
 GENERATOR = torch.Generator().manual_seed(11)

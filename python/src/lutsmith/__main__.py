@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).with_name("bin") / "lutsmith"
 
 
 def main() -> NoReturn:
-    """Becomes the program, whose exit status and signals are this process's, unless asked for `import` or `evaluate`.
+    """Becomes the program, whose exit status and signals are this process's, unless asked for what is Python's own.
 
     It compiles with what the package compiles with: kernels of another compiler would not be found in the cache.
     """
@@ -23,6 +23,10 @@ def main() -> NoReturn:
         sys.exit(command.main(sys.argv[2:]))
     if sys.argv[1:2] == ["evaluate"]:
         from lutsmith.evaluation import command
+
+        sys.exit(command.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["plan"]:
+        from lutsmith.planning import command
 
         sys.exit(command.main(sys.argv[2:]))
     compiler = toolchain.nvrtc()

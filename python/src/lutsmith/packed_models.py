@@ -43,8 +43,8 @@ def put_packed(
         shape = tuple(linear[name].weight.shape) if name in linear else None
         if shape != weight.shape:
             raise ValueError(
-                f"lutsmith: packed: {name} {list(weight.shape)} is not allowed; allowed: names and shapes of the linear "
-                f"layers of {type(model).__name__}, such as {next(iter(linear))}"
+                f"lutsmith: packed: {name} {list(weight.shape)} is not allowed; allowed: names and shapes of the "
+                f"linear layers of {type(model).__name__}, such as {next(iter(linear))}"
             )
     head = next((name for name, each in linear.items() if each is model.get_output_embeddings()), None)
     settings = {name: (each.bits, each.group or formats.CHANNEL) for name, each in packed.items()}
@@ -61,12 +61,12 @@ def put_packed(
         modules_to_not_convert=others or None,
         lm_head=head in packed,
         dtype=dtype,
-        modules={
-            name: {"bits": own[0], "group": own[1]} for name, own in settings.items() if own != (bits, group)
-        }
+        modules={name: {"bits": own[0], "group": own[1]} for name, own in settings.items() if own != (bits, group)}
         or None,
     )
-    for parameter in model.parameters():  # not model.to(): it would round rotary frequencies too, which loading does not
+    for (
+        parameter
+    ) in model.parameters():  # not model.to(): it would round rotary frequencies too, which loading does not
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     for name, weight in packed.items():

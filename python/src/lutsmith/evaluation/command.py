@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lutsmith._core import Error
+from lutsmith.command_inputs import load_model, texts_of
 
 __all__ = ["main"]
 
@@ -73,7 +74,7 @@ def _compare(given: argparse.Namespace) -> list[Any]:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise Error(f"models: {twice[0]} is given twice; give each a name of its own, as first={twice[0]}")
-    texts = list(_texts(given, named[0][1]))
+    texts = list(texts_of(given.text, given.tokenizer or named[0][1], given.tokens))
     settings = {"window": given.window, "stride": given.stride, "batch": given.batch}
     for _, tokens in texts:
         Windows(tokens, given.window, given.stride)  # refuses what is wrong before a model is loaded
@@ -81,7 +82,7 @@ def _compare(given: argparse.Namespace) -> list[Any]:
     references: list[Reference | None] = [None for _ in texts]
     with ExitStack() as stack:
         for name, source in named:
-            model = _load(source, given.device)
+            model = load_model(source, given.device)
             size = model_size(model)
             for index, (_, tokens) in enumerate(texts):
                 scored = model
@@ -100,38 +101,3 @@ def _compare(given: argparse.Namespace) -> list[Any]:
 def _named(model: str) -> tuple[str, str]:
     name, equals, source = model.partition("=")
     return (name, source) if equals else (Path(model).name, model)
-
-
-def _texts(given: argparse.Namespace, model: str) -> Iterator[tuple[str, Any]]:
-    from lutsmith.evaluation.texts import TOKEN_FILES, read_text
-
-    tokenizer = None
-    if any(path.suffix not in TOKEN_FILES for path in given.text):
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(given.tokenizer or model)
-        except (OSError, ValueError) as failed:
-            raise Error(
-                f"{given.tokenizer or model}: has no tokenizer that can be read: {failed}; name the folder of one by "
-                "--tokenizer"
-            ) from failed
-    if given.tokens is not None and given.tokens < 1:
-        raise Error(f"--tokens: {given.tokens} is not allowed; allowed: at least 1")
-    for path in given.text:
-        yield path.name, read_text(path, tokenizer)[..., : given.tokens]
-
-
-def _load(source: str, device: str) -> Any:
-    import transformers
-
-    import lutsmith.transformers  # registers the quantizer
-
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        return transformers.AutoModelForCausalLM.from_pretrained(source).to(device)
-    except (OSError, ValueError) as failed:
-        raise Error(
-            f"{source}: cannot be loaded: {failed}; allowed: a folder that save_pretrained or `lutsmith import` wrote, "
-            "or a name that transformers knows"
-        ) from failed

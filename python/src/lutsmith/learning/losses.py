@@ -48,8 +48,10 @@ def loss_of(logits: torch.Tensor, call: Call, expected: torch.Tensor | None) -> 
 
 @contextmanager
 def blocks_recomputed(model: torch.nn.Module) -> Iterator[None]:
-    """Decoder layers keep their inputs only, and are run again for their gradients: Chen et al., Training Deep Nets with
-    Sublinear Memory Cost, 2016."""
+    """Decoder layers keep their inputs only, and are run again for their gradients.
+
+    Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016. Raises Error where there are none.
+    """
     blocks: list[Any] = [each for each in model.modules() if hasattr(each, "self_attn") and hasattr(each, "mlp")]
     if not blocks:
         raise Error(f"recompute: {type(model).__name__} has no decoder layers, modules with self_attn and mlp")

@@ -33,7 +33,8 @@ class ProgressFile:
             raise Error(f"{self._path}: cannot be read: {failed}; remove it to begin anew") from failed
         if not isinstance(found, dict) or found.get("version") != _VERSION or found.get("identity") != self._identity:
             raise Error(
-                f"{self._path}: is of a run with another model, other tokens or settings; name another file, or remove it"
+                f"{self._path}: is of a run with another model, other tokens or settings; name another file, or remove "
+                "it"
             )
         return found["state"]
 

@@ -30,7 +30,7 @@ _OBJECTIVES = ("tokens", "divergence")
 
 @dataclass(frozen=True)
 class Check:
-    """Loss in nats a token after `steps` of the descent, on what judges; `training`: mean of the steps since the last."""
+    """Loss in nats a token after `steps` of the descent, on what judges; `training`: mean of the steps before it."""
 
     steps: int
     loss: float
@@ -64,7 +64,7 @@ class LearnedScales:
     held_out: bool
 
     def put_into(self, model: Any) -> Any:
-        """`lutsmith.packed_models.put_packed` of them into the model of transformers: changed in place, and returned."""
+        """`lutsmith.packed_models.put_packed` of them into a model of transformers: changed in place, and returned."""
         from lutsmith.packed_models import put_packed
 
         return put_packed(model, self.packed, method="nfl")
@@ -276,7 +276,7 @@ def _calls(model: torch.nn.Module, batches: Batches, name: str) -> list[Call]:
         tokens = arguments[0] if arguments else named.get("input_ids")
         if not isinstance(tokens, torch.Tensor) or tokens.dim() != 2 or tokens.shape[1] < 2:
             given = list(tokens.shape) if isinstance(tokens, torch.Tensor) else type(tokens).__name__
-            raise Error(f"{name}: {given} is not allowed; allowed: token numbers [sequences, length], length at least 2")
+            raise Error(f"{name}: {given} is not allowed; allowed: token numbers [sequences, length], 2 long at least")
     if not calls:
         raise Error(f"{name}: none; give token numbers [sequences, length]")
     return calls
