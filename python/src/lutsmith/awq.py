@@ -146,11 +146,12 @@ def _scale(site: _Site, mean_absolute: torch.Tensor, hessian: torch.Tensor, sett
     size = site.shared(mean_absolute.to(device=device, dtype=torch.float32))
     best = (float("inf"), 0.0, torch.ones_like(size))
     before = 0.0
+    energy = sum(product_energy(layer.weight.float(), hessian) for layer in site.layers.values())
     for step in range(_STEPS + 1):
         exponent = step / _STEPS
         factors = size.clamp(min=1e-4 * float(size.max()) or 1.0) ** exponent
         factors = factors / (factors.max() * factors.min()).sqrt()
-        error = _error(site, site.spread(factors), hessian, settings)
+        error = _lost(site, site.spread(factors), hessian, settings) / energy if energy > 0 else 0.0
         if step == 0:
             before = error
         if error < best[0]:
@@ -163,16 +164,15 @@ def _scale(site: _Site, mean_absolute: torch.Tensor, hessian: torch.Tensor, sett
     return Folding(tuple(site.layers), exponent, error, before)
 
 
-def _error(site: _Site, factors: torch.Tensor, hessian: torch.Tensor, settings: dict[str, Any]) -> float:
-    """Of all products with the site's layers together."""
-    lost = energy = 0.0
+def _lost(site: _Site, factors: torch.Tensor, hessian: torch.Tensor, settings: dict[str, Any]) -> float:
+    """The squared error of all products with the site's layers together."""
+    lost = 0.0
     for layer in site.layers.values():
         weight = layer.weight.float()
         packed = quantize((weight * factors).to(layer.weight.dtype), **settings)
         difference = packed.dequantize(torch.float32) / factors - weight
         lost += product_energy(difference, hessian)
-        energy += product_energy(weight, hessian)
-    return lost / energy if energy > 0 else 0.0
+    return lost
 
 
 def _divide(source: torch.nn.Module, factors: torch.Tensor) -> None:
