@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", default="nf", help="as for `lutsmith quantize`; default: nf")
     parser.add_argument("--scales", choices=("absmax", "mse"), help="default: mse with lloyd and kmeans, else absmax")
     parser.add_argument(
+        "--by-widths", action="store_true", help="measure each number of bits in one group: quicker, and less sure"
+    )
+    parser.add_argument(
         "--apart", action="store_true", help="q, k and v, and gate and up, may differ: no fused launches"
     )
     parser.add_argument("--tokens", type=int, default=1024, help="at most so many of each text; default: 1024")
@@ -90,6 +93,7 @@ def _plan(given: argparse.Namespace) -> Any:
         print(f"\r{index + 1}/{count} {name}\033[K", end="", file=sys.stderr, flush=True)
 
     settings = {"bits": bits, "groups": groups, "method": given.method, "scales": given.scales}
+    settings["probes"] = "widths" if given.by_widths else "each"
     found = measure(model, windows, **settings, file=given.sensitivity, progress=tell)
     print("\r\033[K", end="", file=sys.stderr, flush=True)
     return make_plan(found, given.size, together=not given.apart)

@@ -30,8 +30,8 @@ def draw(plan: Plan, together: bool = True) -> str:
         '<rect width="100%" height="100%" fill="#fff"/>',
         f'<text x="{_LEFT}" y="20" font-size="14">{plan.bits_per_weight:.3f} bits a weight, predicted loss '
         f"{plan.loss:.4f} nats a token</text>",
-        f'<text x="{_LEFT}" y="38" fill="{_QUIET}">bits/group of each layer; bars: what its error costs, the '
-        "longest = most</text>",
+        f'<text x="{_LEFT}" y="38" fill="{_QUIET}">bits/group of each layer; bars: what it would cost in the '
+        "option that loses most</text>",
     ]
     parts += _layers(plan, rows, columns)
     parts += _curve(plan, together, _LEFT + _CELL * len(columns) + 60)
@@ -39,8 +39,10 @@ def draw(plan: Plan, together: bool = True) -> str:
 
 
 def _layers(plan: Plan, rows: dict[str, dict[str, str]], columns: list[str]) -> list[str]:
-    coefficients = {name: each.coefficient for name, each in plan.sensitivity.layers.items()}
-    most = max(coefficients.values()) or 1.0
+    # In the option that loses most, where layers differ most.
+    worst = max(plan.uniform(), key=lambda each: each.loss)
+    costs = {name: each.loss(worst.bits, worst.group) for name, each in plan.sensitivity.layers.items()}
+    most = max(costs.values()) or 1.0
     parts = []
     for index, column in enumerate(columns):
         short = escape(column.rsplit(".", 1)[-1])
@@ -54,9 +56,9 @@ def _layers(plan: Plan, rows: dict[str, dict[str, str]], columns: list[str]) -> 
             name = names[column]
             bits, group = plan.modules[name]
             x = _LEFT + _CELL * place
-            bar = (_CELL - 4) * coefficients[name] / most
+            bar = (_CELL - 4) * costs[name] / most
             parts.append(
-                f"<g><title>{escape(name)}: {bits} bits, group {group}, coefficient {coefficients[name]:.4g}</title>"
+                f"<g><title>{escape(name)}: {bits} bits, group {group}, {plan.sensitivity.layers[name].loss(bits, group):.4g} nats</title>"
                 f'<rect x="{x}" y="{y}" width="{_CELL - 2}" height="{_ROW - 2}" fill="{_OF_BITS.get(bits, "#fff")}"/>'
                 f'<rect x="{x + 1}" y="{y + _ROW - 5}" width="{bar:.1f}" height="2" fill="{_INK}"/>'
                 f'<text x="{x + _CELL / 2 - 1}" y="{y + 11}" text-anchor="middle">{bits}/{group}</text></g>'

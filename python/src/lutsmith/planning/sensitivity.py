@@ -1,9 +1,9 @@
-"""How much a model loses by each layer's error, measured once.
+"""How much a model loses by the quantization of each layer alone, measured once.
 
-The linearity theorem of Malinovskii et al., Pushing the Limits of Large Language Model Quantization via the Linearity
-Theorem (HIGGS), 2024, section 3: for small errors the loss of a model grows by a sum over layers of a coefficient times
-the relative squared error of the layer's weights. So a layer's coefficient is measured with one kind of quantization,
-and serves for all: as many runs of the model as it has layers, instead of that for each bits and group.
+Losses of layers are added up: the linearity theorem of Malinovskii et al., Pushing the Limits of Large Language Model
+Quantization via the Linearity Theorem (HIGGS), 2024, section 3. It goes on to predict a layer's loss by one coefficient
+times the squared error of its weights. Plans by that have lost up to three times as much as by losses that were measured
+for every option (docs/quantizers.md), so these are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from lutsmith.packed_weight import Group, planned_format, quantize
 __all__ = ["LayerSensitivity", "Sensitivity", "measure"]
 
 _VERSION = 1
+_PROBES = ("widths", "each")
 _ABOVE_NOTHING = 1e-12  # relative errors below are none
 
 
@@ -33,7 +34,8 @@ _ABOVE_NOTHING = 1e-12  # relative errors below are none
 class LayerSensitivity:
     """Attributes:
     n, k: of the weight.
-    divergence: nats a token, of the model with only this layer quantized with the probe's bits and group.
+    divergences: nats a token, of the model with only this layer quantized, by (bits, group); of options that were
+        measured.
     errors: by (bits, group): squared error of the weights over their squares, each column counted as often as the mean
         square of its input says.
     probe: the bits and group that `divergence` is of.
@@ -41,19 +43,16 @@ class LayerSensitivity:
 
     n: int
     k: int
-    divergence: float
+    divergences: dict[tuple[int, Group], float]
     errors: dict[tuple[int, Group], float]
-    probe: tuple[int, Group]
-
-    @property
-    def coefficient(self) -> float:
-        """Nats a token for each unit of error."""
-        error = self.errors[self.probe]
-        return self.divergence / error if error > _ABOVE_NOTHING else 0.0
 
     def loss(self, bits: int, group: Group) -> float:
-        """Predicted, nats a token."""
-        return self.coefficient * self.errors[bits, group]
+        """Nats a token; of an option that was not measured, as its error is to that of one that was, of the same bits."""
+        if (bits, group) in self.divergences:
+            return self.divergences[bits, group]
+        probe = min(self.divergences, key=lambda option: abs(option[0] - bits))
+        error = self.errors[probe]
+        return self.divergences[probe] * self.errors[bits, group] / error if error > _ABOVE_NOTHING else 0.0
 
     def size(self, bits: int, group: Group) -> int:
         """Bytes: codes, scales, padding and table."""
@@ -84,8 +83,7 @@ class Sensitivity:
             name: {
                 "n": each.n,
                 "k": each.k,
-                "divergence": each.divergence,
-                "probe": _written(each.probe),
+                "divergences": {_written(option): loss for option, loss in each.divergences.items()},
                 "errors": {_written(option): error for option, error in each.errors.items()},
             }
             for name, each in self.layers.items()
@@ -103,9 +101,8 @@ class Sensitivity:
                 name: LayerSensitivity(
                     each["n"],
                     each["k"],
-                    each["divergence"],
+                    {_read(option): loss for option, loss in each["divergences"].items()},
                     {_read(option): error for option, error in each["errors"].items()},
-                    _read(each["probe"]),
                 )
                 for name, each in document["layers"].items()
             }
@@ -122,19 +119,20 @@ def measure(
     groups: Sequence[Group] = (32, 64, 128),
     method: str = "nf",
     scales: str | None = None,
-    probe: tuple[int, Group] | None = None,
+    probes: str = "each",
     layers: Sequence[str] | None = None,
     file: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Sensitivity:
-    """Runs the model once for each layer, with that layer quantized.
+    """Runs the model with one layer quantized at a time, for each layer and option.
 
     Args:
         model: as for `lutsmith.calibrate`; left as it was. Its logits of all batches are kept in memory.
         batches: as for `lutsmith.calibrate`. A few hundred tokens tell layers apart.
         bits, groups: every pair is an option of every layer.
         method, scales: as for `lutsmith.quantize`, of all options.
-        probe: bits and group that coefficients are measured with; by default the middle one of `bits` and of `groups`.
+        probes: what is measured: "each": every option; or "widths": each number of bits in the middle one of `groups`,
+            by whose error the others' are predicted: as many times less work as there are groups, and worse plans.
         layers: names; by default those that LutsmithConfig packs.
         file: written after each layer, and continued from where it exists.
         progress: is told name, index and number of layers.
@@ -145,9 +143,9 @@ def measure(
     options = [(width, group) for width in bits for group in groups]
     if not options:
         raise Error("bits, groups: no option; give at least one of each")
-    probe = probe or (sorted(bits)[len(bits) // 2], groups[len(groups) // 2])
-    if probe not in options:
-        raise Error(f"probe: {probe} is not allowed; allowed: a pair of bits {list(bits)} and groups {list(groups)}")
+    if probes not in _PROBES:
+        raise Error(f"probes: {probes!r} is not known; allowed: {', '.join(_PROBES)}")
+    probed = options if probes == "each" else [(width, groups[len(groups) // 2]) for width in bits]
     chosen = packable_layers(model, layers)
     batches = batches if isinstance(batches, (torch.Tensor, Mapping)) else list(batches)
     calls = list(calls_of(model, batches))
@@ -155,7 +153,7 @@ def measure(
     settings = {"method": method, "scales": scales}
     place = None if file is None else Path(file)
     tokens = sum(loss_count(call) for call in calls)
-    found = _kept(place, Sensitivity(method, scales, tokens, {}), list(chosen), options, probe)
+    found = _kept(place, Sensitivity(method, scales, tokens, {}), list(chosen), options, probed)
     with evaluation_mode(model):
         expected = [logits_of(model, call) for call in calls] if len(found) < len(chosen) else []
         for index, (name, layer) in enumerate(chosen.items()):
@@ -166,20 +164,19 @@ def measure(
             if name not in statistics:
                 raise Error(f"layers: {name} was not called by any batch; leave it out, or give batches that call it")
             importance = statistics[name].mean_square.float().to(layer.weight.device)
-            errors = {}
+            errors, divergences = {}, {}
             given = layer.weight.data
             for option in options:
                 packed = quantize(given, bits=option[0], group=option[1], **settings)
                 weight = packed.dequantize(torch.float32)
                 errors[option] = _error(given, weight, importance)
-                if option == probe:
-                    probed = weight.to(given.dtype)
-            layer.weight.data = probed
-            try:
-                divergence = _divergence(model, calls, expected)
-            finally:
-                layer.weight.data = given
-            found[name] = LayerSensitivity(*given.shape, divergence, errors, probe)
+                if option in probed:
+                    layer.weight.data = weight.to(given.dtype)
+                    try:
+                        divergences[option] = _divergence(model, calls, expected)
+                    finally:
+                        layer.weight.data = given
+            found[name] = LayerSensitivity(*given.shape, divergences, errors)
             if place is not None:
                 _write(place, Sensitivity(method, scales, tokens, found))
     return Sensitivity(method, scales, tokens, {name: found[name] for name in chosen})
@@ -211,7 +208,7 @@ def _kept(
     about: Sensitivity,
     names: list[str],
     options: list[tuple[int, Group]],
-    probe: tuple[int, Group],
+    probed: list[tuple[int, Group]],
 ) -> dict[str, LayerSensitivity]:
     """Layers that a file has already."""
     if file is None or not file.exists():
@@ -221,7 +218,7 @@ def _kept(
     except (OSError, ValueError) as failed:
         raise Error(f"{file}: cannot be read: {failed}; remove it to measure anew") from failed
     same = (kept.method, kept.scales, kept.tokens) == (about.method, about.scales, about.tokens)
-    alike = all(list(each.errors) == options and each.probe == probe for each in kept.layers.values())
+    alike = all(list(each.errors) == options and list(each.divergences) == probed for each in kept.layers.values())
     if not same or not alike or not set(kept.layers) <= set(names):
         raise Error(f"{file}: of other layers, options or tokens; name another file, or remove it to measure anew")
     return dict(kept.layers)
