@@ -51,8 +51,7 @@ class Study:
     _statistics: dict[str, Any] | None = None
 
     def statistics(self, hessians: bool) -> dict[str, Any]:
-        """Of the 16-bit model, found once. (With Hessians always where they were asked for first: quick methods
-        come first, and do without.)"""
+        """Of the 16-bit model. Found again where Hessians are wanted and were not before."""
         if self._statistics is None or (hessians and next(iter(self._statistics.values())).hessian is None):
             layers = list(packable_layers(self.model))
             self._statistics = lutsmith.calibrate(self.model, self.calls, layers, hessians=hessians)

@@ -19,6 +19,7 @@ from lutsmith.evaluation import evaluate, model_size
 from lutsmith.planning import LayerSensitivity, Plan, Sensitivity, draw, make_plan, measure
 from lutsmith.planning import command
 from lutsmith.planning.choosing import Option, choose
+from lutsmith.planning.plan import grid
 from test_documentation import blocks
 from test_learning import BATCHES, dequantized, tiny
 from test_transformers import load, packed_layers
@@ -256,3 +257,22 @@ def test_commands_of_help_and_documentation_are_understood():
     for line in lines:
         program, verb, *arguments = shlex.split(line)
         assert (program, verb) == ("lutsmith", "plan") and command._parser().parse_args(arguments).model == "model"
+
+
+def test_all_layers_alike_fit_into_their_own_size():
+    """Whatever the shapes: bytes become bits a weight and bytes again, in floating point."""
+    errors = {(bits, group): 4.0**-bits for bits, group in OPTIONS}
+    for n in range(40, 120, 8):
+        layers = {f"{index}.up": LayerSensitivity(n, 8 * index + 40, dict(errors), errors) for index in range(5)}
+        found = Sensitivity("nf", None, 1, layers)
+        for each in make_plan(found, 99).uniform():
+            assert make_plan(found, each.bits_per_weight).loss <= each.loss * (1 + 1e-12)
+
+
+def test_blocks_of_two_stacks_are_rows_of_their_own():
+    names = [f"{stack}.layers.{block}.up" for stack in ("encoder", "decoder") for block in range(2)]
+    rows, columns = grid([*names, "head"])
+    assert columns == ["up", "head"] and [list(row.values()) for row in rows.values()] == [
+        [name] for name in [*names, "head"]
+    ]
+    assert list(grid(names[:2])[0]) == ["0", "1"]

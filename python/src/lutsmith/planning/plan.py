@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -157,13 +158,15 @@ def make_plan(sensitivity: Sensitivity, size: float, together: bool = True) -> P
         for names in items
     ]
     weights = sensitivity.weights
+    # A size that was computed from bytes, such as all layers' alike, may have lost a part of one by rounding.
+    budget = math.floor(size * weights / 8 + 1e-6)
     least = 8 * sum(min(option.size for option in each) for each in priced) / weights
-    if not least <= size:
+    if budget < least * weights / 8 - 1e-6:
         raise Error(
             f"size: {size:g} bits a weight are not allowed; allowed: at least {least:.4g}, the smallest options"
         )
     alike = [[index] * len(items) for index in range(len(options))]
-    chosen = choose(priced, int(size * weights / 8), known=alike)
+    chosen = choose(priced, budget, known=alike)
     picked = {name: options[pick] for names, pick in zip(items, chosen.picks, strict=True) for name in names}
     return Plan({name: picked[name] for name in layers}, sensitivity, chosen.bound, size)
 
@@ -178,8 +181,10 @@ def grid(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     for name in names:
         found = re.match(r"^(.*?\.?\d+)\.(.*)$", name)
         row, column = (found[1], found[2]) if found else ("", name)
-        rows.setdefault(row.rsplit(".", 1)[-1], {})[column] = name
+        rows.setdefault(row, {})[column] = name
         columns[column] = None
+    if len({row.rpartition(".")[0] for row in rows}) == 1:  # one stack of blocks: their numbers say enough
+        rows = {row.rpartition(".")[2]: names for row, names in rows.items()}
     return rows, list(columns)
 
 
