@@ -34,10 +34,11 @@ from lutsmith.gptq import quantize_with_feedback
 from lutsmith.model_layers import packable_layers
 
 Packed = dict[str, lutsmith.PackedWeight]
+Change = Callable[[str, torch.Tensor], lutsmith.PackedWeight]  # name and weight
 
 #: The methods that are quick, which every group is measured with; and those that one group is.
 QUICK = ("int", "nf", "nf+importance")
-SLOW = ("awq", "awq+nf", "gptq+nf", "nfl", "kmeans+importance", "awq+nfl")
+SLOW = ("awq", "awq+nf", "awq+nf+importance", "gptq+nf", "nfl", "kmeans+importance", "awq+nfl")
 
 
 @dataclass
@@ -50,8 +51,10 @@ class Study:
     epochs: int
     _statistics: dict[str, Any] | None = None
 
-    def statistics(self, hessians: bool) -> dict[str, Any]:
-        """Of the 16-bit model. Found again where Hessians are wanted and were not before."""
+    def statistics(self, model: Any, hessians: bool) -> dict[str, Any]:
+        """Of the 16-bit model once (twice where Hessians are wanted later); of one with scaled channels each time."""
+        if model is not self.model:
+            return lutsmith.calibrate(model, self.calls, list(packable_layers(model)), hessians=hessians)
         if self._statistics is None or (hessians and next(iter(self._statistics.values())).hessian is None):
             layers = list(packable_layers(self.model))
             self._statistics = lutsmith.calibrate(self.model, self.calls, layers, hessians=hessians)
@@ -64,7 +67,7 @@ class Study:
         if method.startswith("awq"):  # the paper's own table is of integers
             method = method.partition("+")[2] or "int"
             model = copy.deepcopy(model)
-            scale_channels(model, self.calls, method="nf" if method == "nfl" else method, **settings)
+            scale_channels(model, self.calls, method="int" if method == "int" else "nf", **settings)
         if method == "nfl":
             judges = max(1, len(self.calls) // 4)
             learned = lutsmith.learn_scales(
@@ -78,18 +81,18 @@ class Study:
                 **settings,
             )
             return model, learned.packed
-        change = self._change(method, settings)
+        change = self._change(model, method, settings)
         return model, {name: change(name, layer.weight.detach()) for name, layer in packable_layers(model).items()}
 
-    def _change(self, method: str, settings: dict[str, Any]) -> Callable[[str, torch.Tensor], lutsmith.PackedWeight]:
+    def _change(self, model: Any, method: str, settings: dict[str, Any]) -> Change:
         if method == "gptq+nf":
-            seen = self.statistics(hessians=True)
+            seen = self.statistics(model, hessians=True)
             return lambda name, weight: quantize_with_feedback(weight, seen[name].hessian, **settings).packed
         method, _, weighed = method.partition("+")
         if not weighed:
             return lambda name, weight: lutsmith.quantize(weight, method=method, **settings)
         settings = {**settings, "method": method, "scales": "mse"}
-        seen = self.statistics(hessians=False)
+        seen = self.statistics(model, hessians=False)
         return lambda name, weight: lutsmith.quantize(weight, importance=seen[name].mean_square, **settings)
 
 
