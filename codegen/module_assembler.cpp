@@ -2,22 +2,13 @@
 
 #include <llvm/ADT/StringSet.h>
 
-#include <algorithm>
-#include <optional>
-#include <vector>
-
 #include "templates/embedded_templates.h"
 
 namespace lutsmith {
 namespace {
 
-constexpr llvm::StringLiteral kIfWithout("#ifdef LUTSMITH_WITHOUT_OFFSETS");
-constexpr llvm::StringLiteral kIfWith("#ifndef LUTSMITH_WITHOUT_OFFSETS");
-
 class Assembler {
  public:
-  explicit Assembler(const WeightFormat& format) : offsets_(format.offsets) {}
-
   std::string take_text() { return std::move(text_); }
 
   void append(llvm::StringRef module) {
@@ -29,28 +20,8 @@ class Assembler {
   }
 
  private:
-  /// Whether the line belongs to a conditional on offsets. Keeps account of all conditionals, as an #endif
-  /// does not say whose it is.
-  bool decides(llvm::StringRef line) {
-    if (line.starts_with("#if")) {
-      const bool own = line == kIfWith || line == kIfWithout;
-      conditionals_.push_back(own ? std::optional((line == kIfWith) == offsets_) : std::nullopt);
-      return own;
-    }
-    if (conditionals_.empty() || !line.starts_with("#e")) return false;
-    std::optional<bool>& innermost = conditionals_.back();
-    const bool own = innermost.has_value();
-    if (line.starts_with("#endif")) {
-      conditionals_.pop_back();
-    } else if (own) {
-      innermost = !*innermost;
-    }
-    return own;
-  }
-
   void append_line(llvm::StringRef line) {
-    if (line == "#pragma once" || decides(line)) return;
-    if (std::ranges::find(conditionals_, std::optional(false)) != conditionals_.end()) return;
+    if (line == "#pragma once") return;
     llvm::StringRef name = line;
     if (!name.consume_front("#include \"")) {
       // Removed lines leave blank ones behind; one in a row is enough.
@@ -63,9 +34,6 @@ class Assembler {
     if (included_.insert(name).second) append(module_text(name));
   }
 
-  bool offsets_;
-  /// Those that the line is in, from the outermost: of those on offsets whether the text is taken.
-  std::vector<std::optional<bool>> conditionals_;
   llvm::StringSet<> included_;
   std::string text_;
 };
@@ -79,8 +47,8 @@ llvm::StringRef module_text(llvm::StringRef name) {
   return {};
 }
 
-std::string assemble_modules(llvm::StringRef root, const WeightFormat& format) {
-  Assembler assembler(format);
+std::string assemble_modules(llvm::StringRef root) {
+  Assembler assembler;
   assembler.append(root);
   return assembler.take_text();
 }

@@ -26,6 +26,7 @@ void set_spec(KernelTemplate& text, const WeightFormat& format) {
   text.set_constant("kK", format.k);
   text.set_constant("kElement", format.dtype == DataType::bf16 ? "Element::bf16" : "Element::f16");
   text.set_flag("kPairTable", format.table == TableKind::pair);
+  text.set_flag("kOffsets", format.offsets);
 }
 
 std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const LaunchRecipe& launch) {
@@ -83,7 +84,7 @@ Result<Source> render(const KernelSpec& spec, const Schedule& schedule) {
   }
 
   const LaunchRecipe launch = launch_recipe(spec, schedule);
-  return Source{.text = head_comment(spec, schedule, launch) + assemble_modules(kernel.text(), spec.format),
+  return Source{.text = head_comment(spec, schedule, launch) + assemble_modules(kernel.text()),
                 .kernel_name = name,
                 .launch = launch};
 }

@@ -37,11 +37,9 @@
 // Scales: with group <= 128 the record ends with them, [128 / group][g][row g, row g + 8]. A larger
 // group spans records, so its scales stand in a plane of their own after the last panel:
 // [row panel][group][half][g][row g, row g + 8]. Per channel is one group.
-#ifndef LUTSMITH_WITHOUT_OFFSETS
 //
 // Offsets, where the format has them: behind the 16 scales of a group stand its 16 offsets, in the same
-// order. A kernel for a format without them has none of this text (codegen/module_assembler.h).
-#endif
+// order.
 //
 // Below, a record is named by its record row (16 rows) and its column panel (128 k).
 
@@ -56,15 +54,9 @@ constexpr int kRecordsPerPanel = kPanelRows / kRecordRows;
 constexpr int kPerChannelGroup = 0;
 
 constexpr int kScaleBytes = 2;
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-/// All that a row has in one group: its scale. More (an offset) would stand behind the scales of the 16 rows;
-/// every size and address below follows from this number.
-constexpr int kGroupValueBytes = kScaleBytes;
-#else
 constexpr int kOffsetBytes = 2;
 /// From the scale of a row to its offset.
 constexpr int kOffsetBehindScale = kRecordRows * kScaleBytes;
-#endif
 
 /// Bytes of one slice in a record.
 LUTSMITH_HOST_DEVICE constexpr int slice_bytes(int slice_bits) {
@@ -84,25 +76,18 @@ struct PackedLayout {
   int group;  ///< weights along k that share a scale, or layout::kPerChannelGroup
   long long n;
   long long k;
-#ifndef LUTSMITH_WITHOUT_OFFSETS
   bool offsets = false;
-#endif
 
   /// All codes of a record.
   LUTSMITH_HOST_DEVICE constexpr int code_bytes() const { return layout::slice_bytes(1) * bits; }
 
   /// What 16 rows have in one group.
   LUTSMITH_HOST_DEVICE constexpr int group_bytes() const {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-    return layout::kRecordRows * layout::kGroupValueBytes;
-#else
     return layout::kRecordRows * (layout::kScaleBytes + (offsets ? layout::kOffsetBytes : 0));
-#endif
   }
 
   LUTSMITH_HOST_DEVICE constexpr bool per_channel() const { return group == layout::kPerChannelGroup; }
 
-#ifndef LUTSMITH_WITHOUT_OFFSETS
   /// Whether kernels apply the scales to finished sums. With an offset beside each, which needs the sum of X
   /// as well, a channel is a group like any other.
   LUTSMITH_HOST_DEVICE constexpr bool scales_of_sums() const { return per_channel() && !offsets; }
@@ -111,8 +96,6 @@ struct PackedLayout {
   LUTSMITH_HOST_DEVICE constexpr int plane_group(int column_panel) const {
     return per_channel() ? 0 : column_panel / (group / layout::kRecordColumns);
   }
-
-#endif
   /// Whether the scales stand in the records (else in the plane).
   LUTSMITH_HOST_DEVICE constexpr bool scales_in_record() const {
     return !per_channel() && group <= layout::kRecordColumns;
@@ -191,18 +174,10 @@ struct PackedLayout {
   }
 };
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-/// Of anything that has these four.
-#else
 /// Of anything that has these five.
-#endif
 template <class Format>
 LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout(const Format& format) {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  return {format.bits, format.group, format.n, format.k};
-#else
   return {format.bits, format.group, format.n, format.k, static_cast<bool>(format.offsets)};
-#endif
 }
 
 }  // namespace lutsmith

@@ -18,9 +18,17 @@ __device__ __forceinline__ constexpr unsigned int pair_of_ones() {
   return element == Element::bf16 ? 0x3f803f80u : 0x3c003c00u;
 }
 
-/// Of one token.
-template <class Config, bool one_token = Geometry<Config>::kOneToken>
+/// For weights without offsets: none.
+template <class Config, bool offsets = Config::kOffsets, bool one_token = Geometry<Config>::kOneToken>
 class ActivationSums {
+ public:
+  __device__ __forceinline__ ActivationSums(const Activations<Config>&, int /*lane*/) {}
+  __device__ __forceinline__ void begin(int /*group*/) {}
+};
+
+/// Of one token.
+template <class Config>
+class ActivationSums<Config, true, true> {
  public:
   using G = Geometry<Config>;
 
@@ -47,7 +55,7 @@ class ActivationSums {
 
 /// Of several.
 template <class Config>
-class ActivationSums<Config, false> {
+class ActivationSums<Config, true, false> {
  public:
   using G = Geometry<Config>;
 

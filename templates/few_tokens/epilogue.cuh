@@ -114,19 +114,15 @@ class Epilogue {
     const int row = product.at_.row_tile * Config::kTileRows + tile_row;
     const int token = product.at_.token_tile * Config::kTileTokens + tile_token;
     if (token >= product.launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
-#ifdef LUTSMITH_WITHOUT_OFFSETS
     if constexpr (G::kPerChannel) sum *= channel_scale(product.launch_.weights, row);
-#endif
     store_output(product.launch_.output + token * product.launch_.output_stride + row,
                  from_float<Config::kElement>(sum));
   }
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
   static __device__ __forceinline__ float channel_scale(const unsigned char* weights, int row) {
     const long long offset = packed_layout_of<Config>().scale_offset(row, 0);
     return to_float<Config::kElement>(load_scale(weights + offset));
   }
-#endif
 };
 
 }  // namespace lutsmith::device

@@ -19,11 +19,7 @@ namespace lutsmith::device {
 
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout_of() {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  return {Config::kBits, Config::kGroup, Config::kN, Config::kK};
-#else
-  return {Config::kBits, Config::kGroup, Config::kN, Config::kK, true};
-#endif
+  return {Config::kBits, Config::kGroup, Config::kN, Config::kK, Config::kOffsets};
 }
 
 template <class Config>
@@ -46,11 +42,8 @@ struct Geometry {
   static constexpr int kPanelBytes = packed_layout_of<Config>().panel_bytes();
   static constexpr int kGroupBytes = packed_layout_of<Config>().group_bytes();
   static constexpr bool kScalesInRecord = packed_layout_of<Config>().scales_in_record();
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  static constexpr bool kPerChannel = packed_layout_of<Config>().per_channel();
-#else
+  /// Scales are applied to the finished sums.
   static constexpr bool kPerChannel = packed_layout_of<Config>().scales_of_sums();
-#endif
   /// Scales each row needs in one unit; none where the channel's scale is applied at the end.
   static constexpr int kUnitGroups = kPerChannel       ? 0
                                      : kScalesInRecord ? packed_layout_of<Config>().groups_per_record()
@@ -68,11 +61,7 @@ struct Geometry {
 
   /// The group of a column panel whose scales stand in the plane.
   static __device__ __forceinline__ int plane_group(int column_panel) {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-    return column_panel / (Config::kGroup / layout::kRecordColumns);
-#else
     return packed_layout_of<Config>().plane_group(column_panel);
-#endif
   }
 };
 

@@ -13,6 +13,7 @@ struct Config {
   static constexpr int kK = 4096;
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
+  static constexpr bool kOffsets = false;
   // How.
   static constexpr int kTileRows = 32;
   static constexpr int kTileTokens = 8;

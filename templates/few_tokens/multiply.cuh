@@ -1,9 +1,7 @@
 #pragma once
 
-#include "templates/few_tokens/activations.cuh"
-#ifndef LUTSMITH_WITHOUT_OFFSETS
 #include "templates/few_tokens/activation_sums.cuh"
-#endif
+#include "templates/few_tokens/activations.cuh"
 #include "templates/few_tokens/epilogue.cuh"
 #include "templates/few_tokens/shared_memory.h"
 #include "templates/look_up/contract.cuh"
@@ -187,9 +185,7 @@ class FewTokens {
   __device__ __forceinline__ void accumulate(const Unit& unit, const Activations<Config>& activations) {
     constexpr int kGroups = G::kPerChannel ? 1 : G::kUnitGroups;
     constexpr int kGroupMma = layout::kMmaPerRecord / kGroups;
-#ifndef LUTSMITH_WITHOUT_OFFSETS
     ActivationSums<Config> activation_sums(activations, lane_);
-#endif
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       Sums products[kChains];
@@ -199,12 +195,8 @@ class FewTokens {
       for (int mma = group * kGroupMma; mma < (group + 1) * kGroupMma; ++mma) {
         multiply_mma(products[mma % kChains], unit, activations, mma);
       }
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-      add_products(unit, products, group);
-#else
       activation_sums.begin(group);
       add_products(unit, products, activation_sums, group);
-#endif
     }
   }
 
@@ -224,18 +216,12 @@ class FewTokens {
     }
   }
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  /// The scale once per group on the fp32 products, not once per weight; per channel not even here.
-  template <class Unit>
-  __device__ __forceinline__ void add_products(const Unit& unit, const Sums (&products)[kChains],
-                                               int scale_group) {
-#else
-  /// Scale and offset once per group, on the fp32 products and the sums of X, not once per weight.
+  /// Scale and offset once per group, on the fp32 products and the sums of X, not once per weight; a
+  /// channel's scale not even here.
   template <class Unit>
   __device__ __forceinline__ void add_products(const Unit& unit, const Sums (&products)[kChains],
                                                const ActivationSums<Config>& activation_sums,
                                                int scale_group) {
-#endif
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
       float scale[2] = {1, 1};  // of rows g and g + 8
@@ -243,10 +229,11 @@ class FewTokens {
         scale[0] = low_to_float<Config::kElement>(unit.scales[record][scale_group]);
         scale[1] = high_to_float<Config::kElement>(unit.scales[record][scale_group]);
       }
-#ifndef LUTSMITH_WITHOUT_OFFSETS
-      const float offset[2] = {low_to_float<Config::kElement>(unit.offsets[record][scale_group]),
-                               high_to_float<Config::kElement>(unit.offsets[record][scale_group])};
-#endif
+      float offset[2] = {0, 0};
+      if constexpr (Config::kOffsets) {
+        offset[0] = low_to_float<Config::kElement>(unit.offsets[record][scale_group]);
+        offset[1] = high_to_float<Config::kElement>(unit.offsets[record][scale_group]);
+      }
 #pragma unroll
       for (int octet = 0; octet < G::kTokenOctets; ++octet) {
 #pragma unroll
@@ -254,9 +241,8 @@ class FewTokens {
           float product = products[0][record][octet][c];
           if constexpr (kChains == 2) product += products[1][record][octet][c];
           float& sum = sums_[record][octet][c];
-#ifndef LUTSMITH_WITHOUT_OFFSETS
-          sum = multiply_add(offset[c / 2], activation_sums.of(octet, c), sum);
-#endif
+          if constexpr (Config::kOffsets)
+            sum = multiply_add(offset[c / 2], activation_sums.of(octet, c), sum);
           sum = multiply_add(scale[c / 2], product, sum);
         }
       }

@@ -33,11 +33,7 @@ LUTSMITH_HOST_DEVICE constexpr int ring_offset(int look_up_bytes, int tile_rows,
 
 /// Bytes of one stage: the unit, and its scales where they stand in a plane (groups above 128).
 LUTSMITH_HOST_DEVICE constexpr int stage_bytes(const PackedLayout& weights, int tile_rows) {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  const bool plane = !weights.scales_in_record() && !weights.per_channel();
-#else
   const bool plane = !weights.scales_in_record() && !weights.scales_of_sums();
-#endif
   const int records = tile_rows / layout::kRecordRows;
   return records * (weights.record_bytes() + (plane ? weights.group_bytes() : 0));
 }

@@ -170,12 +170,10 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       const typename TileWalk<Config>::Place place = at.place();
       const unsigned int thread = Exchange::thread();
       const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
-#ifdef LUTSMITH_WITHOUT_OFFSETS
       if constexpr (G::kPerChannel) {
         epilogue.find_scales(
             scales_, row + thread / layout::kLanes * layout::kRecordRows + thread % layout::kLanes / 4);
       }
-#endif
       // The 16-byte pieces of a token are permuted, so that those of eight tokens which are written at a time
       // fall on different banks.
       const unsigned int staging = epilogue.staging();
@@ -249,15 +247,11 @@ class ManyTokensEpilogue : private SumExchange<Config> {
 
     /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
     __device__ __forceinline__ unsigned int pair(const float* sums, int c) const {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
       if constexpr (G::kPerChannel) {
         return pair_from_floats<Config::kElement>(sums[c] * scales_[c / 2], sums[c + 1] * scales_[c / 2]);
       } else {
         return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
       }
-#else
-      return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
-#endif
     }
 
     /// Whether 16 bytes of Y can be written at a time.
@@ -285,12 +279,9 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     int row_;              ///< of that piece
     int token_;            ///< of that piece, of the octets that are next
     unsigned short* to_;   ///< where that belongs
-#ifdef LUTSMITH_WITHOUT_OFFSETS
     float scales_[2] = {1, 1};
-#endif
   };
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
   /// The scales of rows `row` and `row` + 8, one for all k.
   __device__ __forceinline__ void find_scales(float (&scales)[2], int row) const {
 #pragma unroll
@@ -301,7 +292,6 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     }
   }
 
-#endif
   static __device__ __forceinline__ unsigned int staging() {
     return passage_place(warpgroup() * shared_layout_of<Config>().staged_tokens() * kPiecesOfARow);
   }

@@ -85,18 +85,13 @@ class Fragments {
 
   /// The next unit will be read before the last steps of this one have their scales.
   __device__ __forceinline__ void keep_scales() {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
     if constexpr (!G::kPerChannel) {
 #pragma unroll
-      for (int i = 0; i < kScaleWords; ++i) kept_scales_[i] = unit_.scales[0][i];
+      for (int i = 0; i < kScaleWords; ++i) {
+        kept_scales_[i] = unit_.scales[0][i];
+        if constexpr (Config::kOffsets) kept_offsets_[i] = unit_.offsets[0][i];
+      }
     }
-#else
-#pragma unroll
-    for (int i = 0; i < kScaleWords; ++i) {
-      kept_scales_[i] = unit_.scales[0][i];
-      kept_offsets_[i] = unit_.offsets[0][i];
-    }
-#endif
   }
 
   /// The codes of steps 2 * kPair and 2 * kPair + 1.
@@ -111,44 +106,34 @@ class Fragments {
     engine.look_up(a, Codes{natural}, 0, 0);
   }
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  /// Those of a step, times their scale: one more rounding to 16 bits. `kept`: those that were
-  /// kept.
+  /// Those of a step, times their scale, plus their offset where the format has them: one more rounding to 16
+  /// bits. `kept`: those that were kept.
   template <int kStep, bool kept>
   __device__ __forceinline__ void scale(unsigned int (&a)[4], const unsigned int (&values)[4]) const {
     if constexpr (G::kPerChannel) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[i] = values[i];
     } else {
-      constexpr int kGroupSteps = G::kStepsPerUnit / kScaleWords;
-      const unsigned int scales =
-          kept ? kept_scales_[kStep / kGroupSteps] : unit_.scales[0][kStep / kGroupSteps];
+      constexpr int kGroup = kStep / (G::kStepsPerUnit / kScaleWords);
+      const unsigned int scales = kept ? kept_scales_[kGroup] : unit_.scales[0][kGroup];
       const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
       const unsigned int high = select_bytes(scales, scales, 0x3232);
-      a[0] = multiply_pairs<Config::kElement>(values[0], low);
-      a[1] = multiply_pairs<Config::kElement>(values[1], high);
-      a[2] = multiply_pairs<Config::kElement>(values[2], low);
-      a[3] = multiply_pairs<Config::kElement>(values[3], high);
+      if constexpr (Config::kOffsets) {
+        const unsigned int offsets = kept ? kept_offsets_[kGroup] : unit_.offsets[0][kGroup];
+        const unsigned int low_offset = select_bytes(offsets, offsets, 0x1010);
+        const unsigned int high_offset = select_bytes(offsets, offsets, 0x3232);
+        a[0] = multiply_add_pairs<Config::kElement>(values[0], low, low_offset);
+        a[1] = multiply_add_pairs<Config::kElement>(values[1], high, high_offset);
+        a[2] = multiply_add_pairs<Config::kElement>(values[2], low, low_offset);
+        a[3] = multiply_add_pairs<Config::kElement>(values[3], high, high_offset);
+      } else {
+        a[0] = multiply_pairs<Config::kElement>(values[0], low);
+        a[1] = multiply_pairs<Config::kElement>(values[1], high);
+        a[2] = multiply_pairs<Config::kElement>(values[2], low);
+        a[3] = multiply_pairs<Config::kElement>(values[3], high);
+      }
     }
   }
-#else
-  /// Those of a step, times their scale plus their offset: one more rounding to 16 bits. `kept`: those that
-  /// were kept.
-  template <int kStep, bool kept>
-  __device__ __forceinline__ void scale(unsigned int (&a)[4], const unsigned int (&values)[4]) const {
-    constexpr int kGroup = kStep / (G::kStepsPerUnit / kScaleWords);
-    const unsigned int scales = kept ? kept_scales_[kGroup] : unit_.scales[0][kGroup];
-    const unsigned int offsets = kept ? kept_offsets_[kGroup] : unit_.offsets[0][kGroup];
-    const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
-    const unsigned int high = select_bytes(scales, scales, 0x3232);
-    const unsigned int low_offset = select_bytes(offsets, offsets, 0x1010);
-    const unsigned int high_offset = select_bytes(offsets, offsets, 0x3232);
-    a[0] = multiply_add_pairs<Config::kElement>(values[0], low, low_offset);
-    a[1] = multiply_add_pairs<Config::kElement>(values[1], high, high_offset);
-    a[2] = multiply_add_pairs<Config::kElement>(values[2], low, low_offset);
-    a[3] = multiply_add_pairs<Config::kElement>(values[3], high, high_offset);
-  }
-#endif
 
  private:
   using Unit = WeightUnit<OneRecord<Config>>;
@@ -166,9 +151,7 @@ class Fragments {
   int lane_;
   Unit unit_;
   unsigned int kept_scales_[kScaleWords];
-#ifndef LUTSMITH_WITHOUT_OFFSETS
-  unsigned int kept_offsets_[kScaleWords];
-#endif
+  unsigned int kept_offsets_[Config::kOffsets ? kScaleWords : 1];
 };
 
 }  // namespace lutsmith::device

@@ -41,10 +41,9 @@ LUTSMITH_HOST_DEVICE constexpr many_tokens::SharedMemory shared_layout_of() {
 
 template <class Config>
 struct ManyTokensGeometry {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  static constexpr bool kPerChannel = packed_layout_of<Config>().per_channel();
+  /// Scales are applied to the finished sums.
+  static constexpr bool kPerChannel = packed_layout_of<Config>().scales_of_sums();
 
-#endif
   static constexpr int kRowGroups = Config::kTileRows / many_tokens::kWarpgroupRows;
   static constexpr int kWarpgroups = kRowGroups * Config::kKGroups;
   static constexpr int kBlocks = Config::kClusterBlocks;

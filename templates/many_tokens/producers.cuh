@@ -74,17 +74,10 @@ class WeightProducer {
       copy_bulk(to + panel * kStagedBytes, unit + from * packed_layout_of<Config>().row_panel_bytes(),
                 kPanelBytes, barrier);
       if constexpr (shared_layout_of<Config>().plane()) {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-        constexpr int kGroupPanels = Config::kGroup / layout::kRecordColumns;
-        const long long scales = packed_layout_of<Config>().plane_group_offset(
-            layout::kRecordsPerPanel * (first_panel_ + from),
-            (panel_of_unit<Config>(at_.unit) - behind) / kGroupPanels);
-#else
         constexpr PackedLayout kLayout = packed_layout_of<Config>();
         const long long scales =
             kLayout.plane_group_offset(layout::kRecordsPerPanel * (first_panel_ + from),
                                        kLayout.plane_group(panel_of_unit<Config>(at_.unit) - behind));
-#endif
         copy_bulk(to + panel * kStagedBytes + kPanelBytes, weights_ + scales,
                   shared_layout_of<Config>().plane_bytes(), barrier);
       }

@@ -51,11 +51,7 @@ struct SharedMemory {
 
   /// Whether the scales of a unit stand in the plane, from where they are copied behind each panel.
   LUTSMITH_HOST_DEVICE constexpr bool plane() const {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-    return !weights.scales_in_record() && !weights.per_channel();
-#else
     return !weights.scales_in_record() && !weights.scales_of_sums();
-#endif
   }
   LUTSMITH_HOST_DEVICE constexpr int plane_bytes() const {
     return plane() ? layout::kRecordsPerPanel * weights.group_bytes() : 0;

@@ -142,9 +142,7 @@ class MultistageEpilogue {
   struct Target {
     int row;  ///< the warp's first
     int token;
-#ifdef LUTSMITH_WITHOUT_OFFSETS
     float scales[G::kRecords][2];  ///< per channel, of rows g and g + 8 of each record
-#endif
   };
 
   __device__ __forceinline__ Target target_of(const WaveWalk<G>& at) const {
@@ -152,9 +150,7 @@ class MultistageEpilogue {
     Target target;
     target.row = place.row_tile * Config::kTileRows + row_thread() / layout::kLanes * Config::kWarpRows;
     target.token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
-#ifdef LUTSMITH_WITHOUT_OFFSETS
     if constexpr (G::kPerChannel) find_scales(target.scales, target.row + lane() / 4);
-#endif
     return target;
   }
 
@@ -180,9 +176,7 @@ class MultistageEpilogue {
 #pragma unroll
     for (int i = 0; i < G::kRecords * 4; ++i) {
       sums[i / 4][i % 4] = own[i / 4][i % 4];
-#ifdef LUTSMITH_WITHOUT_OFFSETS
       if constexpr (G::kPerChannel) sums[i / 4][i % 4] *= target.scales[i / 4][i % 4 / 2];
-#endif
     }
     stage(sums);
     copy_out(target.row, target.token + octet * 8);
@@ -225,7 +219,6 @@ class MultistageEpilogue {
     }
   }
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
   /// The scales of rows `row` and `row` + 8 of each record, one for all k.
   __device__ __forceinline__ void find_scales(float (&scales)[G::kRecords][2], int row) const {
 #pragma unroll
@@ -236,7 +229,6 @@ class MultistageEpilogue {
     }
   }
 
-#endif
   static constexpr int kTokenBytes = multistage::staged_token_bytes(Config::kWarpRows);
 
   static __device__ __forceinline__ int lane() { return thread_index() % layout::kLanes; }

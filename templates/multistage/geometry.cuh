@@ -35,9 +35,8 @@ LUTSMITH_HOST_DEVICE constexpr multistage::SharedMemory multistage_layout_of() {
 
 template <class Config>
 struct MultistageGeometry {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  static constexpr bool kPerChannel = packed_layout_of<Config>().per_channel();
-#endif
+  /// Scales are applied to the finished sums.
+  static constexpr bool kPerChannel = packed_layout_of<Config>().scales_of_sums();
 
   static constexpr int kRowWarps = Config::kTileRows / Config::kWarpRows;  // of a group along K
   static constexpr int kWarps = kRowWarps * Config::kKGroups;
@@ -128,13 +127,8 @@ class UnitWalk<WarpShare<Config>> {
 
   /// The scales of the share's first record, where they stand in the plane.
   __device__ __forceinline__ const unsigned char* plane_scales() const {
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-    constexpr int kGroupPanels = Config::kGroup / layout::kRecordColumns;
-    return weights_ + packed_layout_of<Config>().plane_group_offset(record_row_, at_.unit / kGroupPanels);
-#else
     constexpr PackedLayout kLayout = packed_layout_of<Config>();
     return weights_ + kLayout.plane_group_offset(record_row_, kLayout.plane_group(at_.unit));
-#endif
   }
 
   /// The address changes by a constant from unit to unit of a tile.

@@ -41,13 +41,10 @@ class Multistage {
   /// A of the two mma of a vector.
   using Fragments = unsigned int[2][G::kRecords][4];
   static constexpr int kGroups = WeightUnit<WarpShare<Config>>::kScaleWords;  // of a unit
-#ifdef LUTSMITH_WITHOUT_OFFSETS
   /// Scales are applied to the fp32 sums of a group, or to A.
   static constexpr bool kScaleSums = kGroups > 0 && Config::kScaleSums;
   static constexpr bool kScaleWeights = kGroups > 0 && !Config::kScaleSums;
-#else
-  static_assert(kGroups > 0 && !Config::kScaleSums, "an offset is no factor of a sum");
-#endif
+  static_assert(!Config::kOffsets || kScaleWeights, "an offset is no factor of a sum");
   static constexpr int kGroupVectors = kGroups > 0 ? G::kUnitVectors / kGroups : G::kUnitVectors;
 
   __device__ __forceinline__ Multistage(const Parameter& parameter, unsigned char* shared,
@@ -130,23 +127,17 @@ class Multistage {
   template <class Unit>
   __device__ __forceinline__ void accumulate(const Unit& unit) {
     Fragments a[2];
-#ifdef LUTSMITH_WITHOUT_OFFSETS
     Sums products;
-#endif
     make(a[0], unit, 0);
 #pragma unroll
     for (int vector = 0; vector < G::kUnitVectors; ++vector) {
       const bool new_stage = vector % G::kStageVectors == 0;
       if (new_stage) activations_.begin_stage();
       if (vector + 1 < G::kUnitVectors) make(a[(vector + 1) % 2], unit, vector + 1);
-#ifdef LUTSMITH_WITHOUT_OFFSETS
       if (kScaleSums && vector % kGroupVectors == 0) clear(products);
       multiply_vector(kScaleSums ? products : sums_, a[vector % 2], vector % G::kStageVectors);
       if (kScaleSums && (vector + 1) % kGroupVectors == 0)
         add_products(unit, products, vector / kGroupVectors);
-#else
-      multiply_vector(sums_, a[vector % 2], vector % G::kStageVectors);
-#endif
       if (new_stage) activations_.refill();
     }
   }
@@ -159,40 +150,33 @@ class Multistage {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         look_up_.look_up(a[i][record], unit, record, 2 * vector + i);
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-        if constexpr (kScaleWeights) scale(a[i][record], unit.scales[record][vector / kGroupVectors]);
-#else
-        scale(a[i][record], unit.scales[record][vector / kGroupVectors],
-              unit.offsets[record][vector / kGroupVectors]);
-#endif
+        if constexpr (kScaleWeights) scale(a[i][record], unit, record, vector / kGroupVectors);
       }
     }
   }
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
-  /// One more rounding to 16 bits, of scale times table value.
-  static __device__ __forceinline__ void scale(unsigned int (&a)[4], unsigned int scales) {
+  /// One more rounding to 16 bits, of scale times table value, plus offset where the format has them.
+  template <class Unit>
+  static __device__ __forceinline__ void scale(unsigned int (&a)[4], const Unit& unit, int record,
+                                               int group) {
+    const unsigned int scales = unit.scales[record][group];
     const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
     const unsigned int high = select_bytes(scales, scales, 0x3232);
-    a[0] = multiply_pairs<Config::kElement>(a[0], low);
-    a[1] = multiply_pairs<Config::kElement>(a[1], high);
-    a[2] = multiply_pairs<Config::kElement>(a[2], low);
-    a[3] = multiply_pairs<Config::kElement>(a[3], high);
+    if constexpr (Config::kOffsets) {
+      const unsigned int offsets = unit.offsets[record][group];
+      const unsigned int low_offset = select_bytes(offsets, offsets, 0x1010);
+      const unsigned int high_offset = select_bytes(offsets, offsets, 0x3232);
+      a[0] = multiply_add_pairs<Config::kElement>(a[0], low, low_offset);
+      a[1] = multiply_add_pairs<Config::kElement>(a[1], high, high_offset);
+      a[2] = multiply_add_pairs<Config::kElement>(a[2], low, low_offset);
+      a[3] = multiply_add_pairs<Config::kElement>(a[3], high, high_offset);
+    } else {
+      a[0] = multiply_pairs<Config::kElement>(a[0], low);
+      a[1] = multiply_pairs<Config::kElement>(a[1], high);
+      a[2] = multiply_pairs<Config::kElement>(a[2], low);
+      a[3] = multiply_pairs<Config::kElement>(a[3], high);
+    }
   }
-#else
-  /// One more rounding to 16 bits, of scale times table value plus offset.
-  static __device__ __forceinline__ void scale(unsigned int (&a)[4], unsigned int scales,
-                                               unsigned int offsets) {
-    const unsigned int low = select_bytes(scales, scales, 0x1010);  // of row g, twice
-    const unsigned int high = select_bytes(scales, scales, 0x3232);
-    const unsigned int low_offset = select_bytes(offsets, offsets, 0x1010);
-    const unsigned int high_offset = select_bytes(offsets, offsets, 0x3232);
-    a[0] = multiply_add_pairs<Config::kElement>(a[0], low, low_offset);
-    a[1] = multiply_add_pairs<Config::kElement>(a[1], high, high_offset);
-    a[2] = multiply_add_pairs<Config::kElement>(a[2], low, low_offset);
-    a[3] = multiply_add_pairs<Config::kElement>(a[3], high, high_offset);
-  }
-#endif
 
   __device__ __forceinline__ void multiply_vector(Sums& sums, const Fragments& a, int vector) const {
 #pragma unroll
@@ -209,7 +193,6 @@ class Multistage {
     }
   }
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
   template <class Unit>
   __device__ __forceinline__ void add_products(const Unit& unit, const Sums& products, int scale_group) {
 #pragma unroll
@@ -228,7 +211,6 @@ class Multistage {
     }
   }
 
-#endif
   const LaunchArguments& launch_;
   unsigned char* shared_;
   Engine look_up_;

@@ -8,7 +8,6 @@
 
 namespace lutsmith::device {
 
-#ifdef LUTSMITH_WITHOUT_OFFSETS
 /// The products of two pairs of 16-bit floats, each rounded to nearest even.
 template <Element element>
 __device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned int b) {
@@ -24,7 +23,7 @@ __device__ __forceinline__ unsigned int multiply_pairs(unsigned int a, unsigned 
   }
   return product;
 }
-#else
+
 /// a * b + c of pairs of 16-bit floats, each rounded once, to nearest even.
 template <Element element>
 __device__ __forceinline__ unsigned int multiply_add_pairs(unsigned int a, unsigned int b, unsigned int c) {
@@ -36,7 +35,6 @@ __device__ __forceinline__ unsigned int multiply_add_pairs(unsigned int a, unsig
   }
   return sum;
 }
-#endif
 
 /// Two floats, each rounded to nearest even.
 template <Element element>

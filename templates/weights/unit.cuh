@@ -18,9 +18,8 @@ struct WeightUnit {
   unsigned int codes[G::kRecords][kWords];
   /// Scales of rows g (low half) and g + 8 (high half).
   unsigned int scales[G::kRecords][kScaleWords > 0 ? kScaleWords : 1];
-#ifndef LUTSMITH_WITHOUT_OFFSETS
-  unsigned int offsets[G::kRecords][kScaleWords];  ///< likewise
-#endif
+  /// Likewise, where the format has them.
+  unsigned int offsets[G::kRecords][Config::kOffsets ? kScaleWords : 1];
 
   /// Reads the lane's share of the unit at `records`, whose first record has its scales at
   /// `first_scales`; `From` says how (StreamedWeights, StagedWeights).
@@ -48,10 +47,10 @@ struct WeightUnit {
       for (int group = 0; group < kScaleWords; ++group) {
         scales[record][group] =
             From::load_scales(first_scales + record * kNextScales + group * G::kGroupBytes);
-#ifndef LUTSMITH_WITHOUT_OFFSETS
-        offsets[record][group] = From::load_scales(first_scales + layout::kOffsetBehindScale +
-                                                   record * kNextScales + group * G::kGroupBytes);
-#endif
+        if constexpr (Config::kOffsets) {
+          offsets[record][group] = From::load_scales(first_scales + layout::kOffsetBehindScale +
+                                                     record * kNextScales + group * G::kGroupBytes);
+        }
       }
     }
   }

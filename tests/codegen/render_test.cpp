@@ -36,8 +36,8 @@ TEST(RenderTest, EveryConstantOfTheKernelIsSet) {
   const std::string text = text_of(kSpec, kSchedule);
   for (const char* line :
        {"kBits = 3;", "kGroup = 64;", "kN = 1000;", "kK = 1032;", "kElement = Element::bf16;",
-        "kPairTable = true;", "kTileRows = 16;", "kTileTokens = 16;", "kWarps = 9;", "kStages = 5;",
-        "kBlocksPerMultiprocessor = 2;", "kDependentLaunch = true;"}) {
+        "kPairTable = true;", "kOffsets = false;", "kTileRows = 16;", "kTileTokens = 16;", "kWarps = 9;",
+        "kStages = 5;", "kBlocksPerMultiprocessor = 2;", "kDependentLaunch = true;"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }
@@ -78,15 +78,6 @@ TEST(RenderTest, OnlyTheChosenWeightPathIsEmitted) {
   EXPECT_THAT(text_of(kSpec, schedule), Not(HasSubstr("copy_async_16")));
 }
 
-TEST(RenderTest, TextsWithoutOffsetsHaveNothingOfThemSoThatKeysStayAsTheyWere) {
-  for (const Schedule& schedule :
-       {Schedule(kSchedule), Schedule(ManyTokensSchedule{}), Schedule(MultistageSchedule{})}) {
-    const std::string text = text_of(kSpec, schedule);
-    EXPECT_THAT(text, Not(HasSubstr("LUTSMITH_WITHOUT_OFFSETS")));
-    EXPECT_THAT(text, Not(HasSubstr("offsets")));
-  }
-}
-
 TEST(RenderTest, TextsWithOffsetsSaySoInTheHeadAndInTheNameOfTheKernel) {
   KernelSpec spec = kSpec;
   spec.format.offsets = true;
@@ -94,7 +85,7 @@ TEST(RenderTest, TextsWithOffsetsSaySoInTheHeadAndInTheNameOfTheKernel) {
   ASSERT_TRUE(source.has_value());
   EXPECT_EQ(source->kernel_name, "lutsmith_w3_g64_n1000_k1032_t16_bf16_pair_offsets");
   EXPECT_THAT(source->text, HasSubstr("one scale and offset for 64 weights"));
-  EXPECT_THAT(source->text, Not(HasSubstr("LUTSMITH_WITHOUT_OFFSETS")));
+  EXPECT_THAT(source->text, HasSubstr("kOffsets = true;"));
   expect_self_contained(source->text);
 }
 

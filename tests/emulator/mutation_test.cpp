@@ -166,11 +166,11 @@ constexpr Mutation<Example> kMutations[] = {
      kBarrierMissing, kRegisters},
 
     // Scales.
-    {"ScaleOfTheNextGroup", "record * kNextScales + group * G::kGroupBytes",
-     "record * kNextScales + (group ^ 1) * G::kGroupBytes", kWrong, kTwoGroups},
+    {"ScaleOfTheNextGroup", "load_scales(first_scales + record * kNextScales + group * G::kGroupBytes",
+     "load_scales(first_scales + record * kNextScales + (group ^ 1) * G::kGroupBytes", kWrong, kTwoGroups},
     {"ScaleOfTheNextRow", "first_scales += lane / 4 * 4;", "first_scales += (lane / 4 ^ 1) * 4;", kWrong},
     {"ScaleOfTheOtherHalf", "multiply_add(scale[c / 2]", "multiply_add(scale[1 - c / 2]", kWrong},
-    {"PlaneScaleOfTheNextGroup", "return column_panel / (", "return (column_panel + 1) / (", kWrong, kPlane},
+    {"PlaneScaleOfTheNextGroup", ": column_panel / (group", ": (column_panel + 1) / (group", kWrong, kPlane},
     {"PlaneScaleOfTheOtherRecord", "record_row % layout::kRecordsPerPanel) *",
      "1 - record_row % layout::kRecordsPerPanel) *", kWrong, kPlane},
     {"ChannelScaleOfTheNextRow", "scale_index(row % layout::kRecordRows)",
@@ -261,7 +261,7 @@ constexpr Mutation<Example> kMutations[] = {
     {"FetchesBehindTheLastStep",
      "return steps_left > 0 && (",
      "return (",
-     "ends while copies it issued are under way",
+     kEarlyWrite,  // nobody votes on copies behind the last step
      {.weights = async_copy}},
 
     // Bit slices.
