@@ -27,6 +27,7 @@ concept Number = std::integral<Value> && !std::same_as<Value, bool>;
 inline Result<DataType> parse_name(std::string_view text, DataType) { return parse_data_type(text); }
 inline Result<TableKind> parse_name(std::string_view text, TableKind) { return parse_table_kind(text); }
 inline Result<WeightPath> parse_name(std::string_view text, WeightPath) { return parse_weight_path(text); }
+inline Result<Gate> parse_name(std::string_view text, Gate) { return parse_gate(text); }
 inline Result<Target> parse_name(std::string_view text, const Target&) { return Target::parse(text); }
 
 template <class Value>
@@ -90,6 +91,7 @@ std::string option_name(const FieldInfo& field);
 /// The field's part of a description, see FieldInfo::described.
 template <class Value>
 std::string described_field(const FieldInfo& field, const Value& value) {
+  if (field.only_where_set && value == Value{}) return {};
   if constexpr (std::same_as<Value, bool>) {
     return value ? std::string(field.described) : std::string();
   } else {

@@ -24,10 +24,56 @@ Result<void> validate_kernel_bits(int bits) {
 
 }  // namespace
 
+std::string_view to_string(Gate gate) {
+  switch (gate) {
+    case Gate::none:
+      return "none";
+    case Gate::silu:
+      return "silu";
+    case Gate::gelu_tanh:
+      return "gelu_tanh";
+  }
+  return "unknown";
+}
+
+Result<Gate> parse_gate(std::string_view name) {
+  for (const Gate gate : {Gate::none, Gate::silu, Gate::gelu_tanh}) {
+    if (to_string(gate) == name) return gate;
+  }
+  return refuse(fmt::format("gated: '{}' is not known; allowed: none, silu, gelu_tanh", name));
+}
+
+KernelSpec without_epilogue(KernelSpec spec) {
+  spec.residual = false;
+  spec.bias = false;
+  spec.gated = Gate::none;
+  return spec;
+}
+
 std::int64_t token_bucket(std::int64_t m) {
   if (m < 1 || m > kMaxSize) return m;
   const auto* const found = std::ranges::lower_bound(kTokenBuckets, m);
   return found != kTokenBuckets.end() ? *found : kTokenBuckets.back();
+}
+
+Result<void> validate_epilogue(const KernelSpec& spec) {
+  if (spec.gated == Gate::none) return {};
+  if (spec.gated != Gate::silu && spec.gated != Gate::gelu_tanh) {
+    return refuse(fmt::format("gated: {} is not allowed; allowed: none, silu, gelu_tanh",
+                              static_cast<int>(spec.gated)));
+  }
+  if (spec.residual || spec.bias) {
+    return refuse(
+        fmt::format("gated: {} is not allowed beside a {}; allowed: gated alone, or residual and bias",
+                    to_string(spec.gated), spec.residual ? "residual" : "bias"));
+  }
+  if (spec.format.n % (2 * kGateRows) != 0) {
+    return refuse(
+        fmt::format("n: {} is not allowed where rows are gated; allowed: multiples of {}, eight rows of "
+                    "the gate and eight others in turn",
+                    spec.format.n, 2 * kGateRows));
+  }
+  return {};
 }
 
 Result<void> validate(const KernelSpec& spec) {
@@ -41,7 +87,7 @@ Result<void> validate(const KernelSpec& spec) {
     return refuse(
         "target: none is named; name one, such as sm_90a (only a service can take the GPU at hand)");
   }
-  return {};
+  return validate_epilogue(spec);
 }
 
 std::string describe(const KernelSpec& spec) { return core::describe_fields(spec); }

@@ -36,7 +36,8 @@ Result<void> check_weights(const PackedWeights& weights, const KernelSpec& spec,
   return {};
 }
 
-Result<void> check_sizes(const MatmulArguments& completed, const WeightFormat& format) {
+Result<void> check_sizes(const MatmulArguments& completed, const KernelSpec& spec) {
+  const WeightFormat& format = spec.format;
   constexpr std::int64_t kMostTokens = 1 << 30;  // the kernel counts them in 32 bits and rounds up
   if (completed.m < 1 || completed.m > kMostTokens) {
     return refuse(fmt::format("m: {} tokens; 1..{} are allowed", completed.m, kMostTokens));
@@ -46,13 +47,36 @@ Result<void> check_sizes(const MatmulArguments& completed, const WeightFormat& f
         fmt::format("activation_stride: {}; 0 or a multiple of 8 that is at least k = {} is allowed",
                     completed.activation_stride, format.k));
   }
-  if (completed.output_stride < format.n) {
-    return refuse(
-        fmt::format("output_stride: {}; 0 or at least n = {} is allowed", completed.output_stride, format.n));
+  if (completed.output_stride < spec.output_channels()) {
+    return refuse(fmt::format("output_stride: {}; 0 or at least n{} = {} is allowed", completed.output_stride,
+                              spec.gated == Gate::none ? "" : " / 2", spec.output_channels()));
   }
   if (completed.partitions < 0) {
     return refuse(
         fmt::format("partitions: {}; 0 (the library's choice) or more are allowed", completed.partitions));
+  }
+  return {};
+}
+
+/// What a spec does not name is not to be given: it would be left out without a word.
+Result<void> check_added(std::string_view name, const void* pointer, bool wanted) {
+  if (wanted) return check_pointer(name, pointer, alignof(std::uint16_t));
+  if (pointer == nullptr) return {};
+  return refuse(fmt::format("{}: this kernel adds none; give null, or ask for the kernel of a spec with a {}",
+                            name, name));
+}
+
+Result<void> check_epilogue(const MatmulArguments& completed, const KernelSpec& spec) {
+  if (auto ok = check_added("bias", completed.bias, spec.bias); !ok) return ok;
+  if (auto ok = check_added("residual", completed.residual, spec.residual); !ok) return ok;
+  if (!spec.residual) return {};
+  if (completed.residual_stride < spec.format.n) {
+    return refuse(fmt::format("residual_stride: {}; 0 or at least n = {} is allowed",
+                              completed.residual_stride, spec.format.n));
+  }
+  if (completed.residual == completed.output && completed.residual_stride != completed.output_stride) {
+    return refuse(fmt::format("residual_stride: {}; a residual in the place of the output has its stride, {}",
+                              completed.residual_stride, completed.output_stride));
   }
   return {};
 }
@@ -68,10 +92,11 @@ Result<void> check_table(std::span<const std::uint16_t> table, const WeightForma
 
 }  // namespace
 
-MatmulArguments completed(MatmulArguments arguments, const WeightFormat& format, std::int64_t tokens) {
+MatmulArguments completed(MatmulArguments arguments, const KernelSpec& spec, std::int64_t tokens) {
   if (arguments.m == 0) arguments.m = tokens;
-  if (arguments.activation_stride == 0) arguments.activation_stride = format.k;
-  if (arguments.output_stride == 0) arguments.output_stride = format.n;
+  if (arguments.activation_stride == 0) arguments.activation_stride = spec.format.k;
+  if (arguments.output_stride == 0) arguments.output_stride = spec.output_channels();
+  if (arguments.residual_stride == 0) arguments.residual_stride = spec.format.n;
   return arguments;
 }
 
@@ -79,7 +104,8 @@ Result<void> check(const MatmulArguments& completed, const KernelSpec& spec, std
   if (auto ok = check_weights(completed.weights, spec, packed_bytes); !ok) return ok;
   if (auto ok = check_pointer("activations", completed.activations, kVectorAlignment); !ok) return ok;
   if (auto ok = check_pointer("output", completed.output, alignof(std::uint16_t)); !ok) return ok;
-  if (auto ok = check_sizes(completed, spec.format); !ok) return ok;
+  if (auto ok = check_sizes(completed, spec); !ok) return ok;
+  if (auto ok = check_epilogue(completed, spec); !ok) return ok;
   return check_table(completed.table, spec.format);
 }
 
@@ -98,6 +124,9 @@ LaunchArguments launch_arguments(const MatmulArguments& completed, const Partiti
       .extra_grains = cut.extra_grains,
       .whole_tiles = cut.whole_tiles,
       .sharing = cut.sharing,
+      .residual = static_cast<const unsigned short*>(completed.residual),
+      .residual_stride = completed.residual_stride,
+      .bias = static_cast<const unsigned short*>(completed.bias),
   };
 }
 

@@ -17,7 +17,7 @@ namespace lutsmith::core {
 
 /// The arguments with nothing left open: `tokens` where they say no m, and the strides of rows without
 /// padding.
-MatmulArguments completed(MatmulArguments arguments, const WeightFormat& format, std::int64_t tokens);
+MatmulArguments completed(MatmulArguments arguments, const KernelSpec& spec, std::int64_t tokens);
 
 /// Checks completed arguments for a kernel of this spec, whose packed weights are so long. Errors:
 /// invalid_argument, naming the field.

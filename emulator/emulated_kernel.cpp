@@ -135,7 +135,8 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch, const MatmulArg
   const auto packed = static_cast<std::size_t>(packed_layout(spec_.format).packed_bytes());
   if (Result<void> valid = core::check(arguments, spec_, packed); !valid) return valid;
   const auto input = static_cast<std::size_t>((launch.m - 1) * arguments.activation_stride + spec_.format.k);
-  const auto output = static_cast<std::size_t>((launch.m - 1) * arguments.output_stride + spec_.format.n);
+  const auto output =
+      static_cast<std::size_t>((launch.m - 1) * arguments.output_stride + spec_.output_channels());
   if (launch.activations.size() < input) {
     return refuse(
         fmt::format("activations: {} values; {} tokens need {}", launch.activations.size(), launch.m, input));
@@ -143,6 +144,14 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch, const MatmulArg
   if (launch.output.size() < output) {
     return refuse(
         fmt::format("output: {} values; {} tokens need {}", launch.output.size(), launch.m, output));
+  }
+  const auto residual = static_cast<std::size_t>((launch.m - 1) * arguments.residual_stride + spec_.format.n);
+  if (spec_.residual && launch.residual.size() < residual) {
+    return refuse(
+        fmt::format("residual: {} values; {} tokens need {}", launch.residual.size(), launch.m, residual));
+  }
+  if (spec_.bias && launch.bias.size() < static_cast<std::size_t>(spec_.format.n)) {
+    return refuse(fmt::format("bias: {} values; n = {} need as many", launch.bias.size(), spec_.format.n));
   }
   const Partition& cut = launch.partition;
   const std::int64_t token_tiles = (launch.m + recipe_.tile_tokens - 1) / recipe_.tile_tokens;
@@ -165,8 +174,11 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
        .table = launch.table,
        .m = launch.m,
        .activation_stride = launch.activation_stride,
-       .output_stride = launch.output_stride},
-      spec_.format, launch.m);
+       .output_stride = launch.output_stride,
+       .residual = launch.residual.data(),
+       .residual_stride = launch.residual_stride,
+       .bias = launch.bias.data()},
+      spec_, launch.m);
   if (Result<void> valid = check(launch, matmul); !valid) return valid;
   const auto partitions = static_cast<std::size_t>(launch.partition.partitions);
   const WorkspaceSize& each = recipe_.workspace_per_partition;
@@ -187,6 +199,8 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
       .output = std::as_writable_bytes(launch.output),
       .partial_sums = std::as_writable_bytes(std::span(partial_sums.get(), floats)),
       .arrivals = std::as_writable_bytes(std::span(arrivals.get(), counters)),
+      .residual = std::as_bytes(launch.residual),
+      .bias = std::as_bytes(launch.bias),
   };
   const GridShape shape{
       .blocks = (launch.partition.partitions + launch.partition.idle) * recipe_.cluster_blocks,

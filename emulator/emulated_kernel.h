@@ -13,8 +13,8 @@
 
 namespace lutsmith::emulator {
 
-/// One launch: Y [m, n] = X [m, k] * W^T, as Kernel::launch takes it, in memory of the host. Each span is
-/// exactly what the kernel may touch.
+/// One launch: Y [m, n] = X [m, k] * W^T, and what else the spec says, as Kernel::launch takes it, in memory
+/// of the host. Each span is exactly what the kernel may touch.
 struct EmulatedLaunch {
   std::span<const std::byte> weights;          ///< packed; the first byte at a multiple of 16
   std::span<const std::uint16_t> activations;  ///< X; the first element at a multiple of 16 bytes
@@ -25,6 +25,9 @@ struct EmulatedLaunch {
   std::int64_t output_stride = 0;      ///< elements between rows of Y; 0: n
   Partition partition;                 ///< of the source's launch for m tokens
   BlockOrder order = BlockOrder::ascending;
+  std::span<const std::uint16_t> residual = {};  ///< R, of a spec that has one; may be the output
+  std::int64_t residual_stride = 0;              ///< elements between rows of R; 0: n
+  std::span<const std::uint16_t> bias = {};      ///< of a spec that has one
 };
 
 /// An emitted source, compiled for this machine and executed by the emulator, thread by thread.

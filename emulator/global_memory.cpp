@@ -9,8 +9,8 @@
 namespace lutsmith::emulator {
 namespace {
 
-constexpr const char* kNames[] = {"the weights", "the activations", "the output", "the partial sums",
-                                  "the arrival counters"};
+constexpr const char* kNames[] = {"the weights",          "the activations", "the output", "the partial sums",
+                                  "the arrival counters", "the residual",    "the bias"};
 constexpr std::size_t kOutputBytes = 2;
 
 std::size_t index(Region region) { return static_cast<std::size_t>(region); }
@@ -18,7 +18,8 @@ std::size_t index(Region region) { return static_cast<std::size_t>(region); }
 }  // namespace
 
 GlobalMemory::GlobalMemory(const Regions& regions)
-    : regions_{regions.weights, regions.activations, regions.output, regions.partial_sums, regions.arrivals},
+    : regions_{regions.weights,  regions.activations, regions.output, regions.partial_sums,
+               regions.arrivals, regions.residual,    regions.bias},
       output_written_(regions.output.size() / kOutputBytes),
       partial_sums_(regions.partial_sums.size() / sizeof(float)) {}
 
@@ -60,6 +61,13 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
                         "orders the two",
                         i, write.thread, write.block, write.stamp.line));
       }
+    }
+  }
+  const std::span<const std::byte> output = regions_[index(Region::output)];
+  if (region == Region::residual && regions_[index(region)].data() == output.data()) {
+    for (std::size_t i = offset / kOutputBytes; i < (offset + bytes) / kOutputBytes; ++i) {
+      if (output_written_[i])
+        throw Fault(fmt::format("reads element {} of the residual after it was written", i));
     }
   }
   std::memcpy(to, from, bytes);

@@ -20,6 +20,8 @@ struct Regions {
   std::span<std::byte> output;
   std::span<std::byte> partial_sums;
   std::span<std::byte> arrivals;
+  std::span<const std::byte> residual = {};  ///< may be the output
+  std::span<const std::byte> bias = {};
 };
 
 /// Who did something, in which block, and what they know.
@@ -33,8 +35,8 @@ struct Actor {
 };
 
 /// Global memory during a launch. Every access is checked: it lies within its region and is aligned,
-/// partial sums are read by those only who know of their writing, no output is written twice. What is
-/// wrong is thrown as a Fault.
+/// partial sums are read by those only who know of their writing, no output is written twice, and no residual
+/// in its place is read after that. What is wrong is thrown as a Fault.
 class GlobalMemory {
  public:
   explicit GlobalMemory(const Regions& regions);
@@ -61,7 +63,7 @@ class GlobalMemory {
   static bool knows(const Actor& actor, const Write& write);
   std::size_t offset_of(Region region, const void* pointer, std::size_t bytes, std::size_t alignment) const;
 
-  std::array<std::span<const std::byte>, 5> regions_;
+  std::array<std::span<const std::byte>, 7> regions_;
   std::vector<bool> output_written_;  ///< of every 16-bit element
   std::vector<Write> partial_sums_;   ///< last write of every float
   std::map<const std::uint32_t*, ForeignClocks> released_;

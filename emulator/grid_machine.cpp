@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "core/rounded_once.h"
@@ -32,6 +33,23 @@ float Grid::to_float(unsigned short bits, bool bf16) const {
 unsigned short Grid::from_float(float value, bool bf16) const {
   check_floats(&value, 1);
   return to_bits(value, type_of(bf16));
+}
+
+// The hardware's are right to 2 units of the last place, and no bit of a kernel's result may rest on more.
+
+float Grid::exp2(float value) const {
+  check_floats(&value, 1);
+  const float power = std::exp2(value);
+  return std::isnormal(power) || !std::isfinite(power) ? power : 0.0F;
+}
+
+float Grid::reciprocal(float value) const {
+  check_floats(&value, 1);
+  if (value == 0.0F || std::fpclassify(value) == FP_SUBNORMAL) {
+    return std::copysign(std::numeric_limits<float>::infinity(), value);
+  }
+  const float inverse = 1 / value;
+  return std::fpclassify(inverse) == FP_SUBNORMAL ? std::copysign(0.0F, inverse) : inverse;
 }
 
 void Grid::meet(Meeting& meeting, std::size_t expected, const char* what) {
@@ -132,6 +150,26 @@ void Grid::load_matrices(unsigned int (&to)[4], const void* row) {
   std::ranges::copy(words, to);
 }
 
+void Grid::load_matrices_transposed(unsigned int (&to)[4], const void* column) {
+  // Lane l reads column l % 8 of matrix l / 8; of its row r, lane 4 * r + column / 2 gets that half of its
+  // word.
+  std::uint32_t words[4];
+  load_shared(words, column, sizeof(words));
+  collect("ldmatrix", words, [](auto& all) {
+    const auto columns = all;
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      const std::size_t row = i / 4;
+      for (std::size_t matrix = 0; matrix < 4; ++matrix) {
+        const auto element = [&](std::size_t at) {
+          return columns[matrix * 8 + at][row / 2] >> 16 * (row % 2) & 0xffff;
+        };
+        all[i][matrix] = element(i % 4 * 2) | element(i % 4 * 2 + 1) << 16;
+      }
+    }
+  });
+  std::ranges::copy(words, to);
+}
+
 void Grid::store_matrices_transposed(void* column, const unsigned int (&matrices)[4]) {
   // Lane l gets column l % 8 of matrix l / 8: of its row r, lane 4 * r + column / 2 has that half of its
   // word.
@@ -218,7 +256,8 @@ void Grid::check_dependency(const char* what) const {
 }
 
 void Grid::load_global(Region region, void* to, const void* from, int bytes) {
-  if (region != Region::weights) check_dependency("reads what the launch before may write");
+  if (region != Region::weights && region != Region::bias)
+    check_dependency("reads what the launch before may write");
   global_.load(region, to, from, static_cast<std::size_t>(bytes), actor());
 }
 

@@ -55,6 +55,7 @@ class Grid final : public Machine {
     block().shared.store(to, from, static_cast<std::size_t>(bytes), stamp(), self().clock);
   }
   void load_matrices(unsigned int (&to)[4], const void* row) override;
+  void load_matrices_transposed(unsigned int (&to)[4], const void* column) override;
   void store_matrices_transposed(void* column, const unsigned int (&matrices)[4]) override;
 
   void load_global(Region region, void* to, const void* from, int bytes) override;
@@ -91,6 +92,8 @@ class Grid final : public Machine {
   unsigned short from_float(float value, bool bf16) const override;
   void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1,
                            bool bf16) override;
+  float exp2(float value) const override;
+  float reciprocal(float value) const override;
   unsigned short multiply(unsigned short a, unsigned short b, bool bf16) override;
   unsigned short multiply_add(unsigned short a, unsigned short b, unsigned short c, bool bf16) override;
   void report_unwritten() const override;

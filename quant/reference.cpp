@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <utility>
 
 #include "core/allocate.h"
@@ -63,6 +64,12 @@ double dot(std::span<const double> left, std::span<const double> right) {
     for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += left[i + j] * right[i + j];
   }
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+double activation(Gate kind, double gate) {
+  if (kind == Gate::silu) return gate / (1 + std::exp(-gate));
+  const double inner = std::sqrt(2 / std::numbers::pi) * (gate + 0.044715 * gate * gate * gate);
+  return gate / 2 * (1 + std::tanh(inner));
 }
 
 /// Where a 16-bit type rounds, and how finely.
@@ -127,6 +134,39 @@ Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
     }
   }
   return result;
+}
+
+Result<std::vector<double>> reference_epilogue(std::vector<double> product, const WeightFormat& format,
+                                               const ReferenceEpilogue& epilogue) {
+  const KernelSpec spec{.format = format,
+                        .m = 1,
+                        .residual = !epilogue.residual.empty(),
+                        .bias = !epilogue.bias.empty(),
+                        .gated = epilogue.gated};
+  if (Result<void> valid = validate_epilogue(spec); !valid) return failure(valid);
+  const auto n = static_cast<std::size_t>(format.n);
+  if (product.empty() || product.size() % n != 0) {
+    return refuse(fmt::format("product: {} values given; allowed: m x n {}", product.size(), n));
+  }
+  if (spec.bias && epilogue.bias.size() != n) {
+    return refuse(fmt::format("bias: {} values given; allowed: n {}", epilogue.bias.size(), n));
+  }
+  if (spec.residual && epilogue.residual.size() != product.size()) {
+    return refuse(fmt::format("residual: {} values given; allowed: m x n, {}", epilogue.residual.size(),
+                              product.size()));
+  }
+  for (std::size_t i = 0; i < product.size(); ++i) {
+    if (spec.bias) product[i] += from_bits(epilogue.bias[i % n], format.dtype);
+    if (spec.residual) product[i] += from_bits(epilogue.residual[i], format.dtype);
+  }
+  if (spec.gated == Gate::none) return product;
+  // In place: what is read lies behind what is written.
+  for (std::size_t i = 0; i < product.size() / 2; ++i) {
+    const std::size_t gate = i / kGateRows * 2 * kGateRows + i % kGateRows;
+    product[i] = activation(spec.gated, product[gate]) * product[gate + kGateRows];
+  }
+  product.resize(product.size() / 2);
+  return product;
 }
 
 double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,

@@ -79,7 +79,7 @@ int LoadedKernel::wanted_partitions(std::int64_t tokens) const {
 Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t tokens,
                                   const WorkspaceMemory& workspace, cuda::StreamHandle stream) const {
   if (auto ok = cuda::check_not_forked(); !ok) return ok;
-  const MatmulArguments completed = core::completed(arguments, spec_.format, tokens);
+  const MatmulArguments completed = core::completed(arguments, spec_, tokens);
   if (auto ok = core::check(completed, spec_, packed_bytes_); !ok) return ok;
   if (workspace.context() != context_) {
     return refuse("workspace: it belongs to another CUDA context than the kernel; create one per GPU");

@@ -7,7 +7,7 @@
 namespace lutsmith::emulator {
 
 /// What a global address belongs to.
-enum class Region { weights, activations, output, partial_sums, arrivals };
+enum class Region { weights, activations, output, partial_sums, arrivals, residual, bias };
 
 class Machine {
  public:
@@ -45,6 +45,8 @@ class Machine {
   virtual void store_shared(void* to, const void* from, int bytes) = 0;
   /// ldmatrix.x4: lane l gives the address of row l % 8 of matrix l / 8.
   virtual void load_matrices(unsigned int (&to)[4], const void* row) = 0;
+  /// ldmatrix.x4.trans: lane l gives the address of column l % 8 of matrix l / 8.
+  virtual void load_matrices_transposed(unsigned int (&to)[4], const void* column) = 0;
   /// stmatrix.x4.trans: lane l gives the address of column l % 8 of matrix l / 8.
   virtual void store_matrices_transposed(void* column, const unsigned int (&matrices)[4]) = 0;
 
@@ -96,6 +98,10 @@ class Machine {
   /// mma.sync.m16n8k16, fp32 += 16-bit floats, in its fragments.
   virtual void multiply_accumulate(float (&d)[4], const unsigned int (&a)[4], unsigned int b0,
                                    unsigned int b1, bool bf16) = 0;
+  /// ex2.approx.ftz: 2^value.
+  virtual float exp2(float value) const = 0;
+  /// rcp.approx.ftz: 1 / value.
+  virtual float reciprocal(float value) const = 0;
   /// Rounded to nearest even.
   virtual unsigned short multiply(unsigned short a, unsigned short b, bool bf16) = 0;
   /// a * b + c, rounded once.

@@ -139,6 +139,11 @@ inline void store_shared(T* address, T value, LUTSMITH_LINE) {
   machine(line).store_shared(address, &value, sizeof(T));
 }
 
+inline void load_matrices_transposed(unsigned int (&matrices)[4], const unsigned char* column,
+                                     LUTSMITH_LINE) {
+  machine(line).load_matrices_transposed(matrices, column);
+}
+
 inline void store_matrices_transposed(unsigned char* column, const unsigned int (&matrices)[4],
                                       LUTSMITH_LINE) {
   machine(line).store_matrices_transposed(column, matrices);
@@ -222,6 +227,24 @@ inline void store_output_16(unsigned short* address, uint4 bits, LUTSMITH_LINE) 
 
 inline void store_output(unsigned short* address, unsigned short bits, LUTSMITH_LINE) {
   machine(line).store_global(Region::output, address, &bits, sizeof(bits));
+}
+
+inline unsigned short load_residual(const unsigned short* address, LUTSMITH_LINE) {
+  unsigned short value;
+  machine(line).load_global(Region::residual, &value, address, sizeof(value));
+  return value;
+}
+
+inline uint4 load_residual_16(const unsigned short* address, LUTSMITH_LINE) {
+  uint4 value;
+  machine(line).load_global(Region::residual, &value, address, sizeof(value));
+  return value;
+}
+
+inline unsigned short load_bias(const unsigned short* address, LUTSMITH_LINE) {
+  unsigned short value;
+  machine(line).load_global(Region::bias, &value, address, sizeof(value));
+  return value;
 }
 
 inline void fence_device() {}  // count_arrival() orders what the barriers around it gathered
@@ -335,6 +358,10 @@ inline float multiply_add(float a, float b, float c, LUTSMITH_LINE) {
   if (bits_of(a) == poison || bits_of(b) == poison || bits_of(c) == poison) machine(line).report_unwritten();
   return __builtin_fmaf(a, b, c);
 }
+
+inline float power_of_two(float exponent, LUTSMITH_LINE) { return machine(line).exp2(exponent); }
+
+inline float reciprocal(float value, LUTSMITH_LINE) { return machine(line).reciprocal(value); }
 
 inline unsigned int select_bytes(unsigned int low, unsigned int high, unsigned int selector) {
   const unsigned long long bytes = static_cast<unsigned long long>(high) << 32 | low;

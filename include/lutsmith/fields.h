@@ -19,8 +19,8 @@ struct FieldInfo {
   std::string_view option =
       {};                      ///< on the command line, where it is not the name with dashes: "blocks-per-sm"
   std::string_view zero = {};  ///< the word for a 0: "channel"
-  /// A switch that is written only where it is on, so that what was written before there was one, and the
-  /// keys made of that, stay as they are.
+  /// A field that is written only where it has another value than its initial one, so that what was written
+  /// before there was one, and the keys made of that, stay as they are.
   bool only_where_set = false;
 };
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
@@ -12,8 +13,26 @@
 
 namespace lutsmith {
 
+/// What becomes of pairs of sums: a gated linear unit (Shazeer, "GLU Variants Improve Transformer", 2020).
+enum class Gate {
+  none,       ///< every row of the weights is an output channel
+  silu,       ///< SwiGLU: silu(gate) * up, with silu(g) = g / (1 + exp(-g))
+  gelu_tanh,  ///< GeGLU: gelu(gate) * up, with gelu(g) = g / 2 * (1 + tanh(sqrt(2 / pi) * (g + 0.044715 *
+              ///< g^3)))
+};
+
+LUTSMITH_API std::string_view to_string(Gate gate);           ///< "none", "silu", "gelu_tanh"
+LUTSMITH_API Result<Gate> parse_gate(std::string_view name);  ///< Error: invalid_argument
+
+/// In gated weights, rows of the gate and of what it lets through take turns: 8 of the one, 8 of the other.
+/// Row 16 * i + j is row 8 * i + j of the gate, row 16 * i + 8 + j that of the other matrix, for j < 8. Sums
+/// of rows 8 apart are in one thread of every kernel, where neighbours would be in two; and every tile has
+/// whole such pairs.
+inline constexpr std::int64_t kGateRows = 8;
+
 /// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * weight[n, k]`, the weight being
-/// `scale[n, k / group] * table[code[n, k]]`, with offsets plus `offset[n, k / group]`. How it does so is a
+/// `scale[n, k / group] * table[code[n, k]]`, with offsets plus `offset[n, k / group]`; and what is made of these
+/// sums, in fp32, before they are rounded to 16 bits, once. How it does so is a
 /// `Schedule`.
 struct KernelSpec {
   WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
@@ -22,6 +41,12 @@ struct KernelSpec {
   /// A token's result is the same, bit for bit, whatever the number of tokens of a launch and its place among
   /// them. Slower for few tokens: docs/kernels.md.
   bool batch_invariant = false;
+  bool residual = false;  ///< Y = X * W^T + R, R [m, n] of each launch; also in the place of Y
+  bool bias = false;      ///< a number for each output channel is added, b [n] of each launch; also beside R
+  Gate gated = Gate::none;  ///< Y [m, n / 2] = activation(gate) * up; n a multiple of 16, see kGateRows
+
+  /// Channels of Y: n, or half as many where they are gated.
+  constexpr std::int64_t output_channels() const { return gated == Gate::none ? format.n : format.n / 2; }
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
 
@@ -55,6 +80,24 @@ struct KernelSpec {
                     .described = " offsets",
                     .only_where_set = true},
           self.format.offsets);
+    visit(FieldInfo{.name = "residual",
+                    .meaning = "Adds a matrix to the product",
+                    .allowed = "on or off",
+                    .described = " residual",
+                    .only_where_set = true},
+          self.residual);
+    visit(FieldInfo{.name = "bias",
+                    .meaning = "Adds a number to each output channel",
+                    .allowed = "on or off",
+                    .described = " bias",
+                    .only_where_set = true},
+          self.bias);
+    visit(FieldInfo{.name = "gated",
+                    .meaning = "Activation of the gates whose rows alternate with others, 8 by 8",
+                    .allowed = "none, silu or gelu_tanh",
+                    .described = " gated {}",
+                    .only_where_set = true},
+          self.gated);
   }
 };
 
@@ -64,6 +107,10 @@ struct KernelSpec {
 inline constexpr std::array<std::int64_t, 14> kTokenBuckets{1,   8,   16,  32,  64,   96,   128,
                                                             192, 256, 384, 512, 1024, 2048, 4096};
 
+/// The spec of the kernel that makes the same sums and leaves them as they are: their schedules are the same,
+/// and what was tuned for the one serves the other.
+LUTSMITH_API KernelSpec without_epilogue(KernelSpec spec);
+
 /// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket
 /// have the same schedules, and so the same kernel. A number that no spec may have stays as it is.
 LUTSMITH_API std::int64_t token_bucket(std::int64_t m);
@@ -71,6 +118,9 @@ LUTSMITH_API std::int64_t token_bucket(std::int64_t m);
 /// Checks every field: the format, and that kernels multiply its bits. The error names the field, the value
 /// given and the values allowed.
 LUTSMITH_API Result<void> validate(const KernelSpec& spec);
+
+/// Checks what is made of the sums alone, with the format's n.
+LUTSMITH_API Result<void> validate_epilogue(const KernelSpec& spec);
 
 /// One line for messages and reports, such as "w4 g128 4096x4096 m1 f16 scalar sm_90a".
 LUTSMITH_API std::string describe(const KernelSpec& spec);

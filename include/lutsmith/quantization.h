@@ -10,6 +10,7 @@
 #include "lutsmith/error.h"
 #include "lutsmith/export.h"
 #include "lutsmith/float16.h"
+#include "lutsmith/kernel_spec.h"
 #include "lutsmith/weight_format.h"
 
 namespace lutsmith {
@@ -185,6 +186,19 @@ LUTSMITH_API Result<std::vector<double>> dequantize(const QuantizedMatrix& matri
 LUTSMITH_API Result<std::vector<double>> reference_matmul(const QuantizedMatrix& matrix,
                                                           std::span<const std::uint16_t> activations,
                                                           std::int64_t m);
+
+/// What a kernel makes of its sums: of a spec with a bias, a residual or gates (see KernelSpec).
+struct ReferenceEpilogue {
+  Gate gated = Gate::none;
+  std::span<const std::uint16_t> bias = {};      ///< b [n]; none where it is empty
+  std::span<const std::uint16_t> residual = {};  ///< R [m, n], row-major; none where it is empty
+};
+
+/// The product [m, n] of reference_matmul with its epilogue, in float64: [m, n], or gated [m, n / 2]. Errors:
+/// invalid_argument for what no kernel does, and for spans of another length.
+LUTSMITH_API Result<std::vector<double>> reference_epilogue(std::vector<double> product,
+                                                            const WeightFormat& format,
+                                                            const ReferenceEpilogue& epilogue);
 
 /// ||result - reference|| / ||reference||, Frobenius; infinity where anything is not a number.
 LUTSMITH_API double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,

@@ -2,6 +2,7 @@
 
 #include "templates/few_tokens/geometry.cuh"
 #include "templates/few_tokens/shared_memory.h"
+#include "templates/finished_sums.cuh"
 #include "templates/primitives/arithmetic.cuh"
 #include "templates/primitives/global_memory.cuh"
 #include "templates/primitives/shared_memory.cuh"
@@ -36,14 +37,31 @@ class Epilogue {
 #pragma unroll 1
     while (true) {
       const bool from_parts = complete && !whole;
-      for_each_element([&](int element, int row, int token) {
-        const float sum = from_parts ? K::add_parts(parts, element) : add_warps(buffer, row, token);
-        if (complete) {
-          write(product, row, token, sum);
-        } else {
-          store_partial_sum(parts.own + element, sum);
-        }
-      });
+      const auto sum_of = [&](int element, int row, int token) {
+        return from_parts ? K::add_parts(parts, element) : add_warps(buffer, row, token);
+      };
+      if constexpr (!kGated<Config>) {
+        for_each<Config::kTileRows>([&](int element, int row, int token) {
+          const Added added = complete ? load_added(product, row, token) : Added{};
+          const float sum = sum_of(element, row, token);
+          if (complete) {
+            write(product, row, token, sum, added);
+          } else {
+            store_partial_sum(parts.own + element, sum);
+          }
+        });
+      } else if (complete) {
+        for_each<Config::kTileRows / 2>([&](int, int channel, int token) {
+          const int row = channel / kGateRows * layout::kRecordRows + channel % kGateRows;
+          const int element = token * Config::kTileRows + row;
+          const float gate = sum_of(element, row, token);
+          write_gated(product, row, token, gate, sum_of(element + kGateRows, row + kGateRows, token));
+        });
+      } else {
+        for_each<Config::kTileRows>([&](int element, int row, int token) {
+          store_partial_sum(parts.own + element, sum_of(element, row, token));
+        });
+      }
       if (complete || !K::last_to_arrive(product.launch_, parts, flag)) break;
       complete = true;
     }
@@ -89,12 +107,12 @@ class Epilogue {
     }
   }
 
-  /// Calls use(element, row, token) for this thread's elements of the tile.
-  template <class Use>
-  static __device__ __forceinline__ void for_each_element(Use use) {
+  /// Calls use(element, row, token) for this thread's elements of a tile that has so many rows.
+  template <int kRows, class Use>
+  static __device__ __forceinline__ void for_each(Use use) {
 #pragma unroll 1
-    for (int element = thread_index(); element < K::kSlotFloats; element += G::kThreads) {
-      use(element, element % Config::kTileRows, element / Config::kTileRows);
+    for (int element = thread_index(); element < kRows * Config::kTileTokens; element += G::kThreads) {
+      use(element, element % kRows, element / kRows);
     }
   }
 
@@ -108,20 +126,71 @@ class Epilogue {
     return sum;
   }
 
+  /// Where an element of the tile belongs.
+  struct Place {
+    int row;  ///< of the weights
+    int token;
+    bool exists;
+
+    template <class Product>
+    __device__ __forceinline__ Place(const Product& product, int tile_row, int tile_token)
+        : row(product.at_.row_tile * Config::kTileRows + tile_row),
+          token(product.at_.token_tile * Config::kTileTokens + tile_token),
+          exists(token < product.launch_.tokens && (G::kWholeRows || row < Config::kN)) {}
+  };
+
+  struct Added {
+    float bias = 0;
+    float residual = 0;
+  };
+
+  /// Ahead of the sum, so that they are on their way while that is added up.
   template <class Product>
-  static __device__ __forceinline__ void write(const Product& product, int tile_row, int tile_token,
-                                               float sum) {
-    const int row = product.at_.row_tile * Config::kTileRows + tile_row;
-    const int token = product.at_.token_tile * Config::kTileTokens + tile_token;
-    if (token >= product.launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
-    if constexpr (G::kPerChannel) sum *= channel_scale(product.launch_.weights, row);
-    store_output(product.launch_.output + token * product.launch_.output_stride + row,
-                 from_float<Config::kElement>(sum));
+  static __device__ __forceinline__ Added load_added(const Product& product, int tile_row, int tile_token) {
+    Added added;
+    if constexpr (kAdds<Config>) {
+      const Place at(product, tile_row, tile_token);
+      if (!at.exists) return added;
+      const LaunchArguments& launch = product.launch_;
+      added.bias = bias_of<Config>(launch, at.row);
+      if constexpr (Config::kResidual) {
+        added.residual = to_float<Config::kElement>(
+            load_residual(launch.residual + at.token * launch.residual_stride + at.row));
+      }
+    }
+    return added;
   }
 
-  static __device__ __forceinline__ float channel_scale(const unsigned char* weights, int row) {
-    const long long offset = packed_layout_of<Config>().scale_offset(row, 0);
-    return to_float<Config::kElement>(load_scale(weights + offset));
+  template <class Product>
+  static __device__ __forceinline__ void write(const Product& product, int tile_row, int tile_token,
+                                               float sum, const Added& added) {
+    const Place at(product, tile_row, tile_token);
+    if (!at.exists) return;
+    const LaunchArguments& launch = product.launch_;
+    sum = finished<Config>(sum, channel_scale(launch, at.row), added.bias, added.residual);
+    store_output(launch.output + at.token * launch.output_stride + at.row, from_float<Config::kElement>(sum));
+  }
+
+  template <class Product>
+  static __device__ __forceinline__ void write_gated(const Product& product, int tile_row, int tile_token,
+                                                     float gate, float up) {
+    const Place at(product, tile_row, tile_token);
+    if (!at.exists) return;
+    const LaunchArguments& launch = product.launch_;
+    gate = finished<Config>(gate, channel_scale(launch, at.row), 0, 0);
+    up = finished<Config>(up, channel_scale(launch, at.row + kGateRows), 0, 0);
+    const int channel = at.row / layout::kRecordRows * kGateRows + at.row % kGateRows;
+    store_output(launch.output + at.token * launch.output_stride + channel,
+                 from_float<Config::kElement>(gated<Config>(gate, up)));
+  }
+
+  static __device__ __forceinline__ float channel_scale(const LaunchArguments& launch, int row) {
+    if constexpr (G::kPerChannel) {
+      const long long offset = packed_layout_of<Config>().scale_offset(row, 0);
+      return to_float<Config::kElement>(load_scale(launch.weights + offset));
+    } else {
+      return 1;
+    }
   }
 };
 

@@ -1,10 +1,11 @@
 #pragma once
 
+#include "templates/finished_sums.cuh"
 #include "templates/many_tokens/exchange.cuh"
 #include "templates/many_tokens/geometry.cuh"
 #include "templates/primitives/global_memory.cuh"
 #include "templates/primitives/global_vectors.cuh"
-#include "templates/primitives/matrix_store.cuh"
+#include "templates/primitives/matrices.cuh"
 #include "templates/primitives/pairs.cuh"
 #include "templates/primitives/shared_memory.cuh"
 #include "templates/primitives/threads.cuh"
@@ -150,7 +151,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
           parts.load(loaded, more ? part + kPartsTogether : 0, more ? first : first + kTogether);
         }
       }
-      output.write(sums);
+      output.write(sums, first + kTogether < finished_octets());
     }
   }
 
@@ -170,20 +171,26 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       const typename TileWalk<Config>::Place place = at.place();
       const unsigned int thread = Exchange::thread();
       const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows;
-      if constexpr (G::kPerChannel) {
-        epilogue.find_scales(
-            scales_, row + thread / layout::kLanes * layout::kRecordRows + thread % layout::kLanes / 4);
+      if constexpr (G::kPerChannel || Config::kBias) {
+        epilogue.find_terms(
+            scales_, biases_,
+            row + thread / layout::kLanes * layout::kRecordRows + thread % layout::kLanes / 4);
       }
       // The 16-byte pieces of a token are permuted, so that those of eight tokens which are written at a time
       // fall on different banks.
       const unsigned int staging = epilogue.staging();
-      const unsigned int column = thread / layout::kLanes * 2 + thread / 8 % 2;  // eight rows
+      const unsigned int warp = thread / layout::kLanes;
+      // Eight rows. With gates a warp has eight in all, and puts them a second time where no row of Y is: to
+      // leave every other matrix out would need another instruction, which is not faster.
+      const unsigned int column = kGated<Config> ? warp + thread / 8 % 2 * 4 : warp * 2 + thread / 8 % 2;
       column_ = staging + (thread % layout::kLanes / 16 * 8 + thread % 8) * kTokenBytes +
                 (column ^ thread % 8) * 16;
       piece_ = staging + thread / kPieces * kTokenBytes + (thread % kPieces ^ thread / kPieces % 8) * 16;
-      row_ = row + thread % kPieces * 8;
+      row_ = channels_of<Config>(row) + thread % kPieces * 8;
       token_ = place.token_tile * Config::kTileTokens + first_octet() * 8 + thread / kPieces;
       to_ = launch_.output + token_ * launch_.output_stride + row_;
+      if (kTogether * 8 < kPassTokens && thread / kPieces >= kTogether * 8) token_ = launch_.tokens;
+      if constexpr (Config::kResidual) load_residual_pieces(0);
     }
 
     /// All octets. More than a few turns are a loop, or compiling takes a fifth longer: only the sums of a
@@ -194,7 +201,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
 #pragma unroll(kTurns <= 4 ? kTurns : 1)
       for (int turn = 0; turn < kTurns; ++turn) {
         if (turn * kTogether >= finished_octets()) break;
-        Barriers::meet_warpgroup(warpgroup());
+        begin_turn((turn + 1) * kTogether < finished_octets());
 #pragma unroll
         for (int i = 0; i < kTurns; ++i) {
           if (turn == i) stage(sums + 4 * kTogether * i);
@@ -203,26 +210,73 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       }
     }
 
-    /// The next kTogether octets.
-    __device__ __forceinline__ void write(const float* sums) {
-      Barriers::meet_warpgroup(warpgroup());
+    /// The next kTogether octets. Whether there are more behind them.
+    __device__ __forceinline__ void write(const float* sums, bool more) {
+      begin_turn(more);
       stage(sums);
       copy_out();
     }
 
    private:
+    /// Nobody copies the last turn's output any more. R passes through the same memory, in the places of what
+    /// it is added to: what a thread brings of it is what it writes of Y. Of the next turn, if there are
+    /// more, it is on its way while this one is written.
+    __device__ __forceinline__ void begin_turn(bool more) {
+      Barriers::meet_warpgroup(warpgroup());
+      if constexpr (Config::kResidual) {
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+          store_shared(reinterpret_cast<uint4*>(shared_ + piece_ + pass * kPassBytes), residual_[pass]);
+        }
+        if (more) load_residual_pieces(kNextTokens);
+        Barriers::meet_warpgroup(warpgroup());
+      }
+    }
+
+    /// What there is not becomes zeros.
+    __device__ __forceinline__ void load_residual_pieces(int tokens_on) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const int token = token_ + tokens_on + pass * kPassTokens;
+        uint4& words = residual_[pass];
+        words = make_uint4(0, 0, 0, 0);
+        if (token >= launch_.tokens) continue;
+        const unsigned short* from = launch_.residual + token * launch_.residual_stride + row_;
+        if (aligned(launch_.residual, launch_.residual_stride) && whole_piece()) {
+          words = load_residual_16(from);
+          continue;
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          if (row_ + i >= kChannels) break;
+          unsigned int& word = i < 2 ? words.x : i < 4 ? words.y : i < 6 ? words.z : words.w;
+          word |= static_cast<unsigned int>(load_residual(from + i)) << i % 2 * 16;
+        }
+      }
+    }
+
     __device__ __forceinline__ void stage(const float* sums) const {
 #pragma unroll
       for (int i = 0; i < kTogether; i += 2) {
         const float* next = sums + 4 * i;
-        const unsigned int matrices[4] = {pair(next, 0), pair(next, 2), pair(next + 4, 0), pair(next + 4, 2)};
-        store_matrices_transposed(shared_ + column_ + i * 8 * kTokenBytes, matrices);
+        unsigned char* column = shared_ + column_ + i * 8 * kTokenBytes;
+        unsigned int added[4] = {0, 0, 0, 0};
+        if constexpr (Config::kResidual) load_matrices_transposed(added, column);
+        unsigned int matrices[4];
+        if constexpr (kGated<Config>) {
+          matrices[0] = matrices[1] = gated_pair(next);
+          matrices[2] = matrices[3] = gated_pair(next + 4);
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) matrices[j] = pair(next + j / 2 * 4, j % 2 * 2, added[j]);
+        }
+        store_matrices_transposed(column, matrices);
       }
     }
 
     __device__ __forceinline__ void copy_out() {
       Barriers::meet_warpgroup(warpgroup());
-      if (aligned() && (G::kWholeRows || row_ + 8 <= Config::kN)) {
+      if (aligned(launch_.output, launch_.output_stride) && whole_piece()) {
 #pragma unroll
         for (int pass = 0; pass < kPasses; ++pass) {
           if (token_ + pass * kPassTokens < launch_.tokens) {
@@ -238,25 +292,37 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       to_ += kNextTokens * launch_.output_stride;
     }
 
-    static constexpr int kPieces = many_tokens::kWarpgroupRows / 8;  // of 16 bytes, of one token
+    static constexpr int kChannels = channels_of<Config>(Config::kN);
+    static constexpr int kPieces = channels_of<Config>(many_tokens::kWarpgroupRows) / 8;  // of one token
     static constexpr int kPassTokens = kWarpgroupThreads / kPieces;  // that all threads copy at a time
     static constexpr int kTokenBytes = shared_layout_of<Config>().passage_stride();
     static constexpr int kPassBytes = kPassTokens * kTokenBytes;
-    static constexpr int kPasses = kTogether * 8 / kPassTokens;
+    static constexpr int kPasses = (kTogether * 8 + kPassTokens - 1) / kPassTokens;
     static constexpr int kNextTokens = kTogether * 8 * G::kBlocks;  // from a turn to the next
 
     /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
-    __device__ __forceinline__ unsigned int pair(const float* sums, int c) const {
-      if constexpr (G::kPerChannel) {
-        return pair_from_floats<Config::kElement>(sums[c] * scales_[c / 2], sums[c + 1] * scales_[c / 2]);
-      } else {
-        return pair_from_floats<Config::kElement>(sums[c], sums[c + 1]);
-      }
+    __device__ __forceinline__ unsigned int pair(const float* sums, int c, unsigned int added) const {
+      return pair_from_floats<Config::kElement>(
+          finished_sum(sums, c, low_to_float<Config::kElement>(added)),
+          finished_sum(sums, c + 1, high_to_float<Config::kElement>(added)));
     }
 
-    /// Whether 16 bytes of Y can be written at a time.
-    __device__ __forceinline__ bool aligned() const {
-      return reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;
+    /// Those of the gate's row g and the other's, g + 8.
+    __device__ __forceinline__ unsigned int gated_pair(const float* sums) const {
+      return pair_from_floats<Config::kElement>(
+          gated<Config>(finished_sum(sums, 0, 0), finished_sum(sums, 2, 0)),
+          gated<Config>(finished_sum(sums, 1, 0), finished_sum(sums, 3, 0)));
+    }
+
+    __device__ __forceinline__ float finished_sum(const float* sums, int c, float residual) const {
+      return finished<Config>(sums[c], scales_[c / 2], biases_[c / 2], residual);
+    }
+
+    __device__ __forceinline__ bool whole_piece() const { return G::kWholeRows || row_ + 8 <= kChannels; }
+
+    /// Whether 16 bytes of Y, or of R, can be moved at a time.
+    static __device__ __forceinline__ bool aligned(const unsigned short* matrix, long long stride) {
+      return reinterpret_cast<unsigned long long>(matrix) % 16 == 0 && stride % 8 == 0;
     }
 
     /// Of the staged pieces those elements that Y has, one at a time.
@@ -264,7 +330,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
 #pragma unroll 1
       for (int i = 0; i < kPasses * 8; ++i) {
         const int token = i / 8 * kPassTokens;
-        if (token_ + token >= launch_.tokens || row_ + i % 8 >= Config::kN) continue;
+        if (token_ + token >= launch_.tokens || row_ + i % 8 >= kChannels) continue;
         store_output(
             to_ + token * launch_.output_stride + i % 8,
             load_shared(reinterpret_cast<const unsigned short*>(shared_ + piece_ + i / 8 * kPassBytes) +
@@ -276,19 +342,24 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     unsigned char* shared_;
     unsigned int column_;  ///< where the thread's column of the first matrices is staged, in bytes from there
     unsigned int piece_;   ///< the staged piece that it copies first, likewise
-    int row_;              ///< of that piece
+    int row_;              ///< of Y, the piece's first
     int token_;            ///< of that piece, of the octets that are next
     unsigned short* to_;   ///< where that belongs
     float scales_[2] = {1, 1};
+    float biases_[2] = {0, 0};
+    uint4 residual_[kPasses];  ///< pieces of R, of the turn that is next
   };
 
-  /// The scales of rows `row` and `row` + 8, one for all k.
-  __device__ __forceinline__ void find_scales(float (&scales)[2], int row) const {
+  /// What rows `row` and `row` + 8 have for all k: a scale, a bias.
+  __device__ __forceinline__ void find_terms(float (&scales)[2], float (&biases)[2], int row) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int at = G::kWholeRows ? row + 8 * half : min(row + 8 * half, Config::kN - 1);
-      const long long offset = packed_layout_of<Config>().scale_offset(at, 0);
-      scales[half] = to_float<Config::kElement>(load_scale(launch_.weights + offset));
+      if constexpr (G::kPerChannel) {
+        const long long offset = packed_layout_of<Config>().scale_offset(at, 0);
+        scales[half] = to_float<Config::kElement>(load_scale(launch_.weights + offset));
+      }
+      biases[half] = bias_of<Config>(launch_, at);
     }
   }
 

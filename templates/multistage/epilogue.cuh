@@ -1,5 +1,6 @@
 #pragma once
 
+#include "templates/finished_sums.cuh"
 #include "templates/multistage/geometry.cuh"
 #include "templates/primitives/arithmetic.cuh"
 #include "templates/primitives/global_memory.cuh"
@@ -138,11 +139,12 @@ class MultistageEpilogue {
     return k_group() * G::kOwnOctets * kNextOctet + row_thread() * 4;
   }
 
-  /// Where the thread's sums belong in Y.
+  /// Where the thread's sums belong in Y, and what its rows have for all tokens.
   struct Target {
-    int row;  ///< the warp's first
+    int row;  ///< the warp's first, of the weights
     int token;
     float scales[G::kRecords][2];  ///< per channel, of rows g and g + 8 of each record
+    float biases[G::kRecords][2];  ///< likewise
   };
 
   __device__ __forceinline__ Target target_of(const WaveWalk<G>& at) const {
@@ -150,7 +152,7 @@ class MultistageEpilogue {
     Target target;
     target.row = place.row_tile * Config::kTileRows + row_thread() / layout::kLanes * Config::kWarpRows;
     target.token = place.token_tile * Config::kTileTokens + k_group() * G::kOwnOctets * 8;
-    if constexpr (G::kPerChannel) find_scales(target.scales, target.row + lane() / 4);
+    if constexpr (G::kPerChannel || Config::kBias) find_terms(target, target.row + lane() / 4);
     return target;
   }
 
@@ -159,24 +161,53 @@ class MultistageEpilogue {
 #pragma unroll 1
     for (int first = 0; first < G::kOwnOctets; first += kTogether) {
       Together sums;
+      const Residual residual(*this, target, first);
       add_parts(sums, parts, first);
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) write_octet(sums[i], target, first + i);
+      for (int i = 0; i < kTogether; ++i) write_octet(sums[i], target, first + i, residual.pieces[i]);
     }
   }
 
   __device__ __forceinline__ void write(const Own& own, const WaveWalk<G>& at) const {
     const Target target = target_of(at);
 #pragma unroll
-    for (int i = 0; i < G::kOwnOctets; ++i) write_octet(own[i], target, i);
+    for (int first = 0; first < G::kOwnOctets; first += kTogether) {
+      const Residual residual(*this, target, first);
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) write_octet(own[first + i], target, first + i, residual.pieces[i]);
+    }
   }
 
-  __device__ __forceinline__ void write_octet(const Octet& own, const Target& target, int octet) const {
+  /// Pieces of R, as copy_out() writes those of Y, of octets that are written one after another: all of them
+  /// are on their way at a time.
+  struct Residual {
+    uint4 pieces[kTogether];
+
+    __device__ __forceinline__ Residual(const MultistageEpilogue& epilogue, const Target& target, int first) {
+      if constexpr (Config::kResidual) {
+#pragma unroll
+        for (int i = 0; i < kTogether; ++i) pieces[i] = epilogue.load_piece(target, first + i);
+      }
+    }
+  };
+
+  __device__ __forceinline__ void write_octet(const Octet& own, const Target& target, int octet,
+                                              const uint4& residual) const {
+    Octet added;
+    if constexpr (Config::kResidual) pass_residual(added, residual);
     Octet sums;
 #pragma unroll
     for (int i = 0; i < G::kRecords * 4; ++i) {
-      sums[i / 4][i % 4] = own[i / 4][i % 4];
-      if constexpr (G::kPerChannel) sums[i / 4][i % 4] *= target.scales[i / 4][i % 4 / 2];
+      const int half = i % 4 / 2;
+      sums[i / 4][i % 4] = finished<Config>(
+          own[i / 4][i % 4], G::kPerChannel ? target.scales[i / 4][half] : 1,
+          Config::kBias ? target.biases[i / 4][half] : 0, Config::kResidual ? added[i / 4][i % 4] : 0);
+    }
+    if constexpr (kGated<Config>) {
+#pragma unroll
+      for (int i = 0; i < G::kRecords * 2; ++i) {
+        sums[i / 2][i % 2] = gated<Config>(sums[i / 2][i % 2], sums[i / 2][2 + i % 2]);
+      }
     }
     stage(sums);
     copy_out(target.row, target.token + octet * 8);
@@ -192,9 +223,9 @@ class MultistageEpilogue {
     unsigned char* first = staging() + (lane() % 4 * 2 + odd) * kTokenBytes + (lane() / 4 - odd) * 2;
     warp_barrier();  // nobody is at the last octet any more
 #pragma unroll
-    for (int i = 0; i < G::kRecords * 2; ++i) {
-      const float(&row)[4] = sums[i / 2];
-      const unsigned int own = pair_from_floats<Config::kElement>(row[i % 2 * 2], row[i % 2 * 2 + 1]);
+    for (int i = 0; i < G::kRecords * kHalves; ++i) {
+      const float* row = sums[i / kHalves] + i % kHalves * 2;
+      const unsigned int own = pair_from_floats<Config::kElement>(row[0], row[1]);
       const unsigned int received = exchange_lanes(own, kNextRow);
       store_shared(reinterpret_cast<unsigned int*>(first + i * 8 * 2),
                    select_bytes(own, received, odd == 0 ? kLows : kHighsSwapped));
@@ -202,30 +233,84 @@ class MultistageEpilogue {
     warp_barrier();
   }
 
+  /// Halves of a record that are rows of Y: with gates the upper one is multiplied into the lower.
+  static constexpr int kHalves = kGated<Config> ? 1 : 2;
+  static constexpr int kChannels = channels_of<Config>(Config::kN);
+  static constexpr int kPieces = channels_of<Config>(Config::kWarpRows) / 8;  // of 16 bytes, of one token
+
+  /// Of an octet, the piece of a token that this lane copies.
+  struct Piece {
+    int channel;  ///< its first
+    int token;
+    bool exists;
+
+    __device__ __forceinline__ Piece(const LaunchArguments& launch, int first_row, int first_token)
+        : channel(channels_of<Config>(first_row) + lane() % kPieces * 8),
+          token(first_token + lane() / kPieces),
+          exists(lane() < 8 * kPieces && token < launch.tokens && (G::kWholeRows || channel < kChannels)) {}
+
+    __device__ __forceinline__ bool whole() const { return G::kWholeRows || channel + 8 <= kChannels; }
+  };
+
+  __device__ __forceinline__ unsigned char* staged_piece() const {
+    return staging() + lane() / kPieces * kTokenBytes + lane() % kPieces * 16;
+  }
+
   __device__ __forceinline__ void copy_out(int first_row, int first_token) const {
-    constexpr int kPieces = Config::kWarpRows / 8;  // of 16 bytes, of one token
-    const int token = first_token + lane() / kPieces;
-    const int row = first_row + lane() % kPieces * 8;
-    if (lane() >= 8 * kPieces || token >= launch_.tokens || (!G::kWholeRows && row >= Config::kN)) return;
-    const unsigned char* staged = staging() + lane() / kPieces * kTokenBytes + lane() % kPieces * 16;
-    unsigned short* to = launch_.output + token * launch_.output_stride + row;
-    if (aligned() && (G::kWholeRows || row + 8 <= Config::kN)) {
+    const Piece piece(launch_, first_row, first_token);
+    if (!piece.exists) return;
+    const unsigned char* staged = staged_piece();
+    unsigned short* to = launch_.output + piece.token * launch_.output_stride + piece.channel;
+    if (aligned(launch_.output, launch_.output_stride) && piece.whole()) {
       store_output_16(to, load_shared(reinterpret_cast<const uint4*>(staged)));
     } else {
 #pragma unroll 1
-      for (int i = 0; i < 8 && row + i < Config::kN; ++i) {
+      for (int i = 0; i < 8 && piece.channel + i < kChannels; ++i) {
         store_output(to + i, load_shared(reinterpret_cast<const unsigned short*>(staged) + i));
       }
     }
   }
 
-  /// The scales of rows `row` and `row` + 8 of each record, one for all k.
-  __device__ __forceinline__ void find_scales(float (&scales)[G::kRecords][2], int row) const {
+  /// The lane's piece of R for an octet; what there is not is zeros.
+  __device__ __forceinline__ uint4 load_piece(const Target& target, int octet) const {
+    const Piece piece(launch_, target.row, target.token + octet * 8);
+    uint4 words = make_uint4(0, 0, 0, 0);
+    if (!piece.exists) return words;
+    const unsigned short* from = launch_.residual + piece.token * launch_.residual_stride + piece.channel;
+    if (aligned(launch_.residual, launch_.residual_stride) && piece.whole()) return load_residual_16(from);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (piece.channel + i >= kChannels) break;
+      unsigned int& word = i < 2 ? words.x : i < 4 ? words.y : i < 6 ? words.z : words.w;
+      word |= static_cast<unsigned int>(load_residual(from + i)) << i % 2 * 16;
+    }
+    return words;
+  }
+
+  /// Hands the lanes' pieces of R, through the staging memory, to those who have the sums they are added to.
+  __device__ __forceinline__ void pass_residual(Octet& added, const uint4& piece) const {
+    warp_barrier();  // nobody copies the octet before
+    if (lane() < 8 * kPieces) store_shared(reinterpret_cast<uint4*>(staged_piece()), piece);
+    warp_barrier();
+    const unsigned char* first = staging() + lane() % 4 * 2 * kTokenBytes + lane() / 4 * 2;
+#pragma unroll
+    for (int i = 0; i < G::kRecords * 4; ++i) {
+      const unsigned char* from = first + i % 2 * kTokenBytes + i / 2 * 8 * 2;
+      added[i / 4][i % 4] =
+          to_float<Config::kElement>(load_shared(reinterpret_cast<const unsigned short*>(from)));
+    }
+  }
+
+  /// What rows `row` and `row` + 8 of each record have for all k: a scale, a bias.
+  __device__ __forceinline__ void find_terms(Target& target, int row) const {
 #pragma unroll
     for (int i = 0; i < G::kRecords * 2; ++i) {
       const int at = G::kWholeRows ? row + 8 * i : min(row + 8 * i, Config::kN - 1);
-      const long long offset = packed_layout_of<Config>().scale_offset(at, 0);
-      scales[i / 2][i % 2] = to_float<Config::kElement>(load_scale(launch_.weights + offset));
+      if constexpr (G::kPerChannel) {
+        const long long offset = packed_layout_of<Config>().scale_offset(at, 0);
+        target.scales[i / 2][i % 2] = to_float<Config::kElement>(load_scale(launch_.weights + offset));
+      }
+      target.biases[i / 2][i % 2] = bias_of<Config>(launch_, at);
     }
   }
 
@@ -243,9 +328,9 @@ class MultistageEpilogue {
            thread_index() / layout::kLanes * multistage_layout_of<Config>().staging_bytes_of_warp();
   }
 
-  /// Whether 16 bytes of Y can be written at a time.
-  __device__ __forceinline__ bool aligned() const {
-    return reinterpret_cast<unsigned long long>(launch_.output) % 16 == 0 && launch_.output_stride % 8 == 0;
+  /// Whether 16 bytes of Y, or of R, can be moved at a time.
+  static __device__ __forceinline__ bool aligned(const unsigned short* matrix, long long stride) {
+    return reinterpret_cast<unsigned long long>(matrix) % 16 == 0 && stride % 8 == 0;
   }
 
   const LaunchArguments& launch_;

@@ -2,6 +2,7 @@
 // among the includes below it and the name; as it stands here the file compiles too.
 
 #include "templates/abi/element.h"
+#include "templates/abi/gate.h"
 
 namespace lutsmith::device {
 
@@ -14,6 +15,9 @@ struct Config {
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
   static constexpr bool kOffsets = false;
+  static constexpr bool kResidual = false;
+  static constexpr bool kBias = false;
+  static constexpr Gate kGate = Gate::none;
   // How.
   static constexpr int kTileRows = 256;
   static constexpr int kTileTokens = 64;

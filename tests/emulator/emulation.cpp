@@ -65,7 +65,7 @@ std::string body_of_template(std::string_view name) {
 Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const Source& source,
                                            const Problem& problem, const EmulationOptions& options) {
   const std::int64_t m = problem.m;
-  const std::int64_t n = problem.n();
+  const std::int64_t n = problem.channels();
   const std::int64_t k = problem.k();
   const std::int64_t stride = k + kPadding;
   const std::int64_t output_stride = n + options.output_padding;
@@ -77,6 +77,26 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
   const std::int64_t output_size = (m - 1) * output_stride + n;
   std::vector<std::uint16_t> memory(static_cast<std::size_t>(options.output_offset + output_size), kPoison);
   const auto output = std::span(memory).subspan(static_cast<std::size_t>(options.output_offset));
+  const auto put_residual = [&](std::span<std::uint16_t> rows, std::int64_t row_stride) {
+    for (std::int64_t row = 0; row < m; ++row) {
+      std::copy_n(problem.residual.begin() + row * n, n, rows.begin() + row * row_stride);
+    }
+  };
+  std::int64_t residual_stride = 0;
+  std::vector<std::uint16_t> residual_memory;
+  std::span<const std::uint16_t> residual;
+  if (!problem.residual.empty() && options.in_place) {
+    residual_stride = output_stride;
+    put_residual(output, residual_stride);
+    residual = output;
+  } else if (!problem.residual.empty()) {
+    residual_stride = n + options.residual_padding;
+    residual_memory.resize(static_cast<std::size_t>(options.residual_offset + (m - 1) * residual_stride + n),
+                           kPoison);
+    const auto rows = std::span(residual_memory).subspan(static_cast<std::size_t>(options.residual_offset));
+    put_residual(rows, residual_stride);
+    residual = rows;
+  }
   const auto ran =
       kernel.launch({.weights = problem.packed,
                      .activations = activations,
@@ -86,7 +106,10 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
                      .activation_stride = stride,
                      .output_stride = output_stride,
                      .partition = must(partition(source.launch, m, kMultiprocessors, options.partitions)),
-                     .order = options.order});
+                     .order = options.order,
+                     .residual = residual,
+                     .residual_stride = residual_stride,
+                     .bias = problem.bias});
   if (!ran) return std::unexpected(ran.error());
   std::vector<std::uint16_t> result;
   for (std::int64_t row = 0; row < m; ++row) {

@@ -32,8 +32,11 @@ std::string body_of_template(std::string_view name);
 struct EmulationOptions {
   int partitions = 0;  ///< 0: what the library takes for a GPU of 4 multiprocessors
   emulator::BlockOrder order = emulator::BlockOrder::ascending;
-  std::int64_t output_padding = 8;  ///< elements behind each row of Y
-  std::int64_t output_offset = 0;   ///< where Y begins, in elements from a multiple of 16 bytes
+  std::int64_t output_padding = 8;    ///< elements behind each row of Y
+  std::int64_t output_offset = 0;     ///< where Y begins, in elements from a multiple of 16 bytes
+  bool in_place = false;              ///< R, where there is one, lies where Y comes to lie
+  std::int64_t residual_padding = 8;  ///< elements behind each row of R, where it has a place of its own
+  std::int64_t residual_offset = 0;   ///< likewise where R begins
 };
 
 /// Y as [m, n]; poisoned before the launch, X and Y with padding behind their rows that no kernel may touch.

@@ -179,8 +179,8 @@ constexpr Mutation<Example> kMutations[] = {
      "low_to_float<Config::kElement>(unit.scales[record][scale_group] & 0x7fff7fffu)", kWrong},
     {"ScaleOfTheHighHalfWithoutItsSign", "high_to_float<Config::kElement>(unit.scales[record][scale_group])",
      "high_to_float<Config::kElement>(unit.scales[record][scale_group] & 0x7fff7fffu)", kWrong},
-    {"ChannelScaleWithoutItsSign", "to_float<Config::kElement>(load_scale(weights + offset))",
-     "to_float<Config::kElement>(load_scale(weights + offset) & 0x7fffu)", kWrong, kChannel},
+    {"ChannelScaleWithoutItsSign", "to_float<Config::kElement>(load_scale(launch.weights + offset))",
+     "to_float<Config::kElement>(load_scale(launch.weights + offset) & 0x7fffu)", kWrong, kChannel},
 
     // Offsets.
     {"ScaleForAnOffset", "first_scales + layout::kOffsetBehindScale +", "first_scales +", kWrong, kOffsets},
@@ -250,10 +250,10 @@ constexpr Mutation<Example> kMutations[] = {
     {"NoMaskOfK", "(G::kNoRaggedEnd || first_column_ + offset < Config::kK)", "true", kPastActivations},
     {"MaskOfKOneTooFar", "first_column_ + offset < Config::kK", "first_column_ + offset <= Config::kK",
      kPastActivations},
-    {"NoMaskOfRows", " || (!G::kWholeRows && row >= Config::kN)", "", kPastOutput, {.m = 1}},
+    {"NoMaskOfRows", " && (G::kWholeRows || row < Config::kN)", "", kPastOutput, {.m = 1}},
     {"NoMaskOfTokensRead", "present_[octet] = token < launch_.tokens;", "present_[octet] = true;",
      kPastActivations},
-    {"NoMaskOfTokensWritten", "token >= product.launch_.tokens || ", "", kPastOutput},
+    {"NoMaskOfTokensWritten", "token < product.launch_.tokens && ", "", kPastOutput},
     {"NoMaskOfUnitsFetched", "(G::kWholeSteps || step * Config::kWarps + warp < G::kColumnPanels)", "true",
      kPastWeights},
     {"NoMaskOfUnitsMultiplied", "G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps", "true",

@@ -83,6 +83,15 @@ Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOption
   for (std::uint16_t& offset : matrix.offsets) offset = to_bits(normal(random) * 0x1p-4F, format.dtype);
   problem.activations.resize(static_cast<std::size_t>(m * format.k));
   for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), format.dtype);
+  problem.gated = spec.gated;
+  if (spec.bias) {
+    problem.bias.resize(static_cast<std::size_t>(format.n));
+    for (std::uint16_t& value : problem.bias) value = to_bits(normal(random), format.dtype);
+  }
+  if (spec.residual) {
+    problem.residual.resize(static_cast<std::size_t>(m * format.n));
+    for (std::uint16_t& value : problem.residual) value = to_bits(normal(random), format.dtype);
+  }
   repack(problem);
   return problem;
 }
@@ -113,10 +122,22 @@ void repack(Problem& problem) { problem.packed = must(pack(problem.matrix)); }
 
 double tolerance(DataType dtype) { return dtype == DataType::f16 ? 2.0e-3 : 1.1e-2; }
 
+std::vector<double> reference_of(const Problem& problem) {
+  return must(reference_epilogue(
+      must(reference_matmul(problem.matrix, problem.activations, problem.m)), problem.matrix.format,
+      {.gated = problem.gated, .bias = problem.bias, .residual = problem.residual}));
+}
+
+void oppose_sums(Problem& problem) {
+  problem.residual.assign(static_cast<std::size_t>(problem.m * problem.n()), 0);
+  const std::vector<double> sums = reference_of(problem);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    problem.residual[i] = to_bits(-static_cast<float>(sums[i]), problem.matrix.format.dtype);
+  }
+}
+
 double error_of(const Problem& problem, const std::vector<std::uint16_t>& result) {
-  const std::vector<double> reference =
-      must(reference_matmul(problem.matrix, problem.activations, problem.m));
-  return relative_error(result, reference, problem.matrix.format.dtype);
+  return relative_error(result, reference_of(problem), problem.matrix.format.dtype);
 }
 
 }  // namespace lutsmith::test

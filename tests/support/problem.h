@@ -28,8 +28,12 @@ struct Problem {
   std::vector<std::byte> packed;
   std::int64_t m = 1;
   std::vector<std::uint16_t> activations;  ///< [m, k]
+  Gate gated = Gate::none;
+  std::vector<std::uint16_t> bias;      ///< [n], of a spec that has one
+  std::vector<std::uint16_t> residual;  ///< [m, n], likewise
 
   std::int64_t n() const { return matrix.format.n; }
+  std::int64_t channels() const { return gated == Gate::none ? n() : n() / 2; }  ///< of the result
   std::int64_t k() const { return matrix.format.k; }
 };
 
@@ -42,13 +46,20 @@ Problem make_integer_problem(const KernelSpec& spec, std::int64_t m, std::uint64
 /// The same weights for rows `first` .. `first + m` of a k x k identity matrix.
 void set_identity_rows(Problem& problem, std::int64_t first, std::int64_t m);
 
+/// A residual, of a problem that has one, that leaves nothing of the sums but what 16 bits cannot hold: a sum
+/// that is rounded before it is added gives zero.
+void oppose_sums(Problem& problem);
+
 /// Packs again after a test has changed codes or scales.
 void repack(Problem& problem);
 
 /// Largest relative error that rounding explains.
 double tolerance(DataType dtype);
 
-/// Relative error of a result [m, n] against float64.
+/// What the problem should give: [m, channels], in float64.
+std::vector<double> reference_of(const Problem& problem);
+
+/// Relative error of a result [m, channels] against that.
 double error_of(const Problem& problem, const std::vector<std::uint16_t>& result);
 
 }  // namespace lutsmith::test
