@@ -81,7 +81,8 @@ class Bench(Figures):
         for peer in self.arguments.peers:
             yield with_peer(peer, original)
         for bits in self.arguments.bits:
-            yield with_lutsmith(original, bits, self.arguments.group)
+            gemma = self.model.config.model_type == "gemma2"
+            yield with_lutsmith(original, bits, self.arguments.group, "gelu_tanh" if gemma else "silu")
 
     def run(self) -> None:
         for weights in self.all_weights():
@@ -89,12 +90,13 @@ class Bench(Figures):
             self.log(f"{weights.name}: {gigabytes}")
             if self.device.type == "cuda" and weights.name.startswith("lutsmith"):
                 modules = [list(one.values()) for one in weights.plain] + [list(one) for one in weights.lean]
-                prepared = lutsmith.prepare(
-                    [module.packed_weights() for layer in modules for module in layer],
-                    tokens=[*self.arguments.batch, *self.arguments.prefill],
-                    progress=False,
-                )
-                self.log(f"{prepared.kernels} kernels, {prepared.compiled} compiled in {prepared.seconds:.1f} s")
+                tokens = [*self.arguments.batch, *self.arguments.prefill]
+                added = [module.packed_weights() for one in weights.lean for module in (one.o, one.down)]
+                for prepared in (
+                    lutsmith.prepare([module for layer in modules for module in layer], tokens, progress=False),
+                    lutsmith.prepare(added, tokens, progress=False, residual=True),
+                ):
+                    self.log(f"{prepared.kernels} kernels, {prepared.compiled} compiled in {prepared.seconds:.1f} s")
             for step in self.arguments.step:
                 if step == "fused" and not weights.name.startswith("lutsmith"):
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -125,8 +126,8 @@ def symmetric_table(bits: int) -> list[float]:
     return torch.linspace(-1, 1, 2**bits).tolist()
 
 
-def with_lutsmith(original: Weights, bits: int, group: int) -> Weights:
-    """The first layer's weights, quantized; the other layers have copies."""
+def with_lutsmith(original: Weights, bits: int, group: int, activation: str) -> Weights:
+    """The first layer's weights, quantized; the other layers have copies. activation: of lutsmith.nn.GatedLinear."""
     table = symmetric_table(bits)
 
     def packed(linear: torch.nn.Linear) -> lutsmith.nn.Linear:
@@ -136,12 +137,13 @@ def with_lutsmith(original: Weights, bits: int, group: int) -> Weights:
         return lutsmith.nn.Linear(lutsmith.PackedWeight(layer.weight.clone(), layer.format), layer.bias)
 
     first_plain = {name: packed(module) for name, module in original.plain[0].items()}
-    first_together = {kind: packed(getattr(original.lean[0], kind)) for kind in MEMBERS}
+    qkv = packed(original.lean[0].qkv)
+    gate, up = (first_plain[name].packed_weights()[0] for name in MEMBERS["gate_up"])
+    gated = lutsmith.nn.GatedLinear(gate, up, activation)
     plain, lean = [], []
     for _ in original.plain:
         modules = {name: copied(module) for name, module in first_plain.items()}
-        together = {kind: copied(module) for kind, module in first_together.items()}
         plain.append(modules)
-        lean.append(Projections(**together, **{kind: modules[name] for kind, name in SINGLE.items()}))
+        lean.append(Projections(copied(qkv), modules[SINGLE["o"]], copy.deepcopy(gated), modules[SINGLE["down"]]))
     total = sum(module.weight.nbytes for modules in plain for module in modules.values())
     return Weights(f"lutsmith {bits} bits", plain, lean, total)

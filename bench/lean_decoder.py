@@ -1,7 +1,9 @@
 """A decoder of transformers, run with as little around its linear layers as torch allows: for bench/decode.py.
 
 q, k and v are one product and so are gate and up; K and V are not expanded to as many heads as q has; norms, residuals,
-the rotation and the activation are compiled. It computes what the model of transformers computes.
+the rotation and the activation are compiled. Of lutsmith's layers, the products of o and down add the residual, where
+no norm comes between, and that of gate and up applies the activation. It computes what the model of transformers
+computes.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lutsmith.nn import GatedLinear, Linear
 
 
 class Projections(NamedTuple):
@@ -129,13 +133,25 @@ class LeanDecoder:
                 layer.qkv(x), cos, sin, keys[:, :, new], values[:, :, new], self.heads, self.kv_heads
             )
             mixed = self.attention(q, keys[:, :, : new.stop], values[:, :, : new.stop])
-            y = layer.o(mixed.transpose(1, 2).reshape(*tokens.shape, -1))
-            residual, x = run["add_and_norm"](residual, y, norms.after_attention, norms.mlp, eps)
-            y = layer.down(run["gated"](layer.gate_up(x), self.activation))
+            mixed = mixed.transpose(1, 2).reshape(*tokens.shape, -1)
+            residual, x = self.add(layer.o, mixed, residual, norms.after_attention, norms.mlp)
+            inner = layer.gate_up(x)
+            if not isinstance(layer.gate_up, GatedLinear):
+                inner = run["gated"](inner, self.activation)
             following = self.norms[i + 1].attention if i + 1 < len(self.norms) else self.last_norm
-            residual, x = run["add_and_norm"](residual, y, norms.after_mlp, following, eps)
+            residual, x = self.add(layer.down, inner, residual, norms.after_mlp, following)
         logits = self.head(x[:, -1])
         return logits if self.logits_cap is None else torch.tanh(logits / self.logits_cap) * self.logits_cap
+
+    def add(
+        self, layer: Callable[[Tensor], Tensor], x: Tensor, residual: Tensor, after: Tensor | None, following: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The residual behind a layer, and the following norm of it."""
+        eps = self.config.rms_norm_eps
+        if after is None and isinstance(layer, Linear):
+            residual = layer(x, residual)
+            return residual, self._pieces["norm"](residual, following, eps)
+        return self._pieces["add_and_norm"](residual, layer(x), after, following, eps)
 
     def attention(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """[batch, heads, count, dim] for q of that shape; keys and values [batch, kv_heads, length, dim]."""

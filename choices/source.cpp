@@ -23,7 +23,11 @@ Result<std::vector<Candidate>> ModelSource::candidates(const KernelSpec& spec, c
 Result<std::vector<Candidate>> TunedSource::candidates(const KernelSpec& spec, const Gpu* gpu) {
   Result<std::vector<Candidate>> result = model_.candidates(spec, gpu);
   if (!result || gpu == nullptr || gpu->target != spec.target) return result;
-  if (const std::optional<Choice> choice = tuned(spec, *gpu)) {
+  std::optional<Choice> choice = tuned(spec, *gpu);
+  // What is made of the sums costs next to nothing, whatever the schedule.
+  const KernelSpec plain = without_epilogue(spec);
+  if (!choice && plain != spec) choice = tuned(plain, *gpu);
+  if (choice) {
     result->insert(result->begin(), {.choice = *choice, .origin = ChoiceOrigin::tuned});
   }
   return result;
@@ -66,7 +70,9 @@ void TunedSource::refresh() {
 }
 
 Result<std::vector<Candidate>> PinnedSource::candidates(const KernelSpec& spec, const Gpu* gpu) {
-  if (const Entry* entry = document_.find(spec)) {
+  const Entry* entry = document_.find(spec);
+  if (entry == nullptr) entry = document_.find(without_epilogue(spec));
+  if (entry != nullptr) {
     return std::vector{Candidate{.choice = entry->chosen(), .origin = ChoiceOrigin::tuned}};
   }
   if (missing_ == Missing::model) return model_.candidates(spec, gpu);

@@ -74,7 +74,8 @@ LUTSMITH_C_API void lutsmith_close(lutsmith_service* service);
 /* ---- kernels ---- */
 
 /* What a kernel computes: Y[m, n] = sum over k of X[m, k] * weight[n, k], the weight being
- * scale[n, k / group] * table[code[n, k]], with offsets plus offset[n, k / group]. */
+ * scale[n, k / group] * table[code[n, k]], with offsets plus offset[n, k / group]; and what is made of these sums,
+ * in fp32, before they are rounded to 16 bits, once. */
 typedef struct lutsmith_spec {
   size_t struct_size;
   int32_t bits;       /* per code: 1 to 4 */
@@ -88,8 +89,14 @@ typedef struct lutsmith_spec {
   int64_t
       batch_invariant; /* 1: a token's result does not depend on the other tokens of a launch; 0: it may */
   int64_t offsets;     /* 1: an offset beside each scale is added to the weights of its group; 0: none */
+  int32_t residual;    /* 1: R [m, n] of the launch is added */
+  int32_t bias;        /* 1: b [n] of the launch is added to every token; also beside a residual */
+  /* "silu" or "gelu_tanh": Y [m, n / 2] = activation(gate) * up, of rows that take turns, 8 and 8: row 16 * i
+   * + j is row 8 * i + j of the gate, row 16 * i + 8 + j that of the other matrix, for j < 8; n is a multiple
+   * of 16. "none" or NULL: every row is a channel of Y. */
+  const char* gated;
 } lutsmith_spec;
-#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0}
+#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL}
 
 /* Bytes of such a matrix as lutsmith packs it. */
 LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);
@@ -217,15 +224,20 @@ typedef struct lutsmith_arguments {
   const void* weights;                 /* packed, 16-byte aligned */
   size_t weights_bytes;                /* lutsmith_packed_bytes of that format */
   const void* activations;             /* X [m, k], 16-byte aligned */
-  void* output;                        /* Y [m, n], 2-byte aligned */
+  void* output;                        /* Y [m, n], gated [m, n / 2], 2-byte aligned */
   const uint16_t* table;               /* host memory, 16-bit floats of the kernel's dtype; copied */
   size_t table_length;                 /* values */
   int64_t m;                           /* tokens; 0: those of the kernel's spec */
   int64_t activation_stride;           /* elements between rows of X, a multiple of 8; 0: k */
-  int64_t output_stride;               /* elements between rows of Y; 0: n */
+  int64_t output_stride;               /* elements between rows of Y; 0: its channels */
   int32_t partitions;                  /* Stream-K partitions; 0: the library's choice */
+  const void* residual; /* R [m, n] of a spec with one, 2-byte aligned: the output itself, with its stride, or
+                           apart */
+  int64_t residual_stride; /* elements between rows of R; 0: n */
+  const void* bias;        /* b [n] of a spec with one, 2-byte aligned; the launch ahead must not write it */
 } lutsmith_arguments;
-#define LUTSMITH_ARGUMENTS_INIT {sizeof(lutsmith_arguments), NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0}
+#define LUTSMITH_ARGUMENTS_INIT \
+  {sizeof(lutsmith_arguments), NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, 0, NULL}
 
 struct CUstream_st;
 

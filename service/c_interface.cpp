@@ -8,6 +8,7 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/result.h"
@@ -43,6 +44,12 @@ lutsmith_status status_of(ErrorCode code) {
   return static_cast<lutsmith_status>(1 + static_cast<int>(code));
 }
 
+struct Switch {
+  std::string_view name;
+  std::int64_t value;
+  bool* into;
+};
+
 Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
   Result<lutsmith_spec> given = known_part(pointer, "spec", lutsmith_spec LUTSMITH_SPEC_INIT);
   if (!given) return failure(given);
@@ -54,10 +61,19 @@ Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
     if (!target) return failure(target);
     spec.target = *target;
   }
-  if (given->batch_invariant != 0 && given->batch_invariant != 1) {
-    return refuse(fmt::format("batch_invariant: {} is not allowed; allowed: 0, 1", given->batch_invariant));
+  for (const auto& [name, value, into] :
+       {Switch{"batch_invariant", given->batch_invariant, &spec.batch_invariant},
+        Switch{"residual", given->residual, &spec.residual}, Switch{"bias", given->bias, &spec.bias}}) {
+    if (value != 0 && value != 1) {
+      return refuse(fmt::format("{}: {} is not allowed; allowed: 0, 1", name, value));
+    }
+    *into = value == 1;
   }
-  spec.batch_invariant = given->batch_invariant == 1;
+  if (given->gated != nullptr) {
+    Result<Gate> gated = parse_gate(given->gated);
+    if (!gated) return failure(gated);
+    spec.gated = *gated;
+  }
   return spec;
 }
 
@@ -127,7 +143,10 @@ Result<MatmulArguments> arguments_of(const lutsmith_arguments* pointer) {
       .m = given->m,
       .activation_stride = given->activation_stride,
       .output_stride = given->output_stride,
-      .partitions = given->partitions};
+      .partitions = given->partitions,
+      .residual = given->residual,
+      .residual_stride = given->residual_stride,
+      .bias = given->bias};
 }
 
 /// What `name` is to be written to, and the service that is asked, are there.

@@ -98,7 +98,8 @@ class Campaign {
 
 std::vector<KernelSpec> missing_specs(std::span<const KernelSpec> specs, const choices::Document& document) {
   std::vector<KernelSpec> missing;
-  for (KernelSpec spec : specs) {
+  for (const KernelSpec& asked : specs) {
+    KernelSpec spec = without_epilogue(asked);  // whose choice serves both
     spec.m = token_bucket(spec.m);
     const bool known = document.find(spec) != nullptr || std::ranges::find(missing, spec) != missing.end();
     if (!known) missing.push_back(spec);

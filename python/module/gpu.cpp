@@ -45,10 +45,9 @@ lutsmith_workspace* workspace_for(int device, CUstream_st* stream, bool captured
   return spare->workspace;
 }
 
-const lutsmith_kernel* kernel_for(const Format& format, int device, std::int64_t bucket,
-                                  bool batch_invariant) {
+const lutsmith_kernel* kernel_for(const Format& format, int device, std::int64_t bucket, int variant) {
   const auto found = std::ranges::find_if(format.kernels, [&](const DeviceKernel& one) {
-    return one.device == device && one.bucket == bucket && one.batch_invariant == batch_invariant;
+    return one.device == device && one.bucket == bucket && one.variant == variant;
   });
   return found == format.kernels.end() ? nullptr : found->kernel;
 }
@@ -123,25 +122,23 @@ PyObject* load(PyObject* self, PyObject* arguments) {
   PyObject* capsule = nullptr;
   int device = 0;
   long long m = 0;
-  int batch_invariant = 0;
-  if (PyArg_ParseTuple(arguments, "OiLp:load", &capsule, &device, &m, &batch_invariant) == 0) return nullptr;
+  int variant = 0;
+  if (PyArg_ParseTuple(arguments, "OiLi:load", &capsule, &device, &m, &variant) == 0) return nullptr;
   lutsmith_service* const service = service_of(capsule);
   if (service == nullptr) return nullptr;
   Format& format = format_of(self);
   lutsmith_spec spec = format.spec;
   spec.m = m;
-  spec.batch_invariant = batch_invariant;
+  set_variant(spec, variant);
   lutsmith_compile_result compiled = LUTSMITH_COMPILE_RESULT_INIT;
-  DeviceKernel loaded{.device = device,
-                      .bucket = lutsmith_token_bucket(m),
-                      .batch_invariant = batch_invariant != 0,
-                      .kernel = nullptr};
+  DeviceKernel loaded{
+      .device = device, .bucket = lutsmith_token_bucket(m), .variant = variant, .kernel = nullptr};
   const lutsmith_status status = without_gil([&] {
     const lutsmith_status made = lutsmith_compile(service, &spec, &compiled);
     return made == LUTSMITH_OK ? lutsmith_get(service, &spec, &loaded.kernel) : made;
   });
   if (status != LUTSMITH_OK) return raise_last_error(status);
-  if (kernel_for(format, device, loaded.bucket, loaded.batch_invariant) == nullptr) {
+  if (kernel_for(format, device, loaded.bucket, loaded.variant) == nullptr) {
     format.kernels.push_back(loaded);
   } else {  // another thread was faster
     lutsmith_kernel_free(loaded.kernel);
@@ -158,7 +155,10 @@ enum LaunchArgument {
   at_tokens,
   at_x_stride,
   at_y_stride,
-  at_batch_invariant,
+  at_variant,
+  at_residual,
+  at_residual_stride,
+  at_bias,
   argument_count
 };
 
@@ -182,7 +182,10 @@ PyObject* launch(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
                      .tokens = given[at_tokens],
                      .x_stride = given[at_x_stride],
                      .y_stride = given[at_y_stride],
-                     .batch_invariant = given[at_batch_invariant] != 0};
+                     .variant = static_cast<int>(given[at_variant] & kAllVariants),
+                     .residual = address(at_residual),
+                     .residual_stride = given[at_residual_stride],
+                     .bias = address(at_bias)};
   const Format& format = format_of(self);
   Prepared prepared;
   LaunchOutcome outcome = find_prepared(format, asked, prepared);
@@ -198,8 +201,7 @@ PyCFunction with_array(PyObject* (*method)(PyObject*, PyObject* const*, Py_ssize
 }  // namespace
 
 LaunchOutcome find_prepared(const Format& format, const Launch& launch, Prepared& found) {
-  found.kernel =
-      kernel_for(format, launch.device, lutsmith_token_bucket(launch.tokens), launch.batch_invariant);
+  found.kernel = kernel_for(format, launch.device, lutsmith_token_bucket(launch.tokens), launch.variant);
   if (found.kernel == nullptr) return kernel_missing;
   std::int32_t capturing = 0;
   const lutsmith_status status = lutsmith_stream_is_capturing(launch.stream, &capturing);
@@ -223,6 +225,9 @@ bool enqueue(const Format& format, const Prepared& prepared, const Launch& launc
   launched.m = launch.tokens;
   launched.activation_stride = launch.x_stride;
   launched.output_stride = launch.y_stride;
+  launched.residual = launch.residual;
+  launched.residual_stride = launch.residual_stride;
+  launched.bias = launch.bias;
   const lutsmith_status status = without_gil(
       [&] { return lutsmith_launch(prepared.kernel, &launched, prepared.workspace, launch.stream); });
   if (status != LUTSMITH_OK) raise_last_error(status);
@@ -261,17 +266,21 @@ PyMethodDef format_methods[] = {
     {"unpack", unpack, METH_VARARGS,
      "unpack(packed, codes, scales, offsets): addresses; offsets: 0 where there are none"},
     {"load", load, METH_VARARGS,
-     "load(service, device, m, batch_invariant) -> origin: \"memory\", \"disk\", \"remote\" or "
+     "load(service, device, m, variant) -> origin: \"memory\", \"disk\", \"remote\" or "
      "\"compiled\"\n\n"
      "Gets the kernel for m tokens on the current device, which `device` is."},
     {"launch", with_array(launch), METH_FASTCALL,
-     "launch(device, stream, x, weights, y, m, x_stride, y_stride, batch_invariant) -> 0: enqueued; else "
-     "nothing was done,\n"
-     "and 1: there is no such kernel for m tokens, 2: no workspace for the stream. Addresses, and strides in "
-     "elements."},
+     "launch(device, stream, x, weights, y, m, x_stride, y_stride, variant, residual, residual_stride, "
+     "bias)\n"
+     "-> 0: enqueued; else nothing was done, and 1: there is no such kernel for m tokens, 2: no workspace "
+     "for "
+     "the stream.\nAddresses, and strides in elements; 0 for none. variant: a sum of 1: batch-invariant, 2: "
+     "a "
+     "residual, 4: a bias,\n8: gated by silu, 16: by gelu_tanh."},
     {"multiply", with_array(multiply), METH_FASTCALL,
-     "multiply(x, weights, empty, dtype, batch_invariant) -> y, or None where there is more to do than a "
-     "launch\n\n"
+     "multiply(x, weights, empty, dtype, variant, bias=None, residual=None) -> y, or None where there is "
+     "more "
+     "to do than a launch\n\n"
      "y = empty(shape, strides, dtype), on torch's current stream. More to do: rows to copy, a kernel or a "
      "workspace to make,\nsomething to refuse. Then nothing was done."},
     {nullptr, nullptr, 0, nullptr},

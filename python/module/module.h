@@ -50,11 +50,31 @@ auto without_gil(const Work& work) {
 /// Raises lutsmith.Error with the error of this thread's last call. Always nullptr.
 PyObject* raise_last_error(lutsmith_status status);
 
+/// What else than the format a kernel is for: bits of a number, which Python has too (gpu.py). Of a switch
+/// alone it is the switch.
+enum Variant : int {
+  batch_invariant = 1,
+  with_residual = 2,
+  with_bias = 4,
+  gated_silu = 8,
+  gated_gelu_tanh = 16,
+};
+constexpr int kAllVariants = 31;
+
+/// Sets what a variant says.
+inline void set_variant(lutsmith_spec& spec, int variant) {
+  spec.batch_invariant = (variant & batch_invariant) != 0 ? 1 : 0;
+  spec.residual = (variant & with_residual) != 0 ? 1 : 0;
+  spec.bias = (variant & with_bias) != 0 ? 1 : 0;
+  if ((variant & gated_silu) != 0) spec.gated = "silu";
+  if ((variant & gated_gelu_tanh) != 0) spec.gated = "gelu_tanh";
+}
+
 /// A kernel that is loaded.
 struct DeviceKernel {
   int device = 0;
   std::int64_t bucket = 0;  ///< lutsmith_token_bucket of the tokens it is for
-  bool batch_invariant = false;
+  int variant = 0;
   lutsmith_kernel* kernel = nullptr;
 };
 
@@ -63,7 +83,7 @@ struct Format {
   std::string dtype;
   std::string table_kind;
   std::vector<std::uint16_t> table;  ///< in dtype
-  lutsmith_spec spec;                ///< points to the names above; m and batch_invariant are not set
+  lutsmith_spec spec;                ///< points to the names above; m and the variant are not set
   std::size_t packed_bytes;
   std::vector<DeviceKernel> kernels;  ///< that this process has loaded; changed by whoever holds the GIL
 };
@@ -78,7 +98,10 @@ struct Launch {
   std::int64_t tokens = 0;
   std::int64_t x_stride = 0;
   std::int64_t y_stride = 0;
-  bool batch_invariant = false;
+  int variant = 0;
+  const void* residual = nullptr;
+  std::int64_t residual_stride = 0;
+  const void* bias = nullptr;
 };
 
 /// What a launch needs that is there already.

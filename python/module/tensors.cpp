@@ -57,6 +57,20 @@ bool are_rows(const dlpack::Tensor& x, const Format& format) {
          reinterpret_cast<std::uintptr_t>(x.data) % kAlignment == 0;
 }
 
+/// b [n] beside x.
+bool is_bias(const dlpack::Tensor& bias, const dlpack::Tensor& x, const Format& format) {
+  return same_place(bias, x) && bias.dtype == x.dtype && bias.dimensions == 1 &&
+         bias.shape[0] == format.spec.n && contiguous(bias);
+}
+
+/// R [..., n] for x [..., k].
+bool is_residual(const dlpack::Tensor& residual, const dlpack::Tensor& x, const Format& format) {
+  const int last = x.dimensions - 1;
+  return same_place(residual, x) && residual.dtype == x.dtype && residual.dimensions == x.dimensions &&
+         std::equal(x.shape, x.shape + last, residual.shape) && residual.shape[last] == format.spec.n &&
+         contiguous(residual);
+}
+
 bool are_weights(const dlpack::Tensor& weights, const Format& format) {
   constexpr dlpack::DataType kBytes{.code = dlpack::kUnsigned, .bits = 8, .lanes = 1};
   return weights.dtype == kBytes && weights.dimensions == 1 && contiguous(weights) &&
@@ -110,14 +124,15 @@ PyObject* exchange_tensors(PyObject* /*module*/, PyObject* arguments) {
 }
 
 PyObject* multiply(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  constexpr Py_ssize_t kArguments = 5;
-  if (count != kArguments) {
-    PyErr_Format(PyExc_TypeError, "multiply takes %zd arguments, %zd given", kArguments, count);
+  constexpr Py_ssize_t kFewest = 5;
+  constexpr Py_ssize_t kMost = 7;
+  if (count != kFewest && count != kMost) {
+    PyErr_Format(PyExc_TypeError, "multiply takes %zd or %zd arguments, %zd given", kFewest, kMost, count);
     return nullptr;
   }
   const Format& format = format_of(self);
-  const int batch_invariant = PyObject_IsTrue(arguments[4]);
-  if (batch_invariant < 0) return nullptr;
+  const auto variant = static_cast<int>(PyLong_AsLong(arguments[4]));
+  if (PyErr_Occurred() != nullptr) return nullptr;
   dlpack::Tensor x{};
   dlpack::Tensor weights{};
   if (interface == nullptr || !read(arguments[0], x) || !read(arguments[1], weights) ||
@@ -129,7 +144,16 @@ PyObject* multiply(PyObject* self, PyObject* const* arguments, Py_ssize_t count)
                 .weights = weights.data,
                 .tokens = rows(x),
                 .x_stride = format.spec.k,
-                .batch_invariant = batch_invariant != 0};
+                .variant = variant};
+  dlpack::Tensor added{};
+  if (count == kMost && arguments[5] != Py_None) {
+    if (!read(arguments[5], added) || !is_bias(added, x, format)) return more_to_do();
+    launch.bias = added.data;
+  }
+  if (count == kMost && arguments[6] != Py_None) {
+    if (!read(arguments[6], added) || !is_residual(added, x, format)) return more_to_do();
+    launch.residual = added.data;
+  }
   if (launch.tokens == 0) return more_to_do();
   void* stream = nullptr;
   if (interface->current_stream(x.device.type, launch.device, &stream) != 0) return nullptr;
@@ -139,7 +163,8 @@ PyObject* multiply(PyObject* self, PyObject* const* arguments, Py_ssize_t count)
   if (outcome == failed) return nullptr;
   if (outcome != done) return more_to_do();
 
-  Owned y(make_output(x, format.spec.n, arguments[2], arguments[3]));
+  const bool gated = (variant & (gated_silu | gated_gelu_tanh)) != 0;
+  Owned y(make_output(x, gated ? format.spec.n / 2 : format.spec.n, arguments[2], arguments[3]));
   if (!y) return nullptr;
   dlpack::Tensor output{};
   // It is made on the current device, which may be another one.

@@ -49,7 +49,8 @@ class Products(TorchDispatchMode):
         self.batch_invariant: list[bool] = []
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        places = {torch.ops.lutsmith.matmul.default: 4, torch.ops.lutsmith.matmul_out.default: 5}
+        operators = torch.ops.lutsmith
+        places = {operators.matmul.default: 4, operators.matmul_out.default: 5, operators.gated_matmul.default: 4}
         if operator in places:  # torch leaves out what is the default
             place = places[operator]
             named = (kwargs or {}).get("batch_invariant", False)

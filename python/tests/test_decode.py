@@ -55,10 +55,11 @@ def test_lean_step_computes_what_transformers_computes(name, batch):
         assert torch.equal(lean.tokens[:, 0], expected[:, 8].argmax(-1))
 
 
-def test_both_steps_run_with_packed_weights_and_agree():
+@pytest.mark.parametrize(("name", "activation"), [("llama", "silu"), ("gemma", "gelu_tanh")])
+def test_both_steps_run_with_packed_weights_and_agree(name, activation):
     with torch.no_grad():
-        model = random_model(CONFIGURATIONS["llama"](), torch.bfloat16, torch.device("cpu"))
-        weights = with_lutsmith(with_16_bits(model), bits=4, group=32)
+        model = random_model(CONFIGURATIONS[name](), torch.bfloat16, torch.device("cpu"))
+        weights = with_lutsmith(with_16_bits(model), bits=4, group=32, activation=activation)
         tokens = torch.randint(0, 320, (2, 5))
         lean = LeanDecoder(model, weights.lean, 2, length=5, compiled=False).forward(tokens, 0)
         original = model(input_ids=tokens).logits[:, -1]
@@ -67,6 +68,20 @@ def test_both_steps_run_with_packed_weights_and_agree():
     assert (lean - packed).norm() < 0.02 * packed.norm()
     assert (original - packed).norm() > 0.02 * packed.norm()
     assert weights.bytes == sum(module.weight.nbytes for layer in weights.plain for module in layer.values())
+
+
+def test_lean_step_adds_the_residual_and_applies_the_gate_in_the_products():
+    with torch.no_grad():
+        model = random_model(CONFIGURATIONS["llama"](), torch.bfloat16, torch.device("cpu"))
+        weights = with_lutsmith(with_16_bits(model), bits=4, group=32, activation="silu")
+        lean = LeanDecoder(model, weights.lean, 2, length=5, compiled=False)
+        called = []
+        pieces = dict(lean._pieces)
+        lean._pieces = {
+            name: lambda *given, name=name: called.append(name) or pieces[name](*given) for name in pieces
+        }
+        lean.forward(torch.randint(0, 320, (2, 5)), 0)
+    assert "rotate_and_store" in called and not {"gated", "add_and_norm"} & set(called)
 
 
 def test_replay_that_differs_from_the_step_is_an_error():

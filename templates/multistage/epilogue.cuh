@@ -289,7 +289,7 @@ class MultistageEpilogue {
 
   /// Hands the lanes' pieces of R, through the staging memory, to those who have the sums they are added to.
   __device__ __forceinline__ void pass_residual(Octet& added, const uint4& piece) const {
-    warp_barrier();  // nobody copies the octet before
+    // The lane itself was the last to read there.
     if (lane() < 8 * kPieces) store_shared(reinterpret_cast<uint4*>(staged_piece()), piece);
     warp_barrier();
     const unsigned char* first = staging() + lane() % 4 * 2 * kTokenBytes + lane() / 4 * 2;

@@ -55,6 +55,35 @@ TEST_F(TunedChoices, ComeFirstWithTheModelsBehindThem) {
   EXPECT_EQ(candidates[1].origin, ChoiceOrigin::model);
 }
 
+/// Specs that make something of the sums of example_spec().
+std::vector<KernelSpec> with_epilogues() {
+  std::vector<KernelSpec> specs(3, example_spec());
+  specs[0].residual = true;
+  specs[1].bias = true;
+  specs[2].gated = Gate::silu;
+  return specs;
+}
+
+TEST_F(TunedChoices, ServeWhateverIsMadeOfTheSums) {
+  for (const KernelSpec& spec : with_epilogues()) {
+    const auto candidates = must(source_.candidates(spec, &gpu_));
+    EXPECT_EQ(candidates[0].choice, example_entry().chosen()) << describe(spec);
+    EXPECT_EQ(candidates[0].origin, ChoiceOrigin::tuned);
+  }
+}
+
+TEST_F(TunedChoices, OfTheSpecItselfComeBeforeThoseOfItsSums) {
+  Document document(gpu_);
+  Entry own = example_entry();
+  own.spec.residual = true;
+  own.choice = {.schedule = 0, .partitions = 132, .microseconds = 4.9};
+  document.put(own);
+  must(source_.database().add(document));
+  source_.refresh();
+  EXPECT_EQ(must(source_.candidates(own.spec, &gpu_))[0].choice, own.chosen());
+  EXPECT_EQ(must(source_.candidates(example_spec(), &gpu_))[0].choice, example_entry().chosen());
+}
+
 TEST_F(TunedChoices, AreOfOneModelOfGpuOnly) {
   const Gpu other{.name = gpu_.name, .multiprocessors = 114, .target = gpu_.target};
   EXPECT_EQ(must(source_.candidates(example_spec(), &other))[0].origin, ChoiceOrigin::model);
@@ -85,6 +114,13 @@ TEST(PinnedChoices, AreTheSameOnEveryGpu) {
     const auto candidates = must(source.candidates(example_spec(), gpu));
     ASSERT_EQ(candidates.size(), 1U);
     EXPECT_EQ(candidates[0].choice, example_entry().chosen());
+  }
+}
+
+TEST(PinnedChoices, ServeWhateverIsMadeOfTheSums) {
+  PinnedSource source(example_document(), Missing::error);
+  for (const KernelSpec& spec : with_epilogues()) {
+    EXPECT_EQ(must(source.candidates(spec, nullptr))[0].choice, example_entry().chosen()) << describe(spec);
   }
 }
 

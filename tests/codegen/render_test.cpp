@@ -97,6 +97,21 @@ TEST(RenderTest, TheTextDependsOnTheTokensByTheScheduleAlone) {
   }
 }
 
+TEST(RenderTest, WhatIsMadeOfTheSumsIsInTheNameAndTheConstants) {
+  KernelSpec spec = kSpec;
+  EXPECT_THAT(text_of(spec, kSchedule), AllOf(HasSubstr("kResidual = false;"), HasSubstr("kBias = false;"),
+                                              HasSubstr("kGate = Gate::none;"), HasSubstr("_pair(const")));
+  spec.residual = spec.bias = true;
+  EXPECT_THAT(text_of(spec, kSchedule),
+              AllOf(HasSubstr("kResidual = true;"), HasSubstr("kBias = true;"),
+                    HasSubstr("_pair_residual_bias(const"), HasSubstr("^T + b + R, ")));
+  spec = kSpec;
+  spec.format.n = 1008;
+  spec.gated = Gate::silu;
+  EXPECT_THAT(text_of(spec, kSchedule),
+              AllOf(HasSubstr("kGate = Gate::silu;"), HasSubstr("_pair_silu(const"), HasSubstr("Y[m, 504]")));
+}
+
 TEST(RenderTest, TheHeadSaysWhatTheKernelIs) {
   const std::string text = text_of(kSpec, kSchedule);
   const std::string head = text.substr(0, text.find("\n\n"));

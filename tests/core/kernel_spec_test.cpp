@@ -54,6 +54,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "16777216"},
         BadSpec{"n_0", [](KernelSpec& s) { s.format.n = 0; }, "n", "0", "1 to 16777216"},
         BadSpec{"n_negative", [](KernelSpec& s) { s.format.n = -32; }, "n", "-32", "1 to 16777216"},
+        BadSpec{"gated", [](KernelSpec& s) { s.gated = static_cast<Gate>(3); }, "gated", "3",
+                "none, silu, gelu_tanh"},
+        BadSpec{"gated_and_bias", [](KernelSpec& s) { s.gated = Gate::silu, s.bias = true; }, "gated",
+                "silu is not allowed beside a bias", "gated alone"},
+        BadSpec{"gated_rows", [](KernelSpec& s) { s.gated = Gate::gelu_tanh, s.format.n = 4088; }, "n",
+                "4088", "multiples of 16"},
         BadSpec{"m_0", [](KernelSpec& s) { s.m = 0; }, "m", "0", "1 to 16777216"},
         BadSpec{"dtype", [](KernelSpec& s) { s.format.dtype = static_cast<DataType>(7); }, "dtype", "7",
                 "f16, bf16"},
@@ -144,6 +150,20 @@ TEST(SpecTest, TablesHaveOneValueACodeOrTwoAPairCode) {
   EXPECT_EQ(table_length(4, TableKind::scalar), 16);
   EXPECT_EQ(table_length(2, TableKind::pair), 32);
   EXPECT_EQ(table_length(4, TableKind::pair), 512);
+}
+
+TEST(KernelSpecTest, WhatIsMadeOfTheSumsIsDescribedOnlyWhereThereIsSomething) {
+  KernelSpec spec = valid_spec();
+  const std::string plain = describe(spec);
+  EXPECT_THAT(plain, testing::EndsWith(" sm_90a"));
+  spec.residual = spec.bias = true;
+  EXPECT_EQ(describe(spec), plain + " residual bias");
+  EXPECT_EQ(without_epilogue(spec), valid_spec());
+  spec = valid_spec();
+  spec.gated = Gate::gelu_tanh;
+  EXPECT_EQ(describe(spec), plain + " gated gelu_tanh");
+  EXPECT_EQ(spec.output_channels(), 2048);
+  EXPECT_EQ(without_epilogue(spec), valid_spec());
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ struct Shape {
 const Shape kShapes[] = {
     {"few_tokens", "sm_80",
      FewTokensSchedule{.tile_rows = 32, .tile_tokens = 8, .warps = 2, .weights = WeightPath::async_copy}, 80,
-     11, 5},
+     11, 7},
     {"one_token", "sm_90a",
      FewTokensSchedule{.tile_rows = 16, .tile_tokens = 1, .warps = 1, .dependent_launch = true}, 80, 1, 7},
     {"multistage", "sm_80",
@@ -41,7 +41,7 @@ const Shape kShapes[] = {
                         .k_groups = 1,
                         .stage_columns = 64,
                         .activation_stages = 2},
-     144, 43, 5},
+     144, 43, 7},
     {"multistage_groups", "sm_100a",
      MultistageSchedule{.tile_rows = 128,
                         .tile_tokens = 64,
@@ -50,7 +50,7 @@ const Shape kShapes[] = {
                         .stage_columns = 64,
                         .activation_stages = 2,
                         .dependent_launch = true},
-     144, 75, 3},
+     144, 75, 13},
     {"many_tokens", "sm_90a",
      ManyTokensSchedule{.tile_rows = 128,
                         .tile_tokens = 64,
@@ -59,7 +59,7 @@ const Shape kShapes[] = {
                         .activation_stages = 2,
                         .weight_stages = 1,
                         .dependent_launch = true},
-     144, 75, 3},
+     144, 75, 13},
     {"many_tokens_groups", "sm_90a",
      ManyTokensSchedule{.tile_rows = 128,
                         .tile_tokens = 32,
@@ -67,7 +67,7 @@ const Shape kShapes[] = {
                         .commit_steps = 4,
                         .activation_stages = 4,
                         .weight_stages = 2},
-     144, 43, 5},
+     144, 43, 7},
     {"many_tokens_clusters", "sm_90a",
      ManyTokensSchedule{.tile_rows = 128,
                         .tile_tokens = 32,
@@ -76,7 +76,7 @@ const Shape kShapes[] = {
                         .commit_steps = 4,
                         .activation_stages = 2,
                         .weight_stages = 1},
-     144, 43, 3},
+     144, 43, 7},
 };
 
 KernelSpec spec_of(const Shape& shape, int group = 128, DataType dtype = DataType::bf16) {
@@ -93,6 +93,10 @@ void expect_right_everywhere(const KernelSpec& spec, const Shape& shape, const P
   const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), spec, source));
   for (const int partitions : {1, shape.cut_partitions}) {
     SCOPED_TRACE(std::to_string(partitions) + " partitions");
+    const Partition cut = must(partition(source.launch, shape.m, 1, partitions));
+    EXPECT_EQ(cut.steps_per_grain * cut.grains_per_partition % source.launch.steps_per_tile != 0,
+              partitions > 1)
+        << "whether tiles are cut";
     std::vector<std::uint16_t> expected;
     for (EmulationOptions options : {
              EmulationOptions{},

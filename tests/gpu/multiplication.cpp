@@ -1,6 +1,8 @@
 #include "multiplication.h"
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "machine.h"
 
@@ -23,9 +25,9 @@ std::vector<std::uint16_t> with_padding(const std::vector<std::uint16_t>& rows, 
 }  // namespace
 
 Multiplication::Multiplication(const Problem& problem, const LaunchOptions& options)
-    : n_(problem.n()),
+    : n_(problem.channels()),
       m_(problem.m),
-      stride_(problem.n() + options.output_padding),
+      stride_(problem.channels() + options.output_padding),
       table_(problem.matrix.table) {
   const cuda::Driver& driver = *machine()->driver;
   const std::vector<std::uint16_t> activations =
@@ -41,12 +43,30 @@ Multiplication::Multiplication(const Problem& problem, const LaunchOptions& opti
                 .activation_stride = problem.k() + options.activation_padding,
                 .output_stride = stride_,
                 .partitions = options.partitions};
+  if (!problem.bias.empty()) {
+    bias_ = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(problem.bias))));
+    arguments_.bias = bias_.data();
+  }
+  if (!problem.residual.empty()) {
+    std::vector<std::uint16_t> residual = with_padding(problem.residual, n_, options.output_padding);
+    arguments_.residual_stride = stride_;
+    if (options.in_place) {
+      in_place_ = std::move(residual);
+      arguments_.residual = arguments_.output;
+    } else {
+      residual_ = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(residual))));
+      arguments_.residual = residual_.data();
+    }
+  }
   poison();
 }
 
 void Multiplication::poison() {
   const cuda::Driver& driver = *machine()->driver;
   must(driver.set(output_.address(), 0xff, output_.bytes()));
+  if (!in_place_.empty()) {
+    must(driver.copy_to_device(output_.address() + kGuard * 2, std::as_bytes(std::span(in_place_))));
+  }
   must(driver.synchronize());
 }
 

@@ -15,6 +15,8 @@ struct LaunchOptions {
   int partitions = 0;
   std::int64_t activation_padding = 0;  ///< elements after each row of X; they hold NaN
   std::int64_t output_padding = 0;      ///< elements after each row of Y that must stay as they are
+  bool in_place =
+      false;  ///< R, of a problem that has one, lies where Y comes to lie; else it has that padding
 };
 
 /// A problem on the GPU: weights, X, and a Y that is poisoned before a launch and guarded around it.
@@ -27,7 +29,7 @@ class Multiplication {
   const MatmulArguments& arguments() const { return arguments_; }
   MatmulArguments& arguments() { return arguments_; }
 
-  /// Overwrites Y, padding and guards.
+  /// Overwrites Y, padding and guards; puts R there, where that is its place.
   void poison();
   /// Y as [m, n] once the GPU is idle. Fails the test where padding or guards were written.
   std::vector<std::uint16_t> result() const;
@@ -36,13 +38,16 @@ class Multiplication {
   std::vector<std::uint16_t> run(const Kernel& kernel);
 
  private:
-  std::int64_t n_;
+  std::int64_t n_;  ///< channels of Y
   std::int64_t m_;
   std::int64_t stride_;
   std::vector<std::uint16_t> table_;
   cuda::Buffer weights_;
   cuda::Buffer activations_;
   cuda::Buffer output_;
+  cuda::Buffer bias_;
+  cuda::Buffer residual_;
+  std::vector<std::uint16_t> in_place_;  ///< R with the padding of Y
   MatmulArguments arguments_;
 };
 

@@ -247,5 +247,43 @@ TEST(ProductError, CountsWhatDoesNotRoundToZero) {
   EXPECT_EQ(product_error(rounded(reference, DataType::f16), reference, DataType::f16).nonzero, 3);
 }
 
+TEST(ReferenceEpilogue, AddsABiasAndAResidual) {
+  const WeightFormat format{.n = 2, .k = 8};
+  const std::vector<std::uint16_t> bias = {to_bits(1, DataType::f16), to_bits(2, DataType::f16)};
+  const std::vector<std::uint16_t> residual = {to_bits(10, DataType::f16), to_bits(20, DataType::f16),
+                                               to_bits(30, DataType::f16), to_bits(40, DataType::f16)};
+  const auto both = reference_epilogue({100, 200, 300, 400}, format, {.bias = bias, .residual = residual});
+  ASSERT_TRUE(both);
+  EXPECT_EQ(*both, (std::vector<double>{111, 222, 331, 442}));
+}
+
+TEST(ReferenceEpilogue, MultipliesEightRowsByTheActivationsOfTheEightBeforeThem) {
+  const WeightFormat format{.n = 32, .k = 8};
+  std::vector<double> sums(64);
+  for (std::size_t i = 0; i < sums.size(); ++i) sums[i] = static_cast<double>(i) / 16 - 2;
+  const auto gated = reference_epilogue(sums, format, {.gated = Gate::silu});
+  ASSERT_TRUE(gated);
+  ASSERT_EQ(gated->size(), 32U);
+  for (const std::size_t channel : {0U, 7U, 8U, 15U, 31U}) {
+    const std::size_t gate = channel / 8 * 16 + channel % 8;
+    EXPECT_DOUBLE_EQ((*gated)[channel], sums[gate] / (1 + std::exp(-sums[gate])) * sums[gate + 8]) << channel;
+  }
+  // Published values of GELU in the form with tanh: 0.8412 at 1, -0.1588 at -1.
+  std::vector<double> ones(32, 1);
+  ones[1] = -1;
+  const auto gelu = reference_epilogue(ones, format, {.gated = Gate::gelu_tanh});
+  ASSERT_TRUE(gelu);
+  EXPECT_NEAR((*gelu)[0], 0.841192, 1e-6);
+  EXPECT_NEAR((*gelu)[1], -0.158808, 1e-6);
+}
+
+TEST(ReferenceEpilogue, RefusesWhatNoKernelDoes) {
+  const std::vector<std::uint16_t> three(3);
+  EXPECT_FALSE(reference_epilogue(std::vector<double>(24), {.n = 24, .k = 8}, {.gated = Gate::silu}));
+  EXPECT_FALSE(reference_epilogue(std::vector<double>(16), {.n = 16, .k = 8}, {.bias = three}));
+  EXPECT_FALSE(reference_epilogue(std::vector<double>(16), {.n = 16, .k = 8}, {.residual = three}));
+  EXPECT_FALSE(reference_epilogue(std::vector<double>(15), {.n = 16, .k = 8}, {}));
+}
+
 }  // namespace
 }  // namespace lutsmith

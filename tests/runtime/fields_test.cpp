@@ -145,6 +145,24 @@ TEST(FieldsTest, ASpecWithoutOffsetsIsWrittenAsBeforeThereWereSuch) {
   EXPECT_EQ(describe(changed), describe(spec()) + " offsets");
 }
 
+TEST(FieldsTest, ASpecThatLeavesItsSumsAsTheyAreIsWrittenAsBeforeThereWereOthers) {
+  EXPECT_EQ(spec_json<Json>(spec()).size(), 8U);
+  EXPECT_THAT(warm_command({.spec = spec(), .choice = {}}),
+              testing::Not(testing::ContainsRegex("residual|bias|gated")));
+  KernelSpec changed = spec();
+  changed.residual = changed.bias = true;
+  changed.gated = Gate::silu;
+  const Json json = spec_json<Json>(changed);
+  EXPECT_EQ(json.at("residual"), true);
+  EXPECT_EQ(json.at("bias"), true);
+  EXPECT_EQ(json.at("gated"), "silu");
+  KernelSpec again = spec();
+  EXPECT_TRUE(read_fields(Json::parse(json.dump()), again));
+  EXPECT_EQ(again, changed);
+  EXPECT_THAT(warm_command({.spec = changed, .choice = {}}),
+              testing::EndsWith(" --residual on --bias on --gated silu"));
+}
+
 TEST(FieldsTest, ALaunchHasClustersInItsJsonOnlyWhereThereAreSome) {
   LaunchRecipe recipe;
   EXPECT_FALSE(launch_json<Json>(recipe).contains("cluster_blocks"));

@@ -285,6 +285,47 @@ TEST_F(LaunchTest, SizesOutOfRangeAreRefused) {
   expect_refused({"partitions: -1"});
 }
 
+TEST_F(LaunchTest, WhatTheSpecAddsHasToBeGivenAndNothingElse) {
+  const auto* const residual = reinterpret_cast<const void*>(0x400002);
+  const auto* const bias = reinterpret_cast<const void*>(0x500000);
+  const MatmulArguments plain = arguments_;
+  arguments_.residual = residual;
+  expect_refused({"residual: this kernel adds none"});
+  arguments_ = plain;
+  arguments_.bias = bias;
+  expect_refused({"bias: this kernel adds none"});
+
+  spec_.residual = spec_.bias = true;
+  load();
+  expect_refused({"residual: null"});
+  arguments_.residual = residual;
+  arguments_.residual_stride = 4095;
+  expect_refused({"residual_stride: 4095", "n = 4096"});
+  arguments_.residual = arguments_.output;
+  arguments_.residual_stride = 4104;
+  expect_refused({"residual_stride: 4104", "in the place of the output", "4096"});
+
+  arguments_.residual = residual;
+  ASSERT_TRUE(launch().has_value());
+  KernelParameter<512> parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.launch.residual, residual);
+  EXPECT_EQ(parameter.launch.residual_stride, 4104);
+  EXPECT_EQ(parameter.launch.bias, bias);
+}
+
+TEST_F(LaunchTest, GatedRowsOfTheOutputAreHalfAsLong) {
+  spec_.gated = Gate::silu;
+  load();
+  arguments_.output_stride = 2047;
+  expect_refused({"output_stride: 2047", "n / 2 = 2048"});
+  arguments_.output_stride = 0;
+  ASSERT_TRUE(launch().has_value());
+  KernelParameter<512> parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.launch.output_stride, 2048);
+}
+
 TEST_F(LaunchTest, WorkspaceThatIsTooSmallIsRefusedWithItsRoom) {
   auto small = WorkspaceMemory::allocate(StandIn::driver(), partitions_of_32x16(1));  // two of this kernel's
   ASSERT_TRUE(small.has_value());

@@ -50,6 +50,16 @@ class CampaignTest : public testing::Test {
                             }};
 };
 
+TEST_F(CampaignTest, WhatIsMadeOfTheSumsIsNotMeasuredApart) {
+  const KernelSpec plain = some_specs().front();
+  KernelSpec residual = plain;
+  residual.residual = true;
+  KernelSpec gated = plain;
+  gated.gated = Gate::silu;
+  EXPECT_EQ(missing_specs(std::vector{gated, residual, plain}, choices::Document(bench_.gpu())),
+            std::vector{plain});
+}
+
 TEST_F(CampaignTest, TunesEachBucketOnceAndThoseOfAFormatTogether) {
   const CampaignSummary summary = must(run());
   EXPECT_EQ(summary.requested, 9U);

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lutsmith.files import load
     from lutsmith.gpu import prepare
     from lutsmith.learning import learn_scales
-    from lutsmith.operators import matmul
-    from lutsmith.packed_rows import concatenate
+    from lutsmith.operators import gated_matmul, matmul
+    from lutsmith.packed_rows import concatenate, interleave_gate
     from lutsmith.packed_weight import PackedWeight, quantize
     from lutsmith.transformers import LutsmithConfig
     from lutsmith.warming import manifest
@@ -39,6 +39,8 @@ __all__ = [
     "calibrate",
     "concatenate",
     "evaluate",
+    "gated_matmul",
+    "interleave_gate",
     "learn_scales",
     "load",
     "manifest",
@@ -53,6 +55,8 @@ _HOMES = {
     "calibrate": "lutsmith.calibration",
     "concatenate": "lutsmith.packed_rows",
     "evaluate": "lutsmith.evaluation",
+    "gated_matmul": "lutsmith.operators",
+    "interleave_gate": "lutsmith.packed_rows",
     "learn_scales": "lutsmith.learning",
     "load": "lutsmith.files",
     "manifest": "lutsmith.warming",

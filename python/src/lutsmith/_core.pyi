@@ -34,7 +34,7 @@ class Format:
     ) -> None: ...
     def pack(self, codes: int, scales: int, offsets: int, packed: int, /) -> None: ...
     def unpack(self, packed: int, codes: int, scales: int, offsets: int, /) -> None: ...
-    def load(self, service: object, device: int, m: int, batch_invariant: bool, /) -> str: ...
+    def load(self, service: object, device: int, m: int, variant: int, /) -> str: ...
     def launch(
         self,
         device: int,
@@ -45,7 +45,10 @@ class Format:
         m: int,
         x_stride: int,
         y_stride: int,
-        batch_invariant: bool,
+        variant: int,
+        residual: int,
+        residual_stride: int,
+        bias: int,
         /,
     ) -> int: ...
     def multiply(
@@ -54,7 +57,9 @@ class Format:
         weights: torch.Tensor,
         empty: Callable[[tuple[int, ...], tuple[int, ...], torch.dtype], torch.Tensor],
         dtype: torch.dtype,
-        batch_invariant: bool,
+        variant: int,
+        bias: torch.Tensor | None = None,
+        residual: torch.Tensor | None = None,
         /,
     ) -> torch.Tensor | None: ...
 

@@ -71,6 +71,42 @@ def empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) 
 empty = getattr(getattr(torch._C, "_dynamo", None) and torch._C._dynamo.guards, "_empty_strided_cuda", empty)
 
 
+# What else than its format a kernel is for, as the module in C counts it.
+BATCH_INVARIANT, RESIDUAL, BIAS = 1, 2, 4
+GATES = {"silu": 8, "gelu_tanh": 16}
+
+
+def variant_of(
+    batch_invariant: bool = False, bias: bool = False, residual: bool = False, gated: str | None = None
+) -> int:
+    """A kernel's variant; the inverse of `options_of`."""
+    if gated is not None and gated not in GATES:
+        raise Error(f"activation: {gated!r} is not allowed; allowed: {', '.join(map(repr, GATES))}")
+    if gated is not None and (bias or residual):
+        raise Error(f"gated: {gated!r} is not allowed beside a bias or a residual; allowed: gates alone")
+    return (
+        (BATCH_INVARIANT if batch_invariant else 0)
+        | (RESIDUAL if residual else 0)
+        | (BIAS if bias else 0)
+        | (GATES[gated] if gated is not None else 0)
+    )
+
+
+def options_of(variant: int) -> dict[str, bool | str]:
+    """The arguments of `prepare`, and fields of a spec, that name it."""
+    options: dict[str, bool | str] = {}
+    if variant & BATCH_INVARIANT:
+        options["batch_invariant"] = True
+    if variant & RESIDUAL:
+        options["residual"] = True
+    if variant & BIAS:
+        options["bias"] = True
+    for name, bit in GATES.items():
+        if variant & bit:
+            options["gated"] = name
+    return options
+
+
 def launch(
     format: Format,
     device: int,
@@ -79,10 +115,12 @@ def launch(
     weights: torch.Tensor,
     y: torch.Tensor,
     y_stride: int = 0,
-    batch_invariant: bool = False,
+    variant: int = 0,
+    bias: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
 ) -> None:
-    """Enqueues y = x W^T. x [..., k] and y [..., n] as the operator has checked them; y as `can_write` wants it, with
-    `y_stride` elements between its rows (0: n)."""
+    """Enqueues y = x W^T + bias + residual, or what else `variant` says. x [..., k] and y [..., n] as the operator has
+    checked them; y as `can_write` wants it, with `y_stride` elements between its rows (0: n); a residual likewise."""
     k = format.k
     rows = x
     stride = k
@@ -99,12 +137,20 @@ def launch(
         return
     if rows.data_ptr() % _ALIGNMENT:
         rows, stride = rows.clone(memory_format=torch.contiguous_format), k
-    given = (device, stream, rows.data_ptr(), weights.data_ptr(), y.data_ptr(), m, stride, y_stride, batch_invariant)
+    added = (0, 0, 0)
+    if bias is not None or residual is not None:
+        residual_stride = 0 if residual is None or residual.is_contiguous() else residual.stride(0)
+        added = (
+            0 if residual is None else residual.data_ptr(),
+            residual_stride,
+            0 if bias is None else bias.data_ptr(),
+        )
+    given = (device, stream, rows.data_ptr(), weights.data_ptr(), y.data_ptr(), m, stride, y_stride, variant, *added)
     missing = format.core.launch(*given)
     for _ in range(_THINGS_TO_MAKE):
         if not missing:
             return
-        _make(format, device, stream, m, batch_invariant, missing)
+        _make(format, device, stream, m, variant, missing)
         missing = format.core.launch(*given)
     if missing:
         raise Error(f"what {m} tokens for {format.describe()} need was made and is not found: a bug, please report it")
@@ -115,10 +161,11 @@ def can_write(y: torch.Tensor) -> bool:
     return y.is_contiguous() or (y.dim() == 2 and y.stride(1) == 1 and y.stride(0) >= y.shape[1])
 
 
-def _make(format: Format, device: int, stream: int, m: int, batch_invariant: bool, missing: int) -> None:
+def _make(format: Format, device: int, stream: int, m: int, variant: int, missing: int) -> None:
     if _core.is_capturing(stream):
         if missing == _KERNEL_MISSING:
-            kind, option = ("batch-invariant kernel", ", batch_invariant=True") if batch_invariant else ("kernel", "")
+            kind = "batch-invariant kernel" if variant & BATCH_INVARIANT else "kernel"
+            option = "".join(f", {name}={value!r}" for name, value in options_of(variant).items())
             raise Error(
                 f"the {kind} of {m} tokens for {format.describe()} is not loaded, and nothing can be compiled while a "
                 f"graph is captured; call lutsmith.prepare(model, tokens=[{m}]{option}) before"
@@ -129,7 +176,7 @@ def _make(format: Format, device: int, stream: int, m: int, batch_invariant: boo
         )
     with torch.cuda.device(device):
         if missing == _KERNEL_MISSING:
-            _allocating(lambda: format.core.load(service(), device, m, batch_invariant))
+            _allocating(lambda: format.core.load(service(), device, m, variant))
         else:
             _allocating(lambda: _core.add_workspace(service(), device, stream, False))
 
@@ -163,6 +210,10 @@ def prepare(
     progress: bool = True,
     capture_streams: int = 1,
     batch_invariant: bool | None = None,
+    *,
+    bias: bool = False,
+    residual: bool = False,
+    gated: str | None = None,
 ) -> Prepared:
     """Gets every kernel that `weights` will want, so that no call compiles or allocates afterwards.
 
@@ -179,6 +230,8 @@ def prepare(
             all graphs on one stream unless it is given another.
         batch_invariant: of products whose tokens do not depend on each other, for `matmul(..., batch_invariant=True)`.
             By default each module's own, and False for packed weights alone.
+        bias, residual, gated: of packed weights that are multiplied by `matmul` with a bias, with a residual, or by
+            `gated_matmul` with that activation: what the calls will bring. Modules know it of themselves.
 
     Returns:
         How many kernels are ready, and how many had to be compiled.
@@ -188,7 +241,8 @@ def prepare(
             `batch_invariant` other than what a module says of its own products.
     """
     start = time.monotonic()
-    wanted, transforms = _wanted(weights, tokens, device, batch_invariant)
+    alone = variant_of(False, bias, residual, gated)
+    wanted, transforms = _wanted(weights, tokens, device, batch_invariant, alone)
     compiled = 0
     for transform in transforms:
         hadamard.prepare(*transform)
@@ -200,7 +254,7 @@ def prepare(
 
             def get(one: _Kernel) -> str:
                 with torch.cuda.device(one.device):  # of this thread
-                    return one.format.core.load(opened, one.device, one.tokens, one.batch_invariant)
+                    return one.format.core.load(opened, one.device, one.tokens, one.variant)
 
             with ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1)) as threads:
                 for origin in threads.map(get, wanted):
@@ -213,7 +267,7 @@ class _Kernel(NamedTuple):
     format: Format
     device: int
     tokens: int
-    batch_invariant: bool
+    variant: int
 
 
 def _wanted(
@@ -221,12 +275,13 @@ def _wanted(
     tokens: Iterable[int] | None,
     device: torch.device | str | int | None,
     batch_invariant: bool | None,
+    alone: int,
 ) -> tuple[list[_Kernel], list[tuple[hadamard.Hadamard, torch.dtype, torch.device, bool]]]:
     """Every kernel once; and every transform of x, as `hadamard.prepare` takes it."""
     buckets = list(dict.fromkeys(map(_core.token_bucket, tokens))) if tokens is not None else all_buckets()
-    places: dict[tuple[str, int, bool], None] = {}
+    places: dict[tuple[str, int, int], None] = {}
     transforms: dict[tuple[hadamard.Hadamard, torch.dtype, torch.device, bool], None] = {}
-    for weight, invariant in products(weights, batch_invariant):
+    for weight, variant in products(weights, batch_invariant, alone):
         place = (
             weight.device
             if device is None
@@ -236,10 +291,11 @@ def _wanted(
         )
         if place.type == "cuda":
             index = place.index if place.index is not None else torch.cuda.current_device()
-            places[(known(weight.format).plain.line, index, invariant)] = None
+            places[(known(weight.format).plain.line, index, variant)] = None
             if weight.hadamard is not None:
+                invariant = bool(variant & BATCH_INVARIANT)
                 transforms[(weight.hadamard, weight.dtype, torch.device("cuda", index), invariant)] = None
-    kernels = [_Kernel(known(line), index, m, invariant) for line, index, invariant in places for m in buckets]
+    kernels = [_Kernel(known(line), index, m, variant) for line, index, variant in places for m in buckets]
     return kernels, list(transforms)
 
 
@@ -251,26 +307,30 @@ def all_buckets() -> list[int]:
     return buckets
 
 
-def products(weights: Weights, batch_invariant: bool | None) -> Iterator[tuple[PackedWeight, bool]]:
-    """All packed weights that are in there, and whether their products are to be batch-invariant.
+def products(
+    weights: Weights, batch_invariant: bool | None, alone: int = 0
+) -> Iterator[tuple[PackedWeight, int]]:
+    """All packed weights that are in there, and the variants of their products.
 
     Of a module those of every module below it that has `packed_weights()`, or `launched_weights()` where calls launch
-    others; what such a module has as `batch_invariant` holds for its products, and what is given for the rest.
+    others; what such a module has as `batch_invariant`, `bias` and `gated` holds for its products, and what is given
+    for the rest: `alone` for packed weights that are in no module.
     """
     if isinstance(weights, torch.nn.Module):
         for module in weights.modules():
             found = getattr(module, "launched_weights", None) or getattr(module, "packed_weights", None)
             if found is not None:
-                invariant = _agreed(module, batch_invariant)
+                biased = getattr(module, "bias", None) is not None
+                variant = variant_of(_agreed(module, batch_invariant), biased, False, getattr(module, "gated", None))
                 for weight in found():
-                    yield weight, invariant
+                    yield weight, variant
     elif isinstance(weights, PackedWeight):
-        yield weights, bool(batch_invariant)
+        yield weights, alone | (BATCH_INVARIANT if batch_invariant else 0)
     elif isinstance(weights, Mapping):
-        yield from products(weights.values(), batch_invariant)
+        yield from products(weights.values(), batch_invariant, alone)
     elif isinstance(weights, Iterable) and not isinstance(weights, (str, torch.Tensor)):
         for member in weights:
-            yield from products(member, batch_invariant)
+            yield from products(member, batch_invariant, alone)
     else:
         raise Error(f"weights: {type(weights).__name__} is not allowed; give modules or packed weights, or several")
 

@@ -17,9 +17,11 @@ from lutsmith._torch import torch
 from lutsmith.codes import Parts
 from lutsmith.packed_weight import PackedWeight
 
-__all__ = ["concatenate", "rows"]
+__all__ = ["concatenate", "interleave_gate", "rows"]
 
 PANEL_ROWS = 32
+#: Rows of a gate that lie together in weights for gated_matmul, with as many of what it lets through behind them.
+GATE_ROWS = 8
 
 
 def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
@@ -57,6 +59,36 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     panels = [member.data[: formats.known(member.format).panel_bytes] for member in members]
     planes = [member.data[formats.known(member.format).panel_bytes :] for member in members]
     return PackedWeight(torch.cat([*panels, *planes]), joined.line)
+
+
+def interleave_gate(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
+    """Gate and up [F, K] in one weight [2 F, K] for :func:`lutsmith.gated_matmul`: 8 rows of gate, 8 of up, in turn.
+
+    Codes, scales and table are the members' own; nothing is quantized again. Codes are taken out and packed anew on the
+    CPU, which takes seconds for a large layer.
+
+    Raises:
+        Error: where the two differ in anything (in their tables too: a kernel has one), or F is no multiple of 8.
+    """
+    for name, member in (("gate", gate), ("up", up)):
+        if not isinstance(member, PackedWeight):
+            raise Error(f"{name}: {type(member).__name__} is not allowed; allowed: a packed weight")
+    reason = why_apart([(gate.format, gate.device), (up.format, up.device)])
+    if reason is None and gate.n != up.n:
+        reason = f"N {gate.n} and {up.n}"
+    if reason is not None:
+        raise Error(
+            f"gate and up: {reason}: not allowed; allowed: two of one shape, format and table; quantize them alike, or "
+            "multiply by each and apply the activation to the products"
+        )
+    if gate.n % GATE_ROWS:
+        raise Error(f"gate: {gate.n} rows are not allowed; allowed: multiples of {GATE_ROWS}")
+    joined = formats.known(gate.format).with_shape(2 * gate.n, gate.k)
+    codes, scales = (
+        torch.stack([part.unflatten(0, (-1, GATE_ROWS)) for part in parts], 1).flatten(0, 2)
+        for parts in zip(unpack(gate), unpack(up))
+    )
+    return pack(codes, scales, joined, gate.device)
 
 
 def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lutsmith.formats import CHANNEL, DTYPE_NAMES, known
-from lutsmith.gpu import Weights, products
+from lutsmith.gpu import Weights, options_of, products
 
 __all__ = ["manifest"]
 
@@ -22,7 +22,7 @@ def manifest(
         batch_invariant: as for `prepare`.
     """
     kernels: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for weight, invariant in products(weights, batch_invariant):
+    for weight, variant in products(weights, batch_invariant):
         format = known(weight.format)
         kernel = {
             "bits": format.bits,
@@ -32,8 +32,7 @@ def manifest(
             "dtype": DTYPE_NAMES[format.dtype],
             "table": format.table_kind,
         }
-        if invariant:
-            kernel["batch_invariant"] = True
+        kernel.update(options_of(variant))
         if format.offsets:
             kernel["offsets"] = True
         kernels[tuple(kernel.items())] = kernel

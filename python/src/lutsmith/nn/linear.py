@@ -6,6 +6,7 @@ import lutsmith.operators  # registers torch.ops.lutsmith
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.nn.gated import GatedLinear
 from lutsmith.packed_weight import Group, PackedWeight, Table, quantize
 
 __all__ = ["Linear", "set_batch_invariant"]
@@ -84,8 +85,14 @@ class Linear(torch.nn.Module):
         """The weight, over the same memory. ``lutsmith.prepare`` finds a model's weights by this method."""
         return [PackedWeight(self.weight, self.format)]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias, self.batch_invariant)
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``residual``: ``[..., out_features]``, added before the sums are rounded, by the same launch. Prepare its
+        kernels with ``lutsmith.prepare(layer.packed_weights(), residual=True)``."""
+        if residual is None:
+            return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias, self.batch_invariant)
+        return torch.ops.lutsmith.matmul.default(
+            x, self.weight, self.format, self.bias, self.batch_invariant, residual
+        )
 
     # A tensor, since safetensors holds nothing else.
     def get_extra_state(self) -> torch.Tensor:
@@ -116,14 +123,14 @@ class Linear(torch.nn.Module):
 
 
 def set_batch_invariant(model: torch.nn.Module, batch_invariant: bool = True) -> None:
-    """Sets ``batch_invariant`` of every :class:`Linear` in ``model``; call it before :func:`lutsmith.prepare`.
+    """Sets ``batch_invariant`` of every :class:`Linear` and :class:`GatedLinear` in ``model``; call it before :func:`lutsmith.prepare`.
 
     Of a model of transformers also in its configuration, so that the model is saved with it.
 
     Raises:
         Error: where the model has no such layer.
     """
-    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    layers = [module for module in model.modules() if isinstance(module, (Linear, GatedLinear))]
     if not layers:
         raise Error(f"model: {type(model).__name__} has no lutsmith.nn.Linear whose products could be batch-invariant")
     for layer in layers:
