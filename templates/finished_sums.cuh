@@ -19,9 +19,6 @@ inline constexpr bool kAdds = Config::kBias || Config::kResidual;
 template <class Config>
 inline constexpr bool kGated = Config::kGate != Gate::none;
 
-/// Rows of a gate that lie together, with as many of what it lets through behind them in the same record.
-constexpr int kGateRows = layout::kRecordRows / 2;
-
 /// Channels of Y that so many rows of the weights make.
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr int channels_of(int rows) {

@@ -44,6 +44,19 @@ def last_launch() -> Launch:
     return Launch(words[0], words[1], words[2], words[5], words[6], words[7] & 0xFFFFFFFF, _driver.fake_driver_stream())
 
 
+class Added(NamedTuple):
+    """What the last launch was to add."""
+
+    residual: int
+    residual_stride: int
+    bias: int
+
+
+def last_added() -> Added:
+    words = (ctypes.c_longlong * 13).from_address(_driver.fake_driver_parameter())
+    return Added(words[10], words[11], words[12])
+
+
 def launches() -> int:
     return _driver.fake_driver_launches()
 

@@ -70,6 +70,8 @@ class Epilogue {
   }
 
  private:
+  /// Rows of a gate that lie together, with as many of what it lets through behind them in the same record.
+  static constexpr int kGateRows = layout::kRecordRows / 2;
   static constexpr int kReductionStride = shared_memory::reduction_stride(Config::kTileRows);
   static constexpr int kReductionFloats =
       shared_memory::reduction_bytes(Config::kTileRows, Config::kTileTokens, Config::kWarps) / 4;
