@@ -55,7 +55,7 @@ def test_lean_step_computes_what_transformers_computes(name, batch):
         assert torch.equal(lean.tokens[:, 0], expected[:, 8].argmax(-1))
 
 
-@pytest.mark.parametrize(("name", "activation"), [("llama", "silu"), ("gemma", "gelu_tanh")])
+@pytest.mark.parametrize(("name", "activation"), [("llama", "silu"), ("gemma2", "gelu_tanh")])
 def test_both_steps_run_with_packed_weights_and_agree(name, activation):
     with torch.no_grad():
         model = random_model(CONFIGURATIONS[name](), torch.bfloat16, torch.device("cpu"))
