@@ -349,8 +349,8 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False, residual=None)
         out: [..., N] in the dtype of x, with any strides: where the product goes. With several weights: a list.
         batch_invariant: a token's row of y is the same, bit for bit, for every number of tokens in x and every place
             among them, on GPUs of one target. Slower for few tokens. Without effect on the CPU.
-        residual: [..., N] in the dtype of x, best with rows at equal distances; may be `out`, but not a part of it. With
-            several weights: a list.
+        residual: [..., N] in the dtype of x, best with rows at equal distances; may be `out`, but not a part of it.
+            With several weights: a list.
 
     Returns:
         y [..., N] in the dtype of x, or `out`; with several weights a list of them. For inference: gradients do not

@@ -44,9 +44,7 @@ class GatedLinear(torch.nn.Module):
         return [PackedWeight(self.weight, self.format)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.lutsmith.gated_matmul.default(
-            x, self.weight, self.format, self.gated, self.batch_invariant
-        )
+        return torch.ops.lutsmith.gated_matmul.default(x, self.weight, self.format, self.gated, self.batch_invariant)
 
     def _get_name(self) -> str:
         return "lutsmith.GatedLinear"

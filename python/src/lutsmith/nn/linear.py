@@ -123,7 +123,9 @@ class Linear(torch.nn.Module):
 
 
 def set_batch_invariant(model: torch.nn.Module, batch_invariant: bool = True) -> None:
-    """Sets ``batch_invariant`` of every :class:`Linear` and :class:`GatedLinear` in ``model``; call it before :func:`lutsmith.prepare`.
+    """Sets ``batch_invariant`` of every :class:`Linear` and :class:`GatedLinear` in ``model``.
+
+    Call it before :func:`lutsmith.prepare`.
 
     Of a model of transformers also in its configuration, so that the model is saved with it.
 
