@@ -69,7 +69,7 @@ def gptq(
     column = [i // group for i in range(k)] if g_idx is None else g_idx
     tensors = {
         "qweight": words(codes, bits).t().contiguous(),
-        "qzeros": words((zeros - int(version == 1)).t(), bits),
+        "qzeros": words((zeros - int(version == 1)).t() & 2**bits - 1, bits),
         "scales": scales.t().contiguous(),
         "g_idx": torch.tensor(column, dtype=torch.int32),
     }

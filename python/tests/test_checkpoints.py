@@ -145,22 +145,6 @@ def test_order_of_whole_groups_is_followed_and_any_other_refused(tmp_path):
     assert relative(packed.dequantize(torch.float32), made.weights) < 0.2
 
 
-def test_zero_points_that_differ_are_refused_or_requantized(tmp_path):
-    zeros = torch.randint(4, 12, (32, 2), generator=foreign.generator(5))
-    for made in (foreign.gptq(32, 128, 4, 64, zeros=zeros), foreign.awq(32, 128, 64, zeros=zeros)):
-        path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), {"group_size": 64})
-        with pytest.raises(lutsmith.Error, match="zero points from 4 to 11.*no offset"):
-            load(path)
-        loaded = load(path, requantize=True)
-        error = relative(loaded[f"{NAME}.weight"].dequantize(torch.float32), made.weights)
-        assert loaded.report.relative_error == pytest.approx(error, rel=1e-4)
-        # Integers again, in the same groups: NF4 would lose more.
-        assert loaded[f"{NAME}.weight"].table == tuple(float(code - 8) for code in range(16))
-        assert loaded[f"{NAME}.weight"].group == 64
-        other = load(path, requantize={"method": "nf"})
-        assert 0.01 < error < 0.8 * other.report.relative_error < 0.1
-
-
 def test_eight_bits_are_refused_or_requantized(tmp_path):
     made = foreign.gptq(32, 128, 8, 64)
     path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), {"bits": 8})
@@ -189,15 +173,9 @@ def test_symmetric_integers_of_compressed_tensors_are_exact(tmp_path, bits, grou
     assert (packed.bits, packed.group, packed.dtype) == (bits, group or 256, dtype)
 
 
-def test_zero_points_of_compressed_tensors_are_read(tmp_path):
+def test_zero_points_of_compressed_tensors_that_are_alike_are_a_table(tmp_path):
     made = foreign.pack_quantized(32, 128, 4, 64, F16, zeros=torch.full((32, 2), 3))
     assert_exact(load(foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME))), made)
-    zeros = torch.randint(4, 12, (32, 2), generator=foreign.generator(5))
-    made = foreign.pack_quantized(32, 128, 4, 64, F16, zeros=zeros)
-    path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME))
-    with pytest.raises(lutsmith.Error, match="zero points from 4 to 11"):
-        load(path)
-    assert relative(load(path, requantize=True)[f"{NAME}.weight"].dequantize(torch.float32), made.weights) < 0.2
 
 
 def test_mxfp4_is_exact_in_bf16_and_in_f16_as_far_as_its_range_goes(tmp_path):

@@ -153,13 +153,42 @@ def test_layers_that_are_not_quantized_and_files_of_any_size_are_kept(tmp_path):
     assert_same(model, expected)
 
 
+def test_zero_points_are_carried_over_with_layers_that_need_no_offsets(tmp_path):
+    def make(n: int, k: int) -> foreign.Made:
+        group = 64 if k == 128 else 32
+        zeros = torch.randint(6, 11, (n, k // group), generator=foreign.generator(n))
+        return foreign.awq(n, k, group, zeros=zeros if 128 in (n, k) else None)
+
+    expected = write_checkpoint(tmp_path / "awq", make, {"quant_method": "awq"})
+    report = checkpoints.convert(tmp_path / "awq", tmp_path / "packed", progress=False)
+    assert report.relative_error == 0 and "14 AWQ 4 bits: exact" in str(report)
+    model = load(tmp_path / "packed")
+    packed = {name: layer.packed_weights()[0] for name, layer in packed_layers(model).items()}
+    assert len(packed) == 14 and all(weight.has_offsets and weight.group == 32 for weight in packed.values())
+    assert {name for name, weight in packed.items() if weight.offsets().any()} == {
+        f"model.layers.{i}.mlp.{name}_proj" for i in range(2) for name in ("gate", "up", "down")
+    }
+    assert_same(model, expected)
+    model.save_pretrained(tmp_path / "again")
+    assert_same(load(tmp_path / "again"), expected)
+
+
+def test_models_that_are_quantized_now_have_no_offsets(tmp_path):
+    small_model().save_pretrained(tmp_path / "plain")
+    config = lutsmith.transformers.LutsmithConfig(group=32, offsets=True)
+    with pytest.raises(ValueError, match="offsets: True is not allowed for a model that is not packed"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain", quantization_config=config)
+    with pytest.raises(ValueError, match="offsets: 1 is not allowed; allowed: True, False"):
+        lutsmith.transformers.LutsmithConfig(offsets=1)
+
+
 def test_layers_that_cannot_be_carried_over_are_requantized_like_the_others(tmp_path):
     def make(n: int, k: int) -> foreign.Made:
-        zeros = torch.randint(6, 11, (n, k // 32), generator=foreign.generator(n)) if n == 128 else None
-        return foreign.gptq(n, k, 4, 32, zeros=zeros)
+        order = torch.randperm(k, generator=foreign.generator(n)).remainder(k // 32).tolist() if n == 128 else None
+        return foreign.gptq(n, k, 4, 32, g_idx=order)
 
     expected = write_checkpoint(tmp_path / "gptq", make, {"quant_method": "gptq", "bits": 4, "group_size": 32})
-    with pytest.raises(lutsmith.Error, match=r"gate_proj.*zero points.*requantize=True"):
+    with pytest.raises(lutsmith.Error, match=r"gate_proj.*act-order.*requantize=True"):
         checkpoints.convert(tmp_path / "gptq", tmp_path / "packed", progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gptq"]  # nothing is left of the failure
     with pytest.raises(lutsmith.Error, match="requantize: group 64 given.*have 32"):
@@ -274,7 +303,7 @@ def read_by_transformers(file):
     return model.half().eval()
 
 
-@pytest.mark.parametrize("head", ["Q4_0", "Q8_0"])
+@pytest.mark.parametrize("head", ["Q4_0", "Q4_1", "Q8_0"])
 def test_gguf_model_is_loaded_with_its_own_codes(tmp_path, head):
     write_gguf(
         tmp_path / "m.gguf",
@@ -311,3 +340,20 @@ def test_gguf_model_is_requantized_with_transforms(tmp_path):
     model = load(tmp_path / "packed")
     assert all(layer.packed_weights()[0].hadamard is not None for layer in packed_layers(model).values())
     assert_same(model, expected, tolerance=0.15)
+
+
+def test_gguf_model_with_minima_beside_some_scales_is_loaded_with_its_own_codes(tmp_path):
+    kinds = {"down_proj.weight": "Q5_0", "self_attn.q_proj.weight": "Q4_1", "v_proj.weight": "Q4_1", "proj.weight": "Q4_0"}
+    write_gguf(tmp_path / "m.gguf", small_model(), kinds)
+    expected = read_by_transformers(tmp_path / "m.gguf")
+    report = checkpoints.convert(tmp_path / "m.gguf", tmp_path / "packed", requantize=True, progress=False)
+    assert sum(loss.how == "exact" for loss in report.losses) == 12
+    assert sum(loss.how == "requantized" for loss in report.losses) == 2
+    model = load(tmp_path / "packed")
+    assert all(layer.packed_weights()[0].has_offsets for layer in packed_layers(model).values())
+    assert_same(model, expected, tolerance=0.1)
+    # Rows of q and k are in another order in the file: scales and offsets go with their rows.
+    for name, layer in packed_layers(model).items():
+        if "down_proj" not in name:
+            weight = layer.packed_weights()[0].dequantize()
+            assert torch.equal(weight, expected.get_parameter(f"{name}.weight")), name

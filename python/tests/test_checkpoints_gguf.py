@@ -24,8 +24,9 @@ def random_blocks(kind, n: int = N, k: int = K, seed: int = 0):
         blocks[..., 0] = bytes_of.integers(110, 128, blocks.shape[:2])
     else:
         scale = bytes_of.uniform(-0.02, 0.02, (*blocks.shape[:2], 1)).astype(numpy.float16).view(numpy.uint8)
-        place = {TYPES.TQ2_0: 64}.get(kind, 0)
-        blocks[..., place : place + 2] = scale
+        places = {TYPES.TQ2_0: (64,), TYPES.Q4_1: (0, 2), TYPES.Q4_K: (0, 2)}.get(kind, (0,))
+        for i, place in enumerate(places):
+            blocks[..., place : place + 2] = numpy.roll(scale, i, axis=0)
     return blocks.reshape(n, -1)
 
 
@@ -45,15 +46,17 @@ def theirs(data, kind) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("kind", "bits", "group"), [("Q4_0", 4, 32), ("IQ4_NL", 4, 32), ("TQ2_0", 2, 256), ("MXFP4", 4, 32)]
+    ("kind", "bits", "group"),
+    [("Q4_0", 4, 32), ("Q4_1", 4, 32), ("IQ4_NL", 4, 32), ("TQ2_0", 2, 256), ("MXFP4", 4, 32)],
 )
-def test_types_with_a_scale_alone_are_their_own_dequantization_bit_for_bit(tmp_path, kind, bits, group):
+def test_types_with_scales_of_16_bits_are_their_own_dequantization_bit_for_bit(tmp_path, kind, bits, group):
     data = random_blocks(TYPES[kind])
     write(tmp_path / "m.gguf", {"blk.0.attn_q.weight": (data, TYPES[kind])})
     loaded = checkpoints.load(tmp_path, progress=False)
     packed = loaded["blk.0.attn_q.weight"]
     assert (packed.bits, packed.group, packed.shape) == (bits, group, (N, K))
     assert packed.dtype == (torch.bfloat16 if kind == "MXFP4" else torch.float16)
+    assert packed.has_offsets == (kind == "Q4_1")
     assert torch.equal(packed.dequantize(torch.float32), theirs(data, TYPES[kind]))
     assert loaded.report.relative_error == 0
 
@@ -70,15 +73,41 @@ def test_scales_of_iq4_xs_are_rounded_once(tmp_path):
         assert loaded.report.relative_error == pytest.approx(error, rel=1e-4)
 
 
+def test_scales_and_minima_of_q4_k_are_rounded_once(tmp_path):
+    data = random_blocks(TYPES.Q4_K)
+    write(tmp_path / "m.gguf", {"a.weight": (data, TYPES.Q4_K)})
+    expected = theirs(data, TYPES.Q4_K).double()
+    for dtype, half_a_unit in ((torch.float16, 2**-11), (torch.bfloat16, 2**-8)):
+        loaded = checkpoints.load(tmp_path / "m.gguf", dtype=dtype, progress=False)
+        packed = loaded["a.weight"]
+        assert (packed.bits, packed.group, packed.has_offsets) == (4, 32, True)
+        difference = (packed.dequantize(torch.float32).double() - expected).abs()
+        scales, offsets = (part.double().repeat_interleave(32, dim=1) for part in (packed.scales(), packed.offsets()))
+        products = scales * (packed.codes().double() - 8)
+        assert (difference <= half_a_unit * 1.01 * (products.abs() + offsets.abs()) + 2**-24).all()
+        (loss,) = loaded.report.losses
+        assert loss.how == "rounded" and loss.largest == pytest.approx(difference.max().item(), rel=1e-3)
+        assert loss.relative_error == pytest.approx((difference.norm() / expected.norm()).item(), rel=1e-3)
+
+
+def test_q4_k_whose_products_are_short_is_exact(tmp_path):
+    data = random_blocks(TYPES.Q4_K)
+    factors = numpy.array([2**-6, 2**-5], dtype=numpy.float16).view(numpy.uint8)
+    data.reshape(-1, 144)[:, :4] = factors
+    write(tmp_path / "m.gguf", {"a.weight": (data, TYPES.Q4_K)})
+    loaded = checkpoints.load(tmp_path / "m.gguf", progress=False)
+    assert loaded.report.losses[0].how == "exact"
+    assert torch.equal(loaded["a.weight"].dequantize(torch.float32), theirs(data, TYPES.Q4_K))
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("Q4_1", "a minimum beside"),
         ("Q5_0", "5 bits"),
         ("Q8_0", "8 bits"),
         ("Q2_K", "each 16 weights"),
         ("Q3_K", "each 16 weights"),
-        ("Q4_K", "a minimum beside"),
+        ("Q5_1", "5 bits"),
         ("Q6_K", "6 bits"),
     ],
 )
@@ -92,7 +121,7 @@ def test_other_types_are_refused_or_requantized(tmp_path, kind, words):
         size = gguf.GGML_QUANT_SIZES[TYPES[kind]][1]
         blocks = data.reshape(-1, size)
         # Where the type has its one or two float16 scales.
-        places = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q6_K": (208,)}[kind]
+        places = {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,)}[kind]
         for place in places:
             blocks[:, place : place + 2] = numpy.frombuffer(usual, dtype=numpy.uint8)
     write(tmp_path / "m.gguf", {"a.weight": (data, TYPES[kind])})

@@ -110,6 +110,11 @@ class Format:
         same = Format(self.bits, group, n, k, name, self.table_kind, self.table_words, self.offsets, self.hadamard)
         return known(same.line)
 
+    def with_offsets(self) -> Format:
+        """The format of the same matrix with an offset beside each scale."""
+        name = DTYPE_NAMES[self.dtype]
+        return known(Format(self.bits, self.group, self.n, self.k, name, self.table_kind, self.table_words, True).line)
+
     def describe(self) -> str:
         """For messages: without the values."""
         words = self.line.split(" ")

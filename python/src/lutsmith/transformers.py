@@ -78,6 +78,8 @@ class LutsmithConfig(QuantizationConfigMixin):
         modules: layers that have other bits or groups, by their whole names:
             ``{"model.layers.0.mlp.up_proj": {"bits": 3, "group": 32}}``; what is left out is as for all others. A plan
             of `lutsmith.planning` gives it.
+        offsets: whether the packed weights have an offset beside each scale, as those of zero points, which
+            :func:`lutsmith.checkpoints.convert` carries over. Of the methods only "hqq" makes them while a model loads.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -98,13 +100,14 @@ class LutsmithConfig(QuantizationConfigMixin):
         hadamard: int | None = None,
         seed: int = 0,
         modules: Mapping[str, Mapping[str, Any]] | None = None,
+        offsets: bool = False,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed and modules"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed, modules and offsets"
             )
         self.quant_method = _METHOD
         self.bits = bits
@@ -124,10 +127,11 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.hadamard = hadamard
         self.seed = seed
         self.modules = None if modules is None else {name: dict(each) for name, each in modules.items()}
+        self.offsets = offsets
         self._check()
 
     def _check(self) -> None:
-        for option in ("batch_invariant", "fuse"):
+        for option in ("batch_invariant", "fuse", "offsets"):
             value = getattr(self, option)
             if not isinstance(value, bool):
                 raise ValueError(f"LutsmithConfig: {option}: {value!r} is not allowed; allowed: True, False")
@@ -167,7 +171,7 @@ class LutsmithConfig(QuantizationConfigMixin):
     ) -> formats.Format:
         """The format of a layer's packed weight, ``[out_features, in_features]``; its name: as for `settings_of`."""
         settings = self.settings_of(name)
-        return planned_format(
+        format = planned_format(
             out_features,
             in_features,
             self.table_method,
@@ -178,6 +182,7 @@ class LutsmithConfig(QuantizationConfigMixin):
             self.hadamard,
             self.seed,
         )
+        return format.with_offsets() if self.offsets and not format.offsets else format
 
 
 @register_quantizer(_METHOD)
@@ -215,6 +220,11 @@ class LutsmithQuantizer(HfQuantizer):
             raise ValueError(
                 f"lutsmith: method {config.method!r} quantizes nothing while a model loads; lutsmith.learn_scales learns "
                 "scales of a loaded one, and lutsmith.packed_models.put_packed takes any packed weights"
+            )
+        if config.offsets and not self.pre_quantized:
+            raise ValueError(
+                "LutsmithConfig: offsets: True is not allowed for a model that is not packed yet; allowed: False. "
+                "Method \"hqq\" makes them without"
             )
         left = _Left()
         self._check_patterns(model)

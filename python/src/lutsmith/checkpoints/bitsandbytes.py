@@ -19,7 +19,7 @@ from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
-from lutsmith.checkpoints.layers import Codes, Layer, Refused
+from lutsmith.checkpoints.layers import Codes, Layer, Planned, Refused
 from lutsmith.checkpoints.tensors import Tensors
 
 __all__ = ["BitsAndBytes", "find"]
@@ -80,16 +80,16 @@ class BitsAndBytes(Layer):
         each = outer.repeat_interleave(int(self._nested["nested_blocksize"]))[: values.numel()]
         return values * each + torch.tensor(self._nested["nested_offset"], dtype=torch.float32)
 
-    def planned(self) -> tuple[int, int]:
+    def planned(self) -> Planned:
         group = next((size for size in formats.GROUPS if self._block % size == 0 and self._k % size == 0), None)
         if group is None:
             raise Refused(
                 f"blocks of {self._block} run on from row to row of {self._k} weights, which is no multiple of 32"
             )
-        return 4, group
+        return Planned(4, group)
 
     def codes(self) -> Codes:
-        _, group = self.planned()
+        group = self.planned().group
         starts = torch.arange(0, self._n * self._k, group) // self._block
         scales = self._absmax()[starts].reshape(self._n, -1)
         table = self._tensors[f"{self.name}.quant_map"].float()

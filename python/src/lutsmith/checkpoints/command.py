@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dtype", choices=("f16", "bf16"), help="default: the type that holds the scales exactly")
     parser.add_argument("--requantize", action="store_true", help="what no kernel multiplies is quantized again")
     methods = ("nf", "int", "fp", "lloyd", "kmeans")
-    parser.add_argument("--method", choices=methods, help="with --requantize; default: nf; int of integers")
+    parser.add_argument("--method", choices=methods, help="with --requantize; default: nf")
     parser.add_argument("--bits", type=int, help="with --requantize; default: those of the others, else 4")
     parser.add_argument("--group", type=int, help="with --requantize; default: that of the others, else 64")
     parser.add_argument(

@@ -18,8 +18,9 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
 from lutsmith.checkpoints import fp4
-from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size, integers_again
+from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Planned, Refused, aligned_groups, group_size
 from lutsmith.checkpoints.tensors import Tensors
+from lutsmith.checkpoints.zero_points import differ, with_zeros
 
 __all__ = ["PackQuantized", "find", "layer"]
 
@@ -101,44 +102,33 @@ class PackQuantized(Layer):
     def _group_size(self, groups: int) -> int:
         return group_size(self._k, groups, self._declared, self._module)
 
-    def _zeros(self, groups: int) -> torch.Tensor | None:
-        """[N, groups], of codes; None: all in the middle."""
+    def _zeros(self, groups: int) -> torch.Tensor:
+        """[N, groups], of codes."""
         name = f"{self._module}.weight_zero_point"
         if name not in self._tensors:
-            return None
+            return torch.full((self._n, groups), 2 ** (self.bits - 1), dtype=torch.int32)
         stored = self._tensors[name]
         if stored.dtype != torch.int32:  # of formats that pack no zero points
             return stored.to(torch.int32).expand(self._n, groups) + 2 ** (self.bits - 1)
         return packed_bits.from_words(stored.t(), self.bits, self._n).t().to(torch.int32)
 
-    def planned(self) -> tuple[int, int]:
+    def planned(self) -> Planned:
         if self.bits > MOST_BITS:
             raise Refused(f"{self.bits} bits, where kernels multiply 1 to {MOST_BITS}")
         groups = self._scales().shape[1]
-        return self.bits, aligned_groups(self._group_of_column(groups), self._group_size(groups))[0]
+        group, _ = aligned_groups(self._group_of_column(groups), self._group_size(groups))
+        return Planned(self.bits, group, differ(self._zeros(groups)))
 
     def codes(self) -> Codes:
         self.planned()
         scales = self._scales()
         groups = scales.shape[1]
-        zero = 2 ** (self.bits - 1)
-        zeros = self._zeros(groups)
-        if zeros is not None:
-            low, zero = (int(value) for value in zeros.aminmax())
-            if low != zero:
-                raise Refused(
-                    f"asymmetric, zero points from {low} to {zero}: kernels have no offset beside the scale yet"
-                )
         group, index = aligned_groups(self._group_of_column(groups), self._group_size(groups))
-        table = torch.arange(2**self.bits, dtype=torch.float32) - zero
-        return Codes(self._codes(), scales[:, index].contiguous(), table, group)
-
-    def again(self) -> dict[str, Any]:
-        return integers_again(self)
+        zeros = self._zeros(groups)[:, index]
+        return with_zeros(self._codes(), scales[:, index].contiguous(), zeros, self.bits, group)
 
     def weights(self) -> torch.Tensor:
         scales = self._scales()
         index = self._group_of_column(scales.shape[1])
-        zeros = self._zeros(scales.shape[1])
-        offset = 2 ** (self.bits - 1) if zeros is None else zeros[:, index]
-        return scales[:, index] * (self._codes().to(torch.int32) - offset)
+        zeros = self._zeros(scales.shape[1])[:, index]
+        return scales[:, index] * (self._codes().to(torch.int32) - zeros)

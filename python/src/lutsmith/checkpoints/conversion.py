@@ -43,7 +43,8 @@ def convert(
     """Writes the folder `target`; arguments are those of :func:`lutsmith.checkpoints.load`.
 
     One configuration holds for all layers: codes of one width and one type, the smallest group that any of them has
-    (scales are repeated, which changes no weight) and, of layers that are quantized again, the same bits and group.
+    (scales are repeated, which changes no weight) and, of layers that are quantized again, the same bits and group. If
+    one has offsets beside its scales, those of the others are zeros.
     Embeddings and routers are written in 16 bits, and so is an output head whose codes cannot be carried over. Linear
     layers that are not quantized in `source` are not in `target`. Tokenizer and other small files are copied.
 
@@ -86,7 +87,7 @@ class _Conversion:
         self._parameters = {name for name, _ in self._model.named_parameters()}
         head = self._model.get_output_embeddings()
         self._head = next((name for name, module in self._linear.items() if module is head), None)
-        self._bits, self._group, self._dtype = self._plan(dtype)
+        self._bits, self._group, self._offsets, self._dtype = self._plan(dtype)
         self._requantize = self._options(requantize)
         self._formats: dict[str, formats.Format] = {}  # of the layers that are packed
 
@@ -108,10 +109,11 @@ class _Conversion:
             )
         return None
 
-    def _plan(self, dtype: torch.dtype | None) -> tuple[int, int, torch.dtype]:
-        """Bits, group and type of all layers."""
+    def _plan(self, dtype: torch.dtype | None) -> tuple[int, int, bool, torch.dtype]:
+        """Bits, group, whether there are offsets, and type of all layers."""
         bits: dict[int, str] = {}
         groups: list[int] = []
+        offsets = False
         types: list[torch.dtype] = []
         for item in self._items:
             if item.layer is None or self._module(item) in (None, self._head):
@@ -121,8 +123,9 @@ class _Conversion:
                 planned = item.layer.planned()
             except Refused:
                 continue
-            bits[planned[0]] = item.name
-            groups.append(planned[1])
+            bits[planned.bits] = item.name
+            groups.append(planned.group)
+            offsets = offsets or planned.offsets
         if len(bits) > 1:
             listed = ", ".join(f"{width} bits ({name})" for width, name in sorted(bits.items()))
             raise Error(
@@ -135,7 +138,7 @@ class _Conversion:
         if chosen not in formats.DTYPE_NAMES:
             raise Error(f"dtype: {chosen} is not allowed; allowed: torch.float16, torch.bfloat16")
         some = [group for group in groups if group]
-        return next(iter(bits), 0), min(some, default=0) if groups else -1, chosen
+        return next(iter(bits), 0), min(some, default=0) if groups else -1, offsets, chosen
 
     def _options(self, requantize: bool | Mapping[str, Any]) -> bool | Mapping[str, Any]:
         given = dict(requantize) if isinstance(requantize, Mapping) else {}
@@ -191,23 +194,29 @@ class _Conversion:
     def _fits(self, head: Layer) -> bool:
         """Whether an output head is carried over as the other layers are."""
         try:
-            bits, group = head.planned()
-            head.codes()
+            planned = head.planned()
         except Refused:
             return False
-        return bits == self._bits and (group == 0 or group >= self._group > 0)
+        return (
+            planned.bits == self._bits
+            and (planned.group == 0 or planned.group >= self._group > 0)
+            and (self._offsets or not planned.offsets)
+        )
 
     def _add_packed(self, item: Item, module: str, packed: PackedWeight, shards: Shards) -> None:
         rows = None if self._names is None else self._names.rows(item.name, packed.shape)
-        if rows is not None:
+        if rows is not None or packed.has_offsets != self._offsets:
             codes, scales, offsets = packed.codes(), packed.scales(), packed.offsets()
+            if offsets is None and self._offsets:
+                offsets = torch.zeros_like(scales)
+            chosen = slice(None) if rows is None else rows
             packed = PackedWeight.from_codes(
-                codes[rows],
-                scales[rows],
+                codes[chosen],
+                scales[chosen],
                 packed.table,
                 packed.group,
                 packed.bits,
-                None if offsets is None else offsets[rows],
+                None if offsets is None else offsets[chosen],
                 packed.hadamard,
             )
         linear = self._linear[module]
@@ -246,6 +255,7 @@ class _Conversion:
             modules_to_not_convert=others or None,
             lm_head=head_is_packed,
             dtype=self._dtype,
+            offsets=self._offsets,
         )
         config.dtype = self._dtype
         config.architectures = [type(self._model).__name__]

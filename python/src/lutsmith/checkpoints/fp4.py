@@ -13,7 +13,7 @@ from __future__ import annotations
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
-from lutsmith.checkpoints.layers import Codes, Layer, Refused, dequantized
+from lutsmith.checkpoints.layers import Codes, Layer, Planned, Refused, dequantized
 from lutsmith.checkpoints.tensors import Tensors
 
 __all__ = ["E2M1", "Mxfp4", "Nvfp4", "powers_of_two", "stacks"]
@@ -49,8 +49,8 @@ class Mxfp4(Layer):
         tensor = self._tensors[name]
         return tensor if self._expert is None else tensor[self._expert]
 
-    def planned(self) -> tuple[int, int]:
-        return 4, _MX_GROUP
+    def planned(self) -> Planned:
+        return Planned(4, _MX_GROUP)
 
     def codes(self) -> Codes:
         data, exponents = self._part(self._blocks), self._part(self._scales)
@@ -70,7 +70,7 @@ class Nvfp4(Layer):
         super().__init__(name, "NVFP4", torch.bfloat16)
         self._tensors, self._packed, self._scales, self._whole, self._divides = tensors, packed, scales, whole, divides
 
-    def planned(self) -> tuple[int, int]:
+    def planned(self) -> Planned:
         raise Refused(_SIXTEEN)
 
     def codes(self) -> Codes:

@@ -1,10 +1,14 @@
 """Tensors of GGUF files (llama.cpp), read by the package gguf.
 
-Types whose blocks have one scale for 32 weights or more and no minimum are carried over; weight = d * value[code]:
+Types of 4 bits or fewer with one scale for 32 weights or more are carried over; weight = d * value[code] + m:
 
     Q4_0      d float16, code - 8                         TQ2_0    d float16 of 256, code - 1 (2 bits)
     IQ4_NL    d float16, a table of 16 integers           MXFP4    d a power of two, e2m1
-    IQ4_XS    the same table, d float16 of 256 times six bits of 32: a product that is rounded to 16 bits
+    Q4_1      d and m float16, code
+    IQ4_XS    the table of IQ4_NL, d float16 of 256 times six bits of 32: a product that is rounded to 16 bits
+    Q4_K      code, d and -m such products
+
+Of Q4_K the table is code - 8 and the offset m + 8 d: it is small, as minima are about -8 d, and loses less by rounding.
 
 All others are what their values are, by the package's own dequantization.
 """
@@ -13,30 +17,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints.fp4 import E2M1, powers_of_two
-from lutsmith.checkpoints.layers import Codes, Layer, Refused
+from lutsmith.checkpoints.layers import Codes, Layer, Planned, Refused
 
 __all__ = ["Gguf", "GgufLayer", "files"]
 
 _PLAIN = ("F32", "F16", "BF16", "F64")
 _WHOLE = ("I8", "I16", "I32", "I64")
-_INTEGERS = torch.arange(16, dtype=torch.float32) - 8
+_UNSIGNED = torch.arange(16, dtype=torch.float32)
+_INTEGERS = _UNSIGNED - 8
 _IQ4 = torch.tensor([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=torch.float32)
 _TERNARY = torch.arange(4, dtype=torch.float32) - 1
 
 _WHY_NOT = {
-    "Q4_1": "a minimum beside each scale",
-    "Q5_1": "5 bits and a minimum beside each scale",
+    "Q5_1": "5 bits",
     "Q5_0": "5 bits",
     "Q8_0": "8 bits",
-    "Q2_K": "a scale for each 16 weights, and a minimum beside it",
+    "Q2_K": "a scale for each 16 weights",
     "Q3_K": "a scale for each 16 weights",
-    "Q4_K": "a minimum beside each scale",
-    "Q5_K": "5 bits and a minimum beside each scale",
+    "Q5_K": "5 bits",
     "Q6_K": "6 bits, and a scale for each 16 weights",
     "NVFP4": "a scale for each 16 weights",
 }
@@ -133,22 +136,27 @@ class GgufLayer(Layer):
         super().__init__(name, f"GGUF {self.type}", torch.bfloat16 if self.type == "MXFP4" else torch.float16)
         self._gguf, self._tensor, self._part = gguf, tensor, part
 
-    def planned(self) -> tuple[int, int]:
+    def planned(self) -> Planned:
         if self.type not in _CARRIED_OVER:
             raise Refused(_WHY_NOT.get(self.type, "no scalar table of 1 to 4 bits"))
-        return _CARRIED_OVER[self.type][:2]
+        return _CARRIED_OVER[self.type][0]
 
     def codes(self) -> Codes:
-        _, group = self.planned()
+        group = self.planned().group
         blocks, n, k = self._gguf.blocks(self._tensor, self._part)
-        codes, scales, table = _CARRIED_OVER[self.type][2](blocks, self.name)
-        return Codes(codes.reshape(n, k), scales.reshape(n, -1).contiguous(), table, group)
+        codes, scales, table, offsets = _CARRIED_OVER[self.type][1](blocks, self.name)
+        offsets = None if offsets is None else offsets.reshape(n, -1).contiguous()
+        return Codes(codes.reshape(n, k), scales.reshape(n, -1).contiguous(), table, group, offsets)
 
     def weights(self) -> torch.Tensor:
         return self._gguf.dequantized(self._tensor, self._part)
 
 
-_Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # codes, scales and the table
+class _Parts(NamedTuple):
+    codes: torch.Tensor
+    scales: torch.Tensor
+    table: torch.Tensor
+    offsets: torch.Tensor | None = None
 
 
 def _half(data: torch.Tensor) -> torch.Tensor:
@@ -157,16 +165,33 @@ def _half(data: torch.Tensor) -> torch.Tensor:
 
 
 def _halves_apart(data: torch.Tensor) -> torch.Tensor:
-    """[..., 16] bytes -> [..., 32] codes: the low halves, then the high ones."""
+    """[..., bytes] -> [..., 2 * bytes] codes: the low halves, then the high ones."""
     return torch.cat([data & 15, data >> 4], dim=-1)
 
 
 def _q4_0(blocks: torch.Tensor, name: str) -> _Parts:
-    return _halves_apart(blocks[..., 2:]), _half(blocks[..., :2]), _INTEGERS
+    return _Parts(_halves_apart(blocks[..., 2:]), _half(blocks[..., :2]), _INTEGERS)
+
+
+def _q4_1(blocks: torch.Tensor, name: str) -> _Parts:
+    return _Parts(_halves_apart(blocks[..., 4:]), _half(blocks[..., :2]), _UNSIGNED, _half(blocks[..., 2:4]))
+
+
+def _q4_k(blocks: torch.Tensor, name: str) -> _Parts:
+    # d and d of the minima, 12 bytes of factors, 4 x 32 bytes of codes: 32 in low halves, the next 32 in high ones.
+    # Of eight factors the first four are six bits of a byte; of the others four bits stand in the last four bytes, and
+    # two above the first.
+    packed = blocks[..., 4:16].int()
+    first, second, last = packed[..., :4], packed[..., 4:8], packed[..., 8:]
+    scales = torch.cat([first & 63, last & 15 | first >> 6 << 4], dim=-1)
+    minima = torch.cat([second & 63, last >> 4 | second >> 6 << 4], dim=-1)
+    scales = _half(blocks[..., :2]).unsqueeze(-1) * scales
+    minima = _half(blocks[..., 2:4]).unsqueeze(-1) * minima
+    return _Parts(_halves_apart(blocks[..., 16:].unflatten(-1, (4, 32))), scales, _INTEGERS, 8 * scales - minima)
 
 
 def _iq4_nl(blocks: torch.Tensor, name: str) -> _Parts:
-    return _halves_apart(blocks[..., 2:]), _half(blocks[..., :2]), _IQ4
+    return _Parts(_halves_apart(blocks[..., 2:]), _half(blocks[..., :2]), _IQ4)
 
 
 def _iq4_xs(blocks: torch.Tensor, name: str) -> _Parts:
@@ -176,24 +201,26 @@ def _iq4_xs(blocks: torch.Tensor, name: str) -> _Parts:
     low = blocks[..., 4:8]
     low = torch.stack([low & 15, low >> 4], dim=-1).flatten(-2).int()
     scales = _half(blocks[..., :2]).unsqueeze(-1) * ((low | high << 4) - 32)
-    return _halves_apart(blocks[..., 8:].unflatten(-1, (8, 16))), scales, _IQ4
+    return _Parts(_halves_apart(blocks[..., 8:].unflatten(-1, (8, 16))), scales, _IQ4)
 
 
 def _tq2_0(blocks: torch.Tensor, name: str) -> _Parts:
     data = blocks[..., :64].unflatten(-1, (2, 32))
     codes = torch.stack([data >> shift & 3 for shift in (0, 2, 4, 6)], dim=-2)
-    return codes, _half(blocks[..., 64:]), _TERNARY
+    return _Parts(codes, _half(blocks[..., 64:]), _TERNARY)
 
 
 def _mxfp4(blocks: torch.Tensor, name: str) -> _Parts:
-    return _halves_apart(blocks[..., 1:]), powers_of_two(blocks[..., 0], name), torch.tensor(E2M1)
+    return _Parts(_halves_apart(blocks[..., 1:]), powers_of_two(blocks[..., 0], name), torch.tensor(E2M1))
 
 
-# Bits, group, and how blocks are read.
-_CARRIED_OVER: dict[str, tuple[int, int, Callable[[torch.Tensor, str], _Parts]]] = {
-    "Q4_0": (4, 32, _q4_0),
-    "IQ4_NL": (4, 32, _iq4_nl),
-    "IQ4_XS": (4, 32, _iq4_xs),
-    "TQ2_0": (2, 256, _tq2_0),
-    "MXFP4": (4, 32, _mxfp4),
+# What becomes of blocks, and how they are read.
+_CARRIED_OVER: dict[str, tuple[Planned, Callable[[torch.Tensor, str], _Parts]]] = {
+    "Q4_0": (Planned(4, 32), _q4_0),
+    "Q4_1": (Planned(4, 32, offsets=True), _q4_1),
+    "Q4_K": (Planned(4, 32, offsets=True), _q4_k),
+    "IQ4_NL": (Planned(4, 32), _iq4_nl),
+    "IQ4_XS": (Planned(4, 32), _iq4_xs),
+    "TQ2_0": (Planned(2, 256), _tq2_0),
+    "MXFP4": (Planned(4, 32), _mxfp4),
 }

@@ -5,8 +5,7 @@
     M.scales    [groups, N]
     M.g_idx     GPTQ: int32 [K]: the group of each column of W
 
-weight = scale * (code - zero). GPTQ's version 1 stores zero - 1. Where all zero points are equal the table is code -
-zero, and nothing is lost; where they differ an offset beside each scale would be needed, which kernels do not have.
+weight = scale * (code - zero); zero_points.py has what becomes of it. GPTQ's version 1 stores zero - 1.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from typing import Any
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.checkpoints import bits as packed_bits
-from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Refused, aligned_groups, group_size, integers_again
+from lutsmith.checkpoints.layers import MOST_BITS, Codes, Layer, Planned, Refused, aligned_groups, group_size
 from lutsmith.checkpoints.tensors import Tensors
+from lutsmith.checkpoints.zero_points import differ, with_zeros
 
 __all__ = ["Awq", "Gptq", "find", "layer"]
 
@@ -65,41 +65,40 @@ class _ZeroPoints(Layer):
 
     bits: int
     _group_size: int
+    _tensors: Tensors
+    _module: str
 
     @abstractmethod
-    def _read(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Codes [N, K], scales [N, groups] in float32, and zero points [N, groups]."""
+    def _codes(self) -> torch.Tensor:
+        """[N, K], uint8"""
+
+    @abstractmethod
+    def _zeros(self) -> torch.Tensor:
+        """[N, groups], int32"""
 
     @abstractmethod
     def _group_of_column(self) -> torch.Tensor:
         """[K]"""
 
-    def _common_zero(self, zeros: torch.Tensor) -> int:
-        low, high = (int(value) for value in zeros.aminmax())
-        if low != high:
-            raise Refused(f"asymmetric, zero points from {low} to {high}: kernels have no offset beside the scale yet")
-        return low
+    def _scales(self) -> torch.Tensor:
+        """[N, groups], float32"""
+        return self._tensors[f"{self._module}.scales"].t().float()
 
-    def planned(self) -> tuple[int, int]:
+    def planned(self) -> Planned:
         if self.bits > MOST_BITS:
             raise Refused(f"{self.bits} bits, where kernels multiply 1 to {MOST_BITS}")
-        return self.bits, aligned_groups(self._group_of_column(), self._group_size)[0]
+        group, _ = aligned_groups(self._group_of_column(), self._group_size)
+        return Planned(self.bits, group, differ(self._zeros()))
 
     def codes(self) -> Codes:
         self.planned()
-        codes, scales, zeros = self._read()
-        zero = self._common_zero(zeros)
         group, index = aligned_groups(self._group_of_column(), self._group_size)
-        table = torch.arange(2**self.bits, dtype=torch.float32) - zero
-        return Codes(codes, scales[:, index].contiguous(), table, group)
-
-    def again(self) -> dict[str, Any]:
-        return integers_again(self)
+        scales = self._scales()[:, index].contiguous()
+        return with_zeros(self._codes(), scales, self._zeros()[:, index], self.bits, group)
 
     def weights(self) -> torch.Tensor:
-        codes, scales, zeros = self._read()
         index = self._group_of_column()
-        return scales[:, index] * (codes.to(torch.int32) - zeros[:, index])
+        return self._scales()[:, index] * (self._codes().to(torch.int32) - self._zeros()[:, index])
 
 
 class Gptq(_ZeroPoints):
@@ -130,22 +129,23 @@ class Gptq(_ZeroPoints):
         super().__init__(f"{module}.weight", f"GPTQ {self.bits} bits", dtype)
         self._tensors, self._module = tensors, module
 
-    def _read(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        tensors, module = self._tensors, self._module
-        codes = packed_bits.from_words(tensors[f"{module}.qweight"].t(), self.bits, self._k)
-        stored = packed_bits.from_words(tensors[f"{module}.qzeros"], self.bits, self._n).t().to(torch.int32)
+    def _codes(self) -> torch.Tensor:
+        return packed_bits.from_words(self._tensors[f"{self._module}.qweight"].t(), self.bits, self._k)
+
+    def _zeros(self) -> torch.Tensor:
+        words = self._tensors[f"{self._module}.qzeros"]
+        stored = packed_bits.from_words(words, self.bits, self._n).t().to(torch.int32)
         if self._version == "gptq_v2":
-            zeros = stored
-        else:
-            zeros = (stored + 1) & (2**self.bits - 1)
-            # Zeros of version 2 would be taken for others: version 1 without a configuration is believed only where
-            # it makes sense of them.
-            if not self._config and not bool((zeros == 2 ** (self.bits - 1)).all()):
-                raise Error(
-                    f"{module}: GPTQ: zero points that are not those of a symmetric version 1, and no config.json or "
-                    "quantize_config.json beside the file that names the version ('checkpoint_format')"
-                )
-        return codes, tensors[f"{module}.scales"].t().float(), zeros
+            return stored
+        zeros = (stored + 1) & (2**self.bits - 1)
+        # Zeros of version 2 would be taken for others: version 1 without a configuration is believed only where it
+        # makes sense of them.
+        if not self._config and not bool((zeros == 2 ** (self.bits - 1)).all()):
+            raise Error(
+                f"{self._module}: GPTQ: zero points that are not those of a symmetric version 1, and no config.json or "
+                "quantize_config.json beside the file that names the version ('checkpoint_format')"
+            )
+        return zeros
 
     def _group_of_column(self) -> torch.Tensor:
         if f"{self._module}.g_idx" not in self._tensors:
@@ -172,11 +172,11 @@ class Awq(_ZeroPoints):
         stored = packed_bits.from_words(words, _AWQ_BITS, self._n)
         return stored.reshape(-1, self._n // 8, 8)[..., _AWQ_PLACES].reshape(-1, self._n).t().contiguous()
 
-    def _read(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        tensors, module = self._tensors, self._module
-        codes = self._columns(tensors[f"{module}.qweight"])
-        zeros = self._columns(tensors[f"{module}.qzeros"]).to(torch.int32)
-        return codes, tensors[f"{module}.scales"].t().float(), zeros
+    def _codes(self) -> torch.Tensor:
+        return self._columns(self._tensors[f"{self._module}.qweight"])
+
+    def _zeros(self) -> torch.Tensor:
+        return self._columns(self._tensors[f"{self._module}.qzeros"]).to(torch.int32)
 
     def _group_of_column(self) -> torch.Tensor:
         return torch.arange(self._k) // self._group_size

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lutsmith import formats
 from lutsmith._core import Error
@@ -17,21 +17,21 @@ __all__ = [
     "Codes",
     "Layer",
     "Loss",
+    "Planned",
     "Refused",
     "aligned_groups",
     "dequantized",
     "group_size",
-    "integers_again",
     "pack",
     "regrouped",
 ]
 
 MOST_BITS = 4  # that kernels multiply
-#: How values are quantized again where neither the caller nor the format knows better.
+#: How values are quantized again where the caller does not say.
 REQUANTIZED: dict[str, Any] = {"method": "nf", "bits": 4, "group": 64}
 
-# What a table and scales that are rounded to 16 bits may cost together: half a unit of the last place each. More is the
-# end of the type's range.
+# What a table, scales and offsets that are rounded to 16 bits may cost together: half a unit of the last place each. More
+# is the end of the type's range.
 _ALLOWED_ERROR = {torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 _WEIGHTS_AT_ONCE = 1 << 22
 
@@ -42,16 +42,25 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Codes:
-    """weight [n, k] = scales[n, k // group] * table[codes[n, k]], before anything is rounded.
+    """weight [n, k] = scales[n, k // group] * table[codes[n, k]] + offsets[n, k // group], before anything is rounded.
 
     codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32. group: of a kernel, 0: one
-    scale a row.
+    scale a row. offsets: as scales; None: there are none.
     """
 
     codes: torch.Tensor
     scales: torch.Tensor
     table: torch.Tensor
     group: int
+    offsets: torch.Tensor | None = None
+
+
+class Planned(NamedTuple):
+    """What `codes` of a layer will have; offsets: whether there is one beside each scale."""
+
+    bits: int
+    group: int
+    offsets: bool = False
 
 
 class Layer(ABC):
@@ -69,16 +78,12 @@ class Layer(ABC):
         self.dtype = dtype
 
     @abstractmethod
-    def planned(self) -> tuple[int, int]:
-        """Bits and group of `codes`, from headers and what else is small. Raises Refused where these tell already."""
+    def planned(self) -> Planned:
+        """Of headers and what else is small. Raises Refused where there are no codes that kernels could multiply."""
 
     @abstractmethod
     def codes(self) -> Codes:
-        """Raises Refused where there are none that kernels could multiply."""
-
-    def again(self) -> dict[str, Any]:
-        """Arguments of `lutsmith.quantize` that lose least where `weights` must be quantized again."""
-        return REQUANTIZED
+        """Raises Refused as `planned` does."""
 
     @abstractmethod
     def weights(self) -> torch.Tensor:
@@ -90,11 +95,12 @@ class Loss:
     """What became of a tensor. Energies are sums of squares.
 
     Attributes:
-        how: "exact", "rounded" (codes carried over, scales or table rounded to 16 bits), "requantized", "kept" (not
-            quantized) or, of `convert`, "dequantized" and "left out".
+        how: "exact", "rounded" (codes carried over; scales, offsets or table rounded to 16 bits), "requantized",
+            "kept" (not quantized) or, of `convert`, "dequantized" and "left out".
         weights: energy of what is stored.
         error: energy of packed - stored.
         note: why it was requantized.
+        largest: |packed - stored| of the weight that changed most, where it is rounded or requantized.
     """
 
     name: str
@@ -103,23 +109,11 @@ class Loss:
     weights: float = 0.0
     error: float = 0.0
     note: str = ""
+    largest: float = 0.0
 
     @property
     def relative_error(self) -> float:
         return math.sqrt(self.error / self.weights) if self.weights else 0.0
-
-
-def integers_again(layer: Layer) -> dict[str, Any]:
-    """For integers with zero points: symmetric ones of the same bits and groups.
-
-    Their steps are the same, and a group's largest weight falls on the end of the table (see `quantize`), so that
-    groups whose zero point is next to the middle stay as they are.
-    """
-    try:
-        bits, group = layer.planned()
-    except Refused:
-        return REQUANTIZED
-    return {"method": "int", "bits": bits, "group": group}
 
 
 def aligned_groups(group_of_column: torch.Tensor, group: int) -> tuple[int, torch.Tensor]:
@@ -188,25 +182,41 @@ def regrouped(stored: Codes, group: int) -> Codes:
     """In smaller groups, which divide its own; each scale is repeated, and every weight stays as it is."""
     if group == stored.group:
         return stored
-    n, k = stored.codes.shape
+    k = stored.codes.shape[1]
     groups = -(-k // group)
-    scales = stored.scales.repeat_interleave(stored.group // group if stored.group else groups, dim=1)
-    return Codes(stored.codes, scales[:, :groups].contiguous(), stored.table, group)
+
+    def repeated(values: torch.Tensor) -> torch.Tensor:
+        each = values.repeat_interleave(stored.group // group if stored.group else groups, dim=1)
+        return each[:, :groups].contiguous()
+
+    offsets = None if stored.offsets is None else repeated(stored.offsets)
+    return Codes(stored.codes, repeated(stored.scales), stored.table, group, offsets)
 
 
 def _carried_over(layer: Layer, stored: Codes, dtype: torch.dtype) -> tuple[PackedWeight, Loss]:
-    scales = stored.scales.to(dtype)
-    table = stored.table.to(dtype)
-    if not (torch.isfinite(scales).all() and torch.isfinite(table).all()):
-        if torch.isfinite(stored.scales).all():
-            raise Error(f"{layer.name}: {layer.format}: scales beyond the range of {dtype}; give dtype=torch.bfloat16")
-        raise Error(f"{layer.name}: {layer.format}: scales that are no finite numbers; the checkpoint is damaged")
-    packed = PackedWeight.from_codes(stored.codes, scales, table, stored.group)
-    if torch.equal(scales.float(), stored.scales) and torch.equal(table.float(), stored.table):
+    scales, table = stored.scales.to(dtype), stored.table.to(dtype)
+    offsets = None if stored.offsets is None else stored.offsets.to(dtype)
+    rounded = Codes(
+        stored.codes, scales.float(), table.float(), stored.group, None if offsets is None else offsets.float()
+    )
+    if not _finite(rounded):
+        what = "scales" if offsets is None else "scales or offsets"
+        if _finite(stored):
+            raise Error(
+                f"{layer.name}: {layer.format}: {what} beyond the range of {dtype}; give dtype=torch.bfloat16"
+            )
+        raise Error(f"{layer.name}: {layer.format}: {what} that are no finite numbers; the checkpoint is damaged")
+    packed = PackedWeight.from_codes(stored.codes, scales, table, stored.group, offsets=offsets)
+    if all(torch.equal(ours, theirs) for ours, theirs in zip(_factors(rounded), _factors(stored), strict=True)):
         return packed, Loss(layer.name, layer.format, "exact", _energy(stored))
-    weights, error = _energies(stored, scales.float(), table.float())
-    loss = Loss(layer.name, layer.format, "rounded" if error else "exact", weights, error)
-    if loss.relative_error > _ALLOWED_ERROR[dtype]:
+    cost = _Cost()
+    summands = 0.0
+    for rows in _slabs(*stored.codes.shape):
+        cost.add(dequantized(stored, rows), dequantized(rounded, rows))
+        summands += _square(dequantized(_without_signs(stored), rows))
+    loss = cost.loss(layer, "rounded" if cost.error else "exact")
+    # Of the summands, not of the weights: an offset may nearly cancel a product, and each is rounded by itself.
+    if cost.error > _ALLOWED_ERROR[dtype] ** 2 * summands:
         raise Error(
             f"{layer.name}: {layer.format}: scales below the range of {dtype} (they would cost "
             f"{loss.relative_error:.1e}); give dtype=torch.bfloat16"
@@ -214,23 +224,51 @@ def _carried_over(layer: Layer, stored: Codes, dtype: torch.dtype) -> tuple[Pack
     return packed, loss
 
 
+def _factors(stored: Codes) -> list[torch.Tensor]:
+    offsets = [] if stored.offsets is None else [stored.offsets]
+    return [stored.scales, stored.table, *offsets]
+
+
+def _finite(stored: Codes) -> bool:
+    return all(bool(torch.isfinite(values).all()) for values in _factors(stored))
+
+
+def _without_signs(stored: Codes) -> Codes:
+    offsets = None if stored.offsets is None else stored.offsets.abs()
+    return Codes(stored.codes, stored.scales.abs(), stored.table.abs(), stored.group, offsets)
+
+
 def _requantized(
     layer: Layer, dtype: torch.dtype, requantize: bool | Mapping[str, Any], reason: str
 ) -> tuple[PackedWeight, Loss]:
     weights = layer.weights()
-    options = {**layer.again(), **(requantize if isinstance(requantize, Mapping) else {})}
+    options = {**REQUANTIZED, **(requantize if isinstance(requantize, Mapping) else {})}
     try:
         packed = quantize(weights, dtype=dtype, **options)
     except Error as refused:
         raise Error(f"{layer.name}: {layer.format}: {refused}") from refused
-    energy = error = 0.0
+    cost = _Cost()
     format = formats.known(packed.format)
     for rows in _slabs(*weights.shape, multiple=32):
-        part = weights[rows]
         again = dequantize_rows(packed.data, format, rows.start, rows.stop - rows.start, torch.float32)
-        energy += _square(part)
-        error += _square(again - part)
-    return packed, Loss(layer.name, layer.format, "requantized", energy, error, reason)
+        cost.add(weights[rows], again)
+    return packed, cost.loss(layer, "requantized", reason)
+
+
+class _Cost:
+    """What a matrix loses, added up by slabs of rows."""
+
+    def __init__(self) -> None:
+        self.weights = self.error = self.largest = 0.0
+
+    def add(self, stored: torch.Tensor, packed: torch.Tensor) -> None:
+        difference = packed - stored
+        self.weights += _square(stored)
+        self.error += _square(difference)
+        self.largest = max(self.largest, float(difference.abs().max()))
+
+    def loss(self, layer: Layer, how: str, note: str = "") -> Loss:
+        return Loss(layer.name, layer.format, how, self.weights, self.error, note, self.largest)
 
 
 def _slabs(n: int, k: int, multiple: int = 1) -> list[slice]:
@@ -246,19 +284,13 @@ def _energy(stored: Codes) -> float:
     return sum(_square(dequantized(stored, rows)) for rows in _slabs(*stored.codes.shape))
 
 
-def _energies(stored: Codes, scales: torch.Tensor, table: torch.Tensor) -> tuple[float, float]:
-    weights = error = 0.0
-    rounded = Codes(stored.codes, scales, table, stored.group)
-    for rows in _slabs(*stored.codes.shape):
-        given = dequantized(stored, rows)
-        weights += _square(given)
-        error += _square(dequantized(rounded, rows) - given)
-    return weights, error
-
-
 def dequantized(stored: Codes, rows: slice = slice(None)) -> torch.Tensor:
     """[rows, k], float32."""
     codes = stored.codes[rows]
     k = codes.shape[1]
-    each = stored.scales[rows].repeat_interleave(stored.group or k, dim=1)[:, :k]
-    return each * stored.table[codes.long()]
+
+    def each(values: torch.Tensor) -> torch.Tensor:
+        return values[rows].repeat_interleave(stored.group or k, dim=1)[:, :k]
+
+    weights = each(stored.scales) * stored.table[codes.long()]
+    return weights if stored.offsets is None else weights + each(stored.offsets)

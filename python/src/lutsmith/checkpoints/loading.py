@@ -40,6 +40,7 @@ class Report:
             if how in ("rounded", "requantized"):
                 worst = max(losses, key=lambda loss: loss.relative_error)
                 line += f", error {_together(losses):.2e}, of {worst.name} {worst.relative_error:.2e}"
+                line += f"; largest difference of a weight {max(loss.largest for loss in losses):.2e}"
             reasons = sorted({loss.note for loss in losses if loss.note})
             lines.append(line + "".join(f"\n    {reason}" for reason in reasons[:3]))
         lines.append(f"error of all quantized matrices: {self.relative_error:.2e}")
@@ -68,7 +69,7 @@ def load(
     requantize: bool | Mapping[str, Any] = False,
     progress: bool = True,
 ) -> Checkpoint:
-    """The matrices of a checkpoint of another library with the codes, tables and scales that they have there.
+    """The matrices of a checkpoint of another library with the codes, tables, scales and offsets that they have there.
 
     Args:
         path: a file (safetensors, GGUF) or a folder with one model: bitsandbytes 4-bit, GPTQ, AWQ, compressed-tensors,
@@ -76,8 +77,7 @@ def load(
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales. None: for each matrix the type that holds it
             exactly, and of those that none does the type that its library computes in.
         requantize: whether matrices whose codes no kernel multiplies are quantized again, from what they stand for; a
-            dictionary has arguments of :func:`lutsmith.quantize`. By default {"method": "nf", "bits": 4, "group": 64},
-            and of integers with zero points {"method": "int"} with their own bits and groups.
+            dictionary has arguments of :func:`lutsmith.quantize`. By default {"method": "nf", "bits": 4, "group": 64}.
         progress: shows one line on standard error while it works.
 
     Returns:
