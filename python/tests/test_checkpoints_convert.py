@@ -343,7 +343,7 @@ def test_gguf_model_is_requantized_with_transforms(tmp_path):
 
 
 def test_gguf_model_with_minima_beside_some_scales_is_loaded_with_its_own_codes(tmp_path):
-    kinds = {"down_proj.weight": "Q5_0", "self_attn.q_proj.weight": "Q4_1", "v_proj.weight": "Q4_1", "proj.weight": "Q4_0"}
+    kinds = {"down_proj.weight": "Q5_0", "q_proj.weight": "Q4_1", "v_proj.weight": "Q4_1", "proj.weight": "Q4_0"}
     write_gguf(tmp_path / "m.gguf", small_model(), kinds)
     expected = read_by_transformers(tmp_path / "m.gguf")
     report = checkpoints.convert(tmp_path / "m.gguf", tmp_path / "packed", requantize=True, progress=False)

@@ -30,8 +30,8 @@ MOST_BITS = 4  # that kernels multiply
 #: How values are quantized again where the caller does not say.
 REQUANTIZED: dict[str, Any] = {"method": "nf", "bits": 4, "group": 64}
 
-# What a table, scales and offsets that are rounded to 16 bits may cost together: half a unit of the last place each. More
-# is the end of the type's range.
+# What a table, scales and offsets that are rounded to 16 bits may cost together: half a unit of the last place each.
+# More is the end of the type's range.
 _ALLOWED_ERROR = {torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 _WEIGHTS_AT_ONCE = 1 << 22
 
