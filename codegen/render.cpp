@@ -14,10 +14,10 @@ namespace {
 
 std::string kernel_name(const KernelSpec& spec, std::string_view schedule_part) {
   const WeightFormat& format = spec.format;
-  std::string name = fmt::format("lutsmith_w{}_g{}_n{}_k{}_{}_{}{}{}", format.bits, group_name(format.group),
-                                 format.n, format.k, schedule_part, to_string(format.dtype),
-                                 format.table == TableKind::pair ? "_pair" : "",
-                                 format.offsets ? "_offsets" : "");
+  std::string name =
+      fmt::format("lutsmith_w{}_g{}_n{}_k{}_{}_{}{}{}", format.bits, group_name(format.group), format.n,
+                  format.k, schedule_part, to_string(format.dtype),
+                  format.table == TableKind::pair ? "_pair" : "", format.offsets ? "_offsets" : "");
   if (spec.residual) name += "_residual";
   if (spec.bias) name += "_bias";
   if (spec.gated != Gate::none) name += fmt::format("_{}", to_string(spec.gated));

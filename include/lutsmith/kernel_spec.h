@@ -31,9 +31,8 @@ LUTSMITH_API Result<Gate> parse_gate(std::string_view name);  ///< Error: invali
 inline constexpr std::int64_t kGateRows = 8;
 
 /// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * weight[n, k]`, the weight being
-/// `scale[n, k / group] * table[code[n, k]]`, with offsets plus `offset[n, k / group]`; and what is made of these
-/// sums, in fp32, before they are rounded to 16 bits, once. How it does so is a
-/// `Schedule`.
+/// `scale[n, k / group] * table[code[n, k]]`, with offsets plus `offset[n, k / group]`; and what is made of
+/// these sums, in fp32, before they are rounded to 16 bits, once. How it does so is a `Schedule`.
 struct KernelSpec {
   WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
   std::int64_t m = 0;  ///< tokens the kernel is made for, see token_bucket; a launch may bring any number

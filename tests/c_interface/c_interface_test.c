@@ -1,5 +1,5 @@
-/* A program in C99 that uses lutsmith.h as bindings do, on the stand-in driver, which has an H100 that computes
- * nothing. Exit code 77: there is no NVRTC to compile with. */
+/* A program in C99 that uses lutsmith.h as bindings do, on the stand-in driver, which has an H100 that
+ * computes nothing. Exit code 77: there is no NVRTC to compile with. */
 
 #include <stdio.h>
 #include <string.h>
@@ -196,7 +196,8 @@ static void test_quantizing(void) {
   REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "33 from row 32");
   dequantization = dequantization_of(&matrix, back);
   dequantization.first_row = INT64_MIN;
-  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "from row -9223372036854775808 on");
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT,
+          "from row -9223372036854775808 on");
   dequantization = dequantization_of(&matrix, back);
   dequantization.packed_bytes -= 1;
   REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "packed:");
@@ -362,13 +363,16 @@ static void test_workspaces(lutsmith_service* service) {
   char* const memory = (char*)0x100000; /* only its address counts: nothing is launched into it */
   CHECK(lutsmith_workspace_bytes(service, &bytes) == LUTSMITH_OK);
   CHECK(bytes > 0);
-  REFUSED(lutsmith_workspace_over(service, memory, bytes - 1, &workspace), LUTSMITH_INVALID_ARGUMENT, "too few");
-  REFUSED(lutsmith_workspace_over(service, memory + 16, bytes, &workspace), LUTSMITH_INVALID_ARGUMENT, "aligned");
+  REFUSED(lutsmith_workspace_over(service, memory, bytes - 1, &workspace), LUTSMITH_INVALID_ARGUMENT,
+          "too few");
+  REFUSED(lutsmith_workspace_over(service, memory + 16, bytes, &workspace), LUTSMITH_INVALID_ARGUMENT,
+          "aligned");
   CHECK(lutsmith_workspace_over(service, memory, bytes, &workspace) == LUTSMITH_OK);
   lutsmith_workspace_free(workspace);
 }
 
-/* Weights are of the format that the launch says, whatever their length: bf16 ones are as long as f16 ones. */
+/* Weights are of the format that the launch says, whatever their length: bf16 ones are as long as f16 ones.
+ */
 static void test_weights_of_other_formats(const lutsmith_kernel* kernel, lutsmith_workspace* workspace,
                                           const lutsmith_arguments* good) {
   lutsmith_spec other = small_spec();
@@ -382,14 +386,16 @@ static void test_weights_of_other_formats(const lutsmith_kernel* kernel, lutsmit
   other = small_spec();
   other.dtype = "bf16";
   CHECK(lutsmith_packed_bytes(&other, &bytes) == LUTSMITH_OK && bytes == good->weights_bytes);
-  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: they are packed for");
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "weights: they are packed for");
   other = small_spec();
   other.n = 33; /* rows are packed 32 at a time */
   CHECK(lutsmith_packed_bytes(&other, &bytes) == LUTSMITH_OK && bytes == good->weights_bytes);
   REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "33x128");
   other = small_spec();
   other.table = "pair";
-  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: they are packed for");
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "weights: they are packed for");
   other = small_spec();
   other.group = 128;
   REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "g128");
@@ -401,9 +407,11 @@ static void test_weights_of_other_formats(const lutsmith_kernel* kernel, lutsmit
   REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "f32");
   other = small_spec();
   other.struct_size = 0;
-  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights_format: its struct_size");
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "weights_format: its struct_size");
   spoilt.weights_format = NULL;
-  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights_format: NULL");
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "weights_format: NULL");
 }
 
 static void test_launching(lutsmith_service* service) {

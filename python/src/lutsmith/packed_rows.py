@@ -84,11 +84,12 @@ def interleave_gate(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
     if gate.n % GATE_ROWS:
         raise Error(f"gate: {gate.n} rows are not allowed; allowed: multiples of {GATE_ROWS}")
     joined = formats.known(gate.format).with_shape(2 * gate.n, gate.k)
-    codes, scales = (
-        torch.stack([part.unflatten(0, (-1, GATE_ROWS)) for part in parts], 1).flatten(0, 2)
-        for parts in zip(unpack(gate), unpack(up))
+    taking_turns = (
+        None if of_gate is None else torch.stack([part.unflatten(0, (-1, GATE_ROWS)) for part in (of_gate, of_up)], 1)
+        for of_gate, of_up in zip(unpack(gate), unpack(up))
     )
-    return pack(codes, scales, joined, gate.device)
+    parts = Parts(*(None if each is None else each.flatten(0, 2) for each in taking_turns))
+    return pack(parts, joined, gate.device)
 
 
 def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
