@@ -51,8 +51,10 @@ class LookUp {
         const unsigned int high = static_cast<unsigned int>(parameter.table[odd]) << 16;
 #pragma unroll
         for (int turn = 0; turn < kTurns; ++turn) {
-          const unsigned int code = (turn * kEntriesOfWarp + lane / kVectors) % kLevels;
-          store(shared, code, odd, lane, even[turn] | high);
+          const unsigned int code = turn * kEntriesOfWarp + lane / kVectors;
+          // With one bit a warp has more lanes than entries.
+          if (kLevels % kEntriesOfWarp == 0 || code < kLevels)
+            store(shared, code, odd, lane, even[turn] | high);
         }
       }
     }
