@@ -26,13 +26,15 @@ std::vector<KernelSpec> with_epilogues(const KernelSpec& plain) {
 
 std::vector<KernelRequest> requests_for(std::int64_t n, std::int64_t k) {
   std::vector<KernelRequest> requests;
-  for (const std::int64_t m : {1, 8, 16, 32, 64, 128, 256, 1024}) {
+  for (const std::int64_t m : {1, 8, 16, 32, 64, 128, 256, 512}) {
     for (const int group : {128, kPerChannel}) {
       for (const DataType dtype : {DataType::f16, DataType::bf16}) {
         for (KernelSpec spec : with_epilogues(spec_of(4, group, n, k, m, dtype))) {
+          // The float64 product of many tokens takes its time, and the formats differ in nothing there.
+          if (m > 64 && (group != 128 || dtype != DataType::f16)) continue;
           requests.push_back({spec, std::nullopt});
           spec.batch_invariant = true;
-          requests.push_back({spec, std::nullopt});
+          if (m <= 256) requests.push_back({spec, std::nullopt});
         }
       }
     }
