@@ -25,6 +25,7 @@ struct Config {
   static constexpr int kStages = 2;
   static constexpr int kBlocksPerMultiprocessor = 1;
   static constexpr bool kDependentLaunch = false;
+  static constexpr bool kCompactTable = kTileTokens <= 8;
 };
 
 }  // namespace lutsmith::device
@@ -35,8 +36,7 @@ struct Config {
 
 namespace lutsmith::device {
 
-using Kernel =
-    FewTokens<Config, WeightStream<Config>, LookUp<Config, shared_memory::entry_stride(Config::kTileTokens)>>;
+using Kernel = FewTokens<Config, WeightStream<Config>, LookUp<Config>>;
 
 }  // namespace lutsmith::device
 

@@ -23,6 +23,9 @@ class FewTokens {
   friend class Epilogue<Config>;
   static_assert(WeightStreamContract<Weights, Config>::kKept);
   static_assert(LookUpContract<Engine, Config>::kKept);
+  static_assert(Config::kCompactTable ==
+                    (shared_memory::entry_stride(Config::kTileTokens) == pair_table::kCompactEntryStride),
+                "the host asks for the table's bytes");
 
  public:
   using G = Geometry<Config>;

@@ -19,10 +19,13 @@
 
 namespace lutsmith::device {
 
-template <class Config, int kEntryStride = pair_table::kEntryStride>
+template <class Config>
 class LookUp {
  public:
   using Parameter = InlineTable<Config>;
+
+  static constexpr int kEntryStride =
+      Config::kCompactTable ? pair_table::kCompactEntryStride : pair_table::kEntryStride;
 
   static constexpr int kSharedBytes = pair_table::shared_bytes(Config::kBits, kEntryStride);
 
@@ -67,7 +70,7 @@ class LookUp {
 
   template <class Unit>
   __device__ __forceinline__ void look_up(unsigned int (&a)[4], const Unit& unit, int record, int mma) const {
-    if constexpr (kEntryStride == pair_table::kCompactEntryStride) {
+    if constexpr (Config::kCompactTable) {
       look_up_compact_pairs(a, table_ + lane_offset_, unit.nibbles(record, mma));
     } else {
       look_up_pairs(a, table_, unit.nibbles(record, mma), lane_offset_);

@@ -27,6 +27,7 @@ struct Config {
   static constexpr int kActivationStages = 8;
   static constexpr int kWeightStages = 8;
   static constexpr bool kDependentLaunch = true;
+  static constexpr bool kCompactTable = false;  // the gaps have other uses
 };
 
 }  // namespace lutsmith::device

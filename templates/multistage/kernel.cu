@@ -28,6 +28,7 @@ struct Config {
   static constexpr int kWeightStages = 2;
   static constexpr bool kScaleSums = true;
   static constexpr bool kDependentLaunch = false;
+  static constexpr bool kCompactTable = false;  // the gaps have other uses
 };
 
 }  // namespace lutsmith::device
