@@ -39,7 +39,7 @@ __device__ __forceinline__ float bias_of(const LaunchArguments& launch, int row)
 /// first. All families do this in one order, so that a token's bits do not depend on the family.
 template <class Config>
 __device__ __forceinline__ float finished(float sum, float scale, float bias, float residual) {
-  constexpr bool kScales = packed_layout_of<Config>().per_channel();
+  constexpr bool kScales = packed_layout_of<Config>().scales_of_sums();
   if constexpr (kAdds<Config>) {
     const float added = !Config::kResidual ? bias : !Config::kBias ? residual : bias + residual;
     return kScales ? multiply_add(sum, scale, added) : sum + added;

@@ -143,6 +143,14 @@ TEST_P(Epilogues, ABiasIsAdded) {
   expect_right_everywhere(spec, GetParam(), make_problem(spec, GetParam().m));
 }
 
+TEST_P(Epilogues, WeightsWithOffsetsHaveThemToo) {
+  KernelSpec spec = spec_of(GetParam(), kPerChannel, DataType::f16);
+  spec.format.offsets = true;
+  spec.residual = true;
+  spec.bias = true;
+  expect_right_everywhere(spec, GetParam(), make_problem(spec, GetParam().m));
+}
+
 TEST_P(Epilogues, GatesLetThroughWhatBelongsToThem) {
   KernelSpec spec = spec_of(GetParam(), 128, DataType::f16);
   spec.gated = Gate::silu;
