@@ -141,6 +141,16 @@ INSTANTIATE_TEST_SUITE_P(
                  {"weights", "'magic'", "registers, async_copy, bulk_copy"}}),
     [](const auto& instance) { return std::string(instance.param.name); });
 
+TEST(CommandLine, BenchRefusesKernelsThatMakeMoreOfTheirSums) {
+  const CommandLine program;
+  for (const std::vector<std::string>& option : std::vector<std::vector<std::string>>{
+           {"--residual", "on"}, {"--bias", "off,on"}, {"--gated", "silu"}}) {
+    const Outcome outcome = program.run({"bench", "--n", "64", "--k", "64", option[0], option[1]});
+    EXPECT_EQ(outcome.exit_code, 2) << option[0];
+    EXPECT_THAT(outcome.errors, HasSubstr("bench measures products alone; leave them out")) << option[0];
+  }
+}
+
 TEST(CommandLine, WithoutAVerbOrWithAnUnknownOneNamesThoseThereAre) {
   const CommandLine program;
   const std::vector<std::pair<std::vector<std::string>, std::vector<std::string>>> cases{

@@ -39,6 +39,14 @@ Result<void> check_options(const BenchOptions& options) {
   if (text["target"] == "native") text["target"] = Target::all().front().name;  // any will do
   Result<KernelRequests> requests = expand(text, {});
   if (!requests) return failure(requests);
+  for (const KernelRequest& request : requests->kernels) {
+    const KernelSpec& spec = request.spec;
+    if (spec.residual || spec.bias || spec.gated != Gate::none) {
+      return refuse(
+          "residual, bias, gated: bench measures products alone; leave them out (such a kernel has the "
+          "schedule of the product alone)");
+    }
+  }
   return {};
 }
 
