@@ -14,7 +14,8 @@
 //   256 bytes from entry to entry: a byte permutation, byte 1 = index byte, byte 0 = 4 * lane
 //   128:                           a dot product of bytes, 128 * index byte + 4 * lane
 //
-// The permutation runs at twice the rate, and the gaps hold what the kernel puts there; the compact table
+// The permutation was a little faster with many products to a look-up, and the gaps hold what the kernel puts
+// there; the compact table
 // leaves room on a multiprocessor for the next launch.
 
 namespace lutsmith::device {
