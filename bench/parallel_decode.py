@@ -251,13 +251,18 @@ class RankBench:
         decoder = self.decoder(weights, 1, count)
         tokens = self.random_tokens(1, count)
 
-        def run() -> object:
+        def run() -> Tensor:
             return decoder.forward(tokens, 0)
 
         self.timer.warm(run)
-        times = self.timer.each(run, runs=1, rounds=self.arguments.prefill_runs)
+        captured = self.timer.captured(run, must_be=False)
+        distributed.barrier()
+        times = self.timer.each(captured.again, runs=1, rounds=self.arguments.prefill_runs)
         slowest = [max(self.of_all(time)) for time in times]
-        self.add(weights=weights.name, step="lean", prefill=count, **spread(slowest), weight_bytes=weights.bytes)
+        eager = {} if captured.eager is None else {"eager": captured.eager}
+        self.add(
+            weights=weights.name, step="lean", prefill=count, **spread(slowest), weight_bytes=weights.bytes, **eager
+        )
 
 
 def table(figures: Figures) -> None:

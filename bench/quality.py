@@ -37,7 +37,7 @@ Packed = dict[str, lutsmith.PackedWeight]
 Change = Callable[[str, torch.Tensor], lutsmith.PackedWeight]  # name and weight
 
 #: The methods that are quick, which every group is measured with; and those that one group is.
-QUICK = ("int", "nf", "nf+importance")
+QUICK = ("int", "nf", "lloyd", "higgs", "nf+importance")
 SLOW = ("awq", "awq+nf", "awq+nf+importance", "gptq+nf", "nfl", "kmeans+importance", "awq+nfl")
 
 
