@@ -47,7 +47,7 @@ class FewTokens {
     weights.prime();
     Engine::fill(shared, parameter, thread_index(), G::kThreads);
     weights.continue_priming();
-    wait_for_dependency<Config::kDependentLaunch>();
+    if constexpr (!kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();
 
     FewTokens(parameter, shared, start, warp, lane).multiply(weights);
   }
@@ -70,6 +70,31 @@ class FewTokens {
   static constexpr int kChains = G::kRecords * G::kTokenOctets == 1 && G::kUnitGroups <= 1 ? 2 : 1;
 
   using Sums = float[G::kRecords][G::kTokenOctets][4];
+
+  /// Where a stream holds all units that a warp has, a launch is so short that the chain behind the launch
+  /// ahead is its time: X, look-ups, products, sums. Then the first unit is looked up before the wait, as far
+  /// as registers go.
+  ///
+  ///   launch ahead  ...products | sums, Y |
+  ///   this launch    table | weights | look-ups |  X | products | look-ups, products of the others | sums, Y
+  static constexpr int kMostWarpsAhead = 16;  // of a multiprocessor: 128 registers for each thread
+  static constexpr bool kShort = G::kStepsPerTile <= Weights::kHeld &&
+                                 Config::kWarps * Config::kBlocksPerMultiprocessor <= kMostWarpsAhead;
+  static constexpr int kMmaAheadOfOneToken = Weights::kInRegisters && G::kRecords > 1 ? 4 : 8;
+  static constexpr int kMmaAheadOfAnOctet = Weights::kInRegisters || G::kTokenOctets > 1 ? 0 : 4;
+  static constexpr int kMmaAhead =
+      Config::kDependentLaunch && kShort ? (G::kOneToken ? kMmaAheadOfOneToken : kMmaAheadOfAnOctet) : 0;
+  static constexpr bool kLooksAhead = kMmaAhead > 0;
+
+  /// Of a unit's first mma, their A registers.
+  struct LookedUp {
+    static constexpr int kMma = kMmaAhead;
+    WeightUnit<Config> unit;
+    unsigned int a[G::kRecords][kMma > 0 ? kMma : 1][4];
+  };
+  struct NothingLookedUp {
+    static constexpr int kMma = 0;
+  };
 
   __device__ __forceinline__ FewTokens(const Parameter& parameter, unsigned char* shared,
                                        const Walk<Config>& start, int warp, int lane)
@@ -97,26 +122,60 @@ class FewTokens {
 
   /// Segment by segment: the part of a tile that lies in this partition.
   __device__ __forceinline__ void multiply(Weights& weights) {
-    int parity = 0;
-    bool first = true;
+    LookedUp ahead;
+    const bool looks_ahead = kLooksAhead && at_.steps_left > 0 && at_.steps_left <= Weights::kHeld;
+    if (looks_ahead) {
+      block_barrier();  // the engine is filled
+      look_up_ahead(ahead, weights);
+    }
+    if constexpr (kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();
     if constexpr (!kResident) {
       loader_.find_tokens(at_.token_tile);
       load_next_activations(0);
       load_next_activations(1);
     }
+    int parity = 0;
+    int done = 0;  // steps of the segment
+    bool first = true;
+    if (looks_ahead) {
+      if constexpr (kResident) load_all_activations(0);
+      first_step(weights, ahead);
+      parity = done = 1;
+      first = false;
+    }
 #pragma unroll 1
     while (at_.steps_left > 0) {
-      if (kResident && (first || at_.token_tiles > 1)) load_all_activations(parity);
+      if (kResident && done == 0 && (first || at_.token_tiles > 1)) load_all_activations(parity);
       if (first) block_barrier();  // the engine is filled
       first = false;
       look_up_.begin_segment(at_.row_tile, lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
-      multiply_steps(weights, steps, reaches_end, parity);
+      if (!kLooksAhead || steps > done) multiply_steps(weights, steps - done, reaches_end, parity);
+      done = 0;
       Epilogue<Config>::finish_segment(*this, at_.step == 0 && reaches_end);
       at_.steps_left -= steps;
       at_.next_tile();
     }
+  }
+
+  __device__ __forceinline__ void look_up_ahead(LookedUp& ahead, Weights& weights) {
+    look_up_.begin_segment(at_.row_tile, lane_);
+    weights.begin_step(0);
+    if (!has_unit(at_.step)) return;
+    ahead.unit = weights.take(0);
+#pragma unroll
+    for (int mma = 0; mma < kMmaAhead; ++mma) {
+#pragma unroll
+      for (int record = 0; record < G::kRecords; ++record) {
+        look_up_.look_up(ahead.a[record][mma], ahead.unit, record, mma);
+      }
+    }
+  }
+
+  /// Whether this warp has a unit in that step of a tile, the last of which may be ragged.
+  __device__ __forceinline__ bool has_unit(int step) const {
+    return G::kWholeSteps || step * Config::kWarps + warp_ < G::kColumnPanels;
   }
 
   /// Resident: the activations of all steps of the tile. Of two steps, the one it stands at has `parity`.
@@ -166,12 +225,27 @@ class FewTokens {
   }
 
   __device__ __forceinline__ void step(Weights& weights, int parity, bool last_of_tile) {
-    Activations<Config>& activations = activations_[kTurn ? 0 : parity % kActivationSteps];
     constexpr int kLastStepWarps = G::kColumnPanels - (G::kStepsPerTile - 1) * Config::kWarps;
     const bool has_unit = G::kWholeSteps || !last_of_tile || warp_ < kLastStepWarps;
     weights.begin_step(parity);
-    if (has_unit) accumulate(weights.take(parity), activations);
+    if (has_unit) accumulate(weights.take(parity), activations_of(parity), NothingLookedUp());
     weights.release(parity, consumed());
+    go_on(parity);
+  }
+
+  /// Of the first unit, which has been taken.
+  __device__ __forceinline__ void first_step(Weights& weights, const LookedUp& ahead) {
+    if (has_unit(at_.step)) accumulate(ahead.unit, activations_of(0), ahead);
+    weights.release(0, consumed());
+    go_on(0);
+  }
+
+  __device__ __forceinline__ Activations<Config>& activations_of(int parity) {
+    return activations_[kTurn ? 0 : parity % kActivationSteps];
+  }
+
+  /// To the activations of the next step.
+  __device__ __forceinline__ void go_on(int parity) {
     if constexpr (kTurn) turn_activations();
     if constexpr (!kResident) load_next_activations(parity);
   }
@@ -184,8 +258,9 @@ class FewTokens {
     return sum;
   }
 
-  template <class Unit>
-  __device__ __forceinline__ void accumulate(const Unit& unit, const Activations<Config>& activations) {
+  template <class Unit, class Ahead>
+  __device__ __forceinline__ void accumulate(const Unit& unit, const Activations<Config>& activations,
+                                             const Ahead& ahead) {
     constexpr int kGroups = G::kPerChannel ? 1 : G::kUnitGroups;
     constexpr int kGroupMma = layout::kMmaPerRecord / kGroups;
     ActivationSums<Config> activation_sums(activations, lane_);
@@ -196,20 +271,21 @@ class FewTokens {
       for (int chain = 0; chain < kChains; ++chain) clear(products[chain]);
 #pragma unroll
       for (int mma = group * kGroupMma; mma < (group + 1) * kGroupMma; ++mma) {
-        multiply_mma(products[mma % kChains], unit, activations, mma);
+        multiply_mma(products[mma % kChains], unit, activations, ahead, mma);
       }
       activation_sums.begin(group);
       add_products(unit, products, activation_sums, group);
     }
   }
 
-  template <class Unit>
+  template <class Unit, class Ahead>
   __device__ __forceinline__ void multiply_mma(Sums& products, const Unit& unit,
-                                               const Activations<Config>& activations, int mma) {
+                                               const Activations<Config>& activations, const Ahead& ahead,
+                                               int mma) {
 #pragma unroll
     for (int record = 0; record < G::kRecords; ++record) {
       unsigned int a[4];
-      look_up_.look_up(a, unit, record, mma);
+      fragment(a, unit, ahead, record, mma);
 #pragma unroll
       for (int octet = 0; octet < G::kTokenOctets; ++octet) {
         multiply_accumulate<Config::kElement>(products[record][octet], a,
@@ -217,6 +293,19 @@ class FewTokens {
                                               activations.b1(octet, mma, lane_ / 4));
       }
     }
+  }
+
+  template <class Unit, class Ahead>
+  __device__ __forceinline__ void fragment(unsigned int (&a)[4], const Unit& unit, const Ahead& ahead,
+                                           int record, int mma) const {
+    if constexpr (Ahead::kMma > 0) {
+      if (mma < Ahead::kMma) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[i] = ahead.a[record][mma][i];
+        return;
+      }
+    }
+    look_up_.look_up(a, unit, record, mma);
   }
 
   /// Scale and offset once per group, on the fp32 products and the sums of X, not once per weight; a

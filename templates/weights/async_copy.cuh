@@ -16,6 +16,9 @@ class WeightStream {
   using Unit = WeightUnit<Config>;
   using Stage = RingStage<Config>;
 
+  static constexpr bool kInRegisters = false;
+  static constexpr int kHeld = Config::kStages;  ///< units that a warp has or waits for
+
   __device__ __forceinline__ WeightStream(unsigned char* shared, const unsigned char* weights,
                                           const Walk<Config>& first, int warp, int lane)
       : ring_(shared + warp * Config::kStages * Stage::kBytes), ahead_(weights, first, warp), lane_(lane) {}

@@ -16,6 +16,9 @@ class WeightStream {
   using Unit = WeightUnit<Config>;
   using Stage = RingStage<Config>;
 
+  static constexpr bool kInRegisters = false;
+  static constexpr int kHeld = Config::kStages;  ///< units that a warp has or waits for
+
   static constexpr int kRingBytes = Config::kWarps * Config::kStages * Stage::kBytes;
 
   __device__ __forceinline__ WeightStream(unsigned char* shared, const unsigned char* weights,

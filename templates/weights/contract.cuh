@@ -6,8 +6,9 @@
 // loads, and continue_priming(), before the launch waits for the one ahead of it, those that had better start
 // a little later; then come, for every step (`parity` is its parity, a constant), begin_step(parity),
 // take(parity) where the warp has a unit, and release(parity, used), with a number that depends on every code
-// taken: a copy to shared memory must not start while issued loads may be under way. docs/kernels.md says it
-// in full.
+// taken: a copy to shared memory must not start while issued loads may be under way. kHeld is how many units
+// the stream has or waits for at once, kInRegisters whether they take registers. docs/kernels.md says it in
+// full.
 
 namespace lutsmith::device {
 
@@ -29,6 +30,7 @@ struct WeightStreamContract {
   static_assert(__is_constructible(Stream, unsigned char*, const unsigned char*, const Walk<Config>&, int,
                                    int),
                 "a weight stream is made from (shared, weights, first step, warp, lane)");
+  static_assert(Stream::kHeld >= (Stream::kInRegisters ? 2 : 1), "a weight stream holds what it waits for");
   static_assert(Offers<Stream>::value,
                 "a weight stream has prime(), continue_priming(), begin_step(parity), take(parity) and "
                 "release(parity, used)");

@@ -16,6 +16,9 @@ class WeightStream {
   using G = Geometry<Config>;
   using Unit = WeightUnit<Config>;
 
+  static constexpr bool kInRegisters = true;
+  static constexpr int kHeld = Config::kStages;  ///< units that a warp has or waits for
+
   static constexpr int kUnits = 2;
 
   __device__ __forceinline__ WeightStream(unsigned char*, const unsigned char* weights,

@@ -88,18 +88,33 @@ constexpr Example kChannelOffsets = {.group = kPerChannel, .offsets = true};
 constexpr Example kOneTokenOffsets = {.group = 64, .tile_tokens = 1, .m = 1, .offsets = true};
 constexpr Example kThreeBits = {.bits = 3};
 constexpr Example kDependent = {.dependent_launch = true};
+// So short that a warp's units all fit its stream.
+constexpr Example kAhead = {.tile_tokens = 1, .dependent_launch = true, .m = 1};
+constexpr Example kAheadInTurn = {.weights = bulk_copy,
+                                  .k = 512,
+                                  .warps = 1,
+                                  .tile_tokens = 1,
+                                  .stages = 4,
+                                  .dependent_launch = true,
+                                  .m = 1,
+                                  .partitions = 3};
+constexpr Example kAheadBulk = {.weights = bulk_copy, .dependent_launch = true};
 
 // Pieces that several mutations change.
 constexpr std::string_view kTakeThenRelease =
-    R"(if (has_unit) accumulate(weights.take(parity), activations);
+    R"(if (has_unit) accumulate(weights.take(parity), activations_of(parity), NothingLookedUp());
     weights.release(parity, consumed());)";
 constexpr std::string_view kReleaseThenTake =
     R"(weights.release(parity, consumed());
-    if (has_unit) accumulate(weights.take(parity), activations);)";
+    if (has_unit) accumulate(weights.take(parity), activations_of(parity), NothingLookedUp());)";
 constexpr std::string_view kReleaseBeforeUse =
     R"(const auto unit = weights.take(parity);
     weights.release(parity, 0);
-    if (has_unit) accumulate(unit, activations);)";
+    if (has_unit) accumulate(unit, activations_of(parity), NothingLookedUp());)";
+constexpr std::string_view kWait =
+    "if constexpr (!kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();";
+constexpr std::string_view kWaitAhead =
+    "if constexpr (kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();";
 constexpr std::string_view kRefill = "if (ahead_.at_end() || Stage::all_consumed(sum)) copy(stage_);";
 constexpr std::string_view kRefillNext =
     "if (ahead_.at_end() || Stage::all_consumed(sum)) copy((stage_ + 1) % Config::kStages);";
@@ -344,18 +359,30 @@ constexpr Mutation<Example> kMutations[] = {
     // Dependent launch.
     {"BlockWithoutWorkTakesSome", "const bool idle = block_index() >= launch.sharing;",
      "const bool idle = false;", kPastWeights, kIdle},
-    {"NoWaitForTheLaunchBefore", "wait_for_dependency<Config::kDependentLaunch>();\n\n", "", kNotDependent,
-     kDependent},
+    {"NoWaitForTheLaunchBefore", kWait, "", kNotDependent, kDependent},
+    {"NoWaitForTheLaunchBeforeBehindLookUps", kWaitAhead, "", kNotDependent, kAhead},
     {"WaitsForTheLaunchBeforeTooLate",
-     R"(wait_for_dependency<Config::kDependentLaunch>();
+     R"(if constexpr (!kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();
 
     FewTokens(parameter, shared, start, warp, lane).multiply(weights);)",
      R"(FewTokens(parameter, shared, start, warp, lane).multiply(weights);
     wait_for_dependency<Config::kDependentLaunch>();)",
      kNotDependent, kDependent},
-    {"OneThreadWaitsForTheLaunchBefore", "wait_for_dependency<Config::kDependentLaunch>();\n\n",
-     "if (thread_index() == 0) wait_for_dependency<Config::kDependentLaunch>();\n\n", kNotDependent,
-     kDependent},
+    {"OneThreadWaitsForTheLaunchBefore", kWait,
+     "if (thread_index() == 0) wait_for_dependency<Config::kDependentLaunch>();", kNotDependent, kDependent},
+
+    // The first unit, looked up before the wait.
+    {"LookedUpInATableThatIsNotFilled", "block_barrier();  // the engine is filled\n      look_up_ahead",
+     "look_up_ahead", kUnwritten, kAhead},
+    {"FragmentsOfTheOtherMma", "ahead.a[record][mma][i]", "ahead.a[record][mma ^ 1][i]", kWrong, kAhead},
+    {"FirstUnitTwice", "parity = done = 1;", "parity = 1;", kNeverSet, kAhead},
+    {"SecondUnitWithTheFirstOnesX", "weights.release(0, consumed());\n    go_on(0);",
+     "weights.release(0, consumed());", kWrong, kAheadInTurn},
+    {"FirstUnitKeepsItsStage", "weights.release(0, consumed());\n    go_on(0);", "go_on(0);", kWaitedBefore,
+     kAheadBulk},
+    {"XOfTheFirstUnitBeforeTheWait", "look_up_ahead(ahead, weights);\n    }",
+     "look_up_ahead(ahead, weights);\n      if constexpr (kResident) load_all_activations(0);\n    }",
+     kNotDependent, kAhead},
 };
 
 class Mutations : public testing::TestWithParam<Mutation<Example>> {};
