@@ -50,6 +50,17 @@ KernelSpec without_epilogue(KernelSpec spec) {
   return spec;
 }
 
+std::string describe_epilogue(const KernelSpec& spec) {
+  std::string text;
+  const auto add = [&](std::string_view part) {
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", part);
+  };
+  if (spec.residual) add("residual");
+  if (spec.bias) add("bias");
+  if (spec.gated != Gate::none) add(fmt::format("{} gates", to_string(spec.gated)));
+  return text;
+}
+
 std::int64_t token_bucket(std::int64_t m) {
   if (m < 1 || m > kMaxSize) return m;
   const auto* const found = std::ranges::lower_bound(kTokenBuckets, m);

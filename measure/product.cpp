@@ -31,6 +31,16 @@ Result<double> accept(std::string_view what, double error, DataType dtype) {
             ""});
 }
 
+/// Into memory that is there already, where it is large enough; nothing of no values.
+Result<void> upload(Device& device, std::unique_ptr<Memory>& memory,
+                    const std::vector<std::uint16_t>& values) {
+  if (values.empty()) return {};
+  const std::span bytes = std::as_bytes(std::span(values));
+  Result<void> done = reserve(device, memory, bytes.size());
+  if (done) done = device.write(memory->address(), bytes);
+  return done;
+}
+
 }  // namespace
 
 Result<Product> Product::create(Device& device, const RandomWeights& weights) {
@@ -39,19 +49,19 @@ Result<Product> Product::create(Device& device, const RandomWeights& weights) {
   return product;
 }
 
-Result<void> Product::set_tokens(std::int64_t m) {
-  Result<RandomTokens> tokens = make_random_tokens(*weights_, m);
+Result<void> Product::set_tokens(const KernelSpec& spec) {
+  Result<RandomTokens> tokens = make_random_tokens(*weights_, spec);
   if (!tokens) return failure(tokens);
   tokens_ = std::move(*tokens);
-  const std::span values = std::as_bytes(std::span(tokens_.activations));
-  Result<void> loaded = reserve(*device_, activations_, values.size());
-  if (loaded) loaded = reserve(*device_, output_, output_bytes());
-  if (loaded) loaded = device_->write(activations_->address(), values);
+  Result<void> loaded = reserve(*device_, output_, output_bytes(format().n));
+  if (loaded) loaded = upload(*device_, activations_, tokens_.activations);
+  if (loaded) loaded = upload(*device_, residual_, tokens_.added.residual);
+  if (loaded) loaded = upload(*device_, bias_, tokens_.added.bias);
   return loaded;
 }
 
-std::size_t Product::output_bytes() const {
-  return static_cast<std::size_t>(tokens_.m * format().n) * sizeof(std::uint16_t);
+std::size_t Product::output_bytes(std::int64_t channels) const {
+  return static_cast<std::size_t>(tokens_.m * channels) * sizeof(std::uint16_t);
 }
 
 MatmulArguments Product::arguments(int launch) const {
@@ -59,15 +69,17 @@ MatmulArguments Product::arguments(int launch) const {
           .activations = activations(),
           .output = output(),
           .table = weights_->table,
-          .m = tokens_.m};
+          .m = tokens_.m,
+          .residual = tokens_.added.residual.empty() ? nullptr : residual_->data(),
+          .bias = tokens_.added.bias.empty() ? nullptr : bias_->data()};
 }
 
 Result<void> Product::poison_output() {
-  return device_->fill(output_->address(), kPoisonByte, output_bytes());
+  return device_->fill(output_->address(), kPoisonByte, output_bytes(format().n));
 }
 
-Result<std::vector<std::uint16_t>> Product::read_output() {
-  std::vector<std::uint16_t> result(output_bytes() / sizeof(std::uint16_t));
+Result<std::vector<std::uint16_t>> Product::read_output(std::int64_t channels) {
+  std::vector<std::uint16_t> result(output_bytes(channels) / sizeof(std::uint16_t));
   Result<void> read = device_->read(std::as_writable_bytes(std::span(result)), output_->address());
   if (!read) return failure(read);
   return result;
@@ -79,7 +91,7 @@ Result<double> Product::check(const Multiply& kernel) {
   if (done) done = kernel(arguments(packed_.rotation().sets - 1));
   if (done) done = device_->synchronize();
   if (!done) return failure(done);
-  Result<std::vector<std::uint16_t>> result = read_output();
+  Result<std::vector<std::uint16_t>> result = read_output(tokens_.output_channels);
   if (!result) return failure(result);
   return accept("the kernel", sampled_error(*weights_, tokens_, *result), format().dtype);
 }
@@ -114,9 +126,9 @@ Result<Contender> DenseProduct::contender(Product& product) {
 }
 
 Result<void> DenseProduct::check(Product& product) const {
-  Result<std::vector<std::uint16_t>> result = product.read_output();
-  if (!result) return failure(result);
   const std::int64_t n = product.format().n;
+  Result<std::vector<std::uint16_t>> result = product.read_output(n);
+  if (!result) return failure(result);
   const std::int64_t k = product.format().k;
   const DataType dtype = product.format().dtype;
   std::vector<double> reference;

@@ -17,7 +17,8 @@
 
 namespace lutsmith::measure {
 
-/// Enqueues Y = X * W^T on the device's stream. The kernel under test may choose the partitions.
+/// Enqueues Y = X * W^T, and what the spec makes of it, on the device's stream. The kernel under test may
+/// choose the partitions.
 using Multiply = std::function<Result<void>(const MatmulArguments& arguments)>;
 
 /// Weights and tokens of one product, on the device and as the reference knows them.
@@ -26,9 +27,10 @@ class Product {
   /// Uploads the weights, in as many copies as a rotation has. `device` and `weights` must outlive the
   /// product.
   static Result<Product> create(Device& device, const RandomWeights& weights);
-  /// Uploads activations for m tokens and computes what they should give. Before anything else; contenders
-  /// made for other tokens are not to be replayed any more.
-  Result<void> set_tokens(std::int64_t m);
+  /// Uploads what a kernel for `spec` reads besides weights, whose format the spec has: activations for m
+  /// tokens, a residual and a bias; and computes what they should give. Before anything else; contenders made
+  /// for another spec are not to be replayed any more.
+  Result<void> set_tokens(const KernelSpec& spec);
 
   /// Right before fast: launches once, on the last copy of the weights, into an output full of not-a-numbers.
   /// The relative error against float64, or an error where the result is wrong.
@@ -46,25 +48,27 @@ class Product {
 
   /// Makes every value of Y a not-a-number.
   Result<void> poison_output();
-  /// Waits, then reads Y [m, n].
-  Result<std::vector<std::uint16_t>> read_output();
+  /// Waits, then reads Y [m, channels], at most n channels.
+  Result<std::vector<std::uint16_t>> read_output(std::int64_t channels);
 
  private:
   Product(Device& device, const RandomWeights& weights)
       : device_(&device), weights_(&weights), packed_(device) {}
   MatmulArguments arguments(int launch) const;
-  std::size_t output_bytes() const;
+  std::size_t output_bytes(std::int64_t channels) const;
 
   Device* device_;
   const RandomWeights* weights_;
   RotatingPool packed_;
   RandomTokens tokens_;
   std::unique_ptr<Memory> activations_;
-  std::unique_ptr<Memory> output_;
+  std::unique_ptr<Memory> output_;  ///< room for [m, n]: cuBLAS writes that where a kernel's gates leave half
+  std::unique_ptr<Memory> residual_;
+  std::unique_ptr<Memory> bias_;
 };
 
-/// The dense product of the same n, k and m by cuBLAS. Its weights stay on the device from one product to the
-/// next, where they are large enough.
+/// The dense product of the same n, k and m by cuBLAS, whatever a kernel makes of its sums. Its weights stay
+/// on the device from one product to the next, where they are large enough.
 class DenseProduct {
  public:
   /// `device` must outlive it.

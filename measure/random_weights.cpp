@@ -17,6 +17,8 @@ constexpr std::size_t kSampledTokens = 32;
 constexpr std::size_t kValuesBeforeTheyRepeat = (std::size_t{1} << 20) + 7;
 /// Size of offsets: that of scale times table value.
 constexpr float kOffsetUnit = 0x1p-6F;
+/// So that f16 holds every value where sums are beyond its range.
+constexpr double kLargestDeviation = 4096;
 
 /// SplitMix64: eight code bytes a step, since a layer of a large model has 10^9 of them.
 class Random {
@@ -60,6 +62,37 @@ std::vector<std::int64_t> sample_of(std::int64_t count, std::size_t at_most, Ran
   return {sample.begin(), sample.end()};
 }
 
+/// Where the gate of sampled channel i stands among the sampled rows; kGateRows behind it, what it lets
+/// through.
+std::size_t gate_row(std::size_t i) {
+  constexpr auto kRows = static_cast<std::size_t>(kGateRows);
+  return i / kRows * 2 * kRows + i % kRows;
+}
+
+/// See RandomWeights::rows.
+std::vector<std::int64_t> sample_rows(std::int64_t n, Random& random) {
+  if (n % (2 * kGateRows) != 0) return sample_of(n, kSampledRows, random);
+  const std::vector<std::int64_t> channels = sample_of(n / 2, kSampledRows / 2, random);
+  std::vector<std::int64_t> rows(2 * channels.size());
+  for (std::size_t i = 0; i < channels.size(); ++i) {
+    const std::int64_t gate = channels[i] / kGateRows * 2 * kGateRows + channels[i] % kGateRows;
+    rows[gate_row(i)] = gate;
+    rows[gate_row(i) + kGateRows] = gate + kGateRows;
+  }
+  return rows;
+}
+
+/// The channels of Y that sampled rows of the weights make.
+std::vector<std::int64_t> channels_of(const std::vector<std::int64_t>& rows, Gate gated) {
+  if (gated == Gate::none) return rows;
+  std::vector<std::int64_t> channels(rows.size() / 2);
+  for (std::size_t i = 0; i < channels.size(); ++i) {
+    const std::int64_t gate = rows[gate_row(i)];
+    channels[i] = gate / (2 * kGateRows) * kGateRows + gate % kGateRows;
+  }
+  return channels;
+}
+
 QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::int64_t>& rows) {
   const std::int64_t k = matrix.format.k;
   const std::int64_t groups = groups_per_row(matrix.format.group, k);
@@ -77,6 +110,45 @@ QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::in
   return sample;
 }
 
+/// Those elements of a row-major matrix with so many columns.
+std::vector<std::uint16_t> elements_of(std::span<const std::uint16_t> matrix, std::int64_t width,
+                                       const std::vector<std::int64_t>& rows,
+                                       const std::vector<std::int64_t>& columns) {
+  std::vector<std::uint16_t> elements;
+  elements.reserve(rows.size() * columns.size());
+  for (const std::int64_t row : rows) {
+    for (const std::int64_t column : columns) {
+      elements.push_back(matrix[static_cast<std::size_t>(row * width + column)]);
+    }
+  }
+  return elements;
+}
+
+/// The sums of the sampled rows for the sampled tokens.
+Result<std::vector<double>> sums_of(const RandomWeights& weights, const RandomTokens& tokens) {
+  const std::int64_t k = weights.format.k;
+  std::vector<std::uint16_t> sample;
+  for (const std::int64_t token : tokens.sampled) {
+    const auto values = tokens.activations.begin() + token * k;
+    sample.insert(sample.end(), values, values + k);
+  }
+  return reference_matmul(weights.sample, sample, static_cast<std::int64_t>(tokens.sampled.size()));
+}
+
+/// What a kernel makes of them.
+Result<std::vector<double>> finish(std::vector<double> sums, const RandomWeights& weights,
+                                   const RandomTokens& tokens, Gate gated) {
+  const std::int64_t n = weights.format.n;
+  std::vector<std::uint16_t> bias;
+  std::vector<std::uint16_t> residual;
+  if (!tokens.added.bias.empty()) bias = elements_of(tokens.added.bias, n, {0}, weights.rows);
+  if (!tokens.added.residual.empty()) {
+    residual = elements_of(tokens.added.residual, n, tokens.sampled, weights.rows);
+  }
+  return reference_epilogue(std::move(sums), weights.sample.format,
+                            {.gated = gated, .bias = bias, .residual = residual});
+}
+
 }  // namespace
 
 Result<RandomWeights> make_random_weights(const WeightFormat& format) {
@@ -91,15 +163,12 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format) {
   matrix.table = random_values(static_cast<std::size_t>(table_length(format.bits, format.table)),
                                format.dtype, random());
   if (format.offsets) {
-    matrix.offsets = random_values(matrix.scales.size(), format.dtype, random());
-    for (std::uint16_t& value : matrix.offsets) {
-      value = to_bits(from_bits(value, format.dtype) * kOffsetUnit, format.dtype);
-    }
+    matrix.offsets = random_values(matrix.scales.size(), format.dtype, random(), kOffsetUnit);
   }
 
   Result<std::vector<std::byte>> packed = pack(matrix);
   if (!packed) return failure(packed);
-  const std::vector<std::int64_t> rows = sample_of(format.n, kSampledRows, random);
+  const std::vector<std::int64_t> rows = sample_rows(format.n, random);
   return RandomWeights{.format = format,
                        .packed = std::move(*packed),
                        .table = matrix.table,
@@ -107,31 +176,48 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format) {
                        .sample = rows_of(matrix, rows)};
 }
 
-std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed) {
+std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed,
+                                         float deviation) {
   Random random(seed);
   std::normal_distribution<float> normal;
   std::vector<std::uint16_t> values(count);
   const std::size_t drawn = std::min(count, kValuesBeforeTheyRepeat);
-  for (std::size_t i = 0; i < drawn; ++i) values[i] = to_bits(normal(random), dtype);
+  for (std::size_t i = 0; i < drawn; ++i) values[i] = to_bits(deviation * normal(random), dtype);
   for (std::size_t i = drawn; i < count; ++i) values[i] = values[i - drawn];
   return values;
 }
 
-Result<RandomTokens> make_random_tokens(const RandomWeights& weights, std::int64_t m) {
+AddedTerms make_added_terms(const KernelSpec& spec, std::span<const double> sums, std::uint64_t seed) {
+  double energy = 0;
+  for (const double sum : sums) energy += sum * sum;
+  const double size = sums.empty() ? 1 : std::sqrt(energy / static_cast<double>(sums.size()));
+  const auto deviation = static_cast<float>(std::min(size, kLargestDeviation));
+  const DataType dtype = spec.format.dtype;
+  const auto n = static_cast<std::size_t>(spec.format.n);
+  AddedTerms added;
+  if (spec.residual) {
+    added.residual = random_values(static_cast<std::size_t>(spec.m) * n, dtype, seed, deviation);
+  }
+  if (spec.bias) added.bias = random_values(n, dtype, ~seed, deviation);
+  return added;
+}
+
+Result<RandomTokens> make_random_tokens(const RandomWeights& weights, const KernelSpec& spec) {
+  if (Result<void> valid = validate_epilogue(spec); !valid) return failure(valid);
   const WeightFormat& format = weights.format;
+  const std::int64_t m = spec.m;
   const auto seed = static_cast<std::uint64_t>(m);
   Random random(seed);
   RandomTokens tokens;
   tokens.m = m;
   tokens.activations = random_values(static_cast<std::size_t>(m * format.k), format.dtype, seed);
+  tokens.output_channels = spec.output_channels();
   tokens.sampled = sample_of(m, kSampledTokens, random);
-  std::vector<std::uint16_t> sample;
-  for (const std::int64_t token : tokens.sampled) {
-    const auto values = tokens.activations.begin() + token * format.k;
-    sample.insert(sample.end(), values, values + format.k);
-  }
-  Result<std::vector<double>> reference =
-      reference_matmul(weights.sample, sample, static_cast<std::int64_t>(tokens.sampled.size()));
+  tokens.channels = channels_of(weights.rows, spec.gated);
+  Result<std::vector<double>> sums = sums_of(weights, tokens);
+  if (!sums) return failure(sums);
+  tokens.added = make_added_terms(spec, *sums, random());
+  Result<std::vector<double>> reference = finish(*std::move(sums), weights, tokens, spec.gated);
   if (!reference) return failure(reference);
   tokens.reference = std::move(*reference);
   return tokens;
@@ -143,14 +229,8 @@ double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
   const bool finite = std::ranges::all_of(
       result, [dtype](std::uint16_t value) { return std::isfinite(from_bits(value, dtype)); });
   if (!finite) return std::numeric_limits<double>::infinity();
-  std::vector<std::uint16_t> sample;
-  sample.reserve(tokens.reference.size());
-  for (const std::int64_t token : tokens.sampled) {
-    for (const std::int64_t row : weights.rows) {
-      sample.push_back(result[static_cast<std::size_t>(token * weights.format.n + row)]);
-    }
-  }
-  return relative_error(sample, tokens.reference, dtype);
+  return relative_error(elements_of(result, tokens.output_channels, tokens.sampled, tokens.channels),
+                        tokens.reference, dtype);
 }
 
 }  // namespace lutsmith::measure

@@ -73,7 +73,7 @@ Result<void> GpuWorkbench::begin(const KernelSpec& spec) {
     if (!product) return failure(product);
     product_.emplace(std::move(*product));
   }
-  return product_->set_tokens(spec.m);
+  return product_->set_tokens(spec);
 }
 
 Result<Kernel> GpuWorkbench::kernel(const Schedule& schedule) {

@@ -44,6 +44,17 @@ void add_spec_options(CLI::App& verb, SpecText& text) {
   add("--tp", text.tp, "LIST", "With --model: GPUs the model is split over");
 }
 
+void add_epilogue_options(CLI::App& verb, SpecText& text) {
+  const KernelSpec spec;
+  visit_fields(spec, [&]<class Value>(const FieldInfo& field, const Value& /*value*/) {
+    if (std::ranges::find(kEpilogueFields, field.name) == kEpilogueFields.end()) return;
+    verb.add_option("--" + core::option_name(field), text[field.name],
+                    fmt::format("{}: {}", field.meaning, field.allowed))
+        ->type_name(type_name<Value>())
+        ->capture_default_str();
+  });
+}
+
 namespace {
 
 /// An option for the fields of that name, of every family that has one.

@@ -15,6 +15,8 @@ struct SpecOptions {
 
 /// Adds SPEC to a verb, without the options for the schedule.
 void add_spec_options(CLI::App& verb, SpecText& text);
+/// Adds those of its options that say what is made of a product's sums, for one value each.
+void add_epilogue_options(CLI::App& verb, SpecText& text);
 /// Adds the options that override fields of the schedule.
 void add_schedule_options(CLI::App& verb, ScheduleOverride& schedule);
 /// Both.

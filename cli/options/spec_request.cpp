@@ -152,6 +152,14 @@ SpecText::SpecText() {
   fields["target"] = "native";
 }
 
+Result<KernelSpec> read_epilogue(const SpecText& text) {
+  KernelSpec spec;
+  for (const std::string_view field : kEpilogueFields) {
+    if (Result<void> set = set_field(spec, field, text[field]); !set) return failure(set);
+  }
+  return spec;
+}
+
 Result<KernelRequests> expand(const SpecText& text, const ScheduleOverride& schedule) {
   if (Result<void> given = check_shape(text); !given) return failure(given);
   const auto variants = spec_variants(text);

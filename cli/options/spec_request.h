@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +30,13 @@ struct SpecText {
   std::string model;  ///< one or several, instead of n and k
   std::string tp = "1";
 };
+
+/// The fields that say what is made of a product's sums.
+inline constexpr std::array<std::string_view, 3> kEpilogueFields{"residual", "bias", "gated"};
+
+/// A spec with those fields of `text`, of which each has one value here; its other fields are as they are by
+/// default.
+Result<KernelSpec> read_epilogue(const SpecText& text);
 
 /// One kernel to be made.
 struct KernelRequest {

@@ -110,6 +110,10 @@ inline constexpr std::array<std::int64_t, 14> kTokenBuckets{1,   8,   16,  32,  
 /// and what was tuned for the one serves the other.
 LUTSMITH_API KernelSpec without_epilogue(KernelSpec spec);
 
+/// What the spec makes of its sums, in a few words such as "residual, bias" or "silu gates"; empty where it
+/// leaves them as they are.
+LUTSMITH_API std::string describe_epilogue(const KernelSpec& spec);
+
 /// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket
 /// have the same schedules, and so the same kernel. A number that no spec may have stays as it is.
 LUTSMITH_API std::int64_t token_bucket(std::int64_t m);

@@ -99,6 +99,34 @@ TEST_F(Run, CompiledAndFoundKernelsAreCounted) {
   EXPECT_THAT(run().output, testing::ContainsRegex("2 +64x64 +4 .* 0 +2 +[0-9]+ ms\n"));
 }
 
+TEST_F(Run, WhatKernelsMakeOfTheirSumsIsChecked) {
+  quantize({{"a.weight", {64, 64}, wavy_values(64 * 64)}});
+  for (const auto& [options, name] :
+       {std::pair(std::vector<std::string>{"--residual", "on", "--bias", "on"}, "residual, bias"),
+        std::pair(std::vector<std::string>{"--gated", "gelu_tanh"}, "gelu_tanh gates")}) {
+    const Outcome outcome = run(options);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.output << outcome.errors;
+    EXPECT_THAT(outcome.output, HasSubstr(fmt::format("multiplied with {} on", name)));
+    std::vector<std::string> emulated = options;
+    emulated.insert(emulated.end(), {"--emulate", "--json"});
+    const auto json = run(emulated).json();
+    EXPECT_EQ(json["epilogue"], name);
+    EXPECT_TRUE(json["layers"][0]["right"]) << json;
+    EXPECT_GT(json["layers"][0]["nonzero"], 2 * 64 / 2 - 4);
+  }
+  EXPECT_FALSE(run({"--json"}).json().contains("epilogue"));
+}
+
+TEST_F(Run, AnEpilogueThatALayerCannotHaveNamesTheLayer) {
+  quantize({{"a.weight", {72, 64}, wavy_values(72 * 64)}});
+  const Outcome outcome = run({"--gated", "silu"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("layer 'a.weight'"), HasSubstr("n: 72"), HasSubstr("multiples of 16")));
+  EXPECT_THAT(run({"--gated", "relu"}).errors, HasSubstr("allowed: none, silu, gelu_tanh"));
+  EXPECT_THAT(run({"--residual", "on,off"}).errors, HasSubstr("residual: 'on,off'"));
+}
+
 TEST_F(Run, RoundingOfSubnormalProductsIsNoFault) {
   // Products of about 1e-6: below 6.1e-5 f16 has fewer digits.
   quantize({{"embed.weight", {8, 64}, wavy_values(8 * 64, 1e-2F)},

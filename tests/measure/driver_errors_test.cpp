@@ -17,6 +17,8 @@ using test::SimulatedDevice;
 using test::StandInCublas;
 
 constexpr WeightFormat kFormat{.bits = 2, .group = 32, .n = 32, .k = 32};
+// With all that can be uploaded.
+const KernelSpec kSpec{.format = kFormat, .m = 1, .residual = true, .bias = true};
 
 const RandomWeights& weights() {
   static const RandomWeights made = must(make_random_weights(kFormat));
@@ -30,8 +32,8 @@ Result<void> measure_a_product(SimulatedDevice& device) {
   if (!floor) return std::unexpected(floor.error());
   Result<Product> product = Product::create(device, weights());
   if (!product) return std::unexpected(product.error());
-  if (Result<void> done = product->set_tokens(1); !done) return done;
-  const Multiply kernel = test::host_kernel(device, kFormat);
+  if (Result<void> done = product->set_tokens(kSpec); !done) return done;
+  const Multiply kernel = test::host_kernel(device, kSpec);
   if (Result<double> error = product->check(kernel); !error) return std::unexpected(error.error());
   std::vector<Contender> kernels(1);
   Result<Contender> contender = product->contender("kernel", kernel);
@@ -83,7 +85,7 @@ TEST(DriverErrors, EveryFailedCallWhileCublasIsPreparedIsOneToo) {
   device.mutable_facts().l2_bytes = 1024;
   StandInCublas::state().multiply = [&](const FakeProduct&) {};
   Product product = must(Product::create(device, weights()));
-  must(product.set_tokens(1));
+  must(product.set_tokens(kSpec));
   StandInCublas::multiply_on(device, kFormat.dtype);
   // The stand-in loses the errors of its own launches, so those are not counted on.
   for (int number = 0; number < 6; ++number) {

@@ -27,7 +27,7 @@ const std::vector<std::byte> kCubin(64);
 /// A product of four tokens on a simulated device.
 class ProductTest : public testing::Test {
  protected:
-  ProductTest() { must(product_.set_tokens(4)); }
+  ProductTest() { must(product_.set_tokens({kFormat, 4})); }
 
   SimulatedDevice device_{{.fixed_microseconds = 4, .memory_bytes_per_microsecond = 1000}};
   RandomWeights weights_ = must(make_random_weights(kFormat));
@@ -35,19 +35,19 @@ class ProductTest : public testing::Test {
 };
 
 TEST_F(ProductTest, RightKernelPassesWithTheErrorOfRounding) {
-  const double error = must(product_.check(host_kernel(device_, kFormat)));
+  const double error = must(product_.check(host_kernel(device_, {kFormat})));
   EXPECT_GT(error, 0);
   EXPECT_LT(error, allowed_relative_error(kFormat.dtype));
 }
 
 TEST_F(ProductTest, WrongKernelGetsAnErrorAndNoTime) {
-  expect_error(product_.check(host_kernel(device_, kFormat, 1.01)), ErrorCode::driver_error,
+  expect_error(product_.check(host_kernel(device_, {kFormat}, 1.01)), ErrorCode::driver_error,
                "the kernel gave a wrong result", "no time is given");
 }
 
 TEST_F(ProductTest, ValueThatNoOneWroteIsSeenThoughTheOutputWasRightBefore) {
-  must(product_.check(host_kernel(device_, kFormat)));
-  expect_error(product_.check(host_kernel(device_, kFormat, 1, 1)), ErrorCode::driver_error,
+  must(product_.check(host_kernel(device_, {kFormat})));
+  expect_error(product_.check(host_kernel(device_, {kFormat}, 1, 1)), ErrorCode::driver_error,
                "relative error inf");
 }
 
@@ -61,8 +61,65 @@ TEST_F(ProductTest, FailedLaunchIsTheError) {
 
 TEST_F(ProductTest, OtherTokensMayFollow) {
   for (const std::int64_t m : {1, 17, 300, 2}) {
-    must(product_.set_tokens(m));
-    must(product_.check(host_kernel(device_, kFormat)));
+    must(product_.set_tokens({kFormat, m}));
+    must(product_.check(host_kernel(device_, {kFormat})));
+  }
+}
+
+/// What a spec can make of its sums.
+std::vector<KernelSpec> epilogues(const WeightFormat& format) {
+  std::vector<KernelSpec> specs(5, {format, 4});
+  specs[0].residual = true;
+  specs[1].bias = true;
+  specs[2].residual = specs[2].bias = true;
+  specs[3].gated = Gate::silu;
+  specs[4].gated = Gate::gelu_tanh;
+  return specs;
+}
+
+TEST_F(ProductTest, EveryEpilogueIsComparedWithItsOwnReference) {
+  for (const KernelSpec& spec : epilogues(kFormat)) {
+    SCOPED_TRACE(describe_epilogue(spec));
+    must(product_.set_tokens(spec));
+    must(product_.check(host_kernel(device_, spec)));
+    for (const double factor : {0.99, 1.01}) {
+      expect_error(product_.check(host_kernel(device_, spec, factor)), ErrorCode::driver_error,
+                   "wrong result");
+    }
+    expect_error(product_.check(host_kernel(device_, spec, 1, 1)), ErrorCode::driver_error, "error inf");
+    if (spec.gated == Gate::none) continue;
+    KernelSpec other = spec;
+    other.gated = spec.gated == Gate::silu ? Gate::gelu_tanh : Gate::silu;
+    expect_error(product_.check(host_kernel(device_, other)), ErrorCode::driver_error, "wrong result");
+  }
+  must(product_.set_tokens({kFormat, 4}));
+  must(product_.check([&](const MatmulArguments& arguments) {
+    EXPECT_EQ(arguments.residual, nullptr);
+    EXPECT_EQ(arguments.bias, nullptr);
+    return host_kernel(device_, {kFormat})(arguments);
+  }));
+}
+
+TEST_F(ProductTest, WhatIsAddedIsSeenWhereTheKernelForgetsIt) {
+  for (const bool residual : {true, false}) {
+    KernelSpec spec{kFormat, 4};
+    (residual ? spec.residual : spec.bias) = true;
+    must(product_.set_tokens(spec));
+    const Multiply forgets = [&](MatmulArguments arguments) {
+      arguments.residual = arguments.bias = nullptr;
+      return host_kernel(device_, spec)(arguments);
+    };
+    expect_error(product_.check(forgets), ErrorCode::driver_error, "wrong result");
+  }
+}
+
+TEST_F(ProductTest, CublasMultipliesTheWholeProductBesideGates) {
+  const StandInCublas stand_in;
+  StandInCublas::multiply_on(device_, kFormat.dtype);
+  DenseProduct dense(device_, must(Cublas::open(device_, StandInCublas::places())));
+  for (const KernelSpec& spec : epilogues(kFormat)) {
+    must(product_.set_tokens(spec));
+    EXPECT_TRUE(dense.contender(product_).has_value()) << describe_epilogue(spec);
   }
 }
 
@@ -126,11 +183,40 @@ TEST(RandomWeights, OfALargeMatrixTheFirstAndLastRowAndSomeBetweenAreChecked) {
   EXPECT_EQ(weights.sample.format.n, 512);
 }
 
+TEST(RandomWeights, OfALargeMatrixRowsAreSampledInPairsThatMakeAGatedSum) {
+  const WeightFormat format{.bits = 2, .group = 32, .n = 3200, .k = 32};
+  const RandomWeights weights = must(make_random_weights(format));
+  ASSERT_EQ(weights.rows.size(), 512U);
+  EXPECT_EQ(weights.rows.front(), 0);
+  EXPECT_EQ(weights.rows.back(), 3199);
+  for (std::size_t i = 0; i < weights.rows.size(); i += 16) {
+    for (std::size_t j = i; j < i + 8; ++j) {
+      EXPECT_LT(weights.rows[j] % 16, 8);
+      EXPECT_EQ(weights.rows[j + 8], weights.rows[j] + 8);
+    }
+  }
+  for (const KernelSpec& spec : epilogues(format)) {
+    SCOPED_TRACE(describe_epilogue(spec));
+    SimulatedDevice device;
+    Product product = must(Product::create(device, weights));
+    must(product.set_tokens(spec));
+    must(product.check(host_kernel(device, spec)));
+    expect_error(product.check(host_kernel(device, spec, 1.01)), ErrorCode::driver_error, "wrong result");
+  }
+}
+
+TEST(RandomTokens, GatesOfRowsThatMakeNoPairsAreRefused) {
+  const RandomWeights weights = must(make_random_weights({.bits = 2, .group = 32, .n = 24, .k = 32}));
+  KernelSpec spec{weights.format, 1};
+  spec.gated = Gate::silu;
+  expect_error(make_random_tokens(weights, spec), ErrorCode::invalid_argument, "n: 24", "multiples of 16");
+}
+
 TEST(RandomTokens, OfManyTheFirstAndLastAndSomeBetweenAreChecked) {
   const RandomWeights weights = must(make_random_weights(kFormat));
-  const RandomTokens few = must(make_random_tokens(weights, 5));
+  const RandomTokens few = must(make_random_tokens(weights, {kFormat, 5}));
   EXPECT_THAT(few.sampled, testing::ElementsAre(0, 1, 2, 3, 4));
-  const RandomTokens many = must(make_random_tokens(weights, 3000));
+  const RandomTokens many = must(make_random_tokens(weights, {kFormat, 3000}));
   EXPECT_EQ(many.activations.size(), 3000U * 128);
   EXPECT_EQ(many.sampled.size(), 32U);
   EXPECT_EQ(many.sampled.front(), 0);
@@ -140,7 +226,7 @@ TEST(RandomTokens, OfManyTheFirstAndLastAndSomeBetweenAreChecked) {
 
 TEST(RandomTokens, NoTwoAreEqual) {
   const RandomWeights weights = must(make_random_weights({.bits = 2, .group = 32, .n = 32, .k = 4096}));
-  const RandomTokens tokens = must(make_random_tokens(weights, 1000));
+  const RandomTokens tokens = must(make_random_tokens(weights, {weights.format, 1000}));
   std::set<std::vector<std::uint16_t>> rows;
   for (auto row = tokens.activations.begin(); row != tokens.activations.end(); row += 4096) {
     rows.emplace(row, row + 4096);

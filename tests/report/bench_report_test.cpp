@@ -209,6 +209,23 @@ TEST(BenchReport, WhatIsNoRowIsToldWithItsPlace) {
                ErrorCode::not_found, "no rows");
 }
 
+TEST(BenchReport, KernelsThatMakeDifferentThingsOfTheirSumsAreNotOnePoint) {
+  Json gated = of_layer(row(1, 3), "llama", "gate_up");
+  gated["spec"]["gated"] = "silu";
+  const BenchReport report = report_of({of_layer(row(1, 2), "llama", "gate_up"), gated});
+  ASSERT_EQ(report.series.size(), 2U);
+  EXPECT_EQ(series_name(report.series[0]), "w4 g128 f16 scalar 4096x4096");
+  EXPECT_EQ(series_name(report.series[1]), "w4 g128 f16 scalar 4096x4096, silu gates");
+  EXPECT_EQ(report.series[1].points.front().microseconds, 3);
+  ASSERT_EQ(report.models.size(), 2U);
+  EXPECT_EQ(report.models[1].weights, "w4 g128 f16 scalar, silu gates");
+  EXPECT_EQ(report.models[1].layers.front().series, 1U);
+  EXPECT_EQ(cli::to_json(report)["shapes"][1]["weights"], "w4 g128 f16 scalar, silu gates");
+  EXPECT_EQ(
+      report_of({file("x.json", {of_layer(row(1, 2), "llama", "gate_up"), gated})}, {"llama"}).count_points(),
+      2U);
+}
+
 TEST(BenchReport, FilesOfTwoGpusAreRefused) {
   BenchFile other = file("y.json", {row(1, 2)});
   other.json["multiprocessors"] = 114U;

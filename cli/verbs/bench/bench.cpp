@@ -39,14 +39,6 @@ Result<void> check_options(const BenchOptions& options) {
   if (text["target"] == "native") text["target"] = Target::all().front().name;  // any will do
   Result<KernelRequests> requests = expand(text, {});
   if (!requests) return failure(requests);
-  for (const KernelRequest& request : requests->kernels) {
-    const KernelSpec& spec = request.spec;
-    if (spec.residual || spec.bias || spec.gated != Gate::none) {
-      return refuse(
-          "residual, bias, gated: bench measures products alone; leave them out (such a kernel has the "
-          "schedule of the product alone)");
-    }
-  }
   return {};
 }
 
@@ -66,7 +58,7 @@ Result<KernelRequests> requests_on(const Target& gpu, const BenchOptions& option
 
 Result<std::vector<BenchRow>> run_request(BenchSession& session, measure::Product& product,
                                           const KernelRequest& request, const BenchOptions& options) {
-  if (Result<void> ready = product.set_tokens(request.spec.m); !ready) return failure(ready);
+  if (Result<void> ready = product.set_tokens(request.spec); !ready) return failure(ready);
   const std::vector<int> partitions = options.partitions.empty() ? std::vector{0} : options.partitions;
   if (options.sweep) {
     Result<std::vector<BenchVariant>> variants =
@@ -148,6 +140,7 @@ void add_bench(CLI::App& app, Context& context) {
        .examples = "  lutsmith bench --bits 2,3,4 --m 1,8,16 --n 4096 --k 4096\n"
                    "  lutsmith bench --model llama3.1-8b --tp 2 --bits 4 --m 1 --json\n"
                    "  lutsmith bench --n 4096 --k 14336 --sweep --partitions 0,132,264\n"
+                   "  lutsmith bench --n 28672 --k 4096 --gated none,silu\n"
                    "docs/benchmarking.md tells how the times are taken.",
        .work = [options, &context] { return run_bench(*options, context.json); }});
   add_spec_options(verb, options->spec);

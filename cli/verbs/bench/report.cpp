@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <string>
@@ -26,11 +27,21 @@ std::optional<double> dependent_microseconds(const measure::FloorTimes& floor) {
   return floor.dependent->microseconds;
 }
 
-std::vector<TextTable::Column> columns(bool sweep) {
+bool any_epilogue(const std::vector<BenchRow>& rows) {
+  return std::ranges::any_of(
+      rows, [](const BenchRow& row) { return row.request.spec != without_epilogue(row.request.spec); });
+}
+
+bool any_gates(const std::vector<BenchRow>& rows) {
+  return std::ranges::any_of(rows, [](const BenchRow& row) { return row.request.spec.gated != Gate::none; });
+}
+
+std::vector<TextTable::Column> columns(bool sweep, bool epilogue) {
   using enum TextTable::Align;
   std::vector<TextTable::Column> result{{"N"},       {"K"},        {"m"},         {"bits"},     {"group"},
                                         {"us"},      {"GB/s"},     {"cuBLAS us"}, {"x cuBLAS"}, {"floor us"},
                                         {"+PDL us"}, {"of floor"}, {"rel. error"}};
+  if (epilogue) result.insert(result.begin() + 5, {"epilogue", left});
   if (!sweep) result.insert(result.begin(), {"layer", left});
   result.push_back({"partitions"});
   result.push_back({"schedule", left});
@@ -108,7 +119,8 @@ void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, 
              session.gpu().multiprocessors, byte_count(session.gpu().l2_bytes),
              cuda_version_text(session.driver().version()));
   if (session.cublas() == nullptr) fmt::print("no cuBLAS times: {}\n", session.cublas_note());
-  TextTable table(columns(sweep));
+  const bool epilogue = any_epilogue(rows);
+  TextTable table(columns(sweep, epilogue));
   for (const BenchRow& row : rows) {
     if (row.failure) continue;
     const KernelSpec& spec = row.request.spec;
@@ -117,7 +129,7 @@ void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, 
                                    fmt::to_string(spec.format.k),
                                    fmt::to_string(spec.m),
                                    fmt::to_string(spec.format.bits),
-                                   group_name(spec.format.group),
+                                   group_name(spec.format.group) + (spec.format.offsets ? " offsets" : ""),
                                    time_cell(row.microseconds),
                                    fmt::format("{:.0f}", row.gigabytes_per_second()),
                                    time_cell(row.bounds.cublas),
@@ -128,10 +140,15 @@ void print_rows(const BenchSession& session, const std::vector<BenchRow>& rows, 
                                    fmt::format("{:.1e}", row.error),
                                    fmt::to_string(row.partitions),
                                    describe(row.schedule) + (sweep && row.is_default ? "  <- default" : "")};
+    if (epilogue) cells.insert(cells.begin() + 5, describe_epilogue(spec));
     if (!sweep) cells.insert(cells.begin(), layer_label(row.request));
     table.add_row(std::move(cells));
   }
   table.print();
+  if (any_gates(rows)) {
+    fmt::print(
+        "N: rows of the weights, of gates twice the channels of their output; cuBLAS multiplies N x K\n");
+  }
   print_failures(rows);
 }
 

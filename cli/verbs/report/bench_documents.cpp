@@ -150,7 +150,8 @@ Result<std::map<std::string, BenchPoint>> read_file(const BenchFile& file, const
     const BenchLayer layer{.model = text_of(row, "model"),
                            .tp = count_of(row, "tp", 1),
                            .name = text_of(row, "layer"),
-                           .format = point->spec.format};
+                           .format = point->spec.format,
+                           .epilogue = describe_epilogue(point->spec)};
     if (std::ranges::find(layers, layer) == layers.end()) layers.push_back(layer);
     read.add(*std::move(point));
   }

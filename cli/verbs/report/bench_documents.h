@@ -34,6 +34,7 @@ struct BenchLayer {
   int tp = 1;
   std::string name = {};
   WeightFormat format = {};
+  std::string epilogue = {};  ///< as describe_epilogue says
 
   friend bool operator==(const BenchLayer&, const BenchLayer&) = default;
 };

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <ranges>
 #include <set>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -19,19 +20,33 @@ namespace lutsmith::cli {
 namespace {
 
 /// As people look for them: more bits first, then by size.
-auto place_of(const WeightFormat& format) {
+auto place_of(const BenchSeries& series) {
+  const WeightFormat& format = series.format;
   return std::tuple(-format.bits, format.group, format.dtype, format.table, format.offsets, format.n,
-                    format.k);
+                    format.k, std::string_view(series.epilogue));
+}
+
+/// A name with what is made of the sums.
+std::string with_epilogue(std::string name, const std::string& epilogue) {
+  return epilogue.empty() ? name : fmt::format("{}, {}", name, epilogue);
+}
+
+std::vector<BenchSeries>::iterator find_series(std::vector<BenchSeries>& all, const WeightFormat& format,
+                                               std::string_view epilogue) {
+  return std::ranges::find_if(
+      all, [&](const BenchSeries& each) { return each.format == format && each.epilogue == epilogue; });
 }
 
 std::vector<BenchSeries> make_series(std::map<std::string, BenchPoint> points) {
   std::vector<BenchSeries> all;
   for (auto& [name, point] : points) {
-    auto place = std::ranges::find(all, point.spec.format, &BenchSeries::format);
-    if (place == all.end()) place = all.insert(all.end(), {.format = point.spec.format});
+    const std::string epilogue = describe_epilogue(point.spec);
+    auto place = find_series(all, point.spec.format, epilogue);
+    if (place == all.end())
+      place = all.insert(all.end(), {.format = point.spec.format, .epilogue = epilogue});
     place->points.push_back(std::move(point));
   }
-  std::ranges::sort(all, {}, [](const BenchSeries& each) { return place_of(each.format); });
+  std::ranges::sort(all, {}, place_of);
   for (BenchSeries& each : all) {
     std::ranges::sort(each.points, {}, [](const BenchPoint& point) { return point.spec.m; });
   }
@@ -46,10 +61,10 @@ std::string layer_name(const BenchLayer& layer) {
 std::vector<BenchModel> make_models(const std::vector<BenchLayer>& layers, std::vector<BenchSeries>& series) {
   std::vector<BenchModel> models;
   for (const BenchLayer& layer : layers) {
-    const auto found = std::ranges::find(series, layer.format, &BenchSeries::format);
+    const auto found = find_series(series, layer.format, layer.epilogue);
     const std::vector<std::string> names =
         layer.model.empty() ? std::vector<std::string>{} : std::vector{layer.model};
-    const std::string weights = weights_name(layer.format);
+    const std::string weights = with_epilogue(weights_name(layer.format), layer.epilogue);
     auto model = std::ranges::find_if(models, [&](const BenchModel& each) {
       return each.names == names && each.tp == layer.tp && each.weights == weights;
     });
@@ -149,8 +164,10 @@ Result<void> keep_models(BenchDocuments& documents, const std::vector<std::strin
     return std::ranges::find(models, layer.model) == models.end();
   });
   std::erase_if(documents.points, [&](const auto& named) {
-    const WeightFormat& format = named.second.spec.format;
-    return std::ranges::find(documents.layers, format, &BenchLayer::format) == documents.layers.end();
+    const KernelSpec& spec = named.second.spec;
+    return std::ranges::none_of(documents.layers, [&](const BenchLayer& layer) {
+      return layer.format == spec.format && layer.epilogue == describe_epilogue(spec);
+    });
   });
   return {};
 }
@@ -192,8 +209,13 @@ std::size_t BenchReport::count_points() const {
   return count;
 }
 
+std::string weights_text(const BenchSeries& series) {
+  return with_epilogue(weights_name(series.format), series.epilogue);
+}
+
 std::string series_name(const BenchSeries& series) {
-  return fmt::format("{} {}x{}", weights_name(series.format), series.format.n, series.format.k);
+  const WeightFormat& format = series.format;
+  return with_epilogue(fmt::format("{} {}x{}", weights_name(format), format.n, format.k), series.epilogue);
 }
 
 std::vector<std::size_t> series_of(const BenchModel& model) {

@@ -37,9 +37,10 @@ struct RangeFigure {
 };
 using RangeFigures = std::array<RangeFigure, kTokenRanges.size()>;
 
-/// One weight matrix over the number of tokens.
+/// One weight matrix, and what is made of its sums, over the number of tokens.
 struct BenchSeries {
   WeightFormat format = {};
+  std::string epilogue = {};             ///< as describe_epilogue says
   std::vector<std::string> layers = {};  ///< "llama3.1-8b tp2 qkv"
   std::vector<BenchPoint> points = {};   ///< by m
 
@@ -101,7 +102,9 @@ struct BenchReport {
   std::size_t count_points() const;
 };
 
-/// "w4 g128 f16 scalar 4096x4096".
+/// "w4 g128 f16 scalar", and ", silu gates" where something is made of the sums.
+std::string weights_text(const BenchSeries& series);
+/// "w4 g128 f16 scalar 4096x4096", and ", silu gates" likewise.
 std::string series_name(const BenchSeries& series);
 
 /// Over some of the series, each counted once.

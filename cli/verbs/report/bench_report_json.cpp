@@ -83,7 +83,7 @@ Json shapes_json(const BenchReport& report) {
     for (const BenchPoint& point : series.points) points.push_back(point_json(point));
     const BenchPoint* worst = series.worst();
     list.push_back({{"name", series_name(series)},
-                    {"weights", weights_name(series.format)},
+                    {"weights", weights_text(series)},
                     {"n", series.format.n},
                     {"k", series.format.k},
                     {"layers", series.layers},

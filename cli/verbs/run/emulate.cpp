@@ -33,8 +33,7 @@ Result<Emulation::Compiled> Emulation::compiled(const KernelSpec& spec, const So
   return Compiled{&kernels_.emplace(source.text, *std::move(kernel)).first->second, true};
 }
 
-Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerWeights& weights,
-                                            std::span<const std::uint16_t> activations) {
+Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerInputs& inputs) {
   const auto start = std::chrono::steady_clock::now();
   const auto candidates = schedules(spec);
   if (!candidates) return std::unexpected(candidates.error());
@@ -51,14 +50,16 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerW
   const auto cut = partition(source->launch, spec.m, spec.target.traits().multiprocessors,
                              cutting_partitions(spec, source->launch));
   if (!cut) return std::unexpected(cut.error());
-  const std::vector<std::uint16_t> input(activations.begin(), activations.end());
-  product.values.assign(static_cast<std::size_t>(spec.m * spec.format.n), kPoisonValue);
-  const auto ran = kernel->kernel->launch({.weights = weights.packed,
+  const std::vector<std::uint16_t> input(inputs.activations.begin(), inputs.activations.end());
+  product.values.assign(static_cast<std::size_t>(spec.m * spec.output_channels()), kPoisonValue);
+  const auto ran = kernel->kernel->launch({.weights = inputs.weights.packed,
                                            .activations = input,
                                            .output = product.values,
-                                           .table = weights.table,
+                                           .table = inputs.weights.table,
                                            .m = spec.m,
-                                           .partition = *cut});
+                                           .partition = *cut,
+                                           .residual = inputs.added.residual,
+                                           .bias = inputs.added.bias});
   if (!ran) return std::unexpected(ran.error());
   return product;
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/packed_file.h"
+#include "cli/verbs/run/multiply.h"
 #include "emulator/emulated_kernel.h"
 #include "emulator/host_compiler.h"
 #include "lutsmith/codegen.h"
@@ -19,7 +19,7 @@ struct EmulatedProduct {
   std::string kernel_name;
   bool compiled = false;              ///< now; else the source was compiled for an earlier layer
   double compile_milliseconds = 0;    ///< of the host compiler; next to nothing where it was not asked
-  std::vector<std::uint16_t> values;  ///< Y [m, n] row-major
+  std::vector<std::uint16_t> values;  ///< Y [m, output channels] row-major
 };
 
 /// Multiplies packed layers with the kernels of the cost model's first choice, executed by the emulator.
@@ -28,10 +28,9 @@ class Emulation {
   /// Error where the machine has no C++ compiler.
   static Result<Emulation> start();
 
-  /// Y = X * W^T of the layer with these weights for spec.m tokens. Errors of code kernel_fault tell what the
-  /// kernel did wrong.
-  Result<EmulatedProduct> multiply(const KernelSpec& spec, const LayerWeights& weights,
-                                   std::span<const std::uint16_t> activations);
+  /// Y = X * W^T of the layer with these inputs for spec.m tokens, and what the spec makes of it. Errors of
+  /// code kernel_fault tell what the kernel did wrong.
+  Result<EmulatedProduct> multiply(const KernelSpec& spec, const LayerInputs& inputs);
 
  private:
   explicit Emulation(emulator::HostCompiler compiler) : compiler_(std::move(compiler)) {}

@@ -7,6 +7,7 @@
 
 #include "checkpoint/packed_file.h"
 #include "cli/command.h"
+#include "cli/options/spec_options.h"
 #include "cli/options/spec_request.h"
 #include "cli/output/output.h"
 #include "cli/verbs/run/activations.h"
@@ -26,6 +27,7 @@ struct RunOptions {
   std::string activations;
   std::string record;
   bool all = false;
+  SpecText epilogue;
 };
 
 Result<RunPlan> plan_emulation(const std::string& target_list) {
@@ -96,6 +98,9 @@ Result<ExitCode> run_packed(const RunOptions& options, bool json) {
   if (const auto usable = check_record(options); !usable) return std::unexpected(usable.error());
   auto plan = options.emulate ? plan_emulation(options.target) : plan_service(options.target);
   if (!plan) return std::unexpected(plan.error());
+  const auto epilogue = read_epilogue(options.epilogue);
+  if (!epilogue) return std::unexpected(epilogue.error());
+  plan->spec = *epilogue;
   plan->record = options.record;
   const auto checkpoint = Checkpoint::open(options.input);
   if (!checkpoint) return std::unexpected(checkpoint.error());
@@ -128,9 +133,11 @@ void add_run(CLI::App& app, Context& context) {
            "  lutsmith run folder-nf4\n"
            "  lutsmith run model-nf4.safetensors --m 1 --target sm_80,sm_90a --json\n"
            "  lutsmith run model-nf4.safetensors --m 1 --emulate\n"
+           "  lutsmith run model-nf4.safetensors --residual on\n"
            "Multiplies on the GPU, or on the CPU reference where there is none. Exit code 1 where a\n"
            "result is further from float64 than rounding explains; products beyond f16 that became\n"
            "infinite are told, and are no fault of the kernel.\n"
+           "A residual and a bias are random numbers; rows of gates are taken to alternate already.\n"
            "With --emulate the kernel that was written for the GPU runs on the CPU, thread by thread. That\n"
            "needs no GPU but a C++ compiler (LUTSMITH_HOST_CXX, else c++, g++ or clang++ in PATH), whose\n"
            "time 'time' (with --all, 'compile ms') then shows; nothing is compiled with NVRTC or cached. "
@@ -160,6 +167,7 @@ void add_run(CLI::App& app, Context& context) {
                   "Take rows of this matrix for layers as wide as it is; without it, of the checkpoint's "
                   "embedding table. Other layers get normally distributed numbers")
       ->type_name("FILE.safetensors:TENSOR");
+  add_epilogue_options(verb, options->epilogue);
 }
 
 }  // namespace lutsmith::cli

@@ -11,6 +11,7 @@
 #include "cli/output/progress.h"
 #include "cli/verbs/run/emulate.h"
 #include "cli/verbs/run/multiply.h"
+#include "core/result.h"
 #include "lutsmith/service.h"
 
 namespace lutsmith::cli {
@@ -38,12 +39,20 @@ Result<QuantizedMatrix> unpack_layer(const PackedLayer& layer, const LayerWeight
   return matrix;
 }
 
+/// X, what is added to its product, and what all that should give.
+struct Problem {
+  Activations activations;
+  measure::AddedTerms added;
+  std::vector<double> reference;  ///< Y in float64
+};
+
 /// One layer's work; spec.target is the plan's first.
 struct Task {
   const LayerWeights& weights;
   KernelSpec spec;
-  std::span<const std::uint16_t> activations;
-  std::span<const double> reference;  ///< Y in float64
+  const Problem& problem;
+
+  LayerInputs inputs() const { return {weights, problem.activations.values, problem.added}; }
 };
 
 Result<Multiplication> multiply(Service& service, const Task& task, const RunPlan& plan) {
@@ -62,19 +71,19 @@ Result<Multiplication> multiply(Service& service, const Task& task, const RunPla
                               .cache = cache_outcome(compiled->origin)});
   }
   if (plan.device == Device::cpu_reference) {
-    result.values = round_product(task.reference, task.spec.format.dtype);
+    result.values = round_product(task.problem.reference, task.spec.format.dtype);
     return result;
   }
   const auto kernel = service.get(task.spec);
   if (!kernel) return std::unexpected(kernel.error());
-  auto output = multiply_on_gpu(service, *kernel, task.spec, task.weights, task.activations);
+  auto output = multiply_on_gpu(service, *kernel, task.spec, task.inputs());
   if (!output) return std::unexpected(output.error());
   result.values = std::move(*output);
   return result;
 }
 
 Result<Multiplication> multiply(Emulation& emulation, const Task& task, const RunPlan& plan) {
-  auto product = emulation.multiply(task.spec, task.weights, task.activations);
+  auto product = emulation.multiply(task.spec, task.inputs());
   if (!product) return std::unexpected(product.error());
   Multiplication result;
   result.kernels.push_back({.target = plan.targets.front(),
@@ -87,34 +96,34 @@ Result<Multiplication> multiply(Emulation& emulation, const Task& task, const Ru
   return result;
 }
 
-/// X and what it should give.
-struct Problem {
-  Activations activations;
-  std::vector<double> reference;
-};
-
 // Whether a kernel that computes nothing would pass.
-bool tests_nothing(const Problem& problem, DataType dtype) {
-  const std::vector<std::uint16_t> rounded = round_product(problem.reference, dtype);
-  return product_error(rounded, problem.reference, dtype).nonzero == 0;
+bool tests_nothing(std::span<const double> product, DataType dtype) {
+  const std::vector<std::uint16_t> rounded = round_product(product, dtype);
+  return product_error(rounded, product, dtype).nonzero == 0;
 }
 
-Result<Problem> make_problem(const QuantizedMatrix& matrix, ActivationSource& source) {
+/// X and its product.
+struct PlainProblem {
+  Activations activations;
+  std::vector<double> product;
+};
+
+Result<PlainProblem> make_plain_problem(const QuantizedMatrix& matrix, ActivationSource& source) {
   const std::int64_t k = matrix.format.k;
   auto activations = source.make(k, matrix.format.dtype);
   if (!activations) return std::unexpected(activations.error());
-  auto reference = reference_matmul(matrix, activations->values, source.m());
-  if (!reference) return std::unexpected(reference.error());
-  Problem problem{*std::move(activations), *std::move(reference)};
-  if (problem.activations.source == "gaussian" || !tests_nothing(problem, matrix.format.dtype))
+  auto product = reference_matmul(matrix, activations->values, source.m());
+  if (!product) return std::unexpected(product.error());
+  PlainProblem problem{*std::move(activations), *std::move(product)};
+  if (problem.activations.source == "gaussian" || !tests_nothing(problem.product, matrix.format.dtype))
     return problem;
   const std::string name = problem.activations.source;
   problem.activations = gaussian_activations(source.m(), k, matrix.format.dtype,
                                              fmt::format("with the rows of '{}' every product is 0", name));
-  reference = reference_matmul(matrix, problem.activations.values, source.m());
-  if (!reference) return std::unexpected(reference.error());
-  problem.reference = *std::move(reference);
-  if (source.asked() && !tests_nothing(problem, matrix.format.dtype)) {
+  product = reference_matmul(matrix, problem.activations.values, source.m());
+  if (!product) return std::unexpected(product.error());
+  problem.product = *std::move(product);
+  if (source.asked() && !tests_nothing(problem.product, matrix.format.dtype)) {
     return std::unexpected(
         Error{ErrorCode::invalid_argument,
               fmt::format("activations: with the rows of '{}' every product is 0 in {}, which tests nothing; "
@@ -125,6 +134,23 @@ Result<Problem> make_problem(const QuantizedMatrix& matrix, ActivationSource& so
   return problem;
 }
 
+Result<Problem> make_problem(const QuantizedMatrix& matrix, const KernelSpec& spec,
+                             ActivationSource& source) {
+  if (Result<void> valid = validate_epilogue(spec); !valid) return failure(valid);
+  auto plain = make_plain_problem(matrix, source);
+  if (!plain) return std::unexpected(plain.error());
+  constexpr std::uint64_t kSeed = 1;
+  Problem problem{.activations = std::move(plain->activations),
+                  .added = measure::make_added_terms(spec, plain->product, kSeed),
+                  .reference = {}};
+  auto reference = reference_epilogue(
+      std::move(plain->product), spec.format,
+      {.gated = spec.gated, .bias = problem.added.bias, .residual = problem.added.residual});
+  if (!reference) return std::unexpected(reference.error());
+  problem.reference = *std::move(reference);
+  return problem;
+}
+
 Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const RunPlan& plan,
                               ActivationSource& source) {
   const PackedLayer& layer = stored.layer;
@@ -132,12 +158,13 @@ Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const R
   if (!weights) return std::unexpected(weights.error());
   const auto matrix = unpack_layer(layer, *weights);
   if (!matrix) return std::unexpected(matrix.error());
-  const auto problem = make_problem(*matrix, source);
+  KernelSpec spec = plan.spec;
+  spec.format = layer.format;
+  spec.m = source.m();
+  spec.target = plan.targets.front();
+  const auto problem = make_problem(*matrix, spec, source);
   if (!problem) return std::unexpected(problem.error());
-  const Task task{*weights,
-                  {layer.format, source.m(), plan.targets.front()},
-                  problem->activations.values,
-                  problem->reference};
+  const Task task{*weights, spec, *problem};
   auto product = std::visit([&](auto& with) { return multiply(with, task, plan); }, engine);
   if (!product) return std::unexpected(product.error());
   return LayerResult{.layer = layer,

@@ -22,6 +22,7 @@ struct RunPlan {
   std::string no_gpu_reason;
   std::vector<Target> targets;  ///< the first is the GPU's where it multiplies; the emulator has one
   std::string record = {};      ///< file to record requests in; empty: none
+  KernelSpec spec = {};         ///< of its fields those of kEpilogueFields count, for all layers
 };
 
 /// A kernel that a layer needed.

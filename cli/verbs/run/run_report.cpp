@@ -261,6 +261,8 @@ Json run_json(const std::vector<LayerResult>& results, const RunPlan& plan, std:
   for (const LayerResult& result : results) layers.push_back(layer_json(result, plan.device));
   Json json{{"m", m}, {"device", to_string(plan.device)}};
   if (!plan.no_gpu_reason.empty()) json["no_gpu_reason"] = plan.no_gpu_reason;
+  if (const std::string epilogue = describe_epilogue(plan.spec); !epilogue.empty())
+    json["epilogue"] = epilogue;
   json["layers"] = std::move(layers);
   return json;
 }
@@ -271,8 +273,9 @@ void print_run(const std::vector<LayerResult>& results, const RunPlan& plan, std
   } else {
     print_kinds(results);
   }
-  print_line(fmt::format("{} per layer, multiplied on {}", counted(static_cast<std::uint64_t>(m), "token"),
-                         device_text(plan)));
+  const std::string epilogue = describe_epilogue(plan.spec);
+  print_line(fmt::format("{} per layer, multiplied{} on {}", counted(static_cast<std::uint64_t>(m), "token"),
+                         epilogue.empty() ? "" : fmt::format(" with {}", epilogue), device_text(plan)));
   if (plan.device == Device::cpu_reference) {
     std::istringstream reason(plan.no_gpu_reason);
     std::string before = "not on the GPU: ";

@@ -8,7 +8,7 @@
 
 namespace lutsmith::cli {
 
-/// {"m", "device", "layers"}.
+/// {"m", "device", "layers"}, and "epilogue" where the kernels make something of their sums.
 Json run_json(const std::vector<LayerResult>& results, const RunPlan& plan, std::int64_t m);
 
 /// A screenful: what there is of each kind of layer and in total, then by name the layers that are wrong or
