@@ -7,7 +7,7 @@ import torch
 from reference import assert_right, product, random_weight
 
 import lutsmith
-from lutsmith import gpu
+from lutsmith import formats, gpu, packed_rows
 from lutsmith.nn import Linear
 
 ACTIVATIONS = {
@@ -81,6 +81,27 @@ def test_interleaving_keeps_codes_and_scales():
     rows = together.dequantize(torch.float32)
     assert torch.equal(rows.unflatten(0, (3, 2, 8))[:, 0].flatten(0, 1), gate.dequantize(torch.float32))
     assert torch.equal(rows.unflatten(0, (3, 2, 8))[:, 1].flatten(0, 1), up.dequantize(torch.float32))
+
+
+@pytest.mark.parametrize("n", [8, 24, 32, 80])
+@pytest.mark.parametrize(
+    "options",
+    [{"bits": 3, "group": 32}, {"bits": 1, "method": "int"}, {"group": 256}, {"group": "channel"}, {"method": "hqq"}],
+)
+def test_interleaved_bytes_are_those_of_rows_that_are_packed_in_turn(n, options):
+    gate, up = packed_of(n, 264, seed=1, **options), packed_of(n, 264, seed=2, **options)
+    together = lutsmith.interleave_gate(gate, up)
+
+    def in_turn(*parts):
+        if parts[0] is None:  # offsets
+            return None
+        return torch.stack([part.unflatten(0, (-1, 8)) for part in parts], 1).flatten(0, 2)
+
+    parts = packed_rows.Parts(*map(in_turn, packed_rows.unpack(gate), packed_rows.unpack(up)))
+    expected = packed_rows.pack(parts, formats.known(together.format), gate.device)
+    assert torch.equal(together.data, expected.data)
+    for member, again in zip((gate, up), packed_rows.separate_gate(together)):
+        assert again.format == member.format and torch.equal(again.data, member.data)
 
 
 @pytest.mark.parametrize(

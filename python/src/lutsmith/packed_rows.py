@@ -64,8 +64,8 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
 def interleave_gate(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
     """Gate and up [F, K] in one weight [2 F, K] for :func:`lutsmith.gated_matmul`: 8 rows of gate, 8 of up, in turn.
 
-    Codes, scales and table are the members' own; nothing is quantized again. Codes are taken out and packed anew on the
-    CPU, which takes seconds for a large layer.
+    Codes, scales and table are the members' own; nothing is quantized again. Bytes are moved on the device where they
+    are.
 
     Raises:
         Error: where the two differ in anything (in their tables too: a kernel has one), or F is no multiple of 8.
@@ -83,13 +83,66 @@ def interleave_gate(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
         )
     if gate.n % GATE_ROWS:
         raise Error(f"gate: {gate.n} rows are not allowed; allowed: multiples of {GATE_ROWS}")
-    joined = formats.known(gate.format).with_shape(2 * gate.n, gate.k)
-    taking_turns = (
-        None if of_gate is None else torch.stack([part.unflatten(0, (-1, GATE_ROWS)) for part in (of_gate, of_up)], 1)
-        for of_gate, of_up in zip(unpack(gate), unpack(up))
-    )
-    parts = Parts(*(None if each is None else each.flatten(0, 2) for each in taking_turns))
-    return pack(parts, joined, gate.device)
+    format = formats.known(gate.format)
+    joined = format.with_shape(2 * gate.n, gate.k)
+    whole = []
+    for of_gate, of_up in zip(_halves_of_records(gate.data, format), _halves_of_records(up.data, format)):
+        # [panel, column, record, item, half, bytes] of each: a half of a record becomes one half of a record.
+        both = torch.stack([of_gate, of_up], -2)  # [panel, column, record, item, half, which, bytes]
+        whole.append(both.permute(0, 2, 1, 4, 3, 5, 6).flatten(0, 1)[: _panels(joined)])
+    return PackedWeight(_bytes_of_records(whole), joined.line)
+
+
+def separate_gate(packed: PackedWeight) -> tuple[PackedWeight, PackedWeight]:
+    """Gate and up of what :func:`interleave_gate` made of them."""
+    together = formats.known(packed.format)
+    format = together.with_shape(packed.n // 2, packed.k)
+    members: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for part in _halves_of_records(packed.data, together):
+        if part.shape[0] % 2:  # its last panel has rows of one panel's first record
+            part = torch.cat([part, torch.zeros_like(part[:1])])
+        # [panel, column, record, item, half, which, bytes]
+        apart = part.unflatten(0, (-1, 2)).permute(0, 2, 1, 4, 3, 5, 6)
+        for which, member in enumerate(members):
+            member.append(apart.select(-2, which))
+    gate, up = (PackedWeight(_bytes_of_records(member), format.line) for member in members)
+    return gate, up
+
+
+_RECORD_ROWS = 16
+_RECORD_COLUMNS = 128
+_WORD_BYTES = 2  # of scales and offsets
+
+
+def _panels(format: formats.Format) -> int:
+    return -(-format.n // PANEL_ROWS)
+
+
+def _halves_of_records(data: torch.Tensor, format: formats.Format) -> list[torch.Tensor]:
+    """Codes, scales in records, and the plane of scales: [panel, column, record, item, half, bytes] of each.
+
+    A panel of 32 rows has two records of 16 for each 128 columns (in the plane, for each group). In these, bytes of
+    codes and words of scales and offsets take turns: one is of a row of the first eight, the next of the row eight
+    below it (docs/kernels.md has the layout).
+    """
+    panels = _panels(format)
+    in_panels, in_plane = data[: format.panel_bytes], data[format.panel_bytes :]
+    columns = -(-format.k // _RECORD_COLUMNS)
+    records = in_panels.view(panels, columns, PANEL_ROWS // _RECORD_ROWS, -1)
+    code_bytes = _RECORD_ROWS * _RECORD_COLUMNS * format.bits // 8
+    codes, scales = records[..., :code_bytes], records[..., code_bytes:]
+    group_bytes = _RECORD_ROWS * _WORD_BYTES * (2 if format.offsets else 1)
+    plane = in_plane.view(panels, in_plane.numel() // (panels * 2 * group_bytes), 2, group_bytes)
+    return [
+        codes.unflatten(-1, (code_bytes // 2, 2, 1)),
+        *(part.unflatten(-1, (part.shape[-1] // (2 * _WORD_BYTES), 2, _WORD_BYTES)) for part in (scales, plane)),
+    ]
+
+
+def _bytes_of_records(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The inverse of `_halves_of_records`."""
+    codes, scales, plane = (part.flatten(3) for part in parts)
+    return torch.cat([torch.cat([codes, scales], -1).flatten(), plane.flatten()])
 
 
 def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
