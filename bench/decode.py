@@ -11,7 +11,8 @@ Steps:
   lean          the products with as little around them as torch allows: q, k, v are one product, gate and up another;
                 K and V are not expanded; the rest is compiled (lean_decoder.py)
   transformers  the model of transformers as it is, with its StaticCache
-  fused         the same with q, k, v in one launch and gate, up in another (lutsmith.nn.fuse); for lutsmith's weights
+  fused         the same with q, k, v in one launch and gate, up and their activation in another (lutsmith.nn.fuse);
+                for lutsmith's weights
   compiled      as transformers, by torch.compile, which takes minutes. Where it cannot, as without Triton or a compiler
                 for C++, the step runs as it is, its row says "not compiled", and --json why
 

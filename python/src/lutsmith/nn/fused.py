@@ -13,7 +13,7 @@ from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.nn.linear import Linear
-from lutsmith.packed_rows import PANEL_ROWS, concatenate, pieces, why_apart
+from lutsmith.packed_rows import GATE_ROWS, PANEL_ROWS, concatenate, pieces, why_apart
 from lutsmith.packed_weight import PackedWeight
 
 __all__ = ["Fused", "FusedLinear", "FusedMember", "FusedWeight", "fuse"]
@@ -23,9 +23,10 @@ _EXAMPLES = 4  # names in a message
 # Modules of transformers whose forward calls each of these members once, one after another, on one stream and with the
 # same tensor, which nothing changes in between.
 _FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3")
+_GATE_AND_UP = ("gate_proj", "up_proj")
 _MEMBERS = {
     **{f"{family}Attention": ("q_proj", "k_proj", "v_proj") for family in _FAMILIES},
-    **{f"{family}MLP": ("gate_proj", "up_proj") for family in _FAMILIES},
+    **{f"{family}MLP": _GATE_AND_UP for family in _FAMILIES},
 }
 
 
@@ -261,29 +262,39 @@ class FusedLinear(torch.nn.Module):
 class Fused(NamedTuple):
     """What `fuse` did."""
 
-    launches: int  #: each of which takes the place of two or three
+    launches: int  #: each of which takes the place of two or three, of gate and up also of what stands behind them
     apart: dict[str, str]  #: modules whose members stay apart, by name, and why
 
 
 def fuse(model: torch.nn.Module) -> Fused:
     """Has q, k and v, and gate and up, of a model of transformers multiplied by one launch each.
 
-    The code of the model stays as it is, and so do the names in its state dict: in place of each :class:`Linear` stands
-    a member of one weight. Whichever is called first multiplies by all rows, the others give their part of that. What
-    their parts are remembered by is the input tensor itself; so it must not be written to between the members' calls
-    where torch does not count that (in inference mode, or compiled), and they must run on one stream. That is so for
-    the attention and MLP of Llama, Mistral, Qwen 2.5 and 3 and Gemma 2 and 3, which are what is looked for; modules of
-    your own take :class:`FusedLinear`.
+    That of gate and up also applies the activation and multiplies the two, rounding once, where the activation is silu
+    or gelu in its form with tanh and neither has a bias: the MLP is two launches then. Its module gets another class
+    with another ``forward`` for that; its rows of gate and up take turns, as in a :class:`GatedLinear`.
+
+    All other code of the model stays as it is, and so do the names in its state dict: in place of each :class:`Linear`
+    stands a member of one weight. Of those that are not gated, whichever is called first multiplies by all rows, the
+    others give their part of that. What their parts are remembered by is the input tensor itself; so it must not be
+    written to between the members' calls where torch does not count that (in inference mode, or compiled), and they
+    must run on one stream. That is so for the attention and MLP of Llama, Mistral, Qwen 2.5 and 3 and Gemma 2 and 3,
+    which are what is looked for; modules of your own take :class:`FusedLinear` and :class:`GatedLinear`.
 
     Call it when weights are loaded and before :func:`lutsmith.prepare`, a capture or ``torch.compile``. Calling it
-    again changes nothing. On a GPU the order of sums, and so the last bits, can be others than before.
+    again changes nothing. On a GPU the order of sums, and so the last bits, can be others than before; gated results
+    are rounded once instead of four times.
 
     Raises:
         Error: where the model has no such module with packed weights.
     """
+    from lutsmith.nn import gated_mlp  # which makes its members of those here
+
     launches, known = 0, 0
     apart: dict[str, str] = {}
     for name, module in list(model.named_modules()):
+        if isinstance(module, gated_mlp.GatedMLP):
+            known += any(isinstance(layer, FusedMember) for layer in module.children())
+            continue
         members = _MEMBERS.get(type(module).__name__, ())
         layers = [getattr(module, member, None) for member in members]
         if not any(isinstance(layer, Linear) for layer in layers):
@@ -291,6 +302,11 @@ def fuse(model: torch.nn.Module) -> Fused:
         known += 1
         if all(isinstance(layer, FusedMember) for layer in layers):
             continue
+        if members == _GATE_AND_UP and _why_apart(layers, GATE_ROWS) is None:
+            if gated_mlp.why_no_gate(module, *layers) is None:
+                gated_mlp.gate(module)
+                launches += 1
+                continue
         reason = _why_apart(layers)
         if reason is not None:
             apart[f"{name}.{members[0]}" if name else members[0]] = reason
@@ -311,8 +327,8 @@ def _joined(layers: Sequence[Linear]) -> list[FusedMember]:
     return [FusedMember(layer, fused, index) for index, layer in enumerate(layers)]
 
 
-def _why_apart(layers: Sequence[torch.nn.Module]) -> str | None:
-    """Why layers of one input cannot take one launch; None: they can."""
+def _why_apart(layers: Sequence[torch.nn.Module], multiple: int = PANEL_ROWS) -> str | None:
+    """Why layers of one input cannot take one launch; None: they can. Rows of one come in multiples."""
     for layer in layers:
         if type(layer) is not Linear:
             return f"a {type(layer).__name__} of {type(layer).__module__} is no lutsmith.nn.Linear"
@@ -328,6 +344,6 @@ def _why_apart(layers: Sequence[torch.nn.Module]) -> str | None:
     if len({layer.batch_invariant for layer in layers}) > 1:
         return "batch_invariant False and True"
     for layer in layers[:-1]:
-        if layer.out_features % PANEL_ROWS:
-            return f"{layer.out_features} rows of a member that is not the last are no multiple of {PANEL_ROWS}"
+        if layer.out_features % multiple:
+            return f"{layer.out_features} rows of a member that is not the last are no multiple of {multiple}"
     return None
