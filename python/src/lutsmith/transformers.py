@@ -69,8 +69,9 @@ class LutsmithConfig(QuantizationConfigMixin):
             configuration has it.)
         batch_invariant: whether a token's products with these layers are the same, bit for bit, whatever tokens are
             beside it, as for :func:`lutsmith.matmul`. A saved model keeps it; where its configuration has none, False.
-        fuse: whether q, k and v, and gate and up, take one launch each, as by :func:`lutsmith.nn.fuse` once the model is
-            loaded. What cannot be fused is named in a warning. A saved model keeps the option, not the fused weights.
+        fuse: whether q, k and v, and gate, up and their activation, take one launch each, as by
+            :func:`lutsmith.nn.fuse` once the model is loaded. What cannot be fused is named in a warning. A saved model
+            keeps the option, not the fused weights.
         scales: how a group's scale is chosen, "absmax", "mse" or "rms", as for :func:`lutsmith.quantize`.
         hadamard: the largest block of channels that a Hadamard transform may mix, as for :func:`lutsmith.quantize`; for
             every layer the largest one that its rows allow.
