@@ -19,6 +19,7 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.formats import Format, known
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import ReorderedWeight
 
 __all__ = ["Prepared", "launch", "prepare"]
 
@@ -200,7 +201,7 @@ class Prepared(NamedTuple):
     seconds: float
 
 
-Weights = Union[PackedWeight, torch.nn.Module, Mapping[str, "Weights"], Iterable["Weights"]]
+Weights = Union[PackedWeight, ReorderedWeight, torch.nn.Module, Mapping[str, "Weights"], Iterable["Weights"]]
 
 
 def prepare(
@@ -326,6 +327,8 @@ def products(
                     yield weight, variant
     elif isinstance(weights, PackedWeight):
         yield weights, alone | (BATCH_INVARIANT if batch_invariant else 0)
+    elif isinstance(weights, ReorderedWeight):
+        yield from products(weights.stored, batch_invariant, alone)
     elif isinstance(weights, Mapping):
         yield from products(weights.values(), batch_invariant, alone)
     elif isinstance(weights, Iterable) and not isinstance(weights, (str, torch.Tensor)):

@@ -16,6 +16,7 @@ from lutsmith._torch import torch
 from lutsmith.hadamard import Hadamard, transform
 from lutsmith.packed_rows import GATE_ROWS
 from lutsmith.packed_weight import PackedWeight, check_data, dequantize_rows
+from lutsmith.reordered import ReorderedWeight, reordered
 
 __all__ = ["gated_matmul", "matmul"]
 
@@ -322,7 +323,7 @@ _gated_matmul = torch.ops.lutsmith.gated_matmul.default
 @overload
 def matmul(
     x: torch.Tensor,
-    packed: PackedWeight,
+    packed: PackedWeight | ReorderedWeight,
     bias: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
     batch_invariant: bool = False,
@@ -344,7 +345,8 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False, residual=None)
         x: [..., K] in the dtype of `packed`, on its device, with any strides.
         packed: W [N, K]; or several of them, of one K, such as the members of a fused layer (q, k and v; gate and up).
             Each brings its own table, bits and group, and takes a launch of its own. Where x is to be transformed it
-            is so once for all that have the same transform.
+            is so once for all that have the same transform. One alone may be a
+            :class:`lutsmith.reordered.ReorderedWeight`, whose columns are stored in another order than those of x.
         bias: [N] in the dtype of x. With several weights: a list of them, or None.
         out: [..., N] in the dtype of x, with any strides: where the product goes. With several weights: a list.
         batch_invariant: a token's row of y is the same, bit for bit, for every number of tokens in x and every place
@@ -361,6 +363,9 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False, residual=None)
     """
     if isinstance(packed, PackedWeight):
         return _product(x, packed.data, packed.format, bias, out, batch_invariant, residual)
+    if isinstance(packed, ReorderedWeight):
+        stored, x = packed.stored, reordered(x, packed.order)
+        return _product(x, stored.data, stored.format, bias, out, batch_invariant, residual)
     members = [packed] if isinstance(packed, torch.Tensor) else list(packed)
     for member in members:
         if not isinstance(member, PackedWeight):

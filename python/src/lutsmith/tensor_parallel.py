@@ -16,16 +16,17 @@ CPU's work.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from lutsmith import formats
+from lutsmith import formats, packed_rows
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.codes import Parts, groups_of
 from lutsmith.hadamard import BLOCKS, Hadamard
 from lutsmith.operators import matmul
-from lutsmith.packed_rows import check_part, pack, rows, unpack
+from lutsmith.packed_rows import check_part, pack, unpack
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import ReorderedWeight
 
 __all__ = ["ColumnPart", "columns", "even_part", "rows"]
 
@@ -64,14 +65,35 @@ def even_part(size: int, rank: int, ranks: int, multiple: int = 1) -> tuple[int,
     return units * rank // ranks * multiple, units * (rank + 1) // ranks * multiple
 
 
+@overload
+def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight: ...
+@overload
+def rows(weight: ReorderedWeight, start: int, stop: int) -> ReorderedWeight: ...
+def rows(weight, start, stop):  # type: ignore[no-untyped-def]
+    """Rows from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is column-parallel.
+
+    Its product is that part of the whole product. It has memory of its own, so that the whole can be given back.
+    Reordered columns stay as they are: every rank has the whole of x.
+    """
+    if isinstance(weight, ReorderedWeight):
+        return ReorderedWeight(packed_rows.rows(weight.stored, start, stop), weight.order)
+    return packed_rows.rows(weight, start, stop)
+
+
 def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     """Columns from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is row-parallel.
 
     The sum of all parts' products is the product. A part that begins inside a group gets the largest group that fits
     both (K = 576 in groups of 64, cut at 288: groups of 32), with each scale and offset repeated; where none fits, see
     ColumnPart. Weights with a Hadamard transform are cut at multiples of its block, as a part of x is transformed by
-    itself.
+    itself. Reordered weights are not cut: the columns of a rank's part of x are spread over all their groups.
     """
+    if isinstance(weight, ReorderedWeight):
+        raise Error(
+            "columns: weights whose columns are stored in another order (act-order) are not allowed, as the columns of a "
+            "part of x are spread over all groups; allowed: parts of the order in which they are stored, "
+            "columns(weight.stored, start, stop), of which a rank takes x[..., weight.order[start:stop]]"
+        )
     check_part("columns", start, stop, weight.k)
     if weight.hadamard is not None:
         _check_blocks(start, stop, weight.hadamard)

@@ -27,6 +27,7 @@ from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.nn import Linear, fuse
 from lutsmith.packed_weight import Group, PackedWeight, planned_format, quantize, scale_choice
+from lutsmith.reordered import ReorderedWeight
 
 __all__ = ["LutsmithConfig", "LutsmithQuantizer", "linear_layers", "untie"]
 
@@ -81,6 +82,8 @@ class LutsmithConfig(QuantizationConfigMixin):
             of `lutsmith.planning` gives it.
         offsets: whether the packed weights have an offset beside each scale, as those of zero points, which
             :func:`lutsmith.checkpoints.convert` carries over. Of the methods only "hqq" makes them while a model loads.
+        reordered: whether the packed layers have their columns in another order than x (`order` of
+            :class:`lutsmith.nn.Linear`), as those of act-order, which :func:`lutsmith.checkpoints.convert` carries over.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -102,13 +105,15 @@ class LutsmithConfig(QuantizationConfigMixin):
         seed: int = 0,
         modules: Mapping[str, Mapping[str, Any]] | None = None,
         offsets: bool = False,
+        reordered: bool = False,
         **unknown: Any,
     ) -> None:
         unknown.pop("quant_method", None)
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed, modules and offsets"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed, modules, offsets and "
+                "reordered"
             )
         self.quant_method = _METHOD
         self.bits = bits
@@ -129,10 +134,11 @@ class LutsmithConfig(QuantizationConfigMixin):
         self.seed = seed
         self.modules = None if modules is None else {name: dict(each) for name, each in modules.items()}
         self.offsets = offsets
+        self.reordered = reordered
         self._check()
 
     def _check(self) -> None:
-        for option in ("batch_invariant", "fuse", "offsets"):
+        for option in ("batch_invariant", "fuse", "offsets", "reordered"):
             value = getattr(self, option)
             if not isinstance(value, bool):
                 raise ValueError(f"LutsmithConfig: {option}: {value!r} is not allowed; allowed: True, False")
@@ -227,6 +233,11 @@ class LutsmithQuantizer(HfQuantizer):
                 "LutsmithConfig: offsets: True is not allowed for a model that is not packed yet; allowed: False. "
                 "Method \"hqq\" makes them without"
             )
+        if config.reordered and not self.pre_quantized:
+            raise ValueError(
+                "LutsmithConfig: reordered: True is not allowed for a model that is not packed yet; allowed: False. "
+                "lutsmith.checkpoints.convert makes such models of checkpoints with act-order"
+            )
         left = _Left()
         self._check_patterns(model)
         layers = list(self._layers(model, left))
@@ -292,7 +303,10 @@ class LutsmithQuantizer(HfQuantizer):
         dtype = _TYPES[self.quantization_config.dtype]
         format = self.quantization_config.format_of(linear.out_features, linear.in_features, dtype, name)
         data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="meta")
-        skeleton = Linear(PackedWeight(data, format.line), linear.bias, self.quantization_config.batch_invariant)
+        packed: PackedWeight | ReorderedWeight = PackedWeight(data, format.line)
+        if self.quantization_config.reordered:
+            packed = ReorderedWeight(packed, torch.empty(format.k, dtype=torch.int32, device="meta"))
+        skeleton = Linear(packed, linear.bias, self.quantization_config.batch_invariant)
         if not self.pre_quantized:  # transformers converts what it reads to the type it sees here
             skeleton.weight = torch.empty(format.n, format.k, dtype=dtype, device="meta")
         return skeleton

@@ -116,16 +116,15 @@ class PackQuantized(Layer):
         if self.bits > MOST_BITS:
             raise Refused(f"{self.bits} bits, where kernels multiply 1 to {MOST_BITS}")
         groups = self._scales().shape[1]
-        group, _ = aligned_groups(self._group_of_column(groups), self._group_size(groups))
-        return Planned(self.bits, group, differ(self._zeros(groups)))
+        aligned = aligned_groups(self._group_of_column(groups), self._group_size(groups))
+        return Planned(self.bits, aligned.group, differ(self._zeros(groups)), aligned.order is not None)
 
     def codes(self) -> Codes:
         self.planned()
         scales = self._scales()
         groups = scales.shape[1]
-        group, index = aligned_groups(self._group_of_column(groups), self._group_size(groups))
-        zeros = self._zeros(groups)[:, index]
-        return with_zeros(self._codes(), scales[:, index].contiguous(), zeros, self.bits, group)
+        aligned = aligned_groups(self._group_of_column(groups), self._group_size(groups))
+        return with_zeros(self._codes(), scales, self._zeros(groups), self.bits, aligned)
 
     def weights(self) -> torch.Tensor:
         scales = self._scales()

@@ -22,6 +22,7 @@ from lutsmith.checkpoints.loading import Line, Report
 from lutsmith.checkpoints.reading import Item, items, open_checkpoint
 from lutsmith.checkpoints.shards import Shards
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import ReorderedWeight
 from lutsmith.transformers import LutsmithConfig, linear_layers
 
 __all__ = ["convert"]
@@ -44,7 +45,8 @@ def convert(
 
     One configuration holds for all layers: codes of one width and one type, the smallest group that any of them has
     (scales are repeated, which changes no weight) and, of layers that are quantized again, the same bits and group. If
-    one has offsets beside its scales, those of the others are zeros.
+    one has offsets beside its scales, those of the others are zeros; if one has reordered columns, so have the others,
+    in the order of x.
     Embeddings and routers are written in 16 bits, and so is an output head whose codes cannot be carried over. Linear
     layers that are not quantized in `source` are not in `target`. Tokenizer and other small files are copied.
 
@@ -87,7 +89,7 @@ class _Conversion:
         self._parameters = {name for name, _ in self._model.named_parameters()}
         head = self._model.get_output_embeddings()
         self._head = next((name for name, module in self._linear.items() if module is head), None)
-        self._bits, self._group, self._offsets, self._dtype = self._plan(dtype)
+        self._bits, self._group, self._offsets, self._reordered, self._dtype = self._plan(dtype)
         self._requantize = self._options(requantize)
         self._formats: dict[str, formats.Format] = {}  # of the layers that are packed
 
@@ -109,11 +111,11 @@ class _Conversion:
             )
         return None
 
-    def _plan(self, dtype: torch.dtype | None) -> tuple[int, int, bool, torch.dtype]:
-        """Bits, group, whether there are offsets, and type of all layers."""
+    def _plan(self, dtype: torch.dtype | None) -> tuple[int, int, bool, bool, torch.dtype]:
+        """Bits, group, whether there are offsets, whether columns are reordered, and type of all layers."""
         bits: dict[int, str] = {}
         groups: list[int] = []
-        offsets = False
+        offsets = reordered = False
         types: list[torch.dtype] = []
         for item in self._items:
             if item.layer is None or self._module(item) in (None, self._head):
@@ -126,6 +128,7 @@ class _Conversion:
             bits[planned.bits] = item.name
             groups.append(planned.group)
             offsets = offsets or planned.offsets
+            reordered = reordered or planned.reordered
         if len(bits) > 1:
             listed = ", ".join(f"{width} bits ({name})" for width, name in sorted(bits.items()))
             raise Error(
@@ -138,7 +141,7 @@ class _Conversion:
         if chosen not in formats.DTYPE_NAMES:
             raise Error(f"dtype: {chosen} is not allowed; allowed: torch.float16, torch.bfloat16")
         some = [group for group in groups if group]
-        return next(iter(bits), 0), min(some, default=0) if groups else -1, offsets, chosen
+        return next(iter(bits), 0), min(some, default=0) if groups else -1, offsets, reordered, chosen
 
     def _options(self, requantize: bool | Mapping[str, Any]) -> bool | Mapping[str, Any]:
         given = dict(requantize) if isinstance(requantize, Mapping) else {}
@@ -201,9 +204,13 @@ class _Conversion:
             planned.bits == self._bits
             and (planned.group == 0 or planned.group >= self._group > 0)
             and (self._offsets or not planned.offsets)
+            and (self._reordered or not planned.reordered)
         )
 
-    def _add_packed(self, item: Item, module: str, packed: PackedWeight, shards: Shards) -> None:
+    def _add_packed(self, item: Item, module: str, packed: PackedWeight | ReorderedWeight, shards: Shards) -> None:
+        order = torch.arange(packed.shape[1], dtype=torch.int32) if self._reordered else None
+        if isinstance(packed, ReorderedWeight):
+            packed, order = packed.stored, packed.order
         rows = None if self._names is None else self._names.rows(item.name, packed.shape)
         if rows is not None or packed.has_offsets != self._offsets:
             codes, scales, offsets = packed.codes(), packed.scales(), packed.offsets()
@@ -227,6 +234,8 @@ class _Conversion:
             )
         self._formats[module] = formats.known(packed.format)
         shards.add(f"{module}.weight", packed.data)
+        if order is not None:
+            shards.add(f"{module}.order", order)
         line = torch.frombuffer(bytearray(packed.format.encode()), dtype=torch.uint8)
         shards.add(f"{module}._extra_state", line)
 
@@ -256,6 +265,7 @@ class _Conversion:
             lm_head=head_is_packed,
             dtype=self._dtype,
             offsets=self._offsets,
+            reordered=self._reordered,
         )
         config.dtype = self._dtype
         config.architectures = [type(self._model).__name__]

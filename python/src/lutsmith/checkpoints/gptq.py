@@ -87,14 +87,13 @@ class _ZeroPoints(Layer):
     def planned(self) -> Planned:
         if self.bits > MOST_BITS:
             raise Refused(f"{self.bits} bits, where kernels multiply 1 to {MOST_BITS}")
-        group, _ = aligned_groups(self._group_of_column(), self._group_size)
-        return Planned(self.bits, group, differ(self._zeros()))
+        aligned = aligned_groups(self._group_of_column(), self._group_size)
+        return Planned(self.bits, aligned.group, differ(self._zeros()), aligned.order is not None)
 
     def codes(self) -> Codes:
         self.planned()
-        group, index = aligned_groups(self._group_of_column(), self._group_size)
-        scales = self._scales()[:, index].contiguous()
-        return with_zeros(self._codes(), scales, self._zeros()[:, index], self.bits, group)
+        aligned = aligned_groups(self._group_of_column(), self._group_size)
+        return with_zeros(self._codes(), self._scales(), self._zeros(), self.bits, aligned)
 
     def weights(self) -> torch.Tensor:
         index = self._group_of_column()

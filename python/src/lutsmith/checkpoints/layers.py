@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.packed_weight import PackedWeight, dequantize_rows, quantize
+from lutsmith.reordered import ReorderedWeight
 
 __all__ = [
+    "Aligned",
     "Codes",
     "Layer",
     "Loss",
@@ -45,7 +47,8 @@ class Codes:
     """weight [n, k] = scales[n, k // group] * table[codes[n, k]] + offsets[n, k // group], before anything is rounded.
 
     codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32. group: of a kernel, 0: one
-    scale a row. offsets: as scales; None: there are none.
+    scale a row. offsets: as scales; None: there are none. order: [k], which column of the matrix column k is, where
+    they are stored in another order (:class:`lutsmith.reordered.ReorderedWeight`); None: they are not.
     """
 
     codes: torch.Tensor
@@ -53,14 +56,17 @@ class Codes:
     table: torch.Tensor
     group: int
     offsets: torch.Tensor | None = None
+    order: torch.Tensor | None = None
 
 
 class Planned(NamedTuple):
-    """What `codes` of a layer will have; offsets: whether there is one beside each scale."""
+    """What `codes` of a layer will have; offsets: whether there is one beside each scale; reordered: whether columns
+    are in another order."""
 
     bits: int
     group: int
     offsets: bool = False
+    reordered: bool = False
 
 
 class Layer(ABC):
@@ -116,8 +122,30 @@ class Loss:
         return math.sqrt(self.error / self.weights) if self.weights else 0.0
 
 
-def aligned_groups(group_of_column: torch.Tensor, group: int) -> tuple[int, torch.Tensor]:
-    """The largest group of a kernel whose columns share a scale, and which one: the index of each group's scale.
+class Aligned(NamedTuple):
+    """Groups of a kernel whose columns share a scale.
+
+    Attributes:
+        group: their size; 0: all of a row.
+        index: [groups]: which of the checkpoint's scales each has.
+        order: [K]: which column of the checkpoint each is, where it spreads a scale's columns over K (act-order); None:
+            they stay where they are.
+    """
+
+    group: int
+    index: torch.Tensor
+    order: torch.Tensor | None = None
+
+    def columns(self, stored: torch.Tensor) -> torch.Tensor:
+        """[N, K] as the checkpoint has it -> in this order."""
+        return stored if self.order is None else stored[:, self.order].contiguous()
+
+
+def aligned_groups(group_of_column: torch.Tensor, group: int) -> Aligned:
+    """The largest groups of a kernel whose columns share a scale; if there are none, those of columns sorted by it.
+
+    Columns of one scale keep their order among themselves, so that layers of one input that were quantized in the same
+    order of columns, such as q, k and v, have the same one here.
 
     Args:
         group_of_column: [K], integers: which scale a column has.
@@ -127,14 +155,18 @@ def aligned_groups(group_of_column: torch.Tensor, group: int) -> tuple[int, torc
     """
     k = group_of_column.numel()
     if bool((group_of_column == group_of_column[0]).all()):
-        return (group if group in formats.GROUPS and group >= k else 0), group_of_column[:1]
-    for size in formats.GROUPS:
-        if size < k:
-            first = group_of_column[::size]
-            if torch.equal(first.repeat_interleave(size)[:k], group_of_column):
-                return size, first
+        return Aligned(group if group in formats.GROUPS and group >= k else 0, group_of_column[:1])
+    order = group_of_column.argsort(stable=True)
+    for columns, permuted in ((group_of_column, None), (group_of_column[order], order)):
+        for size in formats.GROUPS:
+            first = columns[::size]
+            if size < k and torch.equal(first.repeat_interleave(size)[:k], columns):
+                return Aligned(size, first, permuted)
     if group in formats.GROUPS:
-        raise Refused("the order of its columns was changed by their importance (act-order): a group is spread over K")
+        raise Refused(
+            f"numbers of columns share a scale (g_idx) that are no multiples of {formats.GROUPS[-1]}, the smallest group "
+            "of kernels"
+        )
     raise Refused(f"a scale for each {group} weights, where kernels have 32, 64, 128, 256 or one a row")
 
 
@@ -159,7 +191,7 @@ def pack(
     dtype: torch.dtype | None,
     requantize: bool | Mapping[str, Any],
     group: int | None = None,
-) -> tuple[PackedWeight, Loss]:
+) -> tuple[PackedWeight | ReorderedWeight, Loss]:
     """The layer's codes in `dtype`; or, where there are none and `requantize` allows it, its values quantized again.
 
     group: that the codes are to have instead of their own, see `regrouped`.
@@ -190,10 +222,12 @@ def regrouped(stored: Codes, group: int) -> Codes:
         return each[:, :groups].contiguous()
 
     offsets = None if stored.offsets is None else repeated(stored.offsets)
-    return Codes(stored.codes, repeated(stored.scales), stored.table, group, offsets)
+    return replace(stored, scales=repeated(stored.scales), group=group, offsets=offsets)
 
 
-def _carried_over(layer: Layer, stored: Codes, dtype: torch.dtype) -> tuple[PackedWeight, Loss]:
+def _carried_over(
+    layer: Layer, stored: Codes, dtype: torch.dtype
+) -> tuple[PackedWeight | ReorderedWeight, Loss]:
     scales, table = stored.scales.to(dtype), stored.table.to(dtype)
     offsets = None if stored.offsets is None else stored.offsets.to(dtype)
     rounded = Codes(
@@ -206,7 +240,10 @@ def _carried_over(layer: Layer, stored: Codes, dtype: torch.dtype) -> tuple[Pack
                 f"{layer.name}: {layer.format}: {what} beyond the range of {dtype}; give dtype=torch.bfloat16"
             )
         raise Error(f"{layer.name}: {layer.format}: {what} that are no finite numbers; the checkpoint is damaged")
+    packed: PackedWeight | ReorderedWeight
     packed = PackedWeight.from_codes(stored.codes, scales, table, stored.group, offsets=offsets)
+    if stored.order is not None:
+        packed = ReorderedWeight(packed, stored.order)
     if all(torch.equal(ours, theirs) for ours, theirs in zip(_factors(rounded), _factors(stored), strict=True)):
         return packed, Loss(layer.name, layer.format, "exact", _energy(stored))
     cost = _Cost()
@@ -235,7 +272,7 @@ def _finite(stored: Codes) -> bool:
 
 def _without_signs(stored: Codes) -> Codes:
     offsets = None if stored.offsets is None else stored.offsets.abs()
-    return Codes(stored.codes, stored.scales.abs(), stored.table.abs(), stored.group, offsets)
+    return replace(stored, scales=stored.scales.abs(), table=stored.table.abs(), offsets=offsets)
 
 
 def _requantized(
@@ -285,7 +322,7 @@ def _energy(stored: Codes) -> float:
 
 
 def dequantized(stored: Codes, rows: slice = slice(None)) -> torch.Tensor:
-    """[rows, k], float32."""
+    """[rows, k], float32, with the columns in the order of the codes."""
     codes = stored.codes[rows]
     k = codes.shape[1]
 

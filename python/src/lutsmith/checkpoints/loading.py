@@ -12,6 +12,7 @@ from lutsmith._torch import torch
 from lutsmith.checkpoints.layers import Loss, pack
 from lutsmith.checkpoints.reading import Item, items, open_checkpoint
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import ReorderedWeight
 
 __all__ = ["Checkpoint", "Report", "load", "stream"]
 
@@ -54,7 +55,7 @@ def _together(losses: Iterable[Loss]) -> float:
 
 
 class Checkpoint(dict[str, Any]):
-    """{name: PackedWeight, or a tensor of what is not quantized}.
+    """{name: PackedWeight or ReorderedWeight, or a tensor of what is not quantized}.
 
     report: what carrying each over cost.
     """
@@ -82,7 +83,8 @@ def load(
 
     Returns:
         The matrices under the names that they have in a model that is not quantized, those of a stack as NAME.0,
-        NAME.1, ...; other tensors as they are. All on the CPU.
+        NAME.1, ...; other tensors as they are. All on the CPU. Matrices whose columns act-order spread are
+        :class:`lutsmith.reordered.ReorderedWeight`, which `lutsmith.matmul` and `lutsmith.nn.Linear` take as well.
 
     Raises:
         Error: for what is no such checkpoint, and for the first matrix that cannot be carried over; the text says why
@@ -102,7 +104,7 @@ def stream(
     dtype: torch.dtype | None = None,
     requantize: bool | Mapping[str, Any] = False,
     progress: bool = True,
-) -> Iterator[tuple[str, PackedWeight | torch.Tensor, Loss]]:
+) -> Iterator[tuple[str, PackedWeight | ReorderedWeight | torch.Tensor, Loss]]:
     """What `load` gives, with its arguments and errors, one after the other; no more than one is in memory.
 
     Yields: (name, matrix or tensor, what became of it).
@@ -118,7 +120,7 @@ def stream(
 
 def converted(
     item: Item, dtype: torch.dtype | None, requantize: bool | Mapping[str, Any]
-) -> tuple[PackedWeight | torch.Tensor, Loss]:
+) -> tuple[PackedWeight | ReorderedWeight | torch.Tensor, Loss]:
     if item.layer is not None:
         return pack(item.layer, dtype, requantize)
     tensor = item.tensor()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lutsmith._torch import torch
-from lutsmith.checkpoints.layers import Codes
+from lutsmith.checkpoints.layers import Aligned, Codes
 
 __all__ = ["differ", "with_zeros"]
 
@@ -14,7 +14,7 @@ def differ(zeros: torch.Tensor) -> bool:
     return bool(low != high)
 
 
-def with_zeros(codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, bits: int, group: int) -> Codes:
+def with_zeros(codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, bits: int, aligned: Aligned) -> Codes:
     """scale * (code - zero) as scale * table[code], or as scale * table[code] + offset where zero points differ.
 
     Then the table is code - middle and the offset scale * (middle - zero), not -scale * zero: zero points are near the
@@ -22,10 +22,13 @@ def with_zeros(codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, b
     zero| is 0 or a power of two.
 
     Args:
-        codes: [n, k], uint8. scales, zeros: [n, groups], float32 and integers.
+        codes: [n, k], uint8. scales, zeros: [n, groups], float32 and integers; all three as the checkpoint has them.
+        aligned: which groups and columns become of them.
     """
+    codes = aligned.columns(codes)
+    scales, zeros = scales[:, aligned.index].contiguous(), zeros[:, aligned.index]
     integers = torch.arange(2**bits, dtype=torch.float32)
     if not differ(zeros):
-        return Codes(codes, scales, integers - zeros.flatten()[0], group)
+        return Codes(codes, scales, integers - zeros.flatten()[0], aligned.group, order=aligned.order)
     middle = 2 ** (bits - 1)
-    return Codes(codes, scales, integers - middle, group, scales * (middle - zeros))
+    return Codes(codes, scales, integers - middle, aligned.group, scales * (middle - zeros), aligned.order)

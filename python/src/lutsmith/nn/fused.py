@@ -15,6 +15,7 @@ from lutsmith._torch import torch
 from lutsmith.nn.linear import Linear
 from lutsmith.packed_rows import GATE_ROWS, PANEL_ROWS, concatenate, pieces, why_apart
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import reordered
 
 __all__ = ["Fused", "FusedLinear", "FusedMember", "FusedWeight", "fuse"]
 
@@ -54,7 +55,7 @@ class FusedWeight(torch.nn.Module):
     Attributes:
         sizes: rows of each member.
         format: of all rows (``PackedWeight.format``).
-        batch_invariant: as for :class:`Linear`.
+        batch_invariant, order: as for :class:`Linear`; the same of all members.
     """
 
     def __init__(self, layers: Sequence[Linear]) -> None:
@@ -73,10 +74,13 @@ class FusedWeight(torch.nn.Module):
                 [like.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
             )
         self.register_buffer("bias", bias, persistent=False)
+        self.register_buffer("order", layers[0].order, persistent=False)
         self.last = _Last()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """All members' results, ``[..., sum of sizes]``."""
+        if self.order is not None:
+            x = reordered(x, self.order)
         return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias, self.batch_invariant)
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
@@ -146,6 +150,10 @@ class FusedMember(Linear):
         return self._together[0].bias[slice(*self._rows)] if self._has_bias else None
 
     @property
+    def order(self) -> torch.Tensor | None:  # type: ignore[override]
+        return self._together[0].order
+
+    @property
     def batch_invariant(self) -> bool:  # type: ignore[override]
         return self._together[0].batch_invariant
 
@@ -165,6 +173,8 @@ class FusedMember(Linear):
         destination[prefix + "weight"] = self.weight
         if self._has_bias:
             destination[prefix + "bias"] = self.bias
+        if self.order is not None:
+            destination[prefix + "order"] = self.order.clone()  # safetensors writes no two tensors of one memory
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(
@@ -179,6 +189,8 @@ class FusedMember(Linear):
     ) -> None:
         rest = dict(state_dict)
         own = {"weight": self.weight, **({"bias": self.bias} if self._has_bias else {})}
+        if self.order is not None:
+            own["order"] = self.order
         given = {name: rest.pop(prefix + name) for name in own if prefix + name in state_dict}
         super()._load_from_state_dict(
             rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -190,8 +202,13 @@ class FusedMember(Linear):
                 error_msgs.append(
                     f"{prefix}{name}: shape {tuple(given[name].shape)} is not allowed; allowed: {tuple(tensor.shape)}"
                 )
-            else:
+            elif name != "order":
                 self._write(name, given[name])
+            elif not torch.equal(given[name].to(tensor.device), tensor):
+                error_msgs.append(
+                    f"{prefix}order: another order of columns is not allowed; allowed: the one that all members of this "
+                    "fused layer have; load the weights before layers are fused"
+                )
         self._together[0].forget()
 
     @torch.no_grad()
@@ -343,6 +360,9 @@ def _why_apart(layers: Sequence[torch.nn.Module], multiple: int = PANEL_ROWS) ->
         return reason
     if len({layer.batch_invariant for layer in layers}) > 1:
         return "batch_invariant False and True"
+    first, *others = [layer.order for layer in layers]
+    if any(order is not first and (order is None or first is None or not torch.equal(order, first)) for order in others):
+        return "different orders of columns (act-order)"
     for layer in layers[:-1]:
         if layer.out_features % multiple:
             return f"{layer.out_features} rows of a member that is not the last are no multiple of {multiple}"

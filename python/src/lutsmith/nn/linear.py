@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lutsmith.operators  # registers torch.ops.lutsmith
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
 from lutsmith.nn.gated import GatedLinear
 from lutsmith.packed_weight import Group, PackedWeight, Table, quantize
+from lutsmith.reordered import ReorderedWeight, check_order, in_order_of_x, reordered
 
 __all__ = ["Linear", "set_batch_invariant"]
 
@@ -23,23 +26,33 @@ class Linear(torch.nn.Module):
         bias: parameter ``[out_features]`` or None.
         format: what the bytes of ``weight`` mean, as text (``PackedWeight.format``). A state dict has it as bytes,
             under ``_extra_state``.
+        order: buffer ``[in_features]``, int32, or None, which a state dict leaves out: which column of W each stored one
+            is (:class:`lutsmith.reordered.ReorderedWeight`). ``x`` is put into that order before the product.
         batch_invariant: whether a token's result is to be the same, bit for bit, whatever tokens are beside it, as for
             :func:`lutsmith.matmul`. How the weight is used, and so no part of a state dict; may be set at any time.
     """
 
     #: Of layers that were pickled by releases without it.
     batch_invariant: bool = False
+    order: torch.Tensor | None
 
     def __init__(
-        self, packed: PackedWeight, bias: torch.Tensor | None = None, batch_invariant: bool = False
+        self,
+        packed: PackedWeight | ReorderedWeight,
+        bias: torch.Tensor | None = None,
+        batch_invariant: bool = False,
     ) -> None:
         """``bias``: ``[n]``; it is converted to the weight's type."""
         super().__init__()
+        order = None
+        if isinstance(packed, ReorderedWeight):
+            packed, order = packed.stored, packed.order
         self.in_features: int = packed.k
         self.out_features: int = packed.n
         self.format: str = packed.format
         self.batch_invariant = batch_invariant
         self.register_buffer("weight", packed.data)
+        self.register_buffer("order", order)
         if bias is None:
             self.register_parameter("bias", None)
         else:
@@ -73,6 +86,8 @@ class Linear(torch.nn.Module):
         """The layer with the weights that the codes stand for, in ``dtype`` (None: the type it was packed for)."""
         (packed,) = self.packed_weights()
         weight = packed.dequantize(dtype)
+        if self.order is not None:
+            weight = in_order_of_x(weight, self.order)
         linear = torch.nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta", dtype=weight.dtype
         )
@@ -82,17 +97,30 @@ class Linear(torch.nn.Module):
         return linear
 
     def packed_weights(self) -> list[PackedWeight]:
-        """The weight, over the same memory. ``lutsmith.prepare`` finds a model's weights by this method."""
+        """The weight, over the same memory, with its columns as they are stored. ``lutsmith.prepare`` finds a model's
+        weights by this method."""
         return [PackedWeight(self.weight, self.format)]
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """``residual``: ``[..., out_features]``, added before the sums are rounded, by the same launch. Prepare its
         kernels with ``lutsmith.prepare(layer.packed_weights(), residual=True)``."""
+        if self.order is not None:
+            x = reordered(x, self.order)
         if residual is None:
             return torch.ops.lutsmith.matmul.default(x, self.weight, self.format, self.bias, self.batch_invariant)
         return torch.ops.lutsmith.matmul.default(
             x, self.weight, self.format, self.bias, self.batch_invariant, residual
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        given = state_dict.get(prefix + "order")
+        if given is not None:
+            check_order(given, self.in_features)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._buffers.setdefault("order", None)  # of layers that were pickled by releases without it
 
     # A tensor, since safetensors holds nothing else.
     def get_extra_state(self) -> torch.Tensor:
@@ -118,6 +146,7 @@ class Linear(torch.nn.Module):
             f"bits={known.bits}, group={known.group or formats.CHANNEL}, "
             f"dtype={str(known.dtype).removeprefix('torch.')}"
             f"{'' if known.hadamard is None else f', hadamard={known.hadamard.block}'}"
+            f"{'' if self.order is None else ', reordered=True'}"
             f"{', batch_invariant=True' if self.batch_invariant else ''}"
         )
 
