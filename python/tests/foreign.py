@@ -152,6 +152,24 @@ def mxfp4(n: int, k: int, lowest: int = 110, highest: int = 127, seed: int = 0) 
     return Made(tensors, each * torch.tensor(E2M1, dtype=torch.float64)[codes], codes), exponents
 
 
+def nvfp4(n: int, k: int, library: str, seed: int = 0) -> Made:
+    """Normal weights as ModelOpt and compressed-tensors round them: the largest of each 16 becomes 6."""
+    weight = torch.randn(n, k, generator=generator(seed), dtype=torch.float64) / 20
+    whole = torch.tensor((weight.abs().max() / (6 * 448)).item())
+    if library == "compressed-tensors":
+        whole = 1 / (1 / whole)
+    largest = weight.reshape(n, -1, 16).abs().amax(-1)
+    scales = (largest / 6 / whole).to(torch.float8_e4m3fn)
+    each = (scales.double() * whole.double()).repeat_interleave(16, 1)
+    codes = ((weight / each).unsqueeze(-1) - torch.tensor(E2M1, dtype=torch.float64)).abs().argmin(-1)
+    data = (codes[:, 0::2] | codes[:, 1::2] << 4).to(torch.uint8)
+    if library == "ModelOpt":
+        tensors = {"weight": data, "weight_scale": scales, "weight_scale_2": whole}
+    else:
+        tensors = {"weight_packed": data, "weight_scale": scales, "weight_global_scale": (1 / whole).reshape(1)}
+    return Made(tensors, each * torch.tensor(E2M1, dtype=torch.float64)[codes], codes)
+
+
 _NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",

@@ -199,21 +199,23 @@ def test_stack_of_experts_in_mxfp4_is_a_matrix_for_each(tmp_path):
 
 
 @pytest.mark.parametrize("library", ["compressed-tensors", "ModelOpt"])
-def test_nvfp4_is_refused_or_requantized(tmp_path, library):
-    codes = foreign.random_codes(32, 128, 4)
-    scales = foreign.random_scales(32, 8, torch.float8_e4m3fn)
-    data = (codes[:, 0::2] | codes[:, 1::2] << 4).to(torch.uint8)
-    if library == "ModelOpt":
-        whole = 0.125
-        tensors = {"weight": data, "weight_scale": scales, "weight_scale_2": torch.tensor(whole)}
-    else:
-        whole = 1 / 8
-        tensors = {"weight_packed": data, "weight_scale": scales, "weight_global_scale": torch.tensor([1 / whole])}
-    weights = (scales.double() * whole).repeat_interleave(16, 1) * torch.tensor(foreign.E2M1).double()[codes]
-    path = foreign.write(tmp_path / "m.safetensors", foreign.named(foreign.Made(tensors, weights, codes), NAME))
-    with pytest.raises(lutsmith.Error, match="NVFP4: a scale for each 16 weights"):
+def test_nvfp4_is_refused_or_requantized_with_its_own_table(tmp_path, library):
+    made = foreign.nvfp4(64, 512, library)
+    path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME))
+    with pytest.raises(lutsmith.Error, match="NVFP4: a scale for each 16 weights.*requantize=True"):
         load(path)
-    assert relative(load(path, requantize=True)[f"{NAME}.weight"].dequantize(torch.float32), weights) < 0.2
+    loaded = load(path, requantize=True)
+    packed = loaded[f"{NAME}.weight"]
+    assert (packed.bits, packed.group, packed.dtype) == (4, 32, BF16)
+    assert sorted(packed.table) == sorted(foreign.E2M1)
+    error = relative(packed.dequantize(torch.float32), made.weights)
+    assert loaded.report.relative_error == pytest.approx(error, rel=1e-3)
+    assert 0.04 < error < 0.065
+    # What the caller names has nothing of these defaults.
+    other = load(path, requantize={"method": "nf"})[f"{NAME}.weight"]
+    assert torch.equal(other.data, lutsmith.quantize(made.weights.float(), group=64, dtype=BF16).data)
+    assert relative(other.dequantize(torch.float32), made.weights) > 1.3 * error
+    assert load(path, requantize={"group": 64})[f"{NAME}.weight"].group == 64
 
 
 # The folder

@@ -207,6 +207,22 @@ def test_layers_that_cannot_be_carried_over_are_requantized_like_the_others(tmp_
     assert_same(load(tmp_path / "learned"), expected, tolerance=0.2)
 
 
+def test_nvfp4_model_is_requantized_with_its_own_table(tmp_path):
+    expected = write_checkpoint(
+        tmp_path / "nvfp4",
+        lambda n, k: foreign.nvfp4(n, k, "compressed-tensors"),
+        {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"},
+    )
+    report = checkpoints.convert(
+        tmp_path / "nvfp4", tmp_path / "packed", requantize=True, dtype=torch.float16, progress=False
+    )
+    assert "14 NVFP4: requantized" in str(report) and report.relative_error < 0.065
+    model = load(tmp_path / "packed")
+    for layer in packed_layers(model).values():
+        assert layer.packed_weights()[0].group == 32 and sorted(layer.packed_weights()[0].table) == sorted(foreign.E2M1)
+    assert_same(model, expected, tolerance=0.065)
+
+
 def test_biases_of_zeros_that_the_model_has_not_are_left_out(tmp_path):
     def make(n: int, k: int) -> foreign.Made:
         made = foreign.gptq(n, k, 4, 32)

@@ -89,6 +89,7 @@ class _Conversion:
         self._parameters = {name for name, _ in self._model.named_parameters()}
         head = self._model.get_output_embeddings()
         self._head = next((name for name, module in self._linear.items() if module is head), None)
+        self._defaults: list[Mapping[str, Any]] = []  # of the layers that cannot be carried over
         self._bits, self._group, self._offsets, self._reordered, self._dtype = self._plan(dtype)
         self._requantize = self._options(requantize)
         self._formats: dict[str, formats.Format] = {}  # of the layers that are packed
@@ -124,6 +125,7 @@ class _Conversion:
             try:
                 planned = item.layer.planned()
             except Refused:
+                self._defaults.append(item.layer.requantized)
                 continue
             bits[planned.bits] = item.name
             groups.append(planned.group)
@@ -153,7 +155,8 @@ class _Conversion:
                         f"requantize: {key} {given[key]!r} given; the layers that are carried over have {value}"
                     )
             return {**given, **required} if requantize else False
-        options = {**REQUANTIZED, **given}
+        alike = self._defaults[0] if all(each == self._defaults[0] for each in self._defaults) else REQUANTIZED
+        options = {**(REQUANTIZED if "method" in given else alike), **given}
         self._bits = options["bits"]
         self._group = 0 if options["group"] == formats.CHANNEL else options["group"]
         return options if requantize else False

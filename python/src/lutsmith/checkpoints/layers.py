@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MOST_BITS = 4  # that kernels multiply
-#: How values are quantized again where the caller does not say.
+#: How values are quantized again where neither the caller nor the format says.
 REQUANTIZED: dict[str, Any] = {"method": "nf", "bits": 4, "group": 64}
 
 # What a table, scales and offsets that are rounded to 16 bits may cost together: half a unit of the last place each.
@@ -76,7 +76,10 @@ class Layer(ABC):
         name: of the matrix that it stands for, as a model without quantization would have it.
         format: for messages.
         dtype: the type of scales that carries it over exactly or, where none does, that its library computes in.
+        requantized: how its values are quantized again where the caller does not name a method.
     """
+
+    requantized: Mapping[str, Any] = REQUANTIZED
 
     def __init__(self, name: str, format: str, dtype: torch.dtype) -> None:
         self.name = name
@@ -279,7 +282,8 @@ def _requantized(
     layer: Layer, dtype: torch.dtype, requantize: bool | Mapping[str, Any], reason: str
 ) -> tuple[PackedWeight, Loss]:
     weights = layer.weights()
-    options = {**REQUANTIZED, **(requantize if isinstance(requantize, Mapping) else {})}
+    given = requantize if isinstance(requantize, Mapping) else {}
+    options = {**(REQUANTIZED if "method" in given else layer.requantized), **given}
     try:
         packed = quantize(weights, dtype=dtype, **options)
     except Error as refused:
