@@ -140,13 +140,13 @@ def test_transforms_that_there_are_not_are_refused(arguments, words):
 
 def test_line_of_a_format_has_the_transform():
     line = "v1 w1 g32 32x96 f16 scalar bc003c00"
-    for word in ("h32:0", "h8:77"):
+    for word in ("h32:0", "h8:77", "h16:-1"):
         known = formats.known(f"{line} {word}")
         assert str(known.hadamard) == word and known.line == f"{line} {word}"
         assert known.plain is formats.known(line) and known.core is known.plain.core
         assert known.describe() == f"w1 g32 32x96 f16 scalar {word}"
         assert known.with_shape(64, 192).line == f"v1 w1 g32 64x192 f16 scalar bc003c00 {word}"
-    for word in ("h64:0", "h4:0", "h032:0", "h32", "32:0", "h32:0 h32:0", "h32:-1", "x32:0", f"h32:{2**63}", ""):
+    for word in ("h64:0", "h4:0", "h032:0", "h32", "32:0", "h32:0 h32:0", "h32:-2", "x32:0", f"h32:{2**63}", ""):
         with pytest.raises(lutsmith.Error, match="format|hadamard|seed"):
             formats.known(f"{line} {word}")
 
@@ -159,3 +159,14 @@ def test_operator_is_the_function_and_can_be_exported():
     x = random_rows(3, 96, torch.float16)
     assert torch.equal(Module()(x), hadamard.transform(x, Hadamard(32, 5)))
     assert torch.equal(torch.export.export(Module(), (x,)).module()(x), Module()(x))
+
+
+def test_transform_without_signs_is_sylvesters_matrix_alone():
+    matrix = torch.ones(1, 1)
+    while matrix.shape[0] < 64:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    plain = Hadamard(64, hadamard.NO_SIGNS)
+    assert torch.equal(hadamard.transform(torch.eye(64), plain) * 8, matrix)
+    assert torch.equal(hadamard.matrix_of(plain, torch.float16, torch.device("cpu")), matrix.half())
+    with pytest.raises(lutsmith.Error, match="seed: -1 is not allowed"):
+        hadamard.fitting(64, hadamard.NO_SIGNS, 64)

@@ -3,6 +3,7 @@
 v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00 h1024:0
  |  |  |   |    |     |    |        |              |
  |  |  |   n    k     |    |        |              Hadamard transform of x and of W's rows, if any: block, seed
+ |  |  |              |    |        |              (-1: without signs)
  |  |  |              |    |        values behind the codes, 16-bit floats of the type in hexadecimal
  |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k
  |  |  share a scale, |

@@ -17,11 +17,13 @@ from typing import NamedTuple
 from lutsmith._core import Error
 from lutsmith._torch import torch
 
-__all__ = ["BLOCKS", "LARGEST_BLOCK", "Hadamard", "fitting", "inverse", "prepare", "transform"]
+__all__ = ["BLOCKS", "LARGEST_BLOCK", "NO_SIGNS", "Hadamard", "fitting", "inverse", "prepare", "transform"]
 
 BLOCKS = (8, 16, 32, 64, 128, 256, 512, 1024)  # every K that kernels read is a multiple of the first
 LARGEST_BLOCK = BLOCKS[-1]
 _MOST_SEED = 2**63 - 1  # what an operator takes as an int
+#: The seed of transforms without signs, H alone, as the weights of other libraries may have gone through.
+NO_SIGNS = -1
 _NUMBERS_AT_ONCE = 1 << 14  # of float32: what a core's caches hold, and too few for torch to start threads
 
 
@@ -31,7 +33,8 @@ class Hadamard(NamedTuple):
     Attributes:
         block: neighbours along K that are mixed: a power of two, 8 to 1024.
         seed: of the signs, from 0. Channel 64 i + j of a block has a minus where bit j of the (i + 1)-th number of
-            SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014) is set.
+            SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014) is set. `NO_SIGNS`: none
+            has one.
     """
 
     block: int
@@ -48,8 +51,8 @@ def check(hadamard: Hadamard, k: int) -> None:
             f"hadamard: blocks of {hadamard.block} are not allowed with K = {k}; allowed: powers of two from "
             f"{BLOCKS[0]} to {LARGEST_BLOCK} that divide K"
         )
-    if not 0 <= hadamard.seed <= _MOST_SEED:
-        raise Error(f"seed: {hadamard.seed} is not allowed; allowed: 0 to 2**63 - 1")
+    if not NO_SIGNS <= hadamard.seed <= _MOST_SEED:
+        raise Error(f"seed: {hadamard.seed} is not allowed; allowed: 0 to 2**63 - 1, or {NO_SIGNS} for no signs")
 
 
 def fitting(largest: int, seed: int, k: int) -> Hadamard | None:
@@ -57,7 +60,7 @@ def fitting(largest: int, seed: int, k: int) -> Hadamard | None:
     if isinstance(largest, bool) or largest not in (0, *BLOCKS):
         allowed = ", ".join(map(str, BLOCKS))
         raise Error(f"hadamard: {largest!r} is not allowed; allowed: 0 (no transform), {allowed}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise Error(f"seed: {seed!r} is not allowed; allowed: 0 to 2**63 - 1")
     if largest == 0:
         return None
@@ -145,6 +148,8 @@ def _moved(made: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def signs(hadamard: Hadamard) -> list[int]:
     """D's diagonal: 1 and -1, of each channel of a block."""
+    if hadamard.seed == NO_SIGNS:
+        return [1] * hadamard.block
     result: list[int] = []
     state, mask = hadamard.seed, 2**64 - 1
     while len(result) < hadamard.block:

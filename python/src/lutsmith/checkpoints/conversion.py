@@ -28,7 +28,7 @@ from lutsmith.transformers import LutsmithConfig, linear_layers
 __all__ = ["convert"]
 
 _NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json", ".h5", ".msgpack", ".onnx")
-_REPLACED = ("config.json", "quantize_config.json")
+_REPLACED = ("config.json", "quantize_config.json", "flute_config.json")
 _SHARD_BYTES = 4 << 30
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lutsmith import formats
 from lutsmith._core import Error
 from lutsmith._torch import torch
+from lutsmith.hadamard import Hadamard
 from lutsmith.packed_weight import PackedWeight, dequantize_rows, quantize
 from lutsmith.reordered import ReorderedWeight
 
@@ -46,9 +47,11 @@ class Refused(Exception):
 class Codes:
     """weight [n, k] = scales[n, k // group] * table[codes[n, k]] + offsets[n, k // group], before anything is rounded.
 
-    codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32. group: of a kernel, 0: one
-    scale a row. offsets: as scales; None: there are none. order: [k], which column of the matrix column k is, where
-    they are stored in another order (:class:`lutsmith.reordered.ReorderedWeight`); None: they are not.
+    codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32, or [4**bits, 2], pairs for every two
+    codes along k, of which the first is the lower half of the index. group: of a kernel, 0: one scale a row. offsets: as
+    scales; None: there are none. order: [k], which column of the matrix column k is, where they are stored in another order
+    (:class:`lutsmith.reordered.ReorderedWeight`); None: they are not. hadamard: the transform of the matrix's rows that is
+    stored; None: they are themselves.
     """
 
     codes: torch.Tensor
@@ -57,6 +60,19 @@ class Codes:
     group: int
     offsets: torch.Tensor | None = None
     order: torch.Tensor | None = None
+    hadamard: Hadamard | None = None
+
+    @property
+    def bits(self) -> int:
+        entries = self.table.shape[0].bit_length() - 1
+        return entries if self.table.dim() == 1 else entries // 2
+
+    def values(self, rows: slice) -> torch.Tensor:
+        """[rows, k]: what the codes stand for, without scales."""
+        codes = self.codes[rows].long()
+        if self.table.dim() == 1:
+            return self.table[codes]
+        return self.table[codes[:, 0::2] | codes[:, 1::2] << self.bits].flatten(1)
 
 
 class Planned(NamedTuple):
@@ -233,8 +249,8 @@ def _carried_over(
 ) -> tuple[PackedWeight | ReorderedWeight, Loss]:
     scales, table = stored.scales.to(dtype), stored.table.to(dtype)
     offsets = None if stored.offsets is None else stored.offsets.to(dtype)
-    rounded = Codes(
-        stored.codes, scales.float(), table.float(), stored.group, None if offsets is None else offsets.float()
+    rounded = replace(
+        stored, scales=scales.float(), table=table.float(), offsets=None if offsets is None else offsets.float()
     )
     if not _finite(rounded):
         what = "scales" if offsets is None else "scales or offsets"
@@ -244,7 +260,9 @@ def _carried_over(
             )
         raise Error(f"{layer.name}: {layer.format}: {what} that are no finite numbers; the checkpoint is damaged")
     packed: PackedWeight | ReorderedWeight
-    packed = PackedWeight.from_codes(stored.codes, scales, table, stored.group, offsets=offsets)
+    packed = PackedWeight.from_codes(
+        stored.codes, scales, table, stored.group, stored.bits, offsets=offsets, hadamard=stored.hadamard
+    )
     if stored.order is not None:
         packed = ReorderedWeight(packed, stored.order)
     if all(torch.equal(ours, theirs) for ours, theirs in zip(_factors(rounded), _factors(stored), strict=True)):
@@ -326,12 +344,11 @@ def _energy(stored: Codes) -> float:
 
 
 def dequantized(stored: Codes, rows: slice = slice(None)) -> torch.Tensor:
-    """[rows, k], float32, with the columns in the order of the codes."""
-    codes = stored.codes[rows]
-    k = codes.shape[1]
+    """[rows, k], float32, with the columns in the order of the codes, and transformed as these are."""
+    k = stored.codes.shape[1]
 
     def each(values: torch.Tensor) -> torch.Tensor:
         return values[rows].repeat_interleave(stored.group or k, dim=1)[:, :k]
 
-    weights = each(stored.scales) * stored.table[codes.long()]
+    weights = each(stored.scales) * stored.values(rows)
     return weights if stored.offsets is None else weights + each(stored.offsets)

@@ -74,7 +74,7 @@ def load(
 
     Args:
         path: a file (safetensors, GGUF) or a folder with one model: bitsandbytes 4-bit, GPTQ, AWQ, compressed-tensors,
-            MXFP4, GGUF. docs/checkpoints.md has what is exact of each.
+            MXFP4, FLUTE, HIGGS, GGUF. docs/checkpoints.md has what is exact of each.
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales. None: for each matrix the type that holds it
             exactly, and of those that none does the type that its library computes in.
         requantize: whether matrices whose codes no kernel multiplies are quantized again, from what they stand for; a

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lutsmith._core import Error
 from lutsmith._torch import torch
-from lutsmith.checkpoints import bitsandbytes, compressed_tensors, fp4, gguf, gptq
+from lutsmith.checkpoints import bitsandbytes, compressed_tensors, flute, fp4, gguf, gptq
 from lutsmith.checkpoints.layers import Layer
 from lutsmith.checkpoints.tensors import Tensors
 
@@ -84,6 +84,8 @@ def _layers(tensors: Tensors, config: dict[str, Any]) -> Iterator[tuple[Layer, l
         yield gptq.layer(tensors, module, config), members
     for module, members in compressed_tensors.find(tensors).items():
         yield compressed_tensors.layer(tensors, module, config), members
+    for module, members in flute.find(tensors).items():
+        yield flute.Flute(tensors, module, config), members
     for name, members in fp4.stacks(tensors).items():
         blocks, scales = members
         experts = tensors.shape(blocks)[0] if len(tensors.shape(blocks)) == 4 else None

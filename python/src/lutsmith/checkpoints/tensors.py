@@ -107,8 +107,9 @@ class Tensors:
             raise Error(f"{file}: is no intact safetensors file: {wrong}") from wrong
 
     def quantization(self) -> dict[str, Any]:
-        """What config.json or quantize_config.json beside the files says of the quantization; {} without them."""
-        for name, key in (("config.json", "quantization_config"), ("quantize_config.json", None)):
+        """What config.json, or GPTQ's or FLUTE's own file beside it, says of the quantization; {} without them."""
+        own = ("quantize_config.json", "flute_config.json")
+        for name, key in (("config.json", "quantization_config"), *((name, None) for name in own)):
             file = self.folder / name
             if not file.is_file():
                 continue
