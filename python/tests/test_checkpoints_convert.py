@@ -269,8 +269,9 @@ def test_command_line_imports(tmp_path, capsys):
 # GGUF
 
 
-def write_gguf(path, model, kinds: dict[str, str]) -> None:
-    """As llama.cpp's converter does: rows of q and k in its order. kinds: by the end of a tensor's name, else F32."""
+def write_gguf(path, model, kinds: dict[str, str], encode=None) -> None:
+    """As llama.cpp's converter does: rows of q and k in its order. kinds: by the end of a tensor's name, else F32.
+    encode: what makes blocks of weights, where the package gguf does not."""
     gguf = pytest.importorskip("gguf")
     numpy = pytest.importorskip("numpy")
     config = model.config
@@ -300,7 +301,7 @@ def write_gguf(path, model, kinds: dict[str, str]) -> None:
         ours = next((kinds[end] for end in kinds if name.endswith(end)), "F32")
         data = values.contiguous().numpy()
         if ours != "F32":
-            data = gguf.quantize(data, gguf.GGMLQuantizationType[ours])
+            data = encode(data) if encode else gguf.quantize(data, gguf.GGMLQuantizationType[ours])
         elif data.ndim == 2:
             data = data.astype(numpy.float16)
         writer.add_tensor(
@@ -314,10 +315,10 @@ def write_gguf(path, model, kinds: dict[str, str]) -> None:
     writer.close()
 
 
-def read_by_transformers(file):
+def read_by_transformers(file, **sizes):
     """A model of torch's own layers; what `from_pretrained` gives says that it is quantized."""
     read = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SIZES, **sizes}))
     model.load_state_dict(read.state_dict())
     return model.half().eval()
 
