@@ -1,7 +1,7 @@
 """Greedy decoding: a model made of a foreign checkpoint writes what the weights that the checkpoint stands for write.
 
-Those weights are computed apart from the package: in foreign.py, and of GGUF by transformers. Prompts are ones after which
-no two tokens are so near to each other that the order of sums could decide.
+Those weights are computed apart from the package: in foreign.py, and of GGUF by transformers. Prompts are ones after
+which no two tokens are so near to each other that the order of sums could decide.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 import foreign
 import transformers
 from lutsmith import checkpoints
-from test_checkpoints_convert import load, packed_layers, read_by_transformers, small_model, write_checkpoint, write_gguf
+from test_checkpoints_convert import load, packed_layers, read_by_transformers, small_model
+from test_checkpoints_convert import write_checkpoint, write_gguf
 
 TOKENS = 64
 GROUP = 32
@@ -30,20 +31,20 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def written_by(model: transformers.LlamaForCausalLM, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """prompts [any, PROMPT] -> tokens [any, TOKENS], each the likeliest of those that were not there before (a small model
-    would soon repeat itself, which would show little); and by how much it was likelier than the next."""
+def written_by(model: transformers.LlamaForCausalLM, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """prompt [1, PROMPT] -> tokens [1, TOKENS], each the likeliest of those that were not there before (a small
+    model would soon repeat itself, which would show little); and by how much it was likelier than the next."""
     greedy = transformers.GenerationConfig(
         min_new_tokens=TOKENS, max_new_tokens=TOKENS, do_sample=False, no_repeat_ngram_size=1, pad_token_id=0,
         output_scores=True, return_dict_in_generate=True,
     )  # fmt: skip
-    written = model.generate(prompts, attention_mask=torch.ones_like(prompts), generation_config=greedy)
+    written = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=greedy)
     first, second = torch.stack(written.scores, dim=1).float().topk(2).values.unbind(-1)
     return written.sequences[:, PROMPT:], first - second
 
 
-def prompt(seed: int, count: int = 1) -> torch.Tensor:
-    return torch.stack([torch.randperm(256, generator=foreign.generator(seed + i))[:PROMPT] for i in range(count)])
+def prompt_of(seed: int) -> torch.Tensor:
+    return torch.randperm(SIZES["vocab_size"], generator=foreign.generator(seed))[:PROMPT].unsqueeze(0)
 
 
 def zeros(n: int, k: int) -> torch.Tensor:
@@ -72,10 +73,10 @@ FORMATS = {
 
 
 def assert_same_tokens(model, expected, seed: int) -> None:
-    tokens, ahead = written_by(expected, prompt(seed))
+    tokens, ahead = written_by(expected, prompt_of(seed))
     assert ahead.min() > NEAR, "find another seed"
     assert len(packed_layers(model)) == 14 and tokens.shape == (1, TOKENS)
-    assert torch.equal(written_by(model, prompt(seed))[0], tokens)
+    assert torch.equal(written_by(model, prompt_of(seed))[0], tokens)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -87,22 +88,23 @@ def test_imported_model_writes_what_its_source_writes(tmp_path, format):
 
 
 def q4_k(weights):
-    """[n, k] -> bytes [n, k / 256 * 144]: d and dmin of 256; six bits for the scale and the minimum of each 32; codes."""
+    """[n, k] -> bytes [n, k / 256 * 144]: d and dmin of 256; six bits for scale and minimum of each 32; codes."""
     numpy = pytest.importorskip("numpy")
     n = weights.shape[0]
     parts = weights.reshape(n, -1, 8, 32)
     minima = numpy.maximum(-parts.min(-1), 0)
     scales = (parts.max(-1) + minima) / 15
     d, dmin = ((each.max(-1, keepdims=True) / 63).astype(numpy.float16) for each in (scales, minima))
-    sixth = [numpy.rint(each / whole.astype(numpy.float32)).clip(0, 63) for each, whole in ((scales, d), (minima, dmin))]
-    stored = [each * whole.astype(numpy.float32) for each, whole in zip(sixth, (d, dmin))]
+    wholes = [each.astype(numpy.float32) for each in (d, dmin)]
+    parts_of_six = [numpy.rint(each / whole).clip(0, 63) for each, whole in zip((scales, minima), wholes)]
+    stored = [each * whole for each, whole in zip(parts_of_six, wholes)]
     codes = numpy.rint((parts + stored[1][..., None]) / numpy.maximum(stored[0], 1e-12)[..., None]).clip(0, 15)
-    scale, minimum, codes = (each.astype(numpy.uint8) for each in (*sixth, codes))
+    scale, minimum, codes = (each.astype(numpy.uint8) for each in (*parts_of_six, codes))
     low = [scale[..., :4] | scale[..., 4:] >> 4 << 6, minimum[..., :4] | minimum[..., 4:] >> 4 << 6]
     high = scale[..., 4:] & 15 | (minimum[..., 4:] & 15) << 4
     nibbles = codes[..., 0::2, :] | codes[..., 1::2, :] << 4
-    wholes = [each.view(numpy.uint8) for each in (d, dmin)]
-    return numpy.concatenate([*wholes, *low, high, nibbles.reshape(*nibbles.shape[:2], -1)], axis=-1).reshape(n, -1)
+    first = [each.view(numpy.uint8) for each in (d, dmin)]
+    return numpy.concatenate([*first, *low, high, nibbles.reshape(*nibbles.shape[:2], -1)], axis=-1).reshape(n, -1)
 
 
 def test_imported_gguf_model_of_q4_k_writes_what_its_source_writes(tmp_path):

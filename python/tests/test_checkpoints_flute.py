@@ -24,7 +24,7 @@ LARGE = {2: 12, 4: 50}  # and 64
 
 
 def places(row: int, bits: int, tile: int, n: int) -> list[tuple[int, int, int, int]]:
-    """Where the field of two codes of a row lies, piece by piece: (word along N, first bit there, of the field, bits)."""
+    """Where the field of two codes of a row lies, by pieces: (word along N, first bit there, of the field, bits)."""
     chunk, rest = divmod(row, ROWS[bits] * tile)
     field, lane = divmod(rest, tile)
     if bits != 3:
@@ -68,7 +68,7 @@ def made_of(
         pairs = torch.randn(entries, entries, 2, generator=foreign.generator(9)).to(dtype)
     else:
         tables = torch.randn(entries, generator=foreign.generator(9)).to(dtype)
-        pairs = torch.stack([tables.repeat_interleave(entries), tables.repeat(entries)], -1).reshape(entries, entries, 2)
+        pairs = torch.stack(torch.meshgrid(tables, tables, indexing="ij"), -1)
     values = pairs.double()[codes[:, 0::2], codes[:, 1::2]].reshape(n, k)
     weights = scales.double().repeat_interleave(group, 1) * values
     if size:
@@ -82,7 +82,8 @@ def made_of(
 def higgs_configuration(bits: int, size: int, kernel: int, group: int = 64, modules: tuple[str, ...] = (NAME,)) -> dict:
     tuned = {name: {"template_id": kernel, "num_bits": bits, "M": 1} for name in modules}
     return {
-        "quant_method": "higgs", "bits": bits, "p": 2, "hadamard_size": size, "group_size": group, "tune_metadata": tuned,
+        "quant_method": "higgs", "bits": bits, "p": 2, "hadamard_size": size, "group_size": group,
+        "tune_metadata": tuned,
     }  # fmt: skip
 
 
@@ -102,7 +103,8 @@ def test_flute_is_exact(tmp_path, bits, tile, n, dtype, group, bare):
     made = made_of(n, 128, bits, group, tile, dtype, grid=False, bare=bare)
     kernel = SMALL[bits] if tile == 32 else LARGE[bits]
     config = {"quant_method": "flute", "num_bits": bits, "tune_metadata": {NAME: {"template_id": kernel}}}
-    packed = assert_carried_over(load(foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), config)), made)
+    path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), config)
+    packed = assert_carried_over(load(path), made)
     assert (packed.bits, packed.group, packed.dtype, packed.hadamard) == (bits, group, dtype, None)
     assert packed.table == tuple(made.tensors["tables"].tolist())
     assert torch.equal(packed.dequantize(torch.float32).double(), made.weights)
@@ -114,7 +116,8 @@ def test_flute_is_exact(tmp_path, bits, tile, n, dtype, group, bare):
 def test_higgs_is_exact_before_its_transform(tmp_path, bits, tile, n, grid, dtype):
     made = made_of(n, 256, bits, 64, tile, dtype, grid, size=128)
     config = higgs_configuration(bits, 128, SMALL[bits] if tile == 32 else LARGE[bits])
-    packed = assert_carried_over(load(foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), config)), made)
+    path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), config)
+    packed = assert_carried_over(load(path), made)
     assert packed.hadamard == Hadamard(128, NO_SIGNS) and (packed.bits, packed.group) == (bits, 64)
     stored = (made.weights.reshape(n, -1, 128) @ hadamard_matrix(128)).reshape(n, 256)
     assert torch.equal(packed.transformed().dequantize(torch.float32), stored.float())
@@ -130,7 +133,7 @@ def test_higgs_is_exact_before_its_transform(tmp_path, bits, tile, n, grid, dtyp
 def test_transforms_that_there_are_not_are_requantized(tmp_path):
     made = made_of(128, 2048, 4, 64, 32, F16, True, size=2048)
     path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), higgs_configuration(4, 2048, SMALL[4]))
-    with pytest.raises(lutsmith.Error, match="HIGGS 4 bits: a Hadamard transform of 2048 columns.*8 to 1024.*requantize"):
+    with pytest.raises(lutsmith.Error, match="HIGGS 4 bits: a Hadamard transform of 2048 .*8 to 1024.*requantize"):
         load(path)
     packed = load(path, requantize=True)[f"{NAME}.weight"]
     assert ((packed.dequantize(torch.float32) - made.weights).norm() / made.weights.norm()) < 0.12
@@ -145,7 +148,7 @@ def test_kernels_that_codes_were_packed_for_are_not_guessed(tmp_path):
 
     flute = {"quant_method": "flute"}
     for config in (flute, {**flute, "tune_metadata": {"other": {"template_id": 20}}}, {**flute, "version": "0.3.0"}):
-        with pytest.raises(lutsmith.Error, match=f"{NAME}: FLUTE: .*names no kernel; allowed: tune_metadata.*before 0.3"):
+        with pytest.raises(lutsmith.Error, match=f"{NAME}: FLUTE: .*names no kernel; .*tune_metadata.*before 0.3"):
             load(written(256, config)[0])
     with pytest.raises(lutsmith.Error, match="kernel 144, which is not known"):
         load(written(256, {**flute, "tune_metadata": {NAME: {"template_id": 144}}})[0])
@@ -154,7 +157,8 @@ def test_kernels_that_codes_were_packed_for_are_not_guessed(tmp_path):
     with pytest.raises(lutsmith.Error, match="FLUTE or HIGGS: no config.json.*quant_method"):
         load(written(128, {"quant_method": "higgs", "hadamard_size": 100})[0])
     # Where there is one that it can be, none need be named.
-    for n, config, bits in ((384, flute, 4), (256, flute, 2), (512, flute, 3), (256, {**flute, "num_sms_packed": 108}, 4)):
+    old = {**flute, "num_sms_packed": 108}
+    for n, config, bits in ((384, flute, 4), (256, flute, 2), (512, flute, 3), (256, old, 4)):
         path, made = written(n, config, bits)
         assert_carried_over(load(path), made)
     path, made = written(256, None)
@@ -165,7 +169,7 @@ def test_kernels_that_codes_were_packed_for_are_not_guessed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("weight", lambda words: words[:-1], r"shapes that do not fit: weight \[31, 64\], scales \[128, 1\], tables \[16\]"),
+        ("weight", lambda words: words[:-1], r"do not fit: weight \[31, 64\], scales \[128, 1\], tables \[16\]"),
         ("tables", lambda table: table[:-1], r"shapes that do not fit"),
         ("tables", lambda table: table + 1, "tables2 has neither pairs of the values of tables nor a grid"),
         ("tables2", lambda pairs: pairs[1:], r"tables2: 960 bytes are no 256 pairs"),
@@ -175,8 +179,8 @@ def test_kernels_that_codes_were_packed_for_are_not_guessed(tmp_path):
 )
 def test_damaged_flute_is_refused(tmp_path, name, change, message):
     made = made_of(128, 64, 4, 64, 32, F16, False)
-    tensors = {**made.tensors, name: change(made.tensors[name]).contiguous()}
-    path = foreign.write(tmp_path / "m.safetensors", foreign.named(made._replace(tensors=tensors), NAME), {"quant_method": "flute"})
+    made.tensors[name] = change(made.tensors[name]).contiguous()
+    path = foreign.write(tmp_path / "m.safetensors", foreign.named(made, NAME), {"quant_method": "flute"})
     with pytest.raises(lutsmith.Error, match=message):
         load(path)
 

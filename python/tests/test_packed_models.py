@@ -7,6 +7,7 @@ import torch
 
 import lutsmith
 from lutsmith.packed_models import put_packed
+from lutsmith.reordered import ReorderedWeight
 from lutsmith.transformers import LutsmithConfig, linear_layers
 from test_transformers import checkpoint, load, logits, packed_layers, random_model, same_bytes  # noqa: F401
 
@@ -91,3 +92,25 @@ def test_methods_that_quantize_nothing_are_refused_while_loading(checkpoint, met
     path, _ = checkpoint()
     with pytest.raises(ValueError, match=f"method '{method}' quantizes nothing.*learn_scales"):
         load(path, LutsmithConfig(method=method))
+
+
+def test_orders_of_some_weights_are_kept_with_the_model(tmp_path):
+    model = random_model("llama", torch.float32)
+    packed, expected = {}, {}
+    for index, (name, layer) in enumerate(linear_layers(model).items()):
+        if name == "lm_head":
+            continue
+        weight = layer.weight.detach()
+        method = ("nf", "hqq", "higgs")[index % 3]
+        packed[name] = lutsmith.quantize(weight, method=method, group=32)
+        if index % 2:
+            packed[name] = ReorderedWeight(packed[name], torch.randperm(weight.shape[1]))
+        expected[name] = packed[name].dequantize()
+    model = put_packed(model, packed)
+    config = model.config.quantization_config
+    assert config.reordered
+    model.save_pretrained(tmp_path / "packed")
+    again = load(tmp_path / "packed")
+    assert same_bytes(model, again) and torch.equal(logits(model), logits(again))
+    for name, layer in packed_layers(again).items():
+        assert torch.equal(layer.to_linear().weight, expected[name])

@@ -42,7 +42,9 @@ def loaded_weight(path, made: foreign.Made, config: dict[str, object] | None = N
 
 
 @pytest.mark.parametrize("dtype", [F16, BF16])
-@pytest.mark.parametrize(("bits", "k", "group"), [(4, 256, 64), (3, 256, 128), (2, 192, 32), (4, 160, 128), (4, 192, 96)])
+@pytest.mark.parametrize(
+    ("bits", "k", "group"), [(4, 256, 64), (3, 256, 128), (2, 192, 32), (4, 160, 128), (4, 192, 96)]
+)
 def test_act_order_is_exact(tmp_path, bits, k, group, dtype):
     groups = spread(k, group)
     made = foreign.gptq(N, k, bits, group, g_idx=groups, dtype=dtype)
@@ -110,6 +112,8 @@ def test_products_are_those_of_the_dequantized_weight():
     assert torch.equal(lutsmith.matmul(x, pickle.loads(pickle.dumps(weight))), expected)
     with pytest.raises(lutsmith.Error, match=rf"x: shape \(3, 8\) .*allowed: \[..., {K}\]"):
         lutsmith.matmul(x[0, :, :8], weight)
+    with pytest.raises(lutsmith.Error, match="ReorderedWeight among several.*multiply by each"):
+        lutsmith.matmul(x, [weight, weight])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,8 @@ def test_parts_of_rows_are_parts_of_the_product_and_parts_of_columns_are_refused
     y = lutsmith.matmul(x, weight)
     parts = [tensor_parallel.rows(weight, *tensor_parallel.even_part(N, rank, 3)) for rank in range(3)]
     assert torch.equal(torch.cat([lutsmith.matmul(x, part) for part in parts], dim=1), y)
-    with pytest.raises(lutsmith.Error, match=r"act-order.*columns\(weight.stored, start, stop\).*weight.order\[start:stop\]"):
+    advice = r"act-order.*columns\(weight.stored, start, stop\).*weight.order\[start:stop\]"
+    with pytest.raises(lutsmith.Error, match=advice):
         tensor_parallel.columns(weight, 0, K // 2)
     summed = torch.zeros_like(y)  # as the message says
     for rank in range(3):
@@ -248,7 +253,8 @@ def test_layers_without_act_order_beside_others_have_the_order_of_x(tmp_path):
     checkpoints.convert(tmp_path / "gptq", tmp_path / "packed", progress=False)
     model = load_model(tmp_path / "packed")
     assert_products(model, expected)
-    straight = [torch.equal(layer.order.long(), torch.arange(layer.in_features)) for layer in packed_layers(model).values()]
+    layers = packed_layers(model).values()
+    straight = [torch.equal(layer.order.long(), torch.arange(layer.in_features)) for layer in layers]
     assert straight.count(False) == 4
 
 

@@ -33,8 +33,8 @@ class Hadamard(NamedTuple):
     Attributes:
         block: neighbours along K that are mixed: a power of two, 8 to 1024.
         seed: of the signs, from 0. Channel 64 i + j of a block has a minus where bit j of the (i + 1)-th number of
-            SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014) is set. `NO_SIGNS`: none
-            has one.
+            SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014) is set. `NO_SIGNS`:
+            none has one.
     """
 
     block: int

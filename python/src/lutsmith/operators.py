@@ -368,6 +368,11 @@ def matmul(x, packed, bias=None, out=None, batch_invariant=False, residual=None)
         return _product(x, stored.data, stored.format, bias, out, batch_invariant, residual)
     members = [packed] if isinstance(packed, torch.Tensor) else list(packed)
     for member in members:
+        if isinstance(member, ReorderedWeight):
+            raise Error(
+                "packed: a ReorderedWeight among several is not allowed, as x is put into its order; allowed: one "
+                "alone; multiply by each, or fuse layers of one order with lutsmith.nn.FusedLinear"
+            )
         if not isinstance(member, PackedWeight):
             raise Error(
                 f"packed: {type(member).__name__} is not allowed; allowed: what lutsmith.quantize makes of a matrix, or "

@@ -9,15 +9,17 @@ import transformers
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from lutsmith import formats
+from lutsmith._torch import torch
 from lutsmith.nn import Linear
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import ReorderedWeight
 from lutsmith.transformers import LutsmithConfig, LutsmithQuantizer, linear_layers, untie
 
 __all__ = ["put_packed"]
 
 
 def put_packed(
-    model: transformers.PreTrainedModel, packed: Mapping[str, PackedWeight], method: str = "packed"
+    model: transformers.PreTrainedModel, packed: Mapping[str, PackedWeight | ReorderedWeight], method: str = "packed"
 ) -> transformers.PreTrainedModel:
     """Puts packed weights in the places of a model's linear layers, so that it is as if it had been loaded with them.
 
@@ -25,7 +27,8 @@ def put_packed(
 
     Args:
         model: of 16 or 32 bits; changed in place. What is not packed is converted to the weights' type.
-        packed: by the names of the layers, all of one type. Layers that are not named stay as they are.
+        packed: by the names of the layers, all of one type. Layers that are not named stay as they are. If some are
+            reordered, the layers of the others get the order of x.
         method: what the configuration says of their making: "packed" or, for learned scales, "nfl".
 
     Returns: the model.
@@ -34,12 +37,14 @@ def put_packed(
         ValueError: where a name is no linear layer's or a shape is another one, and for weights of several types.
     """
     linear = linear_layers(model)
-    dtypes = {each.dtype for each in packed.values()}
+    orders = {name: each.order for name, each in packed.items() if isinstance(each, ReorderedWeight)}
+    stored = {name: each.stored if isinstance(each, ReorderedWeight) else each for name, each in packed.items()}
+    dtypes = {each.dtype for each in stored.values()}
     if len(dtypes) != 1:
         raise ValueError(
             f"lutsmith: packed: {len(dtypes)} types of weights are not allowed; allowed: one, float16 or bfloat16"
         )
-    for name, weight in packed.items():
+    for name, weight in stored.items():
         shape = tuple(linear[name].weight.shape) if name in linear else None
         if shape != weight.shape:
             raise ValueError(
@@ -47,7 +52,7 @@ def put_packed(
                 f"linear layers of {type(model).__name__}, such as {next(iter(linear))}"
             )
     head = next((name for name, each in linear.items() if each is model.get_output_embeddings()), None)
-    settings = {name: (each.bits, each.group or formats.CHANNEL) for name, each in packed.items()}
+    settings = {name: (each.bits, each.group or formats.CHANNEL) for name, each in stored.items()}
     (bits, group), _ = Counter(settings.values()).most_common(1)[0]
     others = [name for name in linear if name not in packed and name != head]
     lost = [name for name in packed if not should_convert_module(name, others)]
@@ -63,14 +68,18 @@ def put_packed(
         dtype=dtype,
         modules={name: {"bits": own[0], "group": own[1]} for name, own in settings.items() if own != (bits, group)}
         or None,
+        reordered=bool(orders),
     )
     for (
         parameter
     ) in model.parameters():  # not model.to(): it would round rotary frequencies too, which loading does not
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
-    for name, weight in packed.items():
-        model.set_submodule(name, Linear(weight.to(linear[name].weight.device), linear[name].bias))
+    for name, weight in stored.items():
+        own: PackedWeight | ReorderedWeight = weight
+        if orders:
+            own = ReorderedWeight(weight, orders.get(name, torch.arange(weight.k)))
+        model.set_submodule(name, Linear(own.to(linear[name].weight.device), linear[name].bias))
     untie(model, {f"{name}.weight" for name in packed})
     model.hf_quantizer = LutsmithQuantizer(config, pre_quantized=True)
     model.config.quantization_config = config

@@ -22,7 +22,7 @@ __all__ = ["ReorderedWeight", "check_order", "in_order_of_x", "reordered"]
 
 @dataclass(frozen=True, eq=False)
 class ReorderedWeight:
-    """A quantized matrix W [n, k] whose columns are stored in another order; :func:`lutsmith.matmul` takes x as W has it.
+    """A quantized matrix W [n, k] whose columns are stored in another order. :func:`lutsmith.matmul` takes x as it is.
 
     Attributes:
         stored: the matrix with its columns in the order in which they are stored.

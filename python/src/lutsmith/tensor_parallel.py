@@ -90,8 +90,8 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     """
     if isinstance(weight, ReorderedWeight):
         raise Error(
-            "columns: weights whose columns are stored in another order (act-order) are not allowed, as the columns of a "
-            "part of x are spread over all groups; allowed: parts of the order in which they are stored, "
+            "columns: weights whose columns are stored in another order (act-order) are not allowed, as the columns of "
+            "a part of x are spread over all groups; allowed: parts of the order in which they are stored, "
             "columns(weight.stored, start, stop), of which a rank takes x[..., weight.order[start:stop]]"
         )
     check_part("columns", start, stop, weight.k)

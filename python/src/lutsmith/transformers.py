@@ -83,7 +83,8 @@ class LutsmithConfig(QuantizationConfigMixin):
         offsets: whether the packed weights have an offset beside each scale, as those of zero points, which
             :func:`lutsmith.checkpoints.convert` carries over. Of the methods only "hqq" makes them while a model loads.
         reordered: whether the packed layers have their columns in another order than x (`order` of
-            :class:`lutsmith.nn.Linear`), as those of act-order, which :func:`lutsmith.checkpoints.convert` carries over.
+            :class:`lutsmith.nn.Linear`), as those of act-order, which :func:`lutsmith.checkpoints.convert` carries
+            over.
 
     Raises:
         ValueError: for a value that is not allowed; the message says what is.
@@ -112,8 +113,8 @@ class LutsmithConfig(QuantizationConfigMixin):
         if unknown:
             raise ValueError(
                 f"LutsmithConfig has no {', '.join(sorted(unknown))}; it has bits, group, method, table, "
-                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed, modules, offsets and "
-                "reordered"
+                "modules_to_not_convert, lm_head, dtype, batch_invariant, fuse, scales, hadamard, seed, modules, "
+                "offsets and reordered"
             )
         self.quant_method = _METHOD
         self.bits = bits

@@ -20,8 +20,8 @@ def main(arguments: Sequence[str]) -> int:
     """0, 1 where the work failed; exits with 2 for arguments that are wrong."""
     parser = argparse.ArgumentParser(
         prog="lutsmith import",
-        description="Carries the codes of bitsandbytes, GPTQ, AWQ, compressed-tensors, MXFP4, FLUTE, HIGGS and GGUF over "
-        "into a folder that transformers loads with packed weights.",
+        description="Carries the codes of bitsandbytes, GPTQ, AWQ, compressed-tensors, MXFP4, FLUTE, HIGGS and GGUF "
+        "over into a folder that transformers loads with packed weights.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -3,23 +3,23 @@
     M.weight    int16 [N * bits / 16, K]      M.tables    [2**bits]
     M.scales    [N, K / group]                M.tables2   [2**bits, 2**bits, 2], or half as many numbers of 32 bits
 
-Two words that are neighbours along K are one of 32 bits, for two columns, k even and k + 1, of 32 / (2 bits) rows that lie
-a tile apart: 32 or 64, by the kernel. A field of it has the code of k + 1 in its lower half, that of k in its upper one:
+Two words that are neighbours along K are one of 32 bits, for two columns, k even and k + 1, of 4, 8 or 16 rows that lie
+a tile apart: 32 or 64, by the kernel. A field of it has the code of k + 1 in its lower half, that of k in its upper:
 
-    4 bits     31        23        15         7       0        word t of chunk c, 4 x tile rows: the fields, from the
-               |  row 3  |  row 2  |  row 1  |  row 0 |        lowest, are those of rows 4 c tile + a tile + t
+    4 bits     31        23        15         7       0        word t of chunk c, of 4 tiles: field a, the lowest
+               |  row 3  |  row 2  |  row 1  |  row 0 |        one 0, has the codes of row (4 c + a) tile + t
                +---------+---------+---------+--------+
-    2 bits     the same with eight fields, and chunks of 8 x tile rows
+    2 bits     the same with eight fields, and chunks of 8 tiles
 
     3 bits     31 30     24        18        12         6       0
-               |15| row q+12 | row q+9 | row q+6 | row q+3 | row q |     q = 0, 1, 2: three words for 16 x 32 rows.
+               |15| row q+12 | row q+9 | row q+6 | row q+3 | row q |     q = 0, 1, 2: three words for 16 tiles of 32.
                +--+----------+---------+---------+---------+-------+     Row 15 has the two highest bits of each.
 
     The words q = 0 of all chunks come first; behind them, chunk by chunk, those of q = 1 and q = 2.
 
 `tables2` has the values of two codes, [that of k, that of k + 1]: the bits of two numbers of the scales' type, whatever
-type they are stored as. For FLUTE and for HIGGS with p = 1 these are pairs of `tables`' values; with p = 2 they are a grid,
-and `tables` has the numbers 0, 1, 2, ... The rows of HIGGS went through a Hadamard transform without signs.
+type they are stored as. For FLUTE and for HIGGS with p = 1 these are pairs of `tables`' values; with p = 2 they are a
+grid, and `tables` has the numbers 0, 1, 2, ... The rows of HIGGS went through a Hadamard transform without signs.
 
 FLUTE: Guo, Brandon, Cholakov, Ragan-Kelley, Xing and Kim, Fast Matrix Multiplications for Lookup Table-Quantized LLMs,
 2024. HIGGS: see lutsmith/higgs.py.
@@ -87,12 +87,13 @@ class Flute(Layer):
             or entries[0] != 2**self.bits
             or (len(words), len(scales)) != (2, 2)
             or words[0] * 16 != scales[0] * self.bits
-            or words[1] % max(scales[1], 1)
+            or scales[1] == 0
+            or words[1] % scales[1]
             or words[1] % 2
         ):
             listed = ", ".join(f"{member[1:]} {list(shape)}" for member, shape in zip(_MEMBERS, shapes, strict=True))
             raise Error(f"{module}: FLUTE: shapes that do not fit: {listed}")
-        self._n, self._k = scales[0], words[1]
+        self._k = words[1]
         self._group = words[1] // scales[1]
         self._hadamard = _transform(config, module)
         if self._hadamard is not None and self._k % self._hadamard.block:
@@ -100,7 +101,7 @@ class Flute(Layer):
         kind = tensors.type(f"{module}.scales")
         if kind not in _TYPES:
             raise Error(f"{module}: FLUTE: scales of type {kind} cannot be read; allowed: {', '.join(_TYPES)}")
-        self._tile = _tile(config, module, self.bits, self._n)
+        self._tile = _tile(config, module, self.bits, scales[0])
         name = "FLUTE" if self._hadamard is None else "HIGGS"
         super().__init__(f"{module}.weight", f"{name} {self.bits} bits", _TYPES[kind])
         self._tensors, self._module = tensors, module
@@ -143,7 +144,10 @@ class Flute(Layer):
         rounded = expected.contiguous().view(torch.float32).to(self.dtype).float()
         if stored.dtype == torch.float32 and torch.equal(stored.flatten(), rounded.flatten()):
             return scalar.float()
-        raise Error(f"{self._module}: FLUTE: tables2 has neither pairs of the values of tables nor a grid; it is damaged")
+        raise Error(
+            f"{self._module}: FLUTE: tables2 has neither pairs of the values of tables nor a grid; the checkpoint is "
+            "damaged"
+        )
 
 
 def _transform(config: dict[str, Any], module: str) -> Hadamard | None:
@@ -155,7 +159,8 @@ def _transform(config: dict[str, Any], module: str) -> Hadamard | None:
         return Hadamard(size, NO_SIGNS)
     raise Error(
         f"{module}: FLUTE or HIGGS: no config.json beside the file names its quant_method, 'flute' or 'higgs' with a "
-        "hadamard_size that is a power of two, and no flute_config.json is there; give the folder with its configuration"
+        "hadamard_size that is a power of two, and no flute_config.json is there; give the folder with its "
+        "configuration"
     )
 
 

@@ -66,8 +66,8 @@ class Mxfp4(Layer):
 
 
 class Nvfp4(Layer):
-    """Two scales for each 32 weights of a kernel's group. One in their place, searched for, with the same table loses less
-    than other tables do: 5.9 % of the norm of normal weights, where NF4 in groups of 64 loses 8.9 %."""
+    """Two scales for each 32 weights of a kernel's group. One in their place, searched for, with the same table loses
+    less than other tables do: 5.9 % of the norm of normal weights, where NF4 in groups of 64 loses 8.9 %."""
 
     requantized = {"method": "fp", "bits": 4, "group": _MX_GROUP, "scales": "mse"}
 

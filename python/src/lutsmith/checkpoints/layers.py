@@ -47,11 +47,14 @@ class Refused(Exception):
 class Codes:
     """weight [n, k] = scales[n, k // group] * table[codes[n, k]] + offsets[n, k // group], before anything is rounded.
 
-    codes: [n, k], uint8. scales: [n, groups], float32. table: [2**bits], float32, or [4**bits, 2], pairs for every two
-    codes along k, of which the first is the lower half of the index. group: of a kernel, 0: one scale a row. offsets: as
-    scales; None: there are none. order: [k], which column of the matrix column k is, where they are stored in another order
-    (:class:`lutsmith.reordered.ReorderedWeight`); None: they are not. hadamard: the transform of the matrix's rows that is
-    stored; None: they are themselves.
+    codes: [n, k], uint8.
+    scales: [n, groups], float32.
+    table: [2**bits], float32, or [4**bits, 2]: pairs for every two codes along k, of which the first is the lower half
+        of the index.
+    group: of a kernel, 0: one scale a row.
+    offsets: as scales; None: there are none.
+    order: [k], which column of the matrix each one here is (:class:`lutsmith.reordered.ReorderedWeight`); None: itself.
+    hadamard: the transform of the matrix's rows that is stored; None: they are themselves.
     """
 
     codes: torch.Tensor
@@ -183,8 +186,8 @@ def aligned_groups(group_of_column: torch.Tensor, group: int) -> Aligned:
                 return Aligned(size, first, permuted)
     if group in formats.GROUPS:
         raise Refused(
-            f"numbers of columns share a scale (g_idx) that are no multiples of {formats.GROUPS[-1]}, the smallest group "
-            "of kernels"
+            f"numbers of columns share a scale (g_idx) that are no multiples of {formats.GROUPS[-1]}, the smallest "
+            "group of kernels"
         )
     raise Refused(f"a scale for each {group} weights, where kernels have 32, 64, 128, 256 or one a row")
 

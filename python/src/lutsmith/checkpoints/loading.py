@@ -78,8 +78,8 @@ def load(
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales. None: for each matrix the type that holds it
             exactly, and of those that none does the type that its library computes in.
         requantize: whether matrices whose codes no kernel multiplies are quantized again, from what they stand for; a
-            dictionary has arguments of :func:`lutsmith.quantize`. By default {"method": "nf", "bits": 4, "group": 64}, and
-            of NVFP4 {"method": "fp", "bits": 4, "group": 32, "scales": "mse"}.
+            dictionary has arguments of :func:`lutsmith.quantize`. By default {"method": "nf", "bits": 4, "group": 64},
+            and of NVFP4 {"method": "fp", "bits": 4, "group": 32, "scales": "mse"}.
         progress: shows one line on standard error while it works.
 
     Returns:

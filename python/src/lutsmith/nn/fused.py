@@ -206,8 +206,8 @@ class FusedMember(Linear):
                 self._write(name, given[name])
             elif not torch.equal(given[name].to(tensor.device), tensor):
                 error_msgs.append(
-                    f"{prefix}order: another order of columns is not allowed; allowed: the one that all members of this "
-                    "fused layer have; load the weights before layers are fused"
+                    f"{prefix}order: another order of columns is not allowed; allowed: the one that all members of "
+                    "this fused layer have; load the weights before layers are fused"
                 )
         self._together[0].forget()
 
@@ -360,8 +360,9 @@ def _why_apart(layers: Sequence[torch.nn.Module], multiple: int = PANEL_ROWS) ->
         return reason
     if len({layer.batch_invariant for layer in layers}) > 1:
         return "batch_invariant False and True"
-    first, *others = [layer.order for layer in layers]
-    if any(order is not first and (order is None or first is None or not torch.equal(order, first)) for order in others):
+    orders = [layer.order for layer in layers]
+    alike = all(order is None for order in orders)
+    if not alike and not all(order is not None and torch.equal(order, orders[0]) for order in orders):
         return "different orders of columns (act-order)"
     for layer in layers[:-1]:
         if layer.out_features % multiple:

@@ -26,8 +26,8 @@ class Linear(torch.nn.Module):
         bias: parameter ``[out_features]`` or None.
         format: what the bytes of ``weight`` mean, as text (``PackedWeight.format``). A state dict has it as bytes,
             under ``_extra_state``.
-        order: buffer ``[in_features]``, int32, or None, which a state dict leaves out: which column of W each stored one
-            is (:class:`lutsmith.reordered.ReorderedWeight`). ``x`` is put into that order before the product.
+        order: buffer ``[in_features]``, int32, or None, which a state dict leaves out: which column of W each stored
+            one is (:class:`lutsmith.reordered.ReorderedWeight`). ``x`` is put into that order before the product.
         batch_invariant: whether a token's result is to be the same, bit for bit, whatever tokens are beside it, as for
             :func:`lutsmith.matmul`. How the weight is used, and so no part of a state dict; may be set at any time.
     """
