@@ -15,6 +15,7 @@ from lutsmith.nn.gated import GatedLinear
 from lutsmith.nn.linear import Linear
 from lutsmith.packed_rows import GATE_ROWS, interleave_gate, separate_gate, why_apart
 from lutsmith.packed_weight import PackedWeight
+from lutsmith.reordered import reordered
 
 __all__ = ["GatedMLP", "GatedMember", "activation_of", "gate", "why_no_gate"]
 
@@ -31,6 +32,10 @@ class _GatedWeight(GatedLinear):
         (of_gate,), (of_up,) = gate.packed_weights(), up.packed_weights()
         super().__init__(of_gate, of_up, activation, gate.batch_invariant)
         self.register_buffer("weight", self.weight, persistent=False)
+        self.register_buffer("order", gate.order, persistent=False)  # that of up is the same
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if self.order is None else reordered(x, self.order))
 
     def forget(self) -> None:
         """Nothing: no results are kept."""
@@ -56,6 +61,8 @@ class GatedMember(FusedMember):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         (together,) = self._together
+        if together.order is not None:
+            x = reordered(x, together.order)
         both = torch.ops.lutsmith.matmul.default(
             x, together.weight, together.format, None, together.batch_invariant
         )
