@@ -346,7 +346,8 @@ def test_model_is_saved_and_loaded_with_its_transforms(checkpoint, tmp_path, con
     assert torch.equal(logits(model), logits(again))
     fused = load(tmp_path / "packed")
     assert not fuse(fused).apart
-    assert relative_error(logits(fused), logits(model)) < 1e-6
+    # Gates multiply before they are rounded.
+    assert relative_error(logits(fused), logits(model)) < 2e-3
     plain = load(tmp_path / "packed").dequantize()
     assert not packed_layers(plain)
     assert relative_error(logits(plain.float()), logits(model)) < 5e-3
