@@ -27,6 +27,7 @@ Result<std::vector<Candidate>> TunedSource::candidates(const KernelSpec& spec, c
   // What is made of the sums costs next to nothing, whatever the schedule.
   const KernelSpec plain = without_epilogue(spec);
   if (!choice && plain != spec) choice = tuned(plain, *gpu);
+  if (choice && !validate(spec, choice->schedule)) choice.reset();  // its tiles lie in two segments of rows
   if (choice) {
     result->insert(result->begin(), {.choice = *choice, .origin = ChoiceOrigin::tuned});
   }
@@ -72,7 +73,7 @@ void TunedSource::refresh() {
 Result<std::vector<Candidate>> PinnedSource::candidates(const KernelSpec& spec, const Gpu* gpu) {
   const Entry* entry = document_.find(spec);
   if (entry == nullptr) entry = document_.find(without_epilogue(spec));
-  if (entry != nullptr) {
+  if (entry != nullptr && validate(spec, entry->chosen().schedule)) {
     return std::vector{Candidate{.choice = entry->chosen(), .origin = ChoiceOrigin::tuned}};
   }
   if (missing_ == Missing::model) return model_.candidates(spec, gpu);

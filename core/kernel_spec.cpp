@@ -4,6 +4,7 @@
 #include "core/result.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -47,6 +48,7 @@ KernelSpec without_epilogue(KernelSpec spec) {
   spec.residual = false;
   spec.bias = false;
   spec.gated = Gate::none;
+  spec.segment_rows = 0;
   return spec;
 }
 
@@ -98,7 +100,55 @@ Result<void> validate(const KernelSpec& spec) {
     return refuse(
         "target: none is named; name one, such as sm_90a (only a service can take the GPU at hand)");
   }
+  if (auto checked = validate_segment_rows(spec); !checked) return checked;
   return validate_epilogue(spec);
+}
+
+Result<void> validate_segment_rows(const KernelSpec& spec) {
+  if (spec.segment_rows == 0) return {};
+  if (std::ranges::find(kSegmentRows, spec.segment_rows) == kSegmentRows.end()) {
+    return refuse(fmt::format("segment_rows: {} is not allowed; allowed: 0 (one table for all rows), {}",
+                              spec.segment_rows, fmt::join(kSegmentRows, ", ")));
+  }
+  if (spec.format.table != TableKind::scalar) {
+    return refuse(
+        fmt::format("segment_rows: {} is not allowed with a table of pairs; allowed: 0, or scalar tables",
+                    spec.segment_rows));
+  }
+  if (spec.gated != Gate::none) {
+    return refuse(
+        fmt::format("segment_rows: {} is not allowed where rows are gated, since rows of the gate and others "
+                    "take turns; allowed: 0, with one table for both",
+                    spec.segment_rows));
+  }
+  constexpr int kSmallestTile = 128;  // of the families that are batch-invariant
+  if (spec.batch_invariant && spec.segment_rows < kSmallestTile) {
+    return refuse(
+        fmt::format("segment_rows: {} is not allowed with batch_invariant, whose tiles have more rows; "
+                    "allowed: 0, 128, 256",
+                    spec.segment_rows));
+  }
+  return {};
+}
+
+Result<void> validate_segments(std::span<const std::int64_t> segments, int segment_rows, std::int64_t n) {
+  if (segments.empty() || segments.size() > kMostSegments) {
+    return refuse(
+        fmt::format("segments: {} given; allowed: the rows of 1 to {}", segments.size(), kMostSegments));
+  }
+  std::int64_t rows = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const bool last = i + 1 == segments.size();
+    if (segments[i] < 1 || segments[i] > n || (!last && segments[i] % segment_rows != 0)) {
+      return refuse(fmt::format("segments: {} rows at index {}; allowed: {}, at most n {}", segments[i], i,
+                                last ? "1 or more" : fmt::format("a multiple of {}", segment_rows), n));
+    }
+    rows += segments[i];
+  }
+  if (rows != n) {
+    return refuse(fmt::format("segments: {} rows in all; allowed: n {}", rows, n));
+  }
+  return {};
 }
 
 std::string describe(const KernelSpec& spec) { return core::describe_fields(spec); }

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -10,6 +14,8 @@
 
 namespace lutsmith::core {
 namespace {
+
+static_assert(kSegmentPlaces == kMostSegments);
 
 constexpr std::uintptr_t kVectorAlignment = 16;
 
@@ -81,11 +87,22 @@ Result<void> check_epilogue(const MatmulArguments& completed, const KernelSpec& 
   return {};
 }
 
-Result<void> check_table(std::span<const std::uint16_t> table, const WeightFormat& format) {
+Result<void> check_table(const MatmulArguments& completed, const KernelSpec& spec) {
+  const WeightFormat& format = spec.format;
   const auto length = static_cast<std::size_t>(table_length(format.bits, format.table));
-  if (table.size() != length || table.data() == nullptr) {
-    return refuse(fmt::format("table: {} values; a {} table of {} bits has {}", table.size(),
-                              to_string(format.table), format.bits, length));
+  if (spec.segment_rows > 0) {
+    if (auto ok = validate_segments(completed.segments, spec.segment_rows, format.n); !ok) return ok;
+  } else if (!completed.segments.empty()) {
+    return refuse(
+        fmt::format("segments: {} given; this kernel has one table for all rows: give none, or ask for the "
+                    "kernel of a spec with segment_rows",
+                    completed.segments.size()));
+  }
+  const std::size_t tables = spec.segment_rows > 0 ? completed.segments.size() : 1;
+  if (completed.table.size() != tables * length || completed.table.data() == nullptr) {
+    return refuse(fmt::format("table: {} values; a {} table of {} bits has {}{}", completed.table.size(),
+                              to_string(format.table), format.bits, length,
+                              tables == 1 ? "" : fmt::format(", and there are {} segments", tables)));
   }
   return {};
 }
@@ -106,7 +123,7 @@ Result<void> check(const MatmulArguments& completed, const KernelSpec& spec, std
   if (auto ok = check_pointer("output", completed.output, alignof(std::uint16_t)); !ok) return ok;
   if (auto ok = check_sizes(completed, spec); !ok) return ok;
   if (auto ok = check_epilogue(completed, spec); !ok) return ok;
-  return check_table(completed.table, spec.format);
+  return check_table(completed, spec);
 }
 
 LaunchArguments launch_arguments(const MatmulArguments& completed, const Partition& cut) {
@@ -128,6 +145,30 @@ LaunchArguments launch_arguments(const MatmulArguments& completed, const Partiti
       .residual_stride = completed.residual_stride,
       .bias = static_cast<const unsigned short*>(completed.bias),
   };
+}
+
+std::size_t write_form(const LaunchArguments& launch, const MatmulArguments& completed,
+                       const KernelSpec& spec, std::byte* form) {
+  std::memcpy(form, &launch, sizeof(launch));
+  const bool segments = spec.segment_rows > 0;
+  const std::size_t bytes =
+      form_bytes(static_cast<unsigned int>(table_length(spec.format.bits, spec.format.table)), segments);
+  std::byte* tables = form + sizeof(launch);
+  if (segments) {
+    std::array<int, kSegmentPlaces> ends;
+    ends.fill(std::numeric_limits<int>::max());
+    std::int64_t end = 0;
+    for (std::size_t i = 0; i + 1 < completed.segments.size(); ++i) {
+      end += completed.segments[i];
+      ends[i] = static_cast<int>(end);
+    }
+    std::memcpy(tables, ends.data(), sizeof(ends));
+    tables += sizeof(ends);
+  }
+  std::memcpy(tables, completed.table.data(), completed.table.size_bytes());
+  std::byte* const rest = tables + completed.table.size_bytes();
+  std::fill(rest, form + bytes, std::byte{});
+  return bytes;
 }
 
 }  // namespace lutsmith::core

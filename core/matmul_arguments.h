@@ -26,4 +26,9 @@ Result<void> check(const MatmulArguments& completed, const KernelSpec& spec, std
 /// What checked arguments are to device code. The workspace's pointers are left null.
 LaunchArguments launch_arguments(const MatmulArguments& completed, const Partition& cut);
 
+/// Writes the form of a kernel's parameter, the launch and the tables of checked arguments, and returns its
+/// length: that of form_bytes() of templates/abi/kernel_arguments.h.
+std::size_t write_form(const LaunchArguments& launch, const MatmulArguments& completed,
+                       const KernelSpec& spec, std::byte* form);
+
 }  // namespace lutsmith::core

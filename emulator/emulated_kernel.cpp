@@ -84,19 +84,16 @@ struct alignas(TensorMap) ParameterPart {
   std::byte bytes[alignof(TensorMap)];
 };
 
-/// The arguments and the table behind them; then, where X comes in boxes, the map of it at the next multiple
-/// of its alignment.
-std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments,
-                                        std::span<const std::uint16_t> table, std::int64_t columns,
-                                        int box_tokens) {
-  const std::size_t form_bytes = sizeof(arguments) + table.size_bytes();
-  const std::size_t form = (form_bytes + sizeof(ParameterPart) - 1) / sizeof(ParameterPart);
+/// The form; then, where X comes in boxes, the map of it at the next multiple of its alignment.
+std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments, const MatmulArguments& matmul,
+                                        const KernelSpec& spec, int box_tokens) {
+  const auto length = static_cast<unsigned int>(table_length(spec.format.bits, spec.format.table));
+  const std::size_t form =
+      tensor_map_offset(form_bytes(length, spec.segment_rows > 0)) / sizeof(ParameterPart);
   std::vector<ParameterPart> parameter(form + sizeof(TensorMap) / sizeof(ParameterPart));
-  auto* const bytes = reinterpret_cast<std::byte*>(parameter.data());
-  std::memcpy(bytes, &arguments, sizeof(arguments));
-  std::memcpy(bytes + sizeof(arguments), table.data(), table.size_bytes());
+  core::write_form(arguments, matmul, spec, reinterpret_cast<std::byte*>(parameter.data()));
   if (box_tokens > 0) {
-    const TensorMap map = describe_matrix(arguments.activations, columns, arguments.tokens,
+    const TensorMap map = describe_matrix(arguments.activations, spec.format.k, arguments.tokens,
                                           arguments.activation_stride, box_tokens);
     std::memcpy(parameter.data() + form, &map, sizeof(map));
   }
@@ -177,7 +174,8 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
        .output_stride = launch.output_stride,
        .residual = launch.residual.data(),
        .residual_stride = launch.residual_stride,
-       .bias = launch.bias.data()},
+       .bias = launch.bias.data(),
+       .segments = launch.segments},
       spec_, launch.m);
   if (Result<void> valid = check(launch, matmul); !valid) return valid;
   const auto partitions = static_cast<std::size_t>(launch.partition.partitions);
@@ -191,7 +189,7 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
   arguments.partial_sums = partial_sums.get();
   arguments.arrivals = arrivals.get();
   const std::vector<ParameterPart> parameter =
-      parameter_of(arguments, launch.table, spec_.format.k, recipe_.activation_box_tokens);
+      parameter_of(arguments, matmul, spec_, recipe_.activation_box_tokens);
 
   const Regions regions{
       .weights = launch.weights,

@@ -28,6 +28,7 @@ struct EmulatedLaunch {
   std::span<const std::uint16_t> residual = {};  ///< R, of a spec that has one; may be the output
   std::int64_t residual_stride = 0;              ///< elements between rows of R; 0: n
   std::span<const std::uint16_t> bias = {};      ///< of a spec that has one
+  std::span<const std::int64_t> segments = {};   ///< rows of each, of a spec with segment_rows
 };
 
 /// An emitted source, compiled for this machine and executed by the emulator, thread by thread.

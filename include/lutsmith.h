@@ -95,8 +95,12 @@ typedef struct lutsmith_spec {
    * + j is row 8 * i + j of the gate, row 16 * i + 8 + j that of the other matrix, for j < 8; n is a multiple
    * of 16. "none" or NULL: every row is a channel of Y. */
   const char* gated;
+  /* Rows come in segments, each with a table of its own (scalar): layers that stand below one another. Which
+   * rows they have, a launch says; all but the last have a multiple of this number: 16, 32, 64, 128 or 256.
+   * 0: one table for all rows. */
+  int64_t segment_rows;
 } lutsmith_spec;
-#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL}
+#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, 0}
 
 /* Bytes of such a matrix as lutsmith packs it. */
 LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);
@@ -235,9 +239,12 @@ typedef struct lutsmith_arguments {
                            apart */
   int64_t residual_stride; /* elements between rows of R; 0: n */
   const void* bias;        /* b [n] of a spec with one, 2-byte aligned; the launch ahead must not write it */
+  const int64_t* segments; /* rows of each segment of a spec with segment_rows, n in all; host memory, copied.
+                              `table` then has a table of each, one behind another. NULL: none */
+  size_t segment_count;    /* 1 to 4; 0: none */
 } lutsmith_arguments;
 #define LUTSMITH_ARGUMENTS_INIT \
-  {sizeof(lutsmith_arguments), NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, 0, NULL}
+  {sizeof(lutsmith_arguments), NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, 0, NULL, NULL, 0}
 
 struct CUstream_st;
 

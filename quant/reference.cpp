@@ -22,6 +22,8 @@ class Rows {
         group_(static_cast<std::size_t>(quant::group_columns(matrix.format))),
         groups_(static_cast<std::size_t>(groups_per_row(matrix.format.group, matrix.format.k))) {
     for (const std::uint16_t bits : matrix.table) table_.push_back(from_bits(bits, matrix.format.dtype));
+    std::int64_t end = 0;
+    for (const std::int64_t rows : matrix.segments) ends_.push_back(static_cast<std::size_t>(end += rows));
   }
 
   void write(std::size_t row, std::span<double> weights) const {
@@ -29,13 +31,14 @@ class Rows {
     const std::uint8_t* codes = matrix_.codes.data() + row * k;
     const std::uint16_t* scales = matrix_.scales.data() + row * groups_;
     const bool offsets = matrix_.format.offsets;
+    const std::span<const double> table = table_of(row);
     for (std::size_t group = 0; group < groups_; ++group) {
       const double scale = from_bits(scales[group], matrix_.format.dtype);
       const double offset =
           offsets ? from_bits(matrix_.offsets[row * groups_ + group], matrix_.format.dtype) : -0.0;
       const std::size_t end = std::min(k, (group + 1) * group_);
       for (std::size_t column = group * group_; column < end; column += 2) {
-        const auto [even, odd] = entries(codes[column], codes[column + 1]);
+        const auto [even, odd] = entries(table, codes[column], codes[column + 1]);
         // Products are exact, and adding -0 changes nothing.
         weights[column] = scale * even + offset;
         weights[column + 1] = scale * odd + offset;
@@ -44,16 +47,25 @@ class Rows {
   }
 
  private:
-  [[nodiscard]] std::pair<double, double> entries(std::size_t even, std::size_t odd) const {
-    if (matrix_.format.table == TableKind::scalar) return {table_[even], table_[odd]};
+  /// Of the row's segment.
+  [[nodiscard]] std::span<const double> table_of(std::size_t row) const {
+    const auto segment = static_cast<std::size_t>(std::ranges::upper_bound(ends_, row) - ends_.begin());
+    const std::size_t length = table_.size() / std::max<std::size_t>(1, ends_.size());
+    return std::span(table_).subspan(segment * length, length);
+  }
+
+  [[nodiscard]] std::pair<double, double> entries(std::span<const double> table, std::size_t even,
+                                                  std::size_t odd) const {
+    if (matrix_.format.table == TableKind::scalar) return {table[even], table[odd]};
     const std::size_t code = even + (odd << matrix_.format.bits);
-    return {table_[2 * code], table_[2 * code + 1]};
+    return {table[2 * code], table[2 * code + 1]};
   }
 
   const QuantizedMatrix& matrix_;
   std::size_t group_;
   std::size_t groups_;
   std::vector<double> table_;
+  std::vector<std::size_t> ends_;  ///< rows behind each segment
 };
 
 /// `left` and `right` have the same length, a multiple of 8. Eight sums side by side, since one

@@ -1,6 +1,7 @@
 #include "quant/validation.h"
 #include "core/format_fields.h"
 #include "core/result.h"
+#include "lutsmith/kernel_spec.h"
 
 #include <fmt/format.h>
 
@@ -83,9 +84,16 @@ Result<void> validate(const QuantizedMatrix& matrix) {
       !checked) {
     return checked;
   }
-  if (auto checked = validate_size(matrix.table.size(),
-                                   static_cast<std::size_t>(table_length(format.bits, format.table)), "table",
-                                   fmt::format("{} bits, {}", format.bits, to_string(format.table)));
+  constexpr int kAnyRows = 1;
+  if (!matrix.segments.empty()) {
+    if (auto checked = validate_segments(matrix.segments, kAnyRows, format.n); !checked) return checked;
+  }
+  const std::size_t tables = std::max<std::size_t>(1, matrix.segments.size());
+  if (auto checked =
+          validate_size(matrix.table.size(),
+                        tables * static_cast<std::size_t>(table_length(format.bits, format.table)), "table",
+                        fmt::format("{} bits, {}{}", format.bits, to_string(format.table),
+                                    tables == 1 ? "" : fmt::format(", {} segments", tables)));
       !checked) {
     return checked;
   }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <optional>
 
 #include "core/matmul_arguments.h"
@@ -13,6 +12,8 @@ namespace lutsmith {
 namespace {
 
 constexpr unsigned int kLongestTable = 512;  // values a launch has room for: pairs of 4-bit codes
+// And for the tables of segments.
+static_assert(form_bytes(16, true) <= form_bytes(kLongestTable, false));
 
 std::vector<cuda::LaunchAttribute> launch_attributes(const LaunchRecipe& recipe) {
   std::vector<cuda::LaunchAttribute> attributes;
@@ -95,13 +96,13 @@ Result<void> LoadedKernel::launch(const MatmulArguments& arguments, std::int64_t
   }
   // What is not written is not read: the driver knows how long the kernel's own is.
   MappedParameter<KernelParameter<kLongestTable>> parameter;
-  parameter.form.launch = core::launch_arguments(completed, *cut);
-  parameter.form.launch.partial_sums = workspace.partial_sums();
-  parameter.form.launch.arrivals = workspace.arrivals();
-  std::memcpy(parameter.form.table, completed.table.data(), completed.table.size_bytes());
+  LaunchArguments launched = core::launch_arguments(completed, *cut);
+  launched.partial_sums = workspace.partial_sums();
+  launched.arrivals = workspace.arrivals();
+  auto* const form = reinterpret_cast<std::byte*>(&parameter);
+  const std::size_t form_size = core::write_form(launched, completed, spec_, form);
   if (recipe_.activation_box_tokens > 0) {
-    void* const map = reinterpret_cast<unsigned char*>(&parameter) +
-                      tensor_map_offset(static_cast<unsigned int>(completed.table.size()));
+    void* const map = form + tensor_map_offset(static_cast<unsigned int>(form_size));
     if (auto ok = driver_.describe_matrix(
             map, completed.activations, completed.m, spec_.format.k, completed.activation_stride,
             static_cast<unsigned int>(recipe_.activation_box_tokens), decltype(parameter)::kBoxColumns);

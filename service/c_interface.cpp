@@ -74,6 +74,11 @@ Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
     if (!gated) return failure(gated);
     spec.gated = *gated;
   }
+  if (!std::in_range<int>(given->segment_rows)) {
+    return refuse(fmt::format("segment_rows: {} is not allowed; allowed: 0, {}", given->segment_rows,
+                              fmt::join(kSegmentRows, ", ")));
+  }
+  spec.segment_rows = static_cast<int>(given->segment_rows);
   return spec;
 }
 
@@ -146,7 +151,8 @@ Result<MatmulArguments> arguments_of(const lutsmith_arguments* pointer) {
       .partitions = given->partitions,
       .residual = given->residual,
       .residual_stride = given->residual_stride,
-      .bias = given->bias};
+      .bias = given->bias,
+      .segments = {given->segments, given->segment_count}};
 }
 
 /// What `name` is to be written to, and the service that is asked, are there.

@@ -46,6 +46,7 @@ Result<void> validate_features(const TargetTraits& traits, const FewTokensSchedu
 
 Result<void> FewTokens::validate(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   if (Result<void> valid = validate_tile(schedule); !valid) return valid;
+  if (Result<void> valid = validate_tile_rows(spec, schedule.tile_rows); !valid) return valid;
   if (Result<void> valid = validate_stages(schedule); !valid) return valid;
   const TargetTraits& traits = spec.target.traits();
   const int threads = schedule.warps * layout::kLanes;

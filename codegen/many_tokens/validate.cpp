@@ -58,6 +58,7 @@ Result<void> ManyTokens::validate(const KernelSpec& spec, const ManyTokensSchedu
         fmt::format("schedule: {} has no warpgroup products; allowed: another family", traits.name));
   }
   if (auto valid = validate_one_of("tile_rows", schedule.tile_rows, kTileRows); !valid) return valid;
+  if (auto valid = validate_tile_rows(spec, schedule.tile_rows); !valid) return valid;
   if (auto valid = validate_one_of("tile_tokens", schedule.tile_tokens, kTileTokens); !valid) return valid;
   if (auto valid = validate_one_of("commit_steps", schedule.commit_steps, kCommitSteps); !valid) return valid;
   if (auto valid = validate_warpgroups(schedule); !valid) return valid;

@@ -48,6 +48,7 @@ Result<void> validate_features(const TargetTraits& traits, const MultistageSched
 
 Result<void> Multistage::validate(const KernelSpec& spec, const MultistageSchedule& schedule) {
   if (auto valid = validate_one_of("tile_rows", schedule.tile_rows, kTileRows); !valid) return valid;
+  if (auto valid = validate_tile_rows(spec, schedule.tile_rows); !valid) return valid;
   if (auto valid = validate_one_of("tile_tokens", schedule.tile_tokens, kTileTokens); !valid) return valid;
   if (auto valid = validate_one_of("warp_rows", schedule.warp_rows, kWarpRows); !valid) return valid;
   if (auto valid = validate_one_of("stage_columns", schedule.stage_columns, kStageColumns); !valid)

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -43,6 +44,10 @@ struct KernelSpec {
   bool residual = false;  ///< Y = X * W^T + R, R [m, n] of each launch; also in the place of Y
   bool bias = false;      ///< a number for each output channel is added, b [n] of each launch; also beside R
   Gate gated = Gate::none;  ///< Y [m, n / 2] = activation(gate) * up; n a multiple of 16, see kGateRows
+  /// Rows come in segments, each with a table of its own: layers that stand below one another, such as q, k
+  /// and v. Which rows they have, a launch says; all but the last have a multiple of this number. 0: one
+  /// table for all rows.
+  int segment_rows = 0;
 
   /// Channels of Y: n, or half as many where they are gated.
   constexpr std::int64_t output_channels() const { return gated == Gate::none ? format.n : format.n / 2; }
@@ -97,8 +102,20 @@ struct KernelSpec {
                     .described = " gated {}",
                     .only_where_set = true},
           self.gated);
+    visit(FieldInfo{.name = "segment_rows",
+                    .meaning = "Rows come in segments of multiples of so many, each with its own table",
+                    .allowed = "0 (one table), 16, 32, 64, 128, 256",
+                    .described = " segments of {}",
+                    .only_where_set = true},
+          self.segment_rows);
   }
 };
+
+/// Segments a launch may have, of a spec with segment_rows.
+inline constexpr int kMostSegments = 4;
+
+/// What segments of rows are multiples of, ascending.
+inline constexpr std::array<int, 5> kSegmentRows{16, 32, 64, 128, 256};
 
 /// Numbers of tokens that kernels are made for, so that finitely many kernels serve every number: they are
 /// the widths of tiles, twice the widest but one (384 tokens in two tiles of 256 would pay for 512), and then
@@ -106,8 +123,8 @@ struct KernelSpec {
 inline constexpr std::array<std::int64_t, 14> kTokenBuckets{1,   8,   16,  32,  64,   96,   128,
                                                             192, 256, 384, 512, 1024, 2048, 4096};
 
-/// The spec of the kernel that makes the same sums and leaves them as they are: their schedules are the same,
-/// and what was tuned for the one serves the other.
+/// The spec of the kernel that makes the same sums with one table and leaves them as they are. What was tuned
+/// for the one serves the other; with segment_rows only where its tiles fit, which validate() says.
 LUTSMITH_API KernelSpec without_epilogue(KernelSpec spec);
 
 /// What the spec makes of its sums, in a few words such as "residual, bias" or "silu gates"; empty where it
@@ -124,6 +141,14 @@ LUTSMITH_API Result<void> validate(const KernelSpec& spec);
 
 /// Checks what is made of the sums alone, with the format's n.
 LUTSMITH_API Result<void> validate_epilogue(const KernelSpec& spec);
+
+/// Checks segment_rows against what else the spec says.
+LUTSMITH_API Result<void> validate_segment_rows(const KernelSpec& spec);
+
+/// Checks the rows of segments of a matrix with n rows: one to kMostSegments, all but the last a multiple of
+/// `segment_rows`, n in all. Errors: invalid_argument, naming the field.
+LUTSMITH_API Result<void> validate_segments(std::span<const std::int64_t> segments, int segment_rows,
+                                            std::int64_t n);
 
 /// One line for messages and reports, such as "w4 g128 4096x4096 m1 f16 scalar sm_90a".
 LUTSMITH_API std::string describe(const KernelSpec& spec);

@@ -37,6 +37,9 @@ struct MatmulArguments {
   /// b [n] of a spec with a bias, likewise. Read before the launch ahead in the stream has finished, as the
   /// weights are.
   const void* bias = nullptr;
+  /// Rows of each segment of a spec with segment_rows, n in all; host memory, copied by the launch. `table`
+  /// then has a table of each, one behind another. Else none.
+  std::span<const std::int64_t> segments = {};
 };
 
 }  // namespace lutsmith

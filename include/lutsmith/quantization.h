@@ -53,6 +53,9 @@ struct QuantizedMatrix {
   std::vector<std::uint16_t> scales;        ///< [n, groups_per_row] in format.dtype
   std::vector<std::uint16_t> table;         ///< table_length(bits, kind) values in format.dtype
   std::vector<std::uint16_t> offsets = {};  ///< as scales; none unless format.offsets
+  /// Rows of each segment with a table of its own, n in all; `table` then has a table of each, one behind
+  /// another. None: one table for all rows. Packed bytes are the same.
+  std::vector<std::int64_t> segments = {};
 };
 
 /// What quantizing cost, added up over the rows given so far. Energies are sums of squares.

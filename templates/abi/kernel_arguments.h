@@ -39,6 +39,25 @@ struct KernelParameter {
   unsigned short table[kTableLength];  ///< 16-bit floats
 };
 
+/// Places for segments of rows with tables of their own: as many as a launch may have.
+constexpr int kSegmentPlaces = 4;
+
+/// The form for a table for each segment of rows.
+template <unsigned int kTableLength>
+struct SegmentedParameter {
+  LaunchArguments launch;
+  int segment_ends[kSegmentPlaces];                     ///< the row behind each segment; of the last and of
+                                                        ///< those that are not there, behind all tiles
+  unsigned short table[kSegmentPlaces * kTableLength];  ///< of one segment behind another, 16-bit floats
+};
+
+/// Bytes of a parameter's form: of one table of that length, or of one for each segment.
+LUTSMITH_HOST_DEVICE constexpr unsigned int form_bytes(unsigned int table_length, bool segments) {
+  const unsigned int ends = segments ? kSegmentPlaces * static_cast<unsigned int>(sizeof(int)) : 0;
+  const unsigned int tables = segments ? kSegmentPlaces : 1;
+  return static_cast<unsigned int>(sizeof(LaunchArguments)) + ends + tables * 2 * table_length;
+}
+
 /// The form for tables that are many or long: they lie in device memory, and no kernel writes them.
 struct PointedTables {
   LaunchArguments launch;
@@ -61,13 +80,16 @@ struct MappedParameter {
   static constexpr int kBoxColumns = 64;
 };
 
-/// Where the map stands behind a KernelParameter with a table of that length.
-LUTSMITH_HOST_DEVICE constexpr unsigned int tensor_map_offset(unsigned int table_length) {
+/// Where the map stands behind a form of so many bytes.
+LUTSMITH_HOST_DEVICE constexpr unsigned int tensor_map_offset(unsigned int form_bytes) {
   constexpr unsigned int kAlignment = alignof(TensorMap);
-  const unsigned int form_bytes = static_cast<unsigned int>(sizeof(LaunchArguments)) + 2 * table_length;
   return (form_bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
-static_assert(sizeof(MappedParameter<KernelParameter<4>>) == tensor_map_offset(4) + sizeof(TensorMap) &&
-              sizeof(MappedParameter<KernelParameter<512>>) == tensor_map_offset(512) + sizeof(TensorMap));
+static_assert(sizeof(MappedParameter<KernelParameter<4>>) ==
+                  tensor_map_offset(form_bytes(4, false)) + sizeof(TensorMap) &&
+              sizeof(MappedParameter<KernelParameter<512>>) ==
+                  tensor_map_offset(form_bytes(512, false)) + sizeof(TensorMap) &&
+              sizeof(MappedParameter<SegmentedParameter<2>>) ==
+                  tensor_map_offset(form_bytes(2, true)) + sizeof(TensorMap));
 
 }  // namespace lutsmith

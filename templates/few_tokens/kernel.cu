@@ -15,6 +15,7 @@ struct Config {
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
   static constexpr bool kOffsets = false;
+  static constexpr bool kSegments = false;
   static constexpr bool kResidual = false;
   static constexpr bool kBias = false;
   static constexpr Gate kGate = Gate::none;
@@ -32,11 +33,12 @@ struct Config {
 
 #include "templates/few_tokens/multiply.cuh"
 #include "templates/look_up/pair_table.cuh"
+#include "templates/look_up/segments.cuh"
 #include "templates/weights/registers.cuh"
 
 namespace lutsmith::device {
 
-using Kernel = FewTokens<Config, WeightStream<Config>, LookUp<Config>>;
+using Kernel = FewTokens<Config, WeightStream<Config>, WithTables<Config, LookUp<Config>>>;
 
 }  // namespace lutsmith::device
 

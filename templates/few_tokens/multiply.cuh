@@ -45,7 +45,11 @@ class FewTokens {
 
     Weights weights(shared + kRingOffset, launch.weights, start, warp, lane);
     weights.prime();
-    Engine::fill(shared, parameter, thread_index(), G::kThreads);
+    if constexpr (Config::kSegments) {
+      Engine::fill_first(shared, parameter, start.row_tile, thread_index(), G::kThreads);
+    } else {
+      Engine::fill(shared, parameter, thread_index(), G::kThreads);
+    }
     weights.continue_priming();
     if constexpr (!kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();
 
@@ -106,6 +110,7 @@ class FewTokens {
         ahead_(start),
         warp_(warp),
         lane_(lane) {
+    if constexpr (Config::kSegments) look_up_.turn_to(start.row_tile);
     clear(sums_);
   }
 
@@ -148,6 +153,7 @@ class FewTokens {
       if (kResident && done == 0 && (first || at_.token_tiles > 1)) load_all_activations(parity);
       if (first) block_barrier();  // the engine is filled
       first = false;
+      if constexpr (Config::kSegments) turn_table();
       look_up_.begin_segment(at_.row_tile, lane_);
       const int steps = min(G::kStepsPerTile - at_.step, at_.steps_left);
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
@@ -176,6 +182,13 @@ class FewTokens {
   /// Whether this warp has a unit in that step of a tile, the last of which may be ragged.
   __device__ __forceinline__ bool has_unit(int step) const {
     return G::kWholeSteps || step * Config::kWarps + warp_ < G::kColumnPanels;
+  }
+
+  /// To that of the tile's segment. All warps are done with the last tile: their sums have met.
+  __device__ __forceinline__ void turn_table() {
+    if (!look_up_.turn_to(at_.row_tile)) return;
+    look_up_.refill(thread_index(), G::kThreads);
+    block_barrier();
   }
 
   /// Resident: the activations of all steps of the tile. Of two steps, the one it stands at has `parity`.

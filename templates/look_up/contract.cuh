@@ -9,9 +9,17 @@
 
 namespace lutsmith::device {
 
-/// The parameter of a kernel whose table is part of it.
+/// The parameter of a kernel whose table, or tables of segments of rows, are part of it.
+template <class Config, bool segments = Config::kSegments>
+struct InlineTableOf {
+  using Parameter = KernelParameter<table_length(Config::kBits, Config::kPairTable)>;
+};
 template <class Config>
-using InlineTable = KernelParameter<table_length(Config::kBits, Config::kPairTable)>;
+struct InlineTableOf<Config, true> {
+  using Parameter = SegmentedParameter<table_length(Config::kBits, Config::kPairTable)>;
+};
+template <class Config>
+using InlineTable = typename InlineTableOf<Config>::Parameter;
 
 /// Refuses an engine that lacks something, in a sentence.
 template <class Engine, class Config>

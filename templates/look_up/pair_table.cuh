@@ -30,7 +30,9 @@ class LookUp {
 
   static constexpr int kSharedBytes = pair_table::shared_bytes(Config::kBits, kEntryStride);
 
-  static __device__ __forceinline__ void fill(unsigned char* shared, const Parameter& parameter, int thread,
+  /// From `parameter.table`, of the kernel's parameter or of a segment.
+  template <class Table>
+  static __device__ __forceinline__ void fill(unsigned char* shared, const Table& parameter, int thread,
                                               int threads) {
     const int lane = thread % layout::kLanes;
     if constexpr (Config::kPairTable) {
@@ -85,7 +87,8 @@ class LookUp {
   static constexpr int kTurns = (static_cast<int>(kLevels) + kEntriesOfWarp - 1) / kEntriesOfWarp;
 
   /// Two values of the table.
-  static __device__ __forceinline__ unsigned int table_word(const Parameter& parameter, int word) {
+  template <class Table>
+  static __device__ __forceinline__ unsigned int table_word(const Table& parameter, int word) {
     return reinterpret_cast<const unsigned int*>(parameter.table)[word];
   }
 

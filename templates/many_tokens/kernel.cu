@@ -15,6 +15,7 @@ struct Config {
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
   static constexpr bool kOffsets = false;
+  static constexpr bool kSegments = false;
   static constexpr bool kResidual = false;
   static constexpr bool kBias = false;
   static constexpr Gate kGate = Gate::none;
@@ -33,11 +34,12 @@ struct Config {
 }  // namespace lutsmith::device
 
 #include "templates/look_up/pair_table.cuh"
+#include "templates/look_up/segments.cuh"
 #include "templates/many_tokens/multiply.cuh"
 
 namespace lutsmith::device {
 
-using Kernel = ManyTokens<Config, LookUp<Config>>;
+using Kernel = ManyTokens<Config, WithTables<Config, LookUp<Config>>>;
 
 }  // namespace lutsmith::device
 

@@ -35,7 +35,7 @@ class ManyTokens {
       if (warp == kWeightWarp) bring_weights(parameter, shared, barriers);
       if (warp == kActivationWarp) bring_activations(parameter, shared, barriers);
     } else {
-      Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);
+      fill_engine(shared, parameter.form);
       meet_at_start();
       if constexpr (G::kBlocks > 1) wait_for_cluster();  // the other block has its barriers
       claim_registers<kConsumerRegisters>();
@@ -62,6 +62,15 @@ class ManyTokens {
   /// The barriers of the stages are there, and the look-up is filled.
   static __device__ __forceinline__ void meet_at_start() {
     named_barrier(6, 2 * layout::kLanes + G::kConsumers);
+  }
+
+  static __device__ __forceinline__ void fill_engine(unsigned char* shared,
+                                                     const typename Engine::Parameter& form) {
+    if constexpr (Config::kSegments) {
+      Engine::fill_first(shared, form, first_row_tile(form.launch), consumer(), G::kConsumers);
+    } else {
+      Engine::fill(shared, form, consumer(), G::kConsumers);
+    }
   }
 
   static __device__ __forceinline__ void bring_weights(const Parameter& parameter, unsigned char* shared,
@@ -103,9 +112,9 @@ class ManyTokens {
         operand_(describe_operand(shared + shared_layout_of<Config>().activations_offset())),
         weight_stage_(k_group_),
         activation_unit_(k_group_) {
-    // For all segments: the registers of a tile's first batch are made before the tile ahead of it has ended,
-    // so an engine with a table for each row would need more than this.
+    // For all segments that follow: an engine with a table for each row would need more than this.
     engine_.begin_segment(0, lane_);
+    if constexpr (Config::kSegments) engine_.turn_to(first_row_tile(launch_));
   }
 
   /// Segment by segment. `next` counts units from the partition's begin; this group has every kKGroups-th.
@@ -115,6 +124,7 @@ class ManyTokens {
     int next = k_group_;
 #pragma unroll 1
     while (at.units_left > 0) {
+      if constexpr (Config::kSegments) turn_table(at);
       const int segment = at.segment();
       const int end = begin + segment;
       // Zeros rather than products that begin the sums anew: those would keep their registers over the
@@ -136,6 +146,28 @@ class ManyTokens {
       begin = end;
       at.next_segment();
     }
+  }
+
+  /// To that of the tile's segment. Registers are made of it only behind fill(); the passage, which may lie
+  /// between its entries, is in nobody's use while they are written: who ends a tile waits here for the
+  /// others.
+  __device__ __forceinline__ void turn_table(const TileWalk<Config>& at) {
+    if (!engine_.turn_to(at.place().row_tile)) return;
+    ConsumerBarriers<Config>::meet_all();  // nobody looks up for the last tile any more
+    engine_.refill(consumer(), G::kConsumers);
+    ConsumerBarriers<Config>::meet_all();
+    engine_.begin_segment(0, lane_);
+  }
+
+  /// Of a block; where it has no units, any will do.
+  static __device__ __forceinline__ int first_row_tile(const LaunchArguments& launch) {
+    const TileWalk<Config> first(launch);
+    return first.units_left > 0 ? first.place().row_tile : 0;
+  }
+
+  /// Among the threads that multiply.
+  static __device__ __forceinline__ int consumer() {
+    return thread_index() - kProducerWarps * layout::kLanes;
   }
 
   // While the products of a batch are under way, each of the three steps to A registers is done for a later

@@ -15,6 +15,7 @@ struct Config {
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
   static constexpr bool kOffsets = false;
+  static constexpr bool kSegments = false;
   static constexpr bool kResidual = false;
   static constexpr bool kBias = false;
   static constexpr Gate kGate = Gate::none;
@@ -34,12 +35,13 @@ struct Config {
 }  // namespace lutsmith::device
 
 #include "templates/look_up/pair_table.cuh"
+#include "templates/look_up/segments.cuh"
 #include "templates/multistage/multiply.cuh"
 #include "templates/weights/registers.cuh"
 
 namespace lutsmith::device {
 
-using Kernel = Multistage<Config, WeightStream<WarpShare<Config>>, LookUp<Config>>;
+using Kernel = Multistage<Config, WeightStream<WarpShare<Config>>, WithTables<Config, LookUp<Config>>>;
 
 }  // namespace lutsmith::device
 

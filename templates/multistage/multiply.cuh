@@ -31,7 +31,12 @@ class Multistage {
     Weights weights(shared + multistage_layout_of<Config>().rings_offset(), parameter.launch.weights,
                     Walk<WarpShare<Config>>(first), warp, thread_index() % layout::kLanes);
     weights.prime();
-    Engine::fill(shared, parameter, thread_index(), G::kThreads);
+    if constexpr (Config::kSegments) {
+      const int row_tile = first_row_tile(parameter.launch);
+      Engine::fill_first(shared, parameter, row_tile, thread_index(), G::kThreads);
+    } else {
+      Engine::fill(shared, parameter, thread_index(), G::kThreads);
+    }
     wait_for_dependency<Config::kDependentLaunch>();
     Multistage(parameter, shared, first, k_group).multiply(weights);
   }
@@ -54,6 +59,7 @@ class Multistage {
         look_up_(shared, parameter),
         activations_(parameter.launch, shared, first, k_group),
         k_group_(k_group) {
+    if constexpr (Config::kSegments) look_up_.turn_to(first_row_tile(parameter.launch));
     clear(sums_);
   }
 
@@ -80,12 +86,27 @@ class Multistage {
     while (at.units_left > 0) {
       const int segment = at.segment();
       end += segment;
+      if constexpr (Config::kSegments) turn_table(at);
       look_up_.begin_segment(row_share(at), thread_index() % layout::kLanes);
       multiply_units(weights, next, end, parity);
       MultistageEpilogue<Config>(launch_, shared_).finish_segment(at, sums_, segment == G::kStepsPerTile);
       clear(sums_);
       at.next_segment();
     }
+  }
+
+  /// To that of the tile's segment.
+  __device__ __forceinline__ void turn_table(const WaveWalk<G>& at) {
+    if (!look_up_.turn_to(at.place().row_tile)) return;
+    block_barrier();  // nobody looks up for the last tile any more
+    look_up_.refill(thread_index(), G::kThreads);
+    block_barrier();
+  }
+
+  /// Of a block; where it has no units, any will do.
+  static __device__ __forceinline__ int first_row_tile(const LaunchArguments& launch) {
+    const WaveWalk<G> first(launch);
+    return first.units_left > 0 ? first.place().row_tile : 0;
   }
 
   /// Which of all shares of rows the warp has.

@@ -342,6 +342,15 @@ static void test_compiling(lutsmith_service* service) {
   spec.gated = "relu";
   REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "gated: 'relu'");
   spec.gated = NULL;
+  spec.segment_rows = 16;
+  CHECK(lutsmith_compile(service, &spec, &result) == LUTSMITH_OK);
+  CHECK(strcmp(result.origin, "compiled") == 0);
+  spec.segment_rows = 48;
+  REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "segment_rows: 48");
+  spec.segment_rows = 1LL << 40;
+  REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT,
+          "segment_rows: 1099511627776");
+  spec.segment_rows = 0;
   spec.m = 0;
   REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "m: 0");
   spec = small_spec();
@@ -414,7 +423,35 @@ static void test_weights_of_other_formats(const lutsmith_kernel* kernel, lutsmit
           "weights_format: NULL");
 }
 
+/* Two layers below one another, of 16 and 48 rows, each with its table. */
+static void test_segments(lutsmith_service* service, lutsmith_workspace* workspace,
+                          const lutsmith_arguments* good) {
+  static const uint16_t tables[32] = {0};
+  static const int64_t rows[2] = {16, 48};
+  static const int64_t fewer[2] = {16, 8};
+  lutsmith_spec spec = small_spec();
+  lutsmith_kernel* kernel = NULL;
+  lutsmith_arguments arguments = *good;
+  spec.segment_rows = 16;
+  CHECK(lutsmith_get(service, &spec, &kernel) == LUTSMITH_OK);
+  if (kernel == NULL) return;
+  REFUSED(lutsmith_launch(kernel, &arguments, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "segments: 0 given");
+  arguments.segments = rows;
+  arguments.segment_count = 2;
+  REFUSED(lutsmith_launch(kernel, &arguments, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "table: 16 values; a scalar table of 4 bits has 16, and there are 2 segments");
+  arguments.table = tables;
+  arguments.table_length = 32;
+  CHECK(lutsmith_launch(kernel, &arguments, workspace, NULL) == LUTSMITH_OK);
+  arguments.segments = fewer;
+  REFUSED(lutsmith_launch(kernel, &arguments, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "segments: 24 rows in all; allowed: n 64");
+  lutsmith_kernel_free(kernel);
+}
+
 static void test_launching(lutsmith_service* service) {
+  static const int64_t rows[1] = {64};
   static const uint16_t table[16] = {0};
   lutsmith_spec spec = small_spec(); /* without a target: the GPU at hand */
   lutsmith_kernel* kernel = NULL;
@@ -436,6 +473,12 @@ static void test_launching(lutsmith_service* service) {
   CHECK(lutsmith_launch(kernel, &arguments, workspace, NULL) == LUTSMITH_OK);
 
   test_weights_of_other_formats(kernel, workspace, &arguments);
+  test_segments(service, workspace, &arguments);
+  spoilt = arguments;
+  spoilt.segments = rows;
+  spoilt.segment_count = 1;
+  REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT,
+          "segments: 1 given; this kernel has one table");
   spoilt = arguments;
   spoilt.weights = NULL;
   REFUSED(lutsmith_launch(kernel, &spoilt, workspace, NULL), LUTSMITH_INVALID_ARGUMENT, "weights: null");

@@ -60,6 +60,16 @@ INSTANTIATE_TEST_SUITE_P(
                 "silu is not allowed beside a bias", "gated alone"},
         BadSpec{"gated_rows", [](KernelSpec& s) { s.gated = Gate::gelu_tanh, s.format.n = 4088; }, "n",
                 "4088", "multiples of 16"},
+        BadSpec{"segment_rows", [](KernelSpec& s) { s.segment_rows = 48; }, "segment_rows", "48",
+                "0 (one table for all rows), 16, 32, 64, 128, 256"},
+        BadSpec{"segments_of_pairs",
+                [](KernelSpec& s) { s.segment_rows = 64, s.format.table = TableKind::pair; }, "segment_rows",
+                "64 is not allowed with a table of pairs", "scalar tables"},
+        BadSpec{"segments_of_gates", [](KernelSpec& s) { s.segment_rows = 64, s.gated = Gate::silu; },
+                "segment_rows", "64 is not allowed where rows are gated", "one table for both"},
+        BadSpec{"batch_invariant_segments",
+                [](KernelSpec& s) { s.segment_rows = 64, s.batch_invariant = true; }, "segment_rows",
+                "64 is not allowed with batch_invariant", "128, 256"},
         BadSpec{"m_0", [](KernelSpec& s) { s.m = 0; }, "m", "0", "1 to 16777216"},
         BadSpec{"dtype", [](KernelSpec& s) { s.format.dtype = static_cast<DataType>(7); }, "dtype", "7",
                 "f16, bf16"},
@@ -164,6 +174,32 @@ TEST(KernelSpecTest, WhatIsMadeOfTheSumsIsDescribedOnlyWhereThereIsSomething) {
   EXPECT_EQ(describe(spec), plain + " gated gelu_tanh");
   EXPECT_EQ(spec.output_channels(), 2048);
   EXPECT_EQ(without_epilogue(spec), valid_spec());
+}
+
+TEST(KernelSpecTest, SegmentsOfRowsAreDescribedAndLeftOutOfThePlainSpec) {
+  KernelSpec spec = valid_spec();
+  spec.segment_rows = 128;
+  EXPECT_EQ(describe(spec), describe(valid_spec()) + " segments of 128");
+  EXPECT_EQ(without_epilogue(spec), valid_spec());
+}
+
+TEST(KernelSpecTest, SegmentsAreWholeMultiplesButForTheLastAndMakeUpAllRows) {
+  using Segments = std::vector<std::int64_t>;
+  for (const Segments& good : {Segments{200}, {64, 136}, {64, 64, 64, 8}}) {
+    EXPECT_TRUE(validate_segments(good, 64, 200).has_value());
+  }
+  const auto message = [](const Segments& segments) {
+    const Result<void> result = validate_segments(segments, 64, 200);
+    return result ? std::string() : result.error().message;
+  };
+  EXPECT_EQ(message({}), "segments: 0 given; allowed: the rows of 1 to 4");
+  EXPECT_EQ(message({64, 64, 64, 4, 4}), "segments: 5 given; allowed: the rows of 1 to 4");
+  EXPECT_EQ(message({32, 168}), "segments: 32 rows at index 0; allowed: a multiple of 64, at most n 200");
+  EXPECT_EQ(message({0, 200}), "segments: 0 rows at index 0; allowed: a multiple of 64, at most n 200");
+  EXPECT_EQ(message({64, -64, 200}),
+            "segments: -64 rows at index 1; allowed: a multiple of 64, at most n 200");
+  EXPECT_EQ(message({192, 0}), "segments: 0 rows at index 1; allowed: 1 or more, at most n 200");
+  EXPECT_EQ(message({128, 64}), "segments: 192 rows in all; allowed: n 200");
 }
 
 }  // namespace

@@ -109,7 +109,8 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
                      .order = options.order,
                      .residual = residual,
                      .residual_stride = residual_stride,
-                     .bias = problem.bias});
+                     .bias = problem.bias,
+                     .segments = problem.matrix.segments});
   if (!ran) return std::unexpected(ran.error());
   std::vector<std::uint16_t> result;
   for (std::int64_t row = 0; row < m; ++row) {

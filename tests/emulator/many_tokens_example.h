@@ -30,6 +30,7 @@ struct ManyTokensExample {
   std::int64_t output_offset = 0;
   bool cancelling = false;  ///< see cancel()
   bool offsets = false;
+  int segment_rows = 0;
 
   friend bool operator==(const ManyTokensExample&, const ManyTokensExample&) = default;
 };
@@ -41,7 +42,8 @@ inline KernelSpec spec_of(const ManyTokensExample& example) {
                      .k = example.k,
                      .offsets = example.offsets},
           .m = 1 << 20,
-          .target = must(Target::parse("sm_90a"))};
+          .target = must(Target::parse("sm_90a")),
+          .segment_rows = example.segment_rows};
 }
 
 inline ManyTokensSchedule schedule_of(const ManyTokensExample& example) {

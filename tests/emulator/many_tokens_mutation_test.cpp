@@ -40,6 +40,11 @@ constexpr ManyTokensExample kOffsets{.offsets = true};
 constexpr ManyTokensExample kOffsetsOfSmallGroups{.group = 64, .commit_steps = 4, .offsets = true};
 constexpr ManyTokensExample kOffsetsOfChannels{
     .group = kPerChannel, .n = 64, .commit_steps = 4, .offsets = true};
+// Three row tiles of a block, and two of two warpgroups each, every one with another table.
+constexpr ManyTokensExample kSegments{.n = 264, .commit_steps = 4, .segment_rows = 128};
+constexpr ManyTokensExample kWideSegments{
+    .n = 264, .k = 128, .tile_rows = 256, .commit_steps = 4, .segment_rows = 256};
+constexpr ManyTokensExample kStaggeredSegments{.n = 264, .segment_rows = 128};
 constexpr ManyTokensExample kPlane{.group = 256, .n = 64, .commit_steps = 4};
 constexpr ManyTokensExample kDependent{.k = 128, .commit_steps = 4, .dependent_launch = true};
 
@@ -83,13 +88,30 @@ constexpr std::string_view kClearSums = "for (int i = 0; i < G::kSums; ++i) sums
 constexpr std::string_view kStartWeights = "barriers.initialize_weights();\n      weights.start();";
 constexpr std::string_view kMeetAtStart = "named_barrier(6, 2 * layout::kLanes + G::kConsumers);";
 constexpr std::string_view kFillAndMeet =
-    R"(Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);
+    R"(fill_engine(shared, parameter.form);
       meet_at_start();)";
 constexpr std::string_view kWaitForLaunch =
     "wait_for_dependency<Config::kDependentLaunch>();\n    ActivationProducer";
 constexpr std::string_view kClaim = "claim_registers<kConsumerRegisters>();";
 
 constexpr Mutation<ManyTokensExample> kMutations[] = {
+    // Tables of segments.
+    {"TableOfTheFirstTileForAll", "if constexpr (Config::kSegments) turn_table(at);", "", kWrong,
+     kStaggeredSegments},
+    {"TableOfTheNextSegment", "parameter.table + segment * kLength",
+     "parameter.table + (segment + 1) * kLength", kWrong, kSegments},
+    {"TableTurnedToButNotFilled", "    engine_.refill(consumer(), G::kConsumers);\n", "", kWrong, kSegments},
+    {"TableFilledByTheWrongThreads", "engine_.refill(consumer(), G::kConsumers);",
+     "engine_.refill(thread_index(), G::kConsumers);", kWrong, kSegments},
+    {"TableTurnedWhileOthersLookUp", "ConsumerBarriers<Config>::meet_all();  // nobody looks up",
+     "// nobody looks up", kEarlyWrite, kWideSegments},
+    {"NoBarrierBehindTheTurnedTable",
+     "engine_.refill(consumer(), G::kConsumers);\n    ConsumerBarriers<Config>::meet_all();",
+     "engine_.refill(consumer(), G::kConsumers);", kEitherRace, kSegments},
+    {"TableTurnedBehindTheFirstBatches", "        fill();\n#pragma unroll 1",
+     "        fill();\n        turn_table(at);\n#pragma unroll 1", kWrong, kSegments,
+     "if constexpr (Config::kSegments) turn_table(at);", ""},
+
     // Products: registers.
     {"NoFenceBeforeProducts", kFence,
      "\n#pragma unroll\n    for (int i = 0; i < Config::kCommitSteps; ++i) {\n      multiply_async",
@@ -250,7 +272,7 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
      "if (!leads) return;",
      "if (!leads) return;\n    barriers.initialize_activations();"},
     {"NoBarrierBehindTheTableAndTheBarriers", kMeetAtStart, "", kInitialisationRace},
-    {"ConsumersDoNotMeetAtTheStart", "G::kConsumers);\n      meet_at_start();", "G::kConsumers);",
+    {"ConsumersDoNotMeetAtTheStart", "parameter.form);\n      meet_at_start();", "parameter.form);",
      kInitialisationRace},
     {"WeightsDoNotMeetAtTheStart", "meet_at_start();\n    if (leads) weights", "if (leads) weights",
      kNamedBarrierMissing},
@@ -260,10 +282,10 @@ constexpr Mutation<ManyTokensExample> kMutations[] = {
     {"AllWarpsAwaitedAtTheStart", kMeetAtStart, "named_barrier(6, G::kThreads);", kNamedBarrierMissing},
     {"TableFilledBehindTheMeeting", kFillAndMeet,
      R"(meet_at_start();
-      Engine::fill(shared, parameter.form, thread_index() - kProducerWarps * layout::kLanes, G::kConsumers);)",
+      fill_engine(shared, parameter.form);)",
      kReadRace},
-    {"TableFilledByTheConsumersOfAll", "thread_index() - kProducerWarps * layout::kLanes, G::kConsumers",
-     "thread_index(), G::kThreads", kUnwritten},
+    {"TableFilledByTheConsumersOfAll", "Engine::fill(shared, form, consumer(), G::kConsumers)",
+     "Engine::fill(shared, form, thread_index(), G::kThreads)", kUnwritten},
     {"EveryLaneBringsX", "if (!leads) return;", "", kTooManyArrivals},
     {"EveryLaneBringsWeights", "if (leads) weights.run();", "weights.run();", kTooManyArrivals},
 

@@ -28,6 +28,7 @@ struct MultistageExample {
   std::int64_t output_offset = 0;
   bool cancelling = false;  ///< see cancel()
   bool offsets = false;
+  int segment_rows = 0;
 
   friend bool operator==(const MultistageExample&, const MultistageExample&) = default;
 };
@@ -36,7 +37,8 @@ inline KernelSpec spec_of(const MultistageExample& example) {
   return {.format =
               {.bits = 4, .group = example.group, .n = example.n, .k = example.k, .offsets = example.offsets},
           .m = 1 << 20,
-          .target = must(Target::parse("sm_100a"))};
+          .target = must(Target::parse("sm_100a")),
+          .segment_rows = example.segment_rows};
 }
 
 inline MultistageSchedule schedule_of(const MultistageExample& example) {

@@ -58,7 +58,21 @@ constexpr std::string_view kRefillLast = "copy(stage_ == 0 ? Config::kActivation
 constexpr std::string_view kBeginStage = "if (new_stage) activations_.begin_stage();";
 constexpr std::string_view kRefill = "if (new_stage) activations_.refill();";
 
+// Three row tiles of one block, each with another table.
+constexpr MultistageExample kSegments{.n = 264, .segment_rows = 128};
+
 constexpr Mutation<MultistageExample> kMutations[] = {
+    // Tables of segments.
+    {"TableOfTheFirstTileForAll", "if constexpr (Config::kSegments) turn_table(at);", "", kWrong, kSegments},
+    {"TableOfTheNextSegment", "parameter.table + segment * kLength",
+     "parameter.table + (segment + 1) * kLength", kWrong, kSegments},
+    {"TableOfTheSharesOfRows", "if (!look_up_.turn_to(at.place().row_tile)) return;",
+     "if (!look_up_.turn_to(row_share(at))) return;", kOtherBarrier, kSegments},
+    {"TableTurnedWhileOthersLookUp", "block_barrier();  // nobody looks up", "// nobody looks up",
+     kEarlyWrite, kSegments},
+    {"NoBarrierBehindTheTurnedTable", "look_up_.refill(thread_index(), G::kThreads);\n    block_barrier();",
+     "look_up_.refill(thread_index(), G::kThreads);", kEitherRace, kSegments},
+
     // X stages.
     {"NoBarrierWhenAStageHasArrived",
      "if constexpr (Config::kKGroups == 1) {\n      block_barrier();\n    } else {",

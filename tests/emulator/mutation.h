@@ -101,6 +101,7 @@ constexpr std::string_view kUnwritten = "reads shared byte .*, which nobody has 
 constexpr std::string_view kReadRace = "reads shared byte .* wrote at line .*, with no barrier between";
 constexpr std::string_view kWriteRace = "writes shared byte .* wrote at line .*, with no barrier between";
 constexpr std::string_view kEarlyWrite = "writes shared byte .* read at line .*, with no barrier between";
+constexpr std::string_view kEitherRace = "(reads|writes) shared byte .*, with no barrier between";
 constexpr std::string_view kUnderWay = "touches shared byte .* while the copy issued at line .* is under way";
 constexpr std::string_view kUnused = "copies over shared byte .* has read at line .* but not used";
 constexpr std::string_view kPastShared = "touches .* bytes at shared byte .*; the block has";

@@ -32,6 +32,7 @@ struct Example {
   int partitions = 5;       ///< of the six steps, so that tiles are cut
   bool cancelling = false;  ///< see cancel()
   bool offsets = false;
+  int segment_rows = 0;
 
   friend bool operator==(const Example&, const Example&) = default;
 };
@@ -43,7 +44,8 @@ KernelSpec spec_of(const Example& example) {
                      .k = example.k,
                      .offsets = example.offsets},
           .m = 1,
-          .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a"))};
+          .target = must(Target::parse(example.weights == async_copy ? "sm_80" : "sm_90a")),
+          .segment_rows = example.segment_rows};
 }
 
 FewTokensSchedule schedule_of(const Example& example) {
@@ -87,6 +89,9 @@ constexpr Example kTwoGroupsOfOffsets = {.group = 64, .offsets = true};
 constexpr Example kChannelOffsets = {.group = kPerChannel, .offsets = true};
 constexpr Example kOneTokenOffsets = {.group = 64, .tile_tokens = 1, .m = 1, .offsets = true};
 constexpr Example kThreeBits = {.bits = 3};
+// A table for each of the three tiles, by one block and by several.
+constexpr Example kSegments = {.partitions = 1, .segment_rows = 16};
+constexpr Example kCutSegments = {.segment_rows = 16};
 constexpr Example kDependent = {.dependent_launch = true};
 // So short that a warp's units all fit its stream.
 constexpr Example kAhead = {.tile_tokens = 1, .dependent_launch = true, .m = 1};
@@ -99,6 +104,7 @@ constexpr Example kAheadInTurn = {.weights = bulk_copy,
                                   .m = 1,
                                   .partitions = 3};
 constexpr Example kAheadBulk = {.weights = bulk_copy, .dependent_launch = true};
+constexpr Example kAheadSegments = {.tile_tokens = 1, .dependent_launch = true, .m = 1, .segment_rows = 16};
 
 // Pieces that several mutations change.
 constexpr std::string_view kTakeThenRelease =
@@ -221,6 +227,33 @@ constexpr Mutation<Example> kMutations[] = {
      kWrong, kOneTokenOffsets},
     {"ChannelValuesOfTheOtherHalf", "static_cast<long long>(record_row) * group_bytes()",
      "static_cast<long long>(record_row ^ 1) * group_bytes()", kWrong, kChannelOffsets},
+
+    // Tables of segments.
+    {"TableOfTheFirstTileForAll", "if constexpr (Config::kSegments) turn_table();", "", kWrong, kSegments},
+    {"TableOfTheNextSegment", "parameter.table + segment * kLength",
+     "parameter.table + (segment + 1) * kLength", kWrong, kSegments},
+    {"TableOfTheFirstSegmentAtTheStart",
+     "fill_with(shared, parameter, segment_of(parameter, row_tile), thread, threads);",
+     "fill_with(shared, parameter, 0, thread, threads);", kWrong, kCutSegments},
+    {"SegmentOneRowLate", "row >= parameter.segment_ends[i]", "row > parameter.segment_ends[i]", kWrong,
+     kSegments},
+    {"SegmentsByTiles", "const int row = row_tile * Config::kTileRows;", "const int row = row_tile;", kWrong,
+     kSegments},
+    {"TableOfTheFirstSegmentAheadOfTheWait",
+     "Engine::fill_first(shared, parameter, start.row_tile, thread_index(), G::kThreads);",
+     "Engine::fill_first(shared, parameter, 0, thread_index(), G::kThreads);", kWrong, kAheadSegments},
+    {"TableTurnedToButNotFilled", "    look_up_.refill(thread_index(), G::kThreads);\n", "", kWrong,
+     kSegments},
+    {"TableOfSomeThreads", "look_up_.refill(thread_index(), G::kThreads);",
+     "if (warp_ == 0) look_up_.refill(thread_index(), G::kThreads);", kWrong, kSegments},
+    {"NoBarrierBehindTheTurnedTable", "look_up_.refill(thread_index(), G::kThreads);\n    block_barrier();",
+     "look_up_.refill(thread_index(), G::kThreads);", kEitherRace, kSegments},
+    {"TableTurnedBeforeTheSumsHaveMet", "multiply_steps(weights, steps - done, reaches_end, parity);",
+     R"({
+        multiply_steps(weights, steps - done, reaches_end, parity);
+        if (look_up_.turn_to(at_.row_tile + 1)) look_up_.refill(thread_index(), G::kThreads);
+      })",
+     kEarlyWrite, kSegments},
 
     // Stream-K.
     {"OwnPartAddedFirst",

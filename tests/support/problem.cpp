@@ -53,6 +53,20 @@ float scale_unit(TableStyle style, DataType dtype) {
   }
 }
 
+/// One segment of as few rows as there may be, then others as long as they can be.
+std::vector<std::int64_t> segments_of(const KernelSpec& spec) {
+  std::vector<std::int64_t> segments;
+  std::int64_t left = spec.format.n;
+  const std::int64_t unit = spec.segment_rows;
+  for (std::size_t i = 0; i + 1 < kMostSegments && left > unit; ++i) {
+    const std::int64_t rows = i == 0 ? unit : std::max(unit, left / 2 / unit * unit);
+    segments.push_back(rows);
+    left -= rows;
+  }
+  segments.push_back(left);
+  return segments;
+}
+
 }  // namespace
 
 Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOptions& options) {
@@ -64,7 +78,9 @@ Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOption
   problem.m = m;
   QuantizedMatrix& matrix = problem.matrix;
   matrix.format = format;
-  matrix.table.resize(static_cast<std::size_t>(table_length(format.bits, format.table)));
+  if (spec.segment_rows > 0) matrix.segments = segments_of(spec);
+  const std::size_t tables = std::max<std::size_t>(1, matrix.segments.size());
+  matrix.table.resize(tables * static_cast<std::size_t>(table_length(format.bits, format.table)));
   for (std::size_t i = 0; i < matrix.table.size(); ++i) {
     matrix.table[i] =
         to_bits(table_value(options.table, format.dtype, static_cast<int>(i), random), format.dtype);

@@ -39,6 +39,14 @@ Result<void> check_options(const BenchOptions& options) {
   if (text["target"] == "native") text["target"] = Target::all().front().name;  // any will do
   Result<KernelRequests> requests = expand(text, {});
   if (!requests) return failure(requests);
+  for (const KernelRequest& request : requests->kernels) {
+    if (request.spec.segment_rows != 0) {
+      return refuse(
+          "segment_rows: bench measures kernels with one table; leave it out (such a kernel's schedule is "
+          "that of the "
+          "kernel with one)");
+    }
+  }
   return {};
 }
 
