@@ -3,7 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
+#include <span>
 #include <thread>
 
 #include "lutsmith/weight_format.h"
@@ -122,6 +125,33 @@ TEST_F(LaunchTest, KernelsThatReadXByTensorCopiesGetItsMapBehindTheTable) {
   EXPECT_EQ(parameter.form.launch.tokens, 3);
   EXPECT_TRUE(std::equal(table_.begin(), table_.end(), parameter.form.table));
   for (const unsigned long long word : parameter.activations.words) EXPECT_EQ(word, 0x5a5a5a5a5a5a5a5aULL);
+}
+
+TEST_F(LaunchTest, KernelsWithSegmentsGetTheirEndsAndTables) {
+  artifact_.launch.activation_box_tokens = 64;
+  spec_.segment_rows = 256;
+  load();
+  constexpr std::int64_t kSegments[] = {2048, 1024, 1024};
+  std::vector<std::uint16_t> tables;
+  for (std::uint16_t i = 0; i < 48; ++i) tables.push_back(i);
+  arguments_.segments = kSegments;
+  arguments_.table = tables;
+  ASSERT_TRUE(launch().has_value());
+  MappedParameter<SegmentedParameter<16>> parameter{};
+  std::memcpy(&parameter, StandIn::state().parameter.data(), sizeof(parameter));
+  EXPECT_EQ(parameter.form.launch.tokens, 3);
+  constexpr int kBehindAll = std::numeric_limits<int>::max();
+  EXPECT_THAT(parameter.form.segment_ends, testing::ElementsAre(2048, 3072, kBehindAll, kBehindAll));
+  EXPECT_TRUE(std::equal(tables.begin(), tables.end(), parameter.form.table));
+  for (const unsigned long long word : parameter.activations.words) EXPECT_EQ(word, 0x5a5a5a5a5a5a5a5aULL);
+
+  StandIn::state().launches = 0;
+  arguments_.table = std::span(tables).first(32);
+  expect_refused({"table: 32 values", "has 16, and there are 3 segments"});
+  arguments_.segments = std::span(kSegments).first(2);
+  expect_refused({"segments: 3072 rows in all; allowed: n 4096"});
+  arguments_.segments = {};
+  expect_refused({"segments: 0 given"});
 }
 
 TEST_F(LaunchTest, RefusedTensorMapIsAnErrorAndNothingIsLaunched) {
