@@ -10,6 +10,7 @@
 #include "emulation.h"
 #include "must.h"
 #include "nearest.h"
+#include "smallest_blocks.h"
 
 namespace lutsmith::emulator_test {
 namespace {
@@ -85,34 +86,6 @@ TEST(EmulatedOffsets, IdentityGivesWeightsRoundedByWayOfFloatsForFewTokens) {
     }
   }
 }
-
-/// The smallest blocks: with two groups along K, and with one.
-constexpr ManyTokensSchedule kTwoWarpgroups{.tile_rows = 128,
-                                            .tile_tokens = 32,
-                                            .k_groups = 2,
-                                            .commit_steps = 4,
-                                            .activation_stages = 4,
-                                            .weight_stages = 2};
-constexpr ManyTokensSchedule kOneWarpgroup{.tile_rows = 128,
-                                           .tile_tokens = 32,
-                                           .k_groups = 1,
-                                           .commit_steps = 1,
-                                           .activation_stages = 2,
-                                           .weight_stages = 1};
-constexpr MultistageSchedule kTwoGroups{.tile_rows = 128,
-                                        .tile_tokens = 32,
-                                        .warp_rows = 32,
-                                        .k_groups = 2,
-                                        .stage_columns = 128,
-                                        .activation_stages = 2,
-                                        .weights = WeightPath::bulk_copy,
-                                        .weight_stages = 2};
-constexpr MultistageSchedule kOneGroup{.tile_rows = 128,
-                                       .tile_tokens = 32,
-                                       .warp_rows = 16,
-                                       .k_groups = 1,
-                                       .stage_columns = 64,
-                                       .activation_stages = 3};
 
 // Every format once, in one of the two families: they read weights alike.
 TEST(EmulatedOffsets, EveryFormatIsRightForManyTokens) {

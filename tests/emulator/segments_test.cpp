@@ -7,6 +7,7 @@
 
 #include "emulation.h"
 #include "must.h"
+#include "smallest_blocks.h"
 
 namespace lutsmith::emulator_test {
 namespace {
@@ -42,34 +43,6 @@ TEST(EmulatedSegments, EveryWidthIsRightForFewTokens) {
     }
   }
 }
-
-/// The smallest blocks.
-constexpr ManyTokensSchedule kTwoWarpgroups{.tile_rows = 128,
-                                            .tile_tokens = 32,
-                                            .k_groups = 2,
-                                            .commit_steps = 4,
-                                            .activation_stages = 4,
-                                            .weight_stages = 2};
-constexpr ManyTokensSchedule kOneWarpgroup{.tile_rows = 128,
-                                           .tile_tokens = 32,
-                                           .k_groups = 1,
-                                           .commit_steps = 1,
-                                           .activation_stages = 2,
-                                           .weight_stages = 1};
-constexpr MultistageSchedule kTwoGroups{.tile_rows = 128,
-                                        .tile_tokens = 32,
-                                        .warp_rows = 32,
-                                        .k_groups = 2,
-                                        .stage_columns = 128,
-                                        .activation_stages = 2,
-                                        .weights = WeightPath::bulk_copy,
-                                        .weight_stages = 2};
-constexpr MultistageSchedule kOneGroup{.tile_rows = 128,
-                                       .tile_tokens = 32,
-                                       .warp_rows = 16,
-                                       .k_groups = 1,
-                                       .stage_columns = 64,
-                                       .activation_stages = 3};
 
 TEST(EmulatedSegments, EveryWidthIsRightForManyTokens) {
   std::size_t number = 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "epilogues.h"
 #include "machine.h"
 #include "multiplication.h"
 #include "problem.h"
@@ -11,18 +12,9 @@
 namespace lutsmith::gpu_test {
 namespace {
 
-class EpilogueOnGpu : public GpuTest {};
+using test::with_epilogues;
 
-/// Everything that a spec can make of its sums.
-std::vector<KernelSpec> with_epilogues(const KernelSpec& plain) {
-  std::vector<KernelSpec> specs(5, plain);
-  specs[0].residual = true;
-  specs[1].bias = true;
-  specs[2].residual = specs[2].bias = true;
-  specs[3].gated = Gate::silu;
-  specs[4].gated = Gate::gelu_tanh;
-  return specs;
-}
+class EpilogueOnGpu : public GpuTest {};
 
 std::vector<KernelRequest> requests_for(std::int64_t n, std::int64_t k) {
   std::vector<KernelRequest> requests;

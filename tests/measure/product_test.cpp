@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "epilogues.h"
 #include "expect_error.h"
 #include "host_kernel.h"
 #include "must.h"
@@ -19,6 +20,7 @@ using test::host_kernel;
 using test::must;
 using test::SimulatedDevice;
 using test::StandInCublas;
+using test::with_epilogues;
 
 constexpr WeightFormat kFormat{.bits = 3, .group = 64, .n = 48, .k = 128};
 
@@ -66,19 +68,8 @@ TEST_F(ProductTest, OtherTokensMayFollow) {
   }
 }
 
-/// What a spec can make of its sums.
-std::vector<KernelSpec> epilogues(const WeightFormat& format) {
-  std::vector<KernelSpec> specs(5, {format, 4});
-  specs[0].residual = true;
-  specs[1].bias = true;
-  specs[2].residual = specs[2].bias = true;
-  specs[3].gated = Gate::silu;
-  specs[4].gated = Gate::gelu_tanh;
-  return specs;
-}
-
 TEST_F(ProductTest, EveryEpilogueIsComparedWithItsOwnReference) {
-  for (const KernelSpec& spec : epilogues(kFormat)) {
+  for (const KernelSpec& spec : with_epilogues({kFormat, 4})) {
     SCOPED_TRACE(describe_epilogue(spec));
     must(product_.set_tokens(spec));
     must(product_.check(host_kernel(device_, spec)));
@@ -117,7 +108,7 @@ TEST_F(ProductTest, CublasMultipliesTheWholeProductBesideGates) {
   const StandInCublas stand_in;
   StandInCublas::multiply_on(device_, kFormat.dtype);
   DenseProduct dense(device_, must(Cublas::open(device_, StandInCublas::places())));
-  for (const KernelSpec& spec : epilogues(kFormat)) {
+  for (const KernelSpec& spec : with_epilogues({kFormat, 4})) {
     must(product_.set_tokens(spec));
     EXPECT_TRUE(dense.contender(product_).has_value()) << describe_epilogue(spec);
   }
@@ -195,7 +186,7 @@ TEST(RandomWeights, OfALargeMatrixRowsAreSampledInPairsThatMakeAGatedSum) {
       EXPECT_EQ(weights.rows[j + 8], weights.rows[j] + 8);
     }
   }
-  for (const KernelSpec& spec : epilogues(format)) {
+  for (const KernelSpec& spec : with_epilogues({format, 4})) {
     SCOPED_TRACE(describe_epilogue(spec));
     SimulatedDevice device;
     Product product = must(Product::create(device, weights));

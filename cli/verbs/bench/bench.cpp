@@ -42,9 +42,8 @@ Result<void> check_options(const BenchOptions& options) {
   for (const KernelRequest& request : requests->kernels) {
     if (request.spec.segment_rows != 0) {
       return refuse(
-          "segment_rows: bench measures kernels with one table; leave it out (such a kernel's schedule is "
-          "that of the "
-          "kernel with one)");
+          "segment_rows: bench measures kernels with one table, whose schedules those with more take over; "
+          "leave it out");
     }
   }
   return {};

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <vector>
+
+#include "lutsmith/kernel_spec.h"
+
+namespace lutsmith::test {
+
+/// Everything that a spec can make of its sums, of one that makes nothing.
+inline std::vector<KernelSpec> with_epilogues(const KernelSpec& plain) {
+  std::vector<KernelSpec> specs(5, plain);
+  specs[0].residual = true;
+  specs[1].bias = true;
+  specs[2].residual = specs[2].bias = true;
+  specs[3].gated = Gate::silu;
+  specs[4].gated = Gate::gelu_tanh;
+  return specs;
+}
+
+}  // namespace lutsmith::test
