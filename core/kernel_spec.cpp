@@ -60,6 +60,7 @@ std::string describe_epilogue(const KernelSpec& spec) {
   if (spec.residual) add("residual");
   if (spec.bias) add("bias");
   if (spec.gated != Gate::none) add(fmt::format("{} gates", to_string(spec.gated)));
+  if (spec.segment_rows != 0) add(fmt::format("segments of {}", spec.segment_rows));
   return text;
 }
 

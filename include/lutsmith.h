@@ -154,9 +154,12 @@ typedef struct lutsmith_dequantization {
   const char* weights_type; /* "f32", "f16", "bf16"; NULL: f32 */
   int64_t weights_stride;   /* elements between rows; 0: k */
   uint32_t threads;         /* 0: one for each core */
+  const int64_t*
+      segments; /* rows of each segment with a table of its own, as a launch takes them; NULL: none */
+  size_t segment_count;
 } lutsmith_dequantization;
 #define LUTSMITH_DEQUANTIZATION_INIT \
-  {sizeof(lutsmith_dequantization), NULL, NULL, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0}
+  {sizeof(lutsmith_dequantization), NULL, NULL, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0, NULL, 0}
 
 /* scale * table[code] of every weight, with offsets plus its offset, rounded once to weights_type. */
 LUTSMITH_C_API lutsmith_status lutsmith_dequantize(const lutsmith_dequantization* dequantization);

@@ -71,7 +71,8 @@ MatmulArguments Product::arguments(int launch) const {
           .table = weights_->table,
           .m = tokens_.m,
           .residual = tokens_.added.residual.empty() ? nullptr : residual_->data(),
-          .bias = tokens_.added.bias.empty() ? nullptr : bias_->data()};
+          .bias = tokens_.added.bias.empty() ? nullptr : bias_->data(),
+          .segments = weights_->segments};
 }
 
 Result<void> Product::poison_output() {

@@ -93,11 +93,43 @@ std::vector<std::int64_t> channels_of(const std::vector<std::int64_t>& rows, Gat
   return channels;
 }
 
+/// A half of the rows, a quarter, and the rest.
+std::vector<std::int64_t> segments_of(std::int64_t n, int segment_rows) {
+  std::vector<std::int64_t> segments;
+  std::int64_t left = n;
+  for (int i = 0; segment_rows > 0 && i < 2; ++i) {
+    const std::int64_t rows = left / 2 / segment_rows * segment_rows;
+    if (rows > 0) segments.push_back(rows);
+    left -= rows;
+  }
+  if (segment_rows > 0) segments.push_back(left);
+  return segments;
+}
+
+/// Gives the sample the segments of those rows, which ascend, and their tables.
+void set_segments(QuantizedMatrix& sample, const QuantizedMatrix& matrix,
+                  const std::vector<std::int64_t>& rows) {
+  if (matrix.segments.empty()) return;
+  const std::size_t length = matrix.table.size() / matrix.segments.size();
+  sample.table.clear();
+  auto row = rows.begin();
+  std::int64_t end = 0;
+  for (std::size_t i = 0; i < matrix.segments.size(); ++i) {
+    const auto behind = std::lower_bound(row, rows.end(), end += matrix.segments[i]);
+    if (behind == row) continue;
+    sample.segments.push_back(behind - row);
+    const std::span table = std::span(matrix.table).subspan(i * length, length);
+    sample.table.insert(sample.table.end(), table.begin(), table.end());
+    row = behind;
+  }
+}
+
 QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::int64_t>& rows) {
   const std::int64_t k = matrix.format.k;
   const std::int64_t groups = groups_per_row(matrix.format.group, k);
   QuantizedMatrix sample{.format = matrix.format, .codes = {}, .scales = {}, .table = matrix.table};
   sample.format.n = static_cast<std::int64_t>(rows.size());
+  set_segments(sample, matrix, rows);
   for (const std::int64_t row : rows) {
     const auto codes = matrix.codes.begin() + row * k;
     sample.codes.insert(sample.codes.end(), codes, codes + k);
@@ -151,7 +183,7 @@ Result<std::vector<double>> finish(std::vector<double> sums, const RandomWeights
 
 }  // namespace
 
-Result<RandomWeights> make_random_weights(const WeightFormat& format) {
+Result<RandomWeights> make_random_weights(const WeightFormat& format, int segment_rows) {
   if (Result<void> valid = validate(format); !valid) return failure(valid);
   Random random(static_cast<std::uint64_t>(format.n * 31 + format.k * 7 + format.bits));
   QuantizedMatrix matrix;
@@ -160,7 +192,9 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format) {
   matrix.scales.resize(static_cast<std::size_t>(format.n * groups_per_row(format.group, format.k)));
   std::uniform_real_distribution<float> scale(0.01F, 0.03F);
   for (std::uint16_t& value : matrix.scales) value = to_bits(scale(random), format.dtype);
-  matrix.table = random_values(static_cast<std::size_t>(table_length(format.bits, format.table)),
+  matrix.segments = segments_of(format.n, segment_rows);
+  const std::size_t tables = std::max<std::size_t>(1, matrix.segments.size());
+  matrix.table = random_values(tables * static_cast<std::size_t>(table_length(format.bits, format.table)),
                                format.dtype, random());
   if (format.offsets) {
     matrix.offsets = random_values(matrix.scales.size(), format.dtype, random(), kOffsetUnit);
@@ -168,10 +202,12 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format) {
 
   Result<std::vector<std::byte>> packed = pack(matrix);
   if (!packed) return failure(packed);
-  const std::vector<std::int64_t> rows = sample_rows(format.n, random);
+  const std::vector<std::int64_t> rows =
+      matrix.segments.empty() ? sample_rows(format.n, random) : sample_of(format.n, kSampledRows, random);
   return RandomWeights{.format = format,
                        .packed = std::move(*packed),
                        .table = matrix.table,
+                       .segments = matrix.segments,
                        .rows = rows,
                        .sample = rows_of(matrix, rows)};
 }

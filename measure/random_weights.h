@@ -17,7 +17,9 @@ namespace lutsmith::measure {
 struct RandomWeights {
   WeightFormat format;
   std::vector<std::byte> packed;
-  std::vector<std::uint16_t> table;
+  std::vector<std::uint16_t> table;  ///< of segments one behind another
+  std::vector<std::int64_t>
+      segments;  ///< rows of each, as a launch takes them; none where there is one table
   /// The rows whose results are compared with float64: all of a small matrix; of a large one the first,
   /// the last, and random ones between. Where the number of rows allows gates, they are sampled in pairs that
   /// make one gated sum, and stand as gates want them: 8 of the gate, the 8 that they let through.
@@ -25,8 +27,10 @@ struct RandomWeights {
   QuantizedMatrix sample;  ///< those rows
 };
 
-/// The same for the same format. Error: a format that cannot be packed.
-Result<RandomWeights> make_random_weights(const WeightFormat& format);
+/// The same for the same arguments. With segment_rows of a spec, the rows come in three segments of which the
+/// first has a half, as q, k and v of a layer do; in fewer where there are few rows. Error: a format that
+/// cannot be packed.
+Result<RandomWeights> make_random_weights(const WeightFormat& format, int segment_rows = 0);
 
 /// What a spec's kernel adds to its sums.
 struct AddedTerms {

@@ -185,9 +185,31 @@ struct Values {
   std::vector<float> values;
 };
 
+/// Those of each row: one table, or that of the row's segment.
+class ValuesOfRows {
+ public:
+  ValuesOfRows(const WeightFormat& format, std::span<const std::uint16_t> tables,
+               std::span<const std::int64_t> segments, HostType rounded_to) {
+    const auto length = static_cast<std::size_t>(table_length(format.bits, format.table));
+    std::int64_t end = 0;
+    for (const std::int64_t rows : segments) ends_.push_back(end += rows);
+    for (std::size_t first = 0; first < tables.size(); first += length) {
+      of_segments_.emplace_back(format, tables.subspan(first, length), rounded_to);
+    }
+  }
+
+  [[nodiscard]] const Values& of(std::int64_t row) const {
+    return of_segments_[static_cast<std::size_t>(std::ranges::upper_bound(ends_, row) - ends_.begin())];
+  }
+
+ private:
+  std::vector<std::int64_t> ends_;  ///< rows behind each segment
+  std::vector<Values> of_segments_;
+};
+
 /// `into`: where the slab's first row goes.
 Result<void> dequantize_slab(std::span<const std::byte> packed, const WeightFormat& format,
-                             const Values& values, const RowSlab& slab, std::byte* into,
+                             const ValuesOfRows& values_of_rows, const RowSlab& slab, std::byte* into,
                              const WritableHostMatrix& weights) {
   Result<QuantizedMatrix> matrix = unpack_slab(packed, format, slab);
   if (!matrix) return failure(matrix);
@@ -197,6 +219,7 @@ Result<void> dequantize_slab(std::span<const std::byte> packed, const WeightForm
   const std::uint16_t* scale = matrix->scales.data();
   const std::uint16_t* offset = matrix->offsets.data();
   for (std::int64_t i = 0; i < slab.rows; ++i) {
+    const Values& values = values_of_rows.of(slab.first + i);
     for (std::int64_t column = 0; column < format.k; column += group) {
       const auto columns = static_cast<std::size_t>(std::min(group, format.k - column));
       const float group_scale = from_bits(*scale++, format.dtype);
@@ -260,10 +283,16 @@ Result<LearnedTable> learn_matrix_table(const HostMatrix& weights, const WeightF
 
 Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFormat& format,
                                std::span<const std::uint16_t> table, std::int64_t first_row,
-                               std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs) {
+                               std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs,
+                               std::span<const std::int64_t> segments) {
   if (auto fits = check_packed_size(packed.size(), format); !fits) return fits;
   if (auto wide = check_stride(weights.stride, format.k); !wide) return wide;
-  const auto length = static_cast<std::size_t>(table_length(format.bits, format.table));
+  constexpr int kAnyRows = 1;
+  if (!segments.empty()) {
+    if (auto checked = validate_segments(segments, kAnyRows, format.n); !checked) return checked;
+  }
+  const std::size_t length = std::max<std::size_t>(1, segments.size()) *
+                             static_cast<std::size_t>(table_length(format.bits, format.table));
   if (auto fits = check_count(table.size(), length, "table"); !fits) return fits;
   if (first_row < 0 || first_row % layout::kPanelRows != 0 || rows < 0 || first_row > format.n - rows) {
     return refuse(
@@ -272,7 +301,7 @@ Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFo
                     rows, first_row, format.n, layout::kPanelRows));
   }
   std::vector<RowSlab> slabs = row_slabs(rows, format.k);
-  const Values values(format, table, weights.type);
+  const ValuesOfRows values(format, table, segments, weights.type);
   return parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
     std::byte* const into =
         static_cast<std::byte*>(weights.data) + row_offset(slabs[i].first, weights.stride, weights.type);

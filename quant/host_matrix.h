@@ -43,11 +43,13 @@ Result<LearnedTable> learn_matrix_table(const HostMatrix& weights, const WeightF
                                         const LearningOptions& options);
 
 /// scale * table[code] (+ offset), rounded once to the type of `weights`, of `rows` rows from `first_row` on,
-/// which is a multiple of 32. `table` has the values as they are stored, in format.dtype; a weight beyond the
-/// range of the type is an infinity. Refuses sizes and rows that are not the format's.
+/// which is a multiple of 32. `table` has the values as they are stored, in format.dtype, of `segments` as
+/// QuantizedMatrix has them; a weight beyond the range of the type is an infinity. Refuses sizes and rows
+/// that are not the format's.
 Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFormat& format,
                                std::span<const std::uint16_t> table, std::int64_t first_row,
-                               std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs);
+                               std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs,
+                               std::span<const std::int64_t> segments = {});
 
 /// Packs codes [n, k], scales [n, groups of a row] and as many offsets (none unless format.offsets), in
 /// format.dtype, into `packed`. The errors of `pack`; `packed` then holds anything.

@@ -122,8 +122,8 @@ Result<void> dequantize(const lutsmith_dequantization* pointer) {
   return dequantize_matrix(
       {static_cast<const std::byte*>(given->packed), given->packed_bytes}, *format,
       {given->table, given->table_length}, given->first_row, rows,
-      {given->weights, *type, given->weights_stride == 0 ? format->k : given->weights_stride},
-      given->threads);
+      {given->weights, *type, given->weights_stride == 0 ? format->k : given->weights_stride}, given->threads,
+      {given->segments, given->segment_count});
 }
 
 /// What packed bytes are made of, and turned back into.

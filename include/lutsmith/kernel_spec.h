@@ -127,8 +127,8 @@ inline constexpr std::array<std::int64_t, 14> kTokenBuckets{1,   8,   16,  32,  
 /// for the one serves the other; with segment_rows only where its tiles fit, which validate() says.
 LUTSMITH_API KernelSpec without_epilogue(KernelSpec spec);
 
-/// What the spec makes of its sums, in a few words such as "residual, bias" or "silu gates"; empty where it
-/// leaves them as they are.
+/// What the spec makes of its sums, and whether rows come in segments, in a few words such as "residual,
+/// bias" or "silu gates"; empty where it is without_epilogue.
 LUTSMITH_API std::string describe_epilogue(const KernelSpec& spec);
 
 /// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket

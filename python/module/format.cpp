@@ -13,8 +13,18 @@ struct FormatObject {
 };
 
 constexpr const char* kDoc =
-    "Format(bits, group, n, k, dtype, table_kind, table, offsets)\n\n"
-    "What packed bytes mean. table: bytes, 16-bit floats of dtype. Raises Error for what cannot be packed.";
+    "Format(bits, group, n, k, dtype, table_kind, table, offsets, segments, segment_rows)\n\n"
+    "What packed bytes mean. table: bytes, 16-bit floats of dtype. segments: a tuple, the rows of each. "
+    "Raises Error\nfor what cannot be packed.";
+
+/// Whether it could be read; else an error was raised.
+bool read_segments(PyObject* tuple, std::vector<std::int64_t>& segments) {
+  const Py_ssize_t count = PyTuple_Size(tuple);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    segments.push_back(PyLong_AsLongLong(PyTuple_GetItem(tuple, i)));
+  }
+  return PyErr_Occurred() == nullptr;
+}
 
 PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
   int bits = 0;
@@ -26,15 +36,18 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
   const char* table = nullptr;
   Py_ssize_t table_bytes = 0;
   int offsets = 0;
-  if (PyArg_ParseTuple(arguments, "iiLLssy#p:Format", &bits, &group, &n, &k, &dtype, &table_kind, &table,
-                       &table_bytes, &offsets) == 0) {
+  PyObject* segments = nullptr;
+  long long segment_rows = 0;
+  if (PyArg_ParseTuple(arguments, "iiLLssy#pO!L:Format", &bits, &group, &n, &k, &dtype, &table_kind, &table,
+                       &table_bytes, &offsets, &PyTuple_Type, &segments, &segment_rows) == 0) {
     return nullptr;
   }
   Owned object(PyType_GenericNew(type, nullptr, nullptr));
   if (!object) return nullptr;
-  auto* const format = new (std::nothrow) Format{dtype, table_kind, {}, LUTSMITH_SPEC_INIT, 0, {}};
+  auto* const format = new (std::nothrow) Format{dtype, table_kind, {}, {}, LUTSMITH_SPEC_INIT, 0, {}};
   if (format == nullptr) return PyErr_NoMemory();
   reinterpret_cast<FormatObject*>(object.get())->format = format;
+  if (!read_segments(segments, format->segments)) return nullptr;
   format->table.resize(static_cast<std::size_t>(table_bytes) / sizeof(std::uint16_t));
   std::memcpy(format->table.data(), table, format->table.size() * sizeof(std::uint16_t));
   format->spec.bits = bits;
@@ -44,6 +57,7 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* /*names*/) {
   format->spec.dtype = format->dtype.c_str();
   format->spec.table = format->table_kind.c_str();
   format->spec.offsets = offsets;
+  format->spec.segment_rows = segment_rows;
   const lutsmith_status status = lutsmith_packed_bytes(&format->spec, &format->packed_bytes);
   return status == LUTSMITH_OK ? object.release() : raise_last_error(status);
 }

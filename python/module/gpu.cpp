@@ -228,6 +228,8 @@ bool enqueue(const Format& format, const Prepared& prepared, const Launch& launc
   launched.residual = launch.residual;
   launched.residual_stride = launch.residual_stride;
   launched.bias = launch.bias;
+  launched.segments = format.segments.data();
+  launched.segment_count = format.segments.size();
   const lutsmith_status status = without_gil(
       [&] { return lutsmith_launch(prepared.kernel, &launched, prepared.workspace, launch.stream); });
   if (status != LUTSMITH_OK) raise_last_error(status);

@@ -82,8 +82,9 @@ struct DeviceKernel {
 struct Format {
   std::string dtype;
   std::string table_kind;
-  std::vector<std::uint16_t> table;  ///< in dtype
-  lutsmith_spec spec;                ///< points to the names above; m and the variant are not set
+  std::vector<std::uint16_t> table;    ///< in dtype; of segments one table behind another
+  std::vector<std::int64_t> segments;  ///< rows of each; none where all rows have one table
+  lutsmith_spec spec;                  ///< points to the names above; m and the variant are not set
   std::size_t packed_bytes;
   std::vector<DeviceKernel> kernels;  ///< that this process has loaded; changed by whoever holds the GIL
 };

@@ -113,6 +113,8 @@ PyObject* dequantize(PyObject* self, PyObject* arguments) {
   dequantization.weights_type = type;
   dequantization.weights_stride = stride;
   dequantization.threads = threads;
+  dequantization.segments = format.segments.data();
+  dequantization.segment_count = format.segments.size();
   return none_or_error(without_gil([&] { return lutsmith_dequantize(&dequantization); }));
 }
 

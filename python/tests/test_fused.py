@@ -130,7 +130,7 @@ def replace(**settings):
     [
         (replace(bits=3), "bits 4 and 3"),
         (replace(group=64), "group 32 and 64"),
-        (replace(method="nf"), "different tables"),
+        (replace(method="nf"), "different tables, and 64 rows of one that is not the last are no multiple of 128"),
         (replace(dtype=torch.bfloat16), "dtype torch.float16 and torch.bfloat16"),
         (lambda layers: setattr(layers[2], "batch_invariant", True), "batch_invariant False and True"),
         (lambda layers: layers.reverse(), "40 rows of a member that is not the last"),
@@ -152,6 +152,47 @@ def test_members_that_cannot_be_fused_take_a_launch_each_and_say_why(change, rea
             ys = fused(whole_x(2))
         assert len(products.batch_invariant) == len(layers)
         assert all_equal(ys, [layer(whole_x(2)) for layer in layers])
+
+
+@pytest.mark.parametrize("batch_invariant", [False, True])
+def test_members_bring_tables_of_their_own_to_one_launch(batch_invariant):
+    layers = exact_layers(sizes=[128, 256, 40])
+    layers[1] = Linear.from_linear(torch.nn.Linear(K, 256).half(), method="nf", group=32)
+    for layer in layers:
+        layer.batch_invariant = batch_invariant
+    fused = FusedLinear(layers)
+    assert fused.apart is None
+    assert lutsmith.manifest(fused)[0]["segment_rows"] == 128
+    x = whole_x(3)
+    with Products() as products:
+        ys = fused(x)
+    assert len(products.batch_invariant) == 1
+    for index, (y, layer) in enumerate(zip(ys, layers)):
+        assert torch.allclose(y, layer(x), rtol=1e-3) and (index == 1 or torch.equal(y, layer(x)))
+    state, expected = fused.state_dict(), torch.nn.ModuleDict({"members": torch.nn.ModuleList(layers)}).state_dict()
+    assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in expected)
+    fused.load_state_dict(expected)
+
+
+def test_gate_and_up_with_tables_of_their_own_take_one_launch_ungated():
+    layers = exact_layers(bias=(False, False), sizes=[128, 128])
+    layers[1] = Linear.from_linear(torch.nn.Linear(K, 128, bias=False).half(), method="nf", group=32)
+
+    class LlamaMLP(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate_proj, self.up_proj = copy.deepcopy(layers)
+            self.act_fn = torch.nn.SiLU()
+
+        def forward(self, x):
+            return self.act_fn(self.gate_proj(x)) * self.up_proj(x)
+
+    model, x = LlamaMLP(), whole_x(2)
+    assert fuse(model) == (1, {})
+    with Products() as products:
+        y = model(x)
+    assert len(products.batch_invariant) == 1
+    assert torch.allclose(y, torch.nn.functional.silu(layers[0](x)) * layers[1](x), rtol=2e-3)
 
 
 def test_layers_that_are_none_are_refused():

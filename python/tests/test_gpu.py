@@ -245,6 +245,26 @@ def test_fused_layers_are_right_and_their_replay_is_equal():
                 assert torch.equal(member, y)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("group", [32, 128, "channel"])
+def test_tables_of_segments_are_those_of_their_rows(bits, group):
+    sizes, methods = [512, 128, 256, 40], ["nf", "int", "lloyd", "int"]
+    members = [
+        packed_on_gpu(n, 1032, seed=i, method=method, bits=bits, group=group)
+        for i, (n, method) in enumerate(zip(sizes, methods))
+    ]
+    joined = lutsmith.concatenate(members)
+    assert joined.segments == tuple(sizes)
+    for tokens in TOKENS:
+        x = random_x(tokens, 1032)
+        out = torch.full((tokens, sum(sizes)), torch.nan, dtype=torch.float16, device="cuda")
+        for batch_invariant in (False, True):
+            lutsmith.matmul(x, joined, out=out, batch_invariant=batch_invariant)
+            for y, member in zip(out.split(sizes, -1), members):
+                right(y, x, member)
+            out.fill_(torch.nan)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_x_is_transformed_for_transformed_weights_and_a_replay_is_equal(dtype):
     packed = packed_on_gpu(256, 1536, dtype, method="higgs")

@@ -312,6 +312,29 @@ def test_manifest_warms_what_is_prepared_later(stand_in, tmp_path):
     stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
 
 
+def test_segments_bring_their_tables_to_one_launch(stand_in, tmp_path):
+    def body():
+        import json, os, subprocess, sys
+
+        members = [lutsmith.quantize(random_weight(64, 128), method=method) for method in ("nf", "int")]
+        joined = lutsmith.concatenate(members)
+        (kernel,) = lutsmith.manifest(joined, tokens=[1, 64])
+        assert (kernel["n"], kernel["segment_rows"]) == (128, 64)
+        path = os.environ["LUTSMITH_CACHE_DIR"] + "/kernels.json"
+        with open(path, "w") as file:
+            json.dump([kernel], file)
+        warm = [sys.executable, "-m", "lutsmith", "warm", "--manifest", path, "--target", "sm_90a"]
+        subprocess.run(warm, check=True)
+        assert lutsmith.prepare(joined, tokens=[1, 64], device="cuda:0")[:2] == (2, 0)
+        for tokens in (1, 50):
+            launch(joined, x_of(tokens, 128))
+        assert launches() == 2
+        with pytest.raises(lutsmith.Error, match="segment_rows: 64 is not allowed with batch_invariant"):
+            lutsmith.prepare(joined, tokens=[1], device="cuda:0", batch_invariant=True)
+
+    stand_in.run(body, LUTSMITH_CACHE_DIR=str(tmp_path))
+
+
 def test_prepare_and_manifest_ask_for_what_the_layers_of_a_model_call(stand_in, tmp_path):
     def body():
         import json, os, subprocess, sys

@@ -52,6 +52,66 @@ def test_pair_tables_are_joined():
     assert torch.equal(joined.dequantize(), torch.cat([member.dequantize() for member in members]))
 
 
+def with_tables(*members: tuple[int, str]) -> list[lutsmith.PackedWeight]:
+    return [lutsmith.quantize(random_weight(n, K, seed=i), method=method) for i, (n, method) in enumerate(members)]
+
+
+def test_members_keep_tables_of_their_own_as_segments():
+    members = with_tables((64, "nf"), (96, "int"), (32, "int"), (40, "nf"))
+    joined = lutsmith.concatenate(members)
+    assert joined.segments == (64, 128, 40)  # neighbours of one table are one
+    assert joined.table == members[0].table + members[1].table + members[0].table
+    assert joined.data.numel() == sum(member.nbytes for member in members)
+    assert torch.equal(joined.dequantize(), torch.cat([member.dequantize() for member in members]))
+    assert lutsmith.PackedWeight.from_state_dict(joined.state_dict()).format == joined.format
+    assert "s64+128+40" in repr(joined) and len(repr(joined)) < 120
+    # Of joined weights, and of parts that begin anywhere a segment is left whole panels of.
+    assert lutsmith.concatenate([lutsmith.concatenate(members[:2]), *members[2:]]).format == joined.format
+    start = 0
+    for member in members:
+        part = tensor_parallel.rows(joined, start, start + member.n)
+        assert part.format == member.format and torch.equal(part.data, member.data)
+        start += member.n
+    assert tensor_parallel.rows(joined, 32, 200).segments == (32, 128, 8)
+    x = random_weight(3, K, seed=9)
+    whole = lutsmith.matmul(x, joined)
+    assert torch.allclose(whole, torch.cat(lutsmith.matmul(x, members), -1), atol=2e-3)
+    assert torch.equal(lutsmith.matmul(x, tensor_parallel.columns(joined, 0, K).weight), whole)
+
+
+def test_segments_that_are_no_whole_panels_are_refused():
+    message = "members: different tables, and 40 rows of one that is not the last are no multiple of 32"
+    with pytest.raises(lutsmith.Error, match=message):
+        lutsmith.concatenate(with_tables((40, "nf"), (32, "int")))
+    joined = lutsmith.concatenate(with_tables((64, "nf"), (64, "int")))
+    with pytest.raises(lutsmith.Error, match="segments: 56, 64 rows are not allowed; .* multiples of 32 but for the last"):
+        tensor_parallel.rows(joined, 8, 128)
+    with pytest.raises(lutsmith.Error, match="gate and up: different tables"):
+        lutsmith.interleave_gate(*with_tables((64, "nf"), (64, "int")))
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        ("s64+60", "segments: 64, 60 rows are not allowed; allowed: 2 to 4, in all 128"),
+        ("s128", "segments: 128 rows are not allowed"),
+        ("s8+120", "segments: 8, 120 rows are not allowed"),
+        ("s64+64+0", "segments: 64, 64, 0 rows are not allowed"),
+        ("s-32+160", "segments: -32, 160 rows are not allowed"),
+        ("s64+x", "is none"),
+        ("s64+064", "is written otherwise"),
+    ],
+)
+def test_lines_of_other_segments_are_refused(segments, message):
+    joined = lutsmith.concatenate(with_tables((64, "nf"), (64, "int")))
+    table = joined.format.split(" ")[-1]
+    of_one = table[: len(table) // 2]
+    tables = of_one * (1 + segments.count("+"))
+    line = joined.format.replace("s64+64", segments).replace(table, tables)
+    with pytest.raises(lutsmith.Error, match=message):
+        lutsmith.PackedWeight(joined.data, line)
+
+
 def test_products_of_a_joined_weight_are_those_of_its_members():
     # Whole numbers throughout, so that every sum is exact and the order of summing changes nothing.
     torch.manual_seed(2)
@@ -86,7 +146,7 @@ def other(**settings) -> lutsmith.PackedWeight:
         (other(group="channel"), "group 64 and channel"),
         (other(k=256), "K 320 and 256"),
         (other(weight_dtype=torch.bfloat16), "dtype torch.float16 and torch.bfloat16"),
-        (other(method="int"), "different tables"),
+        (other(table=[float(i) for i in range(16)]), "5 different tables, where 4 is the most"),
         (other().to("meta"), "device cpu and meta"),
         (other(bits=2, table=[1.0] * 32), "bits 4 and 2"),
     ],
@@ -94,7 +154,7 @@ def other(**settings) -> lutsmith.PackedWeight:
 )
 def test_members_that_differ_in_more_than_n_are_refused(member, message):
     with pytest.raises(lutsmith.Error, match=f"members: {message}: not allowed; .*quantize them alike, or give matmul"):
-        lutsmith.concatenate([other(), other(), member])
+        lutsmith.concatenate([other(), other(method="int"), other(), other(method="lloyd"), member])
 
 
 def test_tables_of_another_kind_are_refused():

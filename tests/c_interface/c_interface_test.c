@@ -165,6 +165,25 @@ static void test_tables(void) {
   REFUSED(lutsmith_table("nf", 4, NULL, 16), LUTSMITH_INVALID_ARGUMENT, "values: NULL");
 }
 
+/* Of rows with a table of zeros nothing is left, of the others all. */
+static void test_dequantizing_segments(const Matrix* matrix, const float* whole) {
+  static float back[64 * 128];
+  static const int64_t segments[2] = {48, 16};
+  uint16_t tables[32] = {0};
+  Matrix with_tables = *matrix;
+  lutsmith_dequantization dequantization = dequantization_of(&with_tables, back);
+  memcpy(tables, matrix->stored_table, sizeof matrix->stored_table);
+  dequantization.table = tables;
+  dequantization.table_length = 32;
+  dequantization.segments = segments;
+  dequantization.segment_count = 2;
+  CHECK(lutsmith_dequantize(&dequantization) == LUTSMITH_OK);
+  CHECK(error_of(back, whole, 48 * 128) == 0);
+  CHECK(back[48 * 128] == 0 && back[64 * 128 - 1] == 0 && whole[48 * 128] != 0);
+  dequantization.segment_count = 1;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "segments: 48 rows in all");
+}
+
 static void test_quantizing(void) {
   static float back[64 * 128];
   static float lower_half[32 * 130];
@@ -204,6 +223,7 @@ static void test_quantizing(void) {
   dequantization = dequantization_of(&matrix, back);
   dequantization.table_length = 15;
   REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "table: 15");
+  test_dequantizing_segments(&matrix, back);
   REFUSED(lutsmith_dequantize(NULL), LUTSMITH_INVALID_ARGUMENT, "dequantization: NULL");
 }
 

@@ -141,7 +141,8 @@ std::vector<std::uint16_t> emulate(const emulator::EmulatedKernel& kernel, const
        .partition = must(partition(recipe, problem.m, machine()->facts.multiprocessors, partitions)),
        .order = emulator::BlockOrder::interleaved,
        .residual = problem.residual,
-       .bias = problem.bias}));
+       .bias = problem.bias,
+       .segments = problem.matrix.segments}));
   return result;
 }
 
@@ -237,9 +238,9 @@ TEST_F(EmulatorOnGpu, KernelsOfXInStagesGiveTheSameBitsAsOnTheGpu) {
   }
 }
 
-/// Everything that is made of sums, and offsets beside scales, with few kernels.
-std::vector<KernelSpec> with_epilogues_and_offsets(const KernelSpec& plain) {
-  std::vector<KernelSpec> specs(5, plain);
+/// Everything that is made of sums, offsets beside scales, and segments, with few kernels.
+std::vector<KernelSpec> with_widened_contracts(const KernelSpec& plain, int tile_rows) {
+  std::vector<KernelSpec> specs(6, plain);
   specs[0].residual = true;
   specs[1].bias = specs[1].format.offsets = true;
   specs[1].format.dtype = DataType::bf16;
@@ -248,14 +249,17 @@ std::vector<KernelSpec> with_epilogues_and_offsets(const KernelSpec& plain) {
   specs[3].gated = Gate::silu;
   specs[3].format.offsets = true;
   specs[4].gated = Gate::gelu_tanh;
+  specs[5].segment_rows = tile_rows;
   return specs;
 }
 
 /// One schedule of each family, of those that this GPU has.
 std::vector<KernelRequest> requests_of_families() {
   std::vector<KernelRequest> requests;
-  const auto add = [&](const KernelSpec& spec, const Schedule& schedule) {
-    for (const KernelSpec& each : with_epilogues_and_offsets(spec)) requests.push_back({each, schedule});
+  const auto add = [&](const KernelSpec& spec, const auto& schedule) {
+    for (const KernelSpec& each : with_widened_contracts(spec, schedule.tile_rows)) {
+      requests.push_back({each, schedule});
+    }
   };
   add(spec_of(4, 128, 80, 392, 8),
       FewTokensSchedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3, .dependent_launch = true});
@@ -290,7 +294,7 @@ void expect_same_but_for_ties(const std::vector<std::uint16_t>& result,
   EXPECT_LE(different, result.size() / 100);
 }
 
-TEST_F(EmulatorOnGpu, EpiloguesAndOffsetsGiveTheSameBitsAsOnTheGpu) {
+TEST_F(EmulatorOnGpu, EpiloguesOffsetsAndSegmentsGiveTheSameBitsAsOnTheGpu) {
   const auto compiler = emulator::HostCompiler::find();
   if (!compiler) GTEST_SKIP() << compiler.error().message;
   if (!machine()->target.traits().warpgroup_products) GTEST_SKIP() << "this GPU has no warpgroup products";

@@ -28,7 +28,8 @@ Multiplication::Multiplication(const Problem& problem, const LaunchOptions& opti
     : n_(problem.channels()),
       m_(problem.m),
       stride_(problem.channels() + options.output_padding),
-      table_(problem.matrix.table) {
+      table_(problem.matrix.table),
+      segments_(problem.matrix.segments) {
   const cuda::Driver& driver = *machine()->driver;
   const std::vector<std::uint16_t> activations =
       with_padding(problem.activations, problem.k(), options.activation_padding);
@@ -42,7 +43,8 @@ Multiplication::Multiplication(const Problem& problem, const LaunchOptions& opti
                 .m = m_,
                 .activation_stride = problem.k() + options.activation_padding,
                 .output_stride = stride_,
-                .partitions = options.partitions};
+                .partitions = options.partitions,
+                .segments = segments_};
   if (!problem.bias.empty()) {
     bias_ = must(cuda::Buffer::copy_of(driver, std::as_bytes(std::span(problem.bias))));
     arguments_.bias = bias_.data();

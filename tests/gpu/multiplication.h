@@ -42,6 +42,7 @@ class Multiplication {
   std::int64_t m_;
   std::int64_t stride_;
   std::vector<std::uint16_t> table_;
+  std::vector<std::int64_t> segments_;
   cuda::Buffer weights_;
   cuda::Buffer activations_;
   cuda::Buffer output_;

@@ -196,6 +196,29 @@ TEST(RandomWeights, OfALargeMatrixRowsAreSampledInPairsThatMakeAGatedSum) {
   }
 }
 
+TEST(RandomWeights, SegmentsHaveTablesOfTheirOwnAndAreChecked) {
+  for (const std::int64_t n : {3200, 140, 20}) {
+    KernelSpec spec{{.bits = 2, .group = 32, .n = n, .k = 32}, 4};
+    spec.segment_rows = 32;
+    const RandomWeights weights = must(make_random_weights(spec.format, spec.segment_rows));
+    EXPECT_EQ(weights.segments.size(), n == 20 ? 1U : 3U);
+    must(validate_segments(weights.segments, spec.segment_rows, n));
+    EXPECT_EQ(weights.table.size(), 4 * weights.segments.size());
+    EXPECT_EQ(weights.sample.segments.size(), weights.segments.size());
+    SimulatedDevice device;
+    Product product = must(Product::create(device, weights));
+    must(product.set_tokens(spec));
+    must(product.check(host_kernel(device, spec)));
+    const Multiply one_table = [&](const MatmulArguments& arguments) {
+      MatmulArguments mistaken = arguments;
+      mistaken.table = arguments.table.first(4);
+      mistaken.segments = {};
+      return host_kernel(device, spec)(mistaken);
+    };
+    if (n > 20) expect_error(product.check(one_table), ErrorCode::driver_error, "wrong result");
+  }
+}
+
 TEST(RandomTokens, GatesOfRowsThatMakeNoPairsAreRefused) {
   const RandomWeights weights = must(make_random_weights({.bits = 2, .group = 32, .n = 24, .k = 32}));
   KernelSpec spec{weights.format, 1};

@@ -97,6 +97,28 @@ TEST(HostMatrix, DequantizedRowsAreScaleTimesTableOfEachType) {
   }
 }
 
+TEST(HostMatrix, RowsOfSegmentsHaveTheirTables) {
+  QuantizedMatrix whole =
+      must(quantize(values(kN * kK), kN, kK, must(normal_float_table(2)), 64, DataType::f16));
+  whole.segments = {35, 16, kN - 51};  // which begin in the middle of panels
+  whole.table = rounded({-2, -1, 0, 1, 8, 4, 2, -8, 0.25F, 0.5F, -0.5F, 3}, DataType::f16);
+  const std::vector<double> expected = must(dequantize(whole));
+  const std::vector<std::byte> packed = must(pack(whole));
+  constexpr std::int64_t kFirst = 32;
+  std::vector<float> weights((kN - kFirst) * kK);
+  const WritableHostMatrix into{weights.data(), HostType::f32, kK};
+  must(dequantize_matrix(packed, whole.format, whole.table, kFirst, kN - kFirst, into, 2, whole.segments));
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    ASSERT_EQ(weights[i], expected[static_cast<std::size_t>(kFirst * kK) + i]) << i;
+  }
+  const std::vector<std::int64_t> fewer{35, 16};
+  EXPECT_NE(dequantize_matrix(packed, whole.format, whole.table, 0, kN, into, 1, fewer)
+                .error()
+                .message.find("segments: 51 rows in all"),
+            std::string::npos);
+  EXPECT_FALSE(dequantize_matrix(packed, whole.format, whole.table, 0, kN, into, 1));  // three tables
+}
+
 TEST(HostMatrix, PairsOfValuesStandForPairsOfCodes) {
   const WeightFormat format{.bits = 1, .group = 32, .n = 32, .k = 32, .table = TableKind::pair};
   const std::vector<float> pairs{0.5F, -1, 1, 0.25F, -0.5F, -0.5F, 1, 1};

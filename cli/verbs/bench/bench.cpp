@@ -39,13 +39,6 @@ Result<void> check_options(const BenchOptions& options) {
   if (text["target"] == "native") text["target"] = Target::all().front().name;  // any will do
   Result<KernelRequests> requests = expand(text, {});
   if (!requests) return failure(requests);
-  for (const KernelRequest& request : requests->kernels) {
-    if (request.spec.segment_rows != 0) {
-      return refuse(
-          "segment_rows: bench measures kernels with one table, whose schedules those with more take over; "
-          "leave it out");
-    }
-  }
   return {};
 }
 
@@ -92,12 +85,14 @@ Result<std::vector<std::vector<BenchRow>>> run_requests(BenchSession& session,
   for (std::size_t first = 0; first < requests.size(); ++first) {
     if (done[first]) continue;
     const WeightFormat& format = requests[first].spec.format;
-    Result<measure::RandomWeights> weights = measure::make_random_weights(format);
+    const int segment_rows = requests[first].spec.segment_rows;
+    Result<measure::RandomWeights> weights = measure::make_random_weights(format, segment_rows);
     if (!weights) return failure(weights);
     Result<measure::Product> product = measure::Product::create(session.device(), *weights);
     if (!product) return failure(product);
     for (std::size_t i = first; i < requests.size(); ++i) {
-      if (done[i] || requests[i].spec.format != format) continue;
+      const KernelSpec& spec = requests[i].spec;
+      if (done[i] || spec.format != format || spec.segment_rows != segment_rows) continue;
       print_to_stderr(fmt::format("measuring {}\n", describe(requests[i].spec)));
       Result<std::vector<BenchRow>> measured = run_request(session, *product, requests[i], options);
       if (!measured) return failure(measured);

@@ -12,7 +12,18 @@ class Format:
     packed_bytes: int
     panel_bytes: int
     def __init__(
-        self, bits: int, group: int, n: int, k: int, dtype: str, table_kind: str, table: bytes, offsets: bool, /
+        self,
+        bits: int,
+        group: int,
+        n: int,
+        k: int,
+        dtype: str,
+        table_kind: str,
+        table: bytes,
+        offsets: bool,
+        segments: tuple[int, ...],
+        segment_rows: int,
+        /,
     ) -> None: ...
     def quantize(
         self,

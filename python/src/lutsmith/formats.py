@@ -11,13 +11,17 @@ v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00 h1024:0
  |  bits of a code
  version of the packed bytes and of this line
 
-Where weights have an offset beside each scale, the word "offsets" stands before the values.
+Where weights have an offset beside each scale, the word "offsets" stands before the values. Where rows come in segments
+with tables of their own, their numbers of rows do so, such as "s4096+1024+1024", and the values of each table follow one
+another.
 """
 
 from __future__ import annotations
 
 import array
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from lutsmith import _core
 from lutsmith._core import Error
@@ -28,11 +32,15 @@ from lutsmith.hadamard import check as check_hadamard
 VERSION = "v1"
 CHANNEL = "channel"
 _OFFSETS = "offsets"
+_SEGMENTS = "s"
+MOST_SEGMENTS = 4
+#: What segments of rows are multiples of, but for the last; the larger, the more kernels there are.
+SEGMENT_ROWS = (256, 128, 64, 32)
 GROUPS = (256, 128, 64, 32)  # that kernels have, besides one for each row
 
 DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
 DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
-_TABLE_WORD = 6  # of the line: the values, or "offsets" and then the values
+_TABLE_WORD = 6  # of the line: the values, or what stands before them
 #: Types of matrices in host memory.
 HOST_TYPES: dict[torch.dtype, str] = {**DTYPE_NAMES, torch.float32: "f32"}
 
@@ -53,6 +61,8 @@ class Format:
         "packed_bytes",
         "panel_bytes",
         "plain",
+        "segment_rows",
+        "segments",
         "table_kind",
         "table_words",
     )
@@ -68,21 +78,30 @@ class Format:
         table_words: bytes,
         offsets: bool = False,
         hadamard: Hadamard | None = None,
+        segments: Sequence[int] = (),
     ) -> None:
         """group: 0 for one scale a row. table_words: 16-bit floats of dtype, in the machine's order of bytes.
 
         hadamard: the transform that x goes through before it is multiplied, as the rows of W did before they were
-        quantized. Raises Error for what cannot be packed.
+        quantized. segments: rows of each with a table of its own, in all n; `table_words` has one table behind
+        another. Raises Error for what cannot be packed.
         """
         length = 2**bits if table_kind == "scalar" else 2 * 4**bits
-        if 1 <= bits <= 8 and len(table_words) != 2 * length:
-            raise Error(f"table: {len(table_words) // 2} values given; {bits} bits, {table_kind} take {length}")
+        tables = max(1, len(segments))
+        if 1 <= bits <= 8 and len(table_words) != 2 * length * tables:
+            of_segments = f", of {tables} segments" if segments else ""
+            raise Error(
+                f"table: {len(table_words) // 2} values given; {bits} bits, {table_kind} take {length}{of_segments}"
+            )
+        self.segments = tuple(segments)
+        self.segment_rows = _segment_rows(self.segments, n, table_kind)
         #: The same without a transform: what the packed bytes are by themselves. Both have the same kernels.
         self.plain: Format = self
         if hadamard is None:
-            self.core = _core.Format(bits, group, n, k, dtype, table_kind, table_words, offsets)
+            given = (bits, group, n, k, dtype, table_kind, table_words, offsets, self.segments, self.segment_rows)
+            self.core = _core.Format(*given)
         else:
-            self.plain = known(Format(bits, group, n, k, dtype, table_kind, table_words, offsets).line)
+            self.plain = known(Format(bits, group, n, k, dtype, table_kind, table_words, offsets, None, segments).line)
             self.core = self.plain.core
             check_hadamard(hadamard, k)
         self.hadamard = hadamard
@@ -94,33 +113,84 @@ class Format:
         self.packed_bytes = self.core.packed_bytes
         self.panel_bytes = self.core.panel_bytes  # of them; the plane of scales follows
         kind = f"{table_kind} {_OFFSETS}" if offsets else table_kind
+        if segments:
+            kind += f" {_SEGMENTS}{'+'.join(map(str, segments))}"
         self.line = f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {kind} {_big_endian(table_words).hex()}"
         if hadamard is not None:
             self.line += f" {hadamard}"
 
     @property
     def table(self) -> tuple[float, ...]:
-        """The values behind the codes, as they are stored."""
+        """The values behind the codes, as they are stored; of segments one table behind another."""
         words = torch.frombuffer(bytearray(self.table_words), dtype=self.dtype)
         return tuple(words.to(torch.float32).tolist())
 
     def with_shape(self, n: int, k: int, group: int | None = None) -> Format:
-        """The format of another matrix, if asked for in other groups, with everything else the same."""
-        name = DTYPE_NAMES[self.dtype]
-        group = self.group if group is None else group
-        same = Format(self.bits, group, n, k, name, self.table_kind, self.table_words, self.offsets, self.hadamard)
-        return known(same.line)
+        """The format of another matrix, if asked for in other groups, with everything else the same.
+
+        Segments stay as they are, so that with them n does too; `with_tables` gives others.
+        """
+        return self._changed(n=n, k=k, group=self.group if group is None else group)
 
     def with_offsets(self) -> Format:
-        """The format of the same matrix with an offset beside each scale."""
-        name = DTYPE_NAMES[self.dtype]
-        return known(Format(self.bits, self.group, self.n, self.k, name, self.table_kind, self.table_words, True).line)
+        """The format of the same matrix with an offset beside each scale, untransformed."""
+        return self._changed(offsets=True, hadamard=None)
+
+    def with_tables(self, tables: Sequence[tuple[int, bytes]]) -> Format:
+        """The format of segments of rows, each given by its rows and the words of its table; neighbours of the same
+        table are one. n is what they have in all; everything else is the same."""
+        segments, words = zip(*merged(tables))
+        return self._changed(
+            n=sum(segments), table_words=b"".join(words), segments=segments if len(segments) > 1 else ()
+        )
+
+    def tables(self) -> list[tuple[int, bytes]]:
+        """Rows of each segment and the words of its table: the inverse of `with_tables`. Without segments: of all
+        rows."""
+        segments = self.segments or (self.n,)
+        size = len(self.table_words) // len(segments)
+        words = [self.table_words[size * i : size * (i + 1)] for i in range(len(segments))]
+        return list(zip(segments, words))
+
+    def _changed(self, **other: Any) -> Format:
+        fields = ("bits", "group", "n", "k", "table_kind", "table_words", "offsets", "hadamard", "segments")
+        given = {name: getattr(self, name) for name in fields} | {"dtype": DTYPE_NAMES[self.dtype]} | other
+        return known(Format(**given).line)
 
     def describe(self) -> str:
         """For messages: without the values."""
         words = self.line.split(" ")
-        del words[_TABLE_WORD + self.offsets]
+        del words[_TABLE_WORD + self.offsets + bool(self.segments)]
         return " ".join(words[1:])
+
+
+def merged(tables: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Neighbours that have the same words as one, with the rows of both."""
+    found: list[tuple[int, bytes]] = []
+    for rows, words in tables:
+        if found and found[-1][1] == words:
+            rows += found.pop()[0]
+        found.append((rows, words))
+    return found
+
+
+def _segment_rows(segments: tuple[int, ...], n: int, table_kind: str) -> int:
+    """The most that all segments but the last are multiples of; 0: there are none."""
+    if not segments:
+        return 0
+    for allowed in SEGMENT_ROWS:
+        if all(rows > 0 and rows % allowed == 0 for rows in segments[:-1]):
+            break
+    else:
+        allowed = 0
+    if not allowed or not 2 <= len(segments) <= MOST_SEGMENTS or segments[-1] < 1 or sum(segments) != n:
+        raise Error(
+            f"segments: {', '.join(map(str, segments))} rows are not allowed; allowed: 2 to {MOST_SEGMENTS}, in all {n}, "
+            f"and multiples of {SEGMENT_ROWS[-1]} but for the last"
+        )
+    if table_kind != "scalar":
+        raise Error(f"segments: not allowed with tables of kind {table_kind}; allowed: scalar")
+    return allowed
 
 
 def _big_endian(words: bytes) -> bytes:
@@ -153,6 +223,9 @@ def _parse(line: str) -> Format:
         offsets = words[_TABLE_WORD : _TABLE_WORD + 1] == [_OFFSETS]
         if offsets:
             del words[_TABLE_WORD]
+        segments: tuple[int, ...] = ()
+        if words[_TABLE_WORD][:1] == _SEGMENTS:  # which is no hexadecimal digit
+            segments = tuple(map(int, words.pop(_TABLE_WORD)[1:].split("+")))
         _, bits, group, shape, dtype, kind, table, *transform = words
         hadamard = _parse_hadamard(*transform) if transform else None
         n, k = shape.split("x")
@@ -167,8 +240,9 @@ def _parse(line: str) -> Format:
             table_words,
             offsets,
             hadamard,
+            segments,
         )
-    except (ValueError, KeyError, TypeError) as wrong:
+    except (ValueError, KeyError, TypeError, IndexError) as wrong:
         raise Error(f"format: '{_shown(line)}' is none ({wrong}); take PackedWeight.format as it is") from None
     if format.line != line:
         raise Error(f"format: '{_shown(line)}' is written otherwise than PackedWeight.format: '{_shown(format.line)}'")

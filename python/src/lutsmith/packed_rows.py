@@ -31,9 +31,14 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     `matmul(x, concatenate(members)).split([n1, n2, ...], -1)`. Codes, scales and table are the members' own. Where
     every member but the last has a multiple of 32 rows, bytes are copied on the device where they are.
 
+    Members may bring tables of their own: up to 4 different ones, scalar, where rows whose table is another one than
+    the next rows' are multiples of 32 (of 128 for kernels for many tokens). `PackedWeight.segments` says which rows
+    have which.
+
     Raises:
-        Error: where members differ in more than N: in bits, group, K, dtype, table, offsets, transform or device. Quantize
-            them alike, or multiply by each: `matmul(x, members)`.
+        Error: where members differ in more than N and the table: in bits, group, K, dtype, kind of table, offsets,
+            transform or device; for tables that one weight cannot have. Quantize them alike, or multiply by each:
+            `matmul(x, members)`.
     """
     members = list(members)
     for member in members:
@@ -46,18 +51,19 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     reason = why_apart([(member.format, member.device) for member in members])
     if reason is not None:
         raise Error(
-            f"members: {reason}: not allowed; allowed: members that differ in nothing but N; quantize them alike, or "
-            "give matmul a list of them, which takes a launch for each"
+            f"members: {reason}: not allowed; allowed: members that differ in nothing but N and the values of their "
+            "tables; quantize them alike, or give matmul a list of them, which takes a launch for each"
         )
     if len(members) == 1:
         return members[0]
-    joined = formats.known(members[0].format).with_shape(sum(member.n for member in members), members[0].k)
+    known = [formats.known(member.format) for member in members]
+    joined = known[0].with_tables([table for one in known for table in one.tables()])
     if any(member.n % PANEL_ROWS for member in members[:-1]):
         codes, scales, offsets = zip(*(unpack(member) for member in members))
         parts = Parts(torch.cat(codes), torch.cat(scales), torch.cat(offsets) if joined.offsets else None)
         return pack(parts, joined, members[0].device)
-    panels = [member.data[: formats.known(member.format).panel_bytes] for member in members]
-    planes = [member.data[formats.known(member.format).panel_bytes :] for member in members]
+    panels = [member.data[: one.panel_bytes] for member, one in zip(members, known)]
+    planes = [member.data[one.panel_bytes :] for member, one in zip(members, known)]
     return PackedWeight(torch.cat([*panels, *planes]), joined.line)
 
 
@@ -73,7 +79,7 @@ def interleave_gate(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
     for name, member in (("gate", gate), ("up", up)):
         if not isinstance(member, PackedWeight):
             raise Error(f"{name}: {type(member).__name__} is not allowed; allowed: a packed weight")
-    reason = why_apart([(gate.format, gate.device), (up.format, up.device)])
+    reason = why_apart([(gate.format, gate.device), (up.format, up.device)], one_table=True)
     if reason is None and gate.n != up.n:
         reason = f"N {gate.n} and {up.n}"
     if reason is not None:
@@ -145,8 +151,14 @@ def _bytes_of_records(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([torch.cat([codes, scales], -1).flatten(), plane.flatten()])
 
 
-def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
-    """In what weights of these formats and devices differ that `concatenate` wants to be the same; None: in nothing."""
+def why_apart(
+    members: Sequence[tuple[str, torch.device]], one_table: bool = False, segment_rows: int = PANEL_ROWS
+) -> str | None:
+    """Why weights of these formats and devices cannot be one: what they differ in, or the tables that they have.
+
+    None: they can, by `concatenate`. one_table: all rows are to have the same. segment_rows: what rows of a table of
+    their own are to be multiples of, but for the last ones.
+    """
     (first_line, first_device), *others = members
     first = formats.known(first_line)
     for line, device in others:
@@ -163,8 +175,19 @@ def why_apart(members: Sequence[tuple[str, torch.device]]) -> str | None:
         ):
             if one != other:
                 return f"{name} {one} and {other}"
-        if first.table_words != known.table_words:
-            return "different tables"
+    tables = [table for line, _ in members for table in formats.known(line).tables()]
+    if len({words for _, words in tables}) == 1:
+        return None
+    if one_table:
+        return "different tables"
+    if first.table_kind != "scalar":
+        return f"different tables of kind {first.table_kind}"
+    segments = formats.merged(tables)
+    if len(segments) > formats.MOST_SEGMENTS:
+        return f"{len(segments)} different tables, where {formats.MOST_SEGMENTS} is the most"
+    for rows, _ in segments[:-1]:
+        if rows % segment_rows:
+            return f"different tables, and {rows} rows of one that is not the last are no multiple of {segment_rows}"
     return None
 
 
@@ -172,15 +195,30 @@ def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight:
     """Rows from `start` up to `stop` of W [N, K], any: the part of a rank where a layer is column-parallel.
 
     Its product is that part of the whole product. It has memory of its own, so that the whole can be given back.
+
+    Raises:
+        Error: for rows that the weight does not have; where it has segments, for a `start` that leaves one of them, but
+            the last, no multiple of 32 rows.
     """
     check_part("rows", start, stop, weight.n)
     known = formats.known(weight.format)
-    part = known.with_shape(stop - start, known.k)
+    part = known.with_tables(_tables_of(known, start, stop))
     if start % PANEL_ROWS or (stop % PANEL_ROWS and stop != known.n):
         codes, scales, offsets = unpack(weight)
         some = Parts(codes[start:stop], scales[start:stop], None if offsets is None else offsets[start:stop])
         return pack(some, part, weight.device)
     return PackedWeight(torch.cat([weight.data[piece] for piece in pieces(known, start, stop)]), part.line)
+
+
+def _tables_of(format: formats.Format, start: int, stop: int) -> list[tuple[int, bytes]]:
+    """Those of some rows, as `Format.with_tables` takes them."""
+    found, first = [], 0
+    for of_table, words in format.tables():
+        some = min(stop, first + of_table) - max(start, first)
+        if some > 0:
+            found.append((some, words))
+        first += of_table
+    return found
 
 
 def pieces(format: formats.Format, start: int, stop: int) -> list[slice]:

@@ -35,7 +35,8 @@ class PackedWeight:
             so that checkpoints keep it and operators take it.
         bits, group, n, k: codes have so many bits; so many weights along k share a scale (0: all of a row).
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales.
-        table: the values behind the codes.
+        table: the values behind the codes; of segments one table behind another.
+        segments: rows of each segment with a table of its own, n in all; () where all rows have the same.
         has_offsets: whether there is an offset beside each scale.
         hadamard: block and seed of the Hadamard transform of W's rows that was quantized, for which x is transformed
             before each product; None where W itself was.
@@ -76,6 +77,10 @@ class PackedWeight:
     @property
     def table(self) -> tuple[float, ...]:
         return self._format.table
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        return self._format.segments
 
     @property
     def has_offsets(self) -> bool:

@@ -35,6 +35,8 @@ def manifest(
         kernel.update(options_of(variant))
         if format.offsets:
             kernel["offsets"] = True
+        if format.segments:
+            kernel["segment_rows"] = format.segment_rows
         kernels[tuple(kernel.items())] = kernel
     asked = {} if tokens is None else {"m": sorted(set(tokens))}
     return [{**kernel, **asked} for kernel in kernels.values()]

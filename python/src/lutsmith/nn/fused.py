@@ -20,6 +20,7 @@ from lutsmith.reordered import reordered
 __all__ = ["Fused", "FusedLinear", "FusedMember", "FusedWeight", "fuse"]
 
 _EXAMPLES = 4  # names in a message
+_TABLE_ROWS = 128  # of a table of their own, in multiples: tiles of many tokens, and of batch-invariant kernels
 
 # Modules of transformers whose forward calls each of these members once, one after another, on one stream and with the
 # same tensor, which nothing changes in between.
@@ -227,8 +228,8 @@ class FusedMember(Linear):
         if self.format != before:
             given, self.format = formats.known(self.format).describe(), before
             raise Error(
-                f"format: {given} is not allowed; allowed: {formats.known(before).describe()} with the table that all "
-                "members of this fused layer have; load the weights before layers are fused"
+                f"format: {given} is not allowed; allowed: {formats.known(before).describe()} with the table that this "
+                "member of a fused layer has; load the weights before layers are fused"
             )
 
     def _get_name(self) -> str:
@@ -238,7 +239,7 @@ class FusedMember(Linear):
 class FusedLinear(torch.nn.Module):
     """Several layers of one input: ``x [..., K]`` -> a tuple of ``y [..., N]``, one for each member.
 
-    One launch where the members' weights differ in nothing but N, else one for each.
+    One launch where the members' weights differ in nothing but N and the values of their tables, else one for each.
 
     Attributes:
         members: the layers, by which a state dict names what there is.
@@ -355,7 +356,8 @@ def _why_apart(layers: Sequence[torch.nn.Module], multiple: int = PANEL_ROWS) ->
         return "there is one member"
     if any(layer.weight.is_meta for layer in layers):
         return "weights are not loaded"
-    reason = why_apart([(layer.format, layer.weight.device) for layer in layers])
+    formats_and_devices = [(layer.format, layer.weight.device) for layer in layers]
+    reason = why_apart(formats_and_devices, segment_rows=_TABLE_ROWS)
     if reason is not None:
         return reason
     if len({layer.batch_invariant for layer in layers}) > 1:

@@ -117,7 +117,7 @@ def why_no_gate(module: torch.nn.Module, gate: Linear, up: Linear) -> str | None
         return f"{gate.out_features} and {up.out_features} rows"
     if gate.out_features % GATE_ROWS:
         return f"{gate.out_features} rows are no multiple of {GATE_ROWS}"
-    return why_apart([(layer.format, layer.weight.device) for layer in (gate, up)])
+    return why_apart([(layer.format, layer.weight.device) for layer in (gate, up)], one_table=True)
 
 
 def gate(module: torch.nn.Module) -> None:
