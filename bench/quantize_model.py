@@ -34,6 +34,7 @@ from lutsmith.model_layers import packable_layers
 
 METHODS = ("nf", "gptq+nf")
 GIB = 2**30
+SECONDS_BETWEEN_LINES = 15  # of a log; on a terminal one line is written over and over
 
 
 def peak_of_host() -> int:
@@ -64,14 +65,17 @@ def measure(method: str, given: argparse.Namespace) -> dict[str, object]:
     model = random_model(configuration(given.model, given.layers), getattr(torch, given.dtype), torch.device(given.device))
     count = len(packable_layers(model))
     start = time.monotonic()
+    told = 0.0
     kept = {}
     for name, data in packed_by(method, model, given):
         kept[name] = data
         seconds = time.monotonic() - start
-        if sys.stderr.isatty() or len(kept) == count:
+        over = sys.stderr.isatty() and len(kept) < count
+        if over or len(kept) == count or seconds >= told + SECONDS_BETWEEN_LINES:
+            told = seconds
             left = seconds / len(kept) * (count - len(kept))
-            end = "\n" if len(kept) == count else "\r"
-            print(f"{method}: {len(kept)} of {count} layers, {seconds:.0f} s, {left:.0f} s left", end=end, file=sys.stderr)
+            text = f"{method}: {len(kept)} of {count} layers, {seconds:.0f} s, {left:.0f} s left"
+            print(text, end="\r" if over else "\n", file=sys.stderr, flush=True)
     return {
         "model": given.model,
         "decoder_layers": model.config.num_hidden_layers,

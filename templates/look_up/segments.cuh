@@ -1,6 +1,7 @@
 #pragma once
 
 #include "templates/look_up/contract.cuh"
+#include "templates/primitives/pairs.cuh"
 
 // Tables of segments of rows: an engine that knows which of them it is filled with, and when it has to be
 // filled anew. Without segments the engine stays what it is.
@@ -31,7 +32,9 @@ class SegmentTables : public Engine {
   }
 
   __device__ __forceinline__ void refill(int thread, int threads) const {
-    fill_with(shared_, parameter_, segment_, thread, threads);
+    // Anew, or what the first filling made of it would keep a register over main loops that have none left.
+    const auto anew = static_cast<int>(kept(static_cast<unsigned int>(thread)));
+    fill_with(shared_, parameter_, segment_, anew, threads);
   }
 
  private:

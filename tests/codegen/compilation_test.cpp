@@ -123,6 +123,25 @@ TEST(TilesForManyTokens, FitTheRegistersWithWhatIsMadeOfTheSums) {
   EXPECT_GE(tiles, 20U);
 }
 
+// The widest tiles have no register left for what a block does between two tables.
+TEST(TilesForManyTokens, FitTheRegistersWithTablesOfSegments) {
+  Result<Service> service = Service::open({.memory_only = true});
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  KernelSpec spec{{4, 128, 4096, 4096, DataType::f16}, 4096, *Target::parse("sm_90a")};
+  spec.segment_rows = 128;
+  std::size_t tiles = 0;
+  const std::vector<Schedule> candidates = *schedules(spec);
+  for (const Schedule& schedule : candidates) {
+    const auto* const many = std::get_if<ManyTokensSchedule>(&schedule);
+    if (many == nullptr || many->tile_tokens < 192) continue;
+    ++tiles;
+    const Result<CompileResult> result = service->compile(spec, schedule);
+    ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
+    EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(schedule);
+  }
+  EXPECT_GE(tiles, 2U);
+}
+
 // The estimate of registers decides what is proposed: of all that it lets pass, with a K of one step and of
 // two.
 TEST(FormatsWithOffsets, CompileWithoutSpills) {
