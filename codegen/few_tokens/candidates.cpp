@@ -26,6 +26,15 @@ bool fits(const KernelSpec& spec, const FewTokensSchedule& schedule) {
          FewTokens::estimated_registers(spec, schedule) <= FewTokens::register_limit(schedule);
 }
 
+/// Wide tiles, which halve the loads of X, only where X is loaded for every tile; and where they were
+/// measured: no GPU without bulk copies.
+bool is_worth_trying(const KernelSpec& spec, const FewTokensSchedule& schedule) {
+  if (schedule.tile_rows != kWideTileRows) return true;
+  constexpr std::int64_t kMostResidentColumns = 2 * kMostWarps;
+  return schedule.tile_tokens > 1 && spec.target.traits().bulk_copy &&
+         packed_layout(spec.format).column_panels() > kMostResidentColumns;
+}
+
 }  // namespace
 
 std::vector<FewTokensSchedule> FewTokens::candidates(const KernelSpec& spec) {
@@ -48,7 +57,7 @@ std::vector<FewTokensSchedule> FewTokens::candidates(const KernelSpec& spec) {
                                            .stages = stages,
                                            .blocks_per_multiprocessor = blocks,
                                            .dependent_launch = traits.dependent_launch};
-          if (fits(spec, schedule)) candidates.push_back(schedule);
+          if (is_worth_trying(spec, schedule) && fits(spec, schedule)) candidates.push_back(schedule);
         }
       }
     }

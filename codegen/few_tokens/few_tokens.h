@@ -30,12 +30,17 @@ static_assert(KernelFamily<FewTokens>);
 
 namespace few_tokens {
 
+/// Two panels of rows for the X of one: where that is loaded for every tile it is half as much.
+constexpr int kWideTileRows = 64;
+
 // The limits of a schedule.
-constexpr int kTileRows[] = {16, 32};
+constexpr int kTileRows[] = {16, 32, kWideTileRows};
 constexpr int kTileTokens[] = {1, 8, 16, 32};
 constexpr int kMostWarps = 16;
 constexpr int kMostRingStages = 8;
 constexpr int kMostBlocks = 4;  // per multiprocessor
+/// Their sums are in registers: of 64 rows 16 tokens, of 32 rows 32.
+constexpr int kMostTileElements = 1024;
 
 /// Dynamic shared memory of a block, in bytes.
 int shared_bytes(const KernelSpec& spec, const FewTokensSchedule& schedule);

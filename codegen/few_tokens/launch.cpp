@@ -56,8 +56,7 @@ LaunchRecipe FewTokens::launch_recipe(const KernelSpec& spec, const FewTokensSch
 }
 
 WorkspaceSize FewTokens::workspace_size(int multiprocessors) {
-  constexpr std::size_t kLargest =
-      partial_sum_bytes(std::ranges::max(few_tokens::kTileRows), std::ranges::max(few_tokens::kTileTokens));
+  constexpr std::size_t kLargest = partial_sum_bytes(few_tokens::kMostTileElements, 1);
   constexpr std::size_t kSmallest =
       partial_sum_bytes(std::ranges::min(few_tokens::kTileRows), std::ranges::min(few_tokens::kTileTokens));
   const int partitions = few_tokens::kMostBlocks * multiprocessors;

@@ -66,7 +66,9 @@ int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedu
   // Joining slices and scaling keep more values alive at once.
   const int joining = spec.format.bits < 4 ? 4 : 0;
   const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;
-  return unit * units + activations + sums + joining + scaling +
+  // Where the second panel lies, and codes of more records on their way. Read off kernels at the edge.
+  const int second_panel = schedule.tile_rows == kWideTileRows ? 12 : 0;
+  return unit * units + activations + sums + joining + scaling + second_panel +
          registers_for_steps(spec, schedule, columns) + kOtherRegisters;
 }
 

@@ -16,6 +16,11 @@ using namespace few_tokens;
 Result<void> validate_tile(const FewTokensSchedule& schedule) {
   if (auto valid = validate_one_of("tile_rows", schedule.tile_rows, kTileRows); !valid) return valid;
   if (auto valid = validate_one_of("tile_tokens", schedule.tile_tokens, kTileTokens); !valid) return valid;
+  if (schedule.tile_rows == kWideTileRows && (schedule.tile_tokens == 1 || schedule.tile_tokens > 16)) {
+    return refuse(fmt::format(
+        "tile_rows: {} is not allowed with tiles of {}; allowed: with 8 or 16 tokens", schedule.tile_rows,
+        schedule.tile_tokens == 1 ? "1 token" : fmt::format("{} tokens", schedule.tile_tokens)));
+  }
   if (schedule.warps < 1 || schedule.warps > kMostWarps) {
     return refuse(fmt::format("warps: {} is not allowed; allowed: 1 to {}", schedule.warps, kMostWarps));
   }

@@ -39,7 +39,7 @@ struct FewTokensSchedule {
 
   template <class Self, class Visit>
   static constexpr void visit_fields(Self& self, Visit&& visit) {
-    visit(FieldInfo{"tile_rows", "Output channels of a tile", "16 or 32", "rows {}"}, self.tile_rows);
+    visit(FieldInfo{"tile_rows", "Output channels of a tile", "16, 32 or 64", "rows {}"}, self.tile_rows);
     visit(FieldInfo{"tile_tokens", "Tokens of a tile", "1, 8, 16 or 32", ", tokens {}"}, self.tile_tokens);
     visit(FieldInfo{"warps", "Warps of a thread block", "1 to 16", ", warps {}"}, self.warps);
     visit(FieldInfo{"weights", "How weights reach the warp",

@@ -37,6 +37,7 @@ struct Geometry {
   static constexpr bool kNoRaggedEnd = kWholeColumns && kWholeSteps;
   static constexpr bool kOneToken = Config::kTileTokens == 1;
   static constexpr bool kWholeRows = Config::kN % Config::kTileRows == 0;
+  static constexpr int kRowPanels = static_cast<int>(packed_layout_of<Config>().row_panels());
 
   static constexpr int kRecordBytes = packed_layout_of<Config>().record_bytes();
   static constexpr int kPanelBytes = packed_layout_of<Config>().panel_bytes();
@@ -49,7 +50,8 @@ struct Geometry {
                                      : kScalesInRecord ? packed_layout_of<Config>().groups_per_record()
                                                        : 1;
 
-  /// Offset of the unit at (row tile, column panel): one panel, or one of its two records.
+  /// Offset of the unit at (row tile, column panel): one panel, one of its two records, or the first of two
+  /// panels.
   static __device__ __forceinline__ long long unit_offset(int row_tile, int column_panel) {
     return packed_layout_of<Config>().record_offset(row_tile * kRecords, column_panel);
   }
@@ -130,6 +132,15 @@ class UnitWalk {
     return weights_ + G::plane_scales_offset(walk_.row_tile, G::plane_group(column_panel()));
   }
 
+  /// Bytes from the unit's first panel to its second, and from the scales of the one to those of the other.
+  /// Where the last tile has one panel it stands for both: its rows have no place in Y.
+  __device__ __forceinline__ long long to_second_panel() const {
+    return has_second_panel() ? packed_layout_of<Config>().row_panel_bytes() : 0;
+  }
+  __device__ __forceinline__ long long to_second_plane_scales() const {
+    return has_second_panel() ? packed_layout_of<Config>().row_panel_plane_bytes() : 0;
+  }
+
   __device__ __forceinline__ void advance() {
     if (walk_.advance()) {
       unit_ = weights_ + G::unit_offset(walk_.row_tile, warp_);
@@ -140,6 +151,9 @@ class UnitWalk {
 
  private:
   __device__ __forceinline__ int column_panel() const { return walk_.step * Config::kWarps + warp_; }
+  __device__ __forceinline__ bool has_second_panel() const {
+    return G::kRowPanels % 2 == 0 || 2 * walk_.row_tile + 1 < G::kRowPanels;
+  }
 
   const unsigned char* weights_;
   const unsigned char* unit_;

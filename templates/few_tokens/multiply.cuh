@@ -82,7 +82,7 @@ class FewTokens {
   ///   launch ahead  ...products | sums, Y |
   ///   this launch    table | weights | look-ups |  X | products | look-ups, products of the others | sums, Y
   static constexpr int kMostWarpsAhead = 16;  // of a multiprocessor: 128 registers for each thread
-  static constexpr bool kShort = G::kStepsPerTile <= Weights::kHeld &&
+  static constexpr bool kShort = G::kRecords <= 2 && G::kStepsPerTile <= Weights::kHeld &&
                                  Config::kWarps * Config::kBlocksPerMultiprocessor <= kMostWarpsAhead;
   static constexpr int kMmaAheadOfOneToken = Weights::kInRegisters && G::kRecords > 1 ? 4 : 8;
   static constexpr int kMmaAheadOfAnOctet = Weights::kInRegisters || G::kTokenOctets > 1 ? 0 : 4;

@@ -50,9 +50,13 @@ class WeightStream {
   __device__ __forceinline__ void copy(int stage) {
     if (ahead_.has_unit()) {
       unsigned char* to = ring_ + stage * Stage::kBytes;
-      copy_bytes<Stage::kUnitBytes>(to, ahead_.unit());
-      if constexpr (Stage::kPlaneScales) {
-        copy_bytes<Stage::kPlaneBytes>(to + Stage::kUnitBytes, ahead_.plane_scales());
+#pragma unroll
+      for (int panel = 0; panel < Stage::kPanels; ++panel) {
+        copy_bytes<Stage::kPanelBytes>(to + panel * Stage::kPanelBytes, Stage::panel_of(ahead_, panel));
+        if constexpr (Stage::kPlaneScales) {
+          copy_bytes<Stage::kPlaneBytes>(to + Stage::kUnitBytes + panel * Stage::kPlaneBytes,
+                                         Stage::plane_scales_of(ahead_, panel));
+        }
       }
     }
     commit_copies();  // for every step, so that the count of commits is the count of steps

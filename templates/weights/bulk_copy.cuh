@@ -86,9 +86,14 @@ class WeightStream {
       if (ahead_.has_unit()) {
         unsigned char* to = ring_ + stage * Stage::kBytes;
         arrive_expecting(barrier, Stage::kBytes);
-        copy_bulk(to, ahead_.unit(), Stage::kUnitBytes, barrier);
-        if constexpr (Stage::kPlaneScales) {
-          copy_bulk(to + Stage::kUnitBytes, ahead_.plane_scales(), Stage::kPlaneBytes, barrier);
+#pragma unroll
+        for (int panel = 0; panel < Stage::kPanels; ++panel) {
+          unsigned char* place = to + panel * Stage::kPanelBytes;
+          copy_bulk(place, Stage::panel_of(ahead_, panel), Stage::kPanelBytes, barrier);
+          if constexpr (Stage::kPlaneScales) {
+            copy_bulk(to + Stage::kUnitBytes + panel * Stage::kPlaneBytes,
+                      Stage::plane_scales_of(ahead_, panel), Stage::kPlaneBytes, barrier);
+          }
         }
       } else {
         arrive_expecting(barrier, 0);  // a phase for every step, so that the parity counts steps

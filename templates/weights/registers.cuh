@@ -49,16 +49,25 @@ class WeightStream {
 
  private:
   static constexpr bool kRefillsEarly = Config::kStages == 3;
+  /// Or there are none to be read; else they stand in the plane.
+  static constexpr bool kScalesBesideRecords = G::kScalesInRecord || G::kPerChannel;
 
   /// Fills units_[parity] with the unit two steps on.
   __device__ __forceinline__ void load(int parity) {
-    if (ahead_.has_unit())
+    if (ahead_.has_unit()) {
       units_[parity].template read<StreamedWeights>(ahead_.unit(), first_scales(), lane_);
+      if constexpr (G::kRecords > Unit::kPanelRecords) {
+        const long long to_scales =
+            kScalesBesideRecords ? ahead_.to_second_panel() : ahead_.to_second_plane_scales();
+        units_[parity].template read<StreamedWeights, 1>(ahead_.unit() + ahead_.to_second_panel(),
+                                                         first_scales() + to_scales, lane_);
+      }
+    }
     ahead_.advance();
   }
 
   __device__ __forceinline__ const unsigned char* first_scales() const {
-    if constexpr (G::kScalesInRecord || G::kPerChannel) {
+    if constexpr (kScalesBesideRecords) {
       return ahead_.unit() + packed_layout_of<Config>().record_group_offset(0);
     } else {
       return ahead_.plane_scales();

@@ -10,6 +10,8 @@
 //
 //   stage = | unit: records as they are packed | scales, where they stand in the plane |
 //
+// Of two panels, in both places those of the first and then those of the second.
+//
 // Every warp has a ring of its own, so no barrier but the warp's own stands in the main loop.
 
 namespace lutsmith::device {
@@ -37,13 +39,38 @@ struct RingStage {
   static constexpr int kUnitBytes = G::kRecords * G::kRecordBytes;
   static constexpr bool kPlaneScales = !G::kScalesInRecord && !G::kPerChannel;
   static constexpr int kBytes = shared_memory::stage_bytes(packed_layout_of<Config>(), Config::kTileRows);
-  static constexpr int kPlaneBytes = kBytes - kUnitBytes;
-  static_assert(kUnitBytes % 16 == 0 && kBytes % 16 == 0, "copies move multiples of 16 bytes");
+  /// That a unit lies in; the parts that each has of a stage.
+  static constexpr int kPanels = G::kRecords / Unit::kPanelRecords;
+  static constexpr int kPanelBytes = kUnitBytes / kPanels;
+  static constexpr int kPlaneBytes = (kBytes - kUnitBytes) / kPanels;
+  static_assert(kPanelBytes % 16 == 0 && kPlaneBytes % 16 == 0, "copies move multiples of 16 bytes");
 
   static __device__ __forceinline__ void read(Unit& unit, const unsigned char* stage, int lane) {
     constexpr int kScales = kPlaneScales ? kUnitBytes : packed_layout_of<Config>().record_group_offset(0);
     const unsigned char* scales = stage + kScales;
     unit.template read<StagedWeights>(stage, scales, lane);
+    if constexpr (kPanels == 2) {
+      constexpr int kNextScales = kPlaneScales ? kPlaneBytes : kPanelBytes;
+      unit.template read<StagedWeights, 1>(stage + kPanelBytes, scales + kNextScales, lane);
+    }
+  }
+
+  /// Where a panel of a unit lies in global memory, and its scales in the plane.
+  template <class Walk>
+  static __device__ __forceinline__ const unsigned char* panel_of(const Walk& at, int panel) {
+    if constexpr (kPanels == 1) {
+      return at.unit();
+    } else {
+      return panel == 0 ? at.unit() : at.unit() + at.to_second_panel();
+    }
+  }
+  template <class Walk>
+  static __device__ __forceinline__ const unsigned char* plane_scales_of(const Walk& at, int panel) {
+    if constexpr (kPanels == 1) {
+      return at.plane_scales();
+    } else {
+      return panel == 0 ? at.plane_scales() : at.plane_scales() + at.to_second_plane_scales();
+    }
   }
 
   /// Returns when every lane has the values that `sum` was computed from. A stage is refilled only after

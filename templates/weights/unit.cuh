@@ -14,6 +14,9 @@ struct WeightUnit {
   static constexpr int kVectors = Config::kBits / 2;
   static constexpr bool kHalfVector = Config::kBits % 2 == 1;
   static constexpr int kScaleWords = G::kUnitGroups;
+  /// Records of one panel; a unit has those of one or, where its rows are 64, of two.
+  static constexpr int kPanelRecords =
+      G::kRecords < layout::kRecordsPerPanel ? G::kRecords : layout::kRecordsPerPanel;
 
   unsigned int codes[G::kRecords][kWords];
   /// Scales of rows g (low half) and g + 8 (high half).
@@ -21,35 +24,36 @@ struct WeightUnit {
   /// Likewise, where the format has them.
   unsigned int offsets[G::kRecords][Config::kOffsets ? kScaleWords : 1];
 
-  /// Reads the lane's share of the unit at `records`, whose first record has its scales at
-  /// `first_scales`; `From` says how (StreamedWeights, StagedWeights).
-  template <class From>
+  /// Reads the lane's share of the unit's records in one panel, at `records`, of which the first has its
+  /// scales at `first_scales`; `From` says how (StreamedWeights, StagedWeights).
+  template <class From, int kPanel = 0>
   __device__ __forceinline__ void read(const unsigned char* records, const unsigned char* first_scales,
                                        int lane) {
     constexpr int kNextScales = G::kScalesInRecord ? G::kRecordBytes : G::kGroupBytes;
     records += lane * 16;
     first_scales += lane / 4 * 4;
 #pragma unroll
-    for (int record = 0; record < G::kRecords; ++record) {
+    for (int record = 0; record < kPanelRecords; ++record) {
+      constexpr int kFirst = kPanel * kPanelRecords;
       const unsigned char* from = records + record * G::kRecordBytes;
 #pragma unroll
       for (int vector = 0; vector < kVectors; ++vector) {
         const uint4 words = From::load_16(from + vector * layout::kLanes * 16);
-        unsigned int* to = codes[record] + 4 * vector;
+        unsigned int* to = codes[kFirst + record] + 4 * vector;
         to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
       }
       if constexpr (kHalfVector) {
         // `from` stands lane * 16 bytes on; these vectors are half as long.
         const uint2 words = From::load_8(from + kVectors * layout::kLanes * 16 - lane * 8);
-        codes[record][kWords - 2] = words.x, codes[record][kWords - 1] = words.y;
+        codes[kFirst + record][kWords - 2] = words.x, codes[kFirst + record][kWords - 1] = words.y;
       }
 #pragma unroll
       for (int group = 0; group < kScaleWords; ++group) {
-        scales[record][group] =
+        scales[kFirst + record][group] =
             From::load_scales(first_scales + record * kNextScales + group * G::kGroupBytes);
         if constexpr (Config::kOffsets) {
-          offsets[record][group] = From::load_scales(first_scales + layout::kOffsetBehindScale +
-                                                     record * kNextScales + group * G::kGroupBytes);
+          offsets[kFirst + record][group] = From::load_scales(first_scales + layout::kOffsetBehindScale +
+                                                              record * kNextScales + group * G::kGroupBytes);
         }
       }
     }

@@ -181,6 +181,46 @@ TEST(TilesOf32Tokens, FitTheRegisters) {
   EXPECT_GE(tiles, 8U);
 }
 
+TEST(TilesOf64Rows, FitTheRegisters) {
+  Result<Service> service = Service::open({.memory_only = true});
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  std::size_t tiles = 0;
+  std::size_t number = 0;
+  for (const auto& [bits, group, m] :
+       {std::tuple{4, 128, 16}, {3, 32, 16}, {2, kPerChannel, 8}, {4, 64, 8}}) {
+    for (const char* target : {"sm_90a", "sm_120a"}) {
+      KernelSpec spec{{bits, group, 8192, 8192, DataType::f16}, m, *Target::parse(target)};
+      spec.format.offsets = group == 64;
+      const std::vector<Schedule> candidates = *schedules(spec);
+      for (const Schedule& schedule : candidates) {
+        const auto* const few = std::get_if<FewTokensSchedule>(&schedule);
+        if (few == nullptr || few->tile_rows != 64 || number++ % 4 != 0) continue;
+        ++tiles;
+        const Result<CompileResult> result = service->compile(spec, schedule);
+        ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
+        EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(spec) << ", " << describe(schedule);
+      }
+    }
+  }
+  EXPECT_GE(tiles, 8U);
+}
+
+// X of a short K stays in registers, and tiles for one token have none to halve.
+TEST(TilesOf64Rows, AreProposedWhereXIsLoadedForEveryTile) {
+  const auto proposed = [](const char* target, std::int64_t k, std::int64_t m) {
+    const KernelSpec spec{{4, 128, 8192, k, DataType::f16}, m, *Target::parse(target)};
+    return std::ranges::any_of(*schedules(spec), [](const Schedule& schedule) {
+      const auto* const few = std::get_if<FewTokensSchedule>(&schedule);
+      return few != nullptr && few->tile_rows == 64;
+    });
+  };
+  EXPECT_TRUE(proposed("sm_90a", 8192, 16));
+  EXPECT_TRUE(proposed("sm_90a", 8192, 8));
+  EXPECT_FALSE(proposed("sm_90a", 8192, 1));
+  EXPECT_FALSE(proposed("sm_90a", 4096, 16));
+  EXPECT_FALSE(proposed("sm_80", 8192, 16));
+}
+
 TEST(TilesWithXInStages, FitTheRegisters) {
   Result<Service> service = Service::open({.memory_only = true});
   ASSERT_TRUE(service.has_value()) << service.error().message;

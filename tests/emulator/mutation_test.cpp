@@ -33,6 +33,8 @@ struct Example {
   bool cancelling = false;  ///< see cancel()
   bool offsets = false;
   int segment_rows = 0;
+  int tile_rows = 16;
+  std::int64_t n = 40;
 
   friend bool operator==(const Example&, const Example&) = default;
 };
@@ -40,7 +42,7 @@ struct Example {
 KernelSpec spec_of(const Example& example) {
   return {.format = {.bits = example.bits,
                      .group = example.group,
-                     .n = 40,
+                     .n = example.n,
                      .k = example.k,
                      .offsets = example.offsets},
           .m = 1,
@@ -49,7 +51,7 @@ KernelSpec spec_of(const Example& example) {
 }
 
 FewTokensSchedule schedule_of(const Example& example) {
-  return {.tile_rows = 16,
+  return {.tile_rows = example.tile_rows,
           .tile_tokens = example.tile_tokens,
           .warps = example.warps,
           .weights = example.weights,
@@ -89,6 +91,11 @@ constexpr Example kTwoGroupsOfOffsets = {.group = 64, .offsets = true};
 constexpr Example kChannelOffsets = {.group = kPerChannel, .offsets = true};
 constexpr Example kOneTokenOffsets = {.group = 64, .tile_tokens = 1, .m = 1, .offsets = true};
 constexpr Example kThreeBits = {.bits = 3};
+// Tiles of two panels, of which the last has one.
+constexpr Example kWide = {.tile_rows = 64, .n = 88};
+constexpr Example kWideBulkRing = {.weights = bulk_copy, .tile_rows = 64, .n = 88};
+constexpr Example kWidePlane = {.group = 256, .tile_rows = 64, .n = 88};
+constexpr Example kWidePlaneBulkRing = {.weights = bulk_copy, .group = 256, .tile_rows = 64, .n = 88};
 // A table for each of the three tiles, by one block and by several.
 constexpr Example kSegments = {.partitions = 1, .segment_rows = 16};
 constexpr Example kCutSegments = {.segment_rows = 16};
@@ -228,6 +235,26 @@ constexpr Mutation<Example> kMutations[] = {
     {"ChannelValuesOfTheOtherHalf", "static_cast<long long>(record_row) * group_bytes()",
      "static_cast<long long>(record_row ^ 1) * group_bytes()", kWrong, kChannelOffsets},
 
+    // Tiles of two panels.
+    {"FirstPanelTwice", "StreamedWeights, 1>(ahead_.unit() + ahead_.to_second_panel(),",
+     "StreamedWeights, 1>(ahead_.unit(),", kWrong, kWide},
+    {"ScalesOfTheFirstPanelTwice", "first_scales() + to_scales, lane_);", "first_scales(), lane_);", kWrong,
+     kWide},
+    {"PlaneScalesOfTheFirstPanelTwice", "first_scales() + to_scales, lane_);", "first_scales(), lane_);",
+     kWrong, kWidePlane},
+    {"RecordsOfTheFirstPanelReplaced", "constexpr int kFirst = kPanel * kPanelRecords;",
+     "constexpr int kFirst = 0;", kNeverSet, kWide},
+    {"SecondPanelPastTheMatrix",
+     "return has_second_panel() ? packed_layout_of<Config>().row_panel_bytes() : 0;",
+     "return packed_layout_of<Config>().row_panel_bytes();", kPastWeights, kWidePlane},
+    {"FirstPanelCopiedTwice", "return panel == 0 ? at.unit() : at.unit() + at.to_second_panel();",
+     "return at.unit();", kWrong, kWideBulkRing},
+    {"ScalesOfTheFirstPanelRead", "constexpr int kNextScales = kPlaneScales ? kPlaneBytes : kPanelBytes;",
+     "constexpr int kNextScales = 0;", kWrong, kWideBulkRing},
+    {"PlaneScalesOfTheFirstPanelCopiedTwice",
+     "return panel == 0 ? at.plane_scales() : at.plane_scales() + at.to_second_plane_scales();",
+     "return at.plane_scales();", kWrong, kWidePlaneBulkRing},
+
     // Tables of segments.
     {"TableOfTheFirstTileForAll", "if constexpr (Config::kSegments) turn_table();", "", kWrong, kSegments},
     {"TableOfTheNextSegment", "parameter.table + segment * kLength",
@@ -365,15 +392,15 @@ constexpr Mutation<Example> kMutations[] = {
      "",
      kWaitedBefore,
      {.weights = bulk_copy, .stages = 3, .partitions = 1}},
-    {"BulkCopyTooShort", "Stage::kUnitBytes, barrier);", "Stage::kUnitBytes - 16, barrier);", kBytesMissing,
+    {"BulkCopyTooShort", "Stage::kPanelBytes, barrier);", "Stage::kPanelBytes - 16, barrier);", kBytesMissing,
      kBulkRing},
-    {"BulkCopyTooLong", "Stage::kUnitBytes, barrier);", "Stage::kUnitBytes + 16, barrier);", kUnderWay,
+    {"BulkCopyTooLong", "Stage::kPanelBytes, barrier);", "Stage::kPanelBytes + 16, barrier);", kUnderWay,
      kBulkRing},
-    {"BulkCopyOfNoMultipleOf16", "Stage::kUnitBytes, barrier);", "Stage::kUnitBytes - 8, barrier);",
+    {"BulkCopyOfNoMultipleOf16", "Stage::kPanelBytes, barrier);", "Stage::kPanelBytes - 8, barrier);",
      "copies .* bytes in bulk, which is no multiple of 16", kBulkRing},
-    {"BulkCopyFromTheMiddleOf16", "copy_bulk(to, ahead_.unit(),", "copy_bulk(to, ahead_.unit() + 8,",
+    {"BulkCopyFromTheMiddleOf16", "Stage::panel_of(ahead_, panel),", "Stage::panel_of(ahead_, panel) + 8,",
      "of the weights, an address that is no multiple of 16", kBulkRing},
-    {"BulkCopyToTheMiddleOf16", "copy_bulk(to, ahead_.unit(),", "copy_bulk(to + 8, ahead_.unit(),",
+    {"BulkCopyToTheMiddleOf16", "copy_bulk(place,", "copy_bulk(place + 8,",
      "shared byte .*, which is no multiple of 16", kBulkRing},
     {"BulkCopyExpectsTooLittle", "arrive_expecting(barrier, Stage::kBytes);",
      "arrive_expecting(barrier, Stage::kBytes - 16);",

@@ -63,6 +63,24 @@ TEST_P(EmulatedPaths, EveryNumberOfTokensIsRight) {
   }
 }
 
+// Two panels of rows, of which the last tile has one, and a part of it.
+TEST_P(EmulatedPaths, WideTilesAreRight) {
+  int turn = 0;
+  for (const int group : {32, 128, 256, kPerChannel}) {
+    for (const std::int64_t n : {88, 128, 40}) {
+      KernelSpec spec = spec_of(2 + turn % 3, group, n, 648, 8);
+      spec.format.offsets = turn % 5 == 1;
+      const FewTokensSchedule schedule{.tile_rows = 64,
+                                       .tile_tokens = turn % 2 == 0 ? 16 : 8,
+                                       .warps = 1 + turn % 3,
+                                       .weights = GetParam(),
+                                       .stages = 2 + (turn++ + 1) % 2,
+                                       .dependent_launch = turn % 4 == 0};
+      expect_right_at(spec, schedule, 11, {0, 1, 3});
+    }
+  }
+}
+
 TEST_P(EmulatedPaths, ColumnsThatFillNoPanelAreRight) {
   for (const std::int64_t k : {8, 40, 128, 136, 248}) {
     for (const int group : {32, 128, 256, kPerChannel}) {
