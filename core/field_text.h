@@ -28,6 +28,7 @@ inline Result<DataType> parse_name(std::string_view text, DataType) { return par
 inline Result<TableKind> parse_name(std::string_view text, TableKind) { return parse_table_kind(text); }
 inline Result<WeightPath> parse_name(std::string_view text, WeightPath) { return parse_weight_path(text); }
 inline Result<Gate> parse_name(std::string_view text, Gate) { return parse_gate(text); }
+inline Result<OutputType> parse_name(std::string_view text, OutputType) { return parse_output_type(text); }
 inline Result<Target> parse_name(std::string_view text, const Target&) { return Target::parse(text); }
 
 template <class Value>

@@ -44,11 +44,33 @@ Result<Gate> parse_gate(std::string_view name) {
   return refuse(fmt::format("gated: '{}' is not known; allowed: none, silu, gelu_tanh", name));
 }
 
+std::string_view to_string(OutputType type) {
+  switch (type) {
+    case OutputType::same:
+      return "same";
+    case OutputType::f16:
+      return "f16";
+    case OutputType::bf16:
+      return "bf16";
+    case OutputType::f32:
+      return "f32";
+  }
+  return "unknown";
+}
+
+Result<OutputType> parse_output_type(std::string_view name) {
+  for (const OutputType type : {OutputType::same, OutputType::f16, OutputType::bf16, OutputType::f32}) {
+    if (to_string(type) == name) return type;
+  }
+  return refuse(fmt::format("output: '{}' is not known; allowed: same (as dtype), f16, bf16, f32", name));
+}
+
 KernelSpec without_epilogue(KernelSpec spec) {
   spec.residual = false;
   spec.bias = false;
   spec.gated = Gate::none;
   spec.segment_rows = 0;
+  spec.output = OutputType::same;
   return spec;
 }
 
@@ -61,6 +83,7 @@ std::string describe_epilogue(const KernelSpec& spec) {
   if (spec.bias) add("bias");
   if (spec.gated != Gate::none) add(fmt::format("{} gates", to_string(spec.gated)));
   if (spec.segment_rows != 0) add(fmt::format("segments of {}", spec.segment_rows));
+  if (spec.converts_output()) add(fmt::format("{} output", to_string(spec.output)));
   return text;
 }
 
@@ -71,6 +94,10 @@ std::int64_t token_bucket(std::int64_t m) {
 }
 
 Result<void> validate_epilogue(const KernelSpec& spec) {
+  if (spec.output < OutputType::same || spec.output > OutputType::f32) {
+    return refuse(fmt::format("output: {} is not allowed; allowed: same (as dtype), f16, bf16, f32",
+                              static_cast<int>(spec.output)));
+  }
   if (spec.gated == Gate::none) return {};
   if (spec.gated != Gate::silu && spec.gated != Gate::gelu_tanh) {
     return refuse(fmt::format("gated: {} is not allowed; allowed: none, silu, gelu_tanh",

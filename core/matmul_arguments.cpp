@@ -65,16 +65,17 @@ Result<void> check_sizes(const MatmulArguments& completed, const KernelSpec& spe
 }
 
 /// What a spec does not name is not to be given: it would be left out without a word.
-Result<void> check_added(std::string_view name, const void* pointer, bool wanted) {
-  if (wanted) return check_pointer(name, pointer, alignof(std::uint16_t));
+Result<void> check_added(std::string_view name, const void* pointer, bool wanted, std::size_t alignment) {
+  if (wanted) return check_pointer(name, pointer, alignment);
   if (pointer == nullptr) return {};
   return refuse(fmt::format("{}: this kernel adds none; give null, or ask for the kernel of a spec with a {}",
                             name, name));
 }
 
 Result<void> check_epilogue(const MatmulArguments& completed, const KernelSpec& spec) {
-  if (auto ok = check_added("bias", completed.bias, spec.bias); !ok) return ok;
-  if (auto ok = check_added("residual", completed.residual, spec.residual); !ok) return ok;
+  if (auto ok = check_added("bias", completed.bias, spec.bias, alignof(std::uint16_t)); !ok) return ok;
+  const std::size_t alignment = element_bytes(spec.output_type());
+  if (auto ok = check_added("residual", completed.residual, spec.residual, alignment); !ok) return ok;
   if (!spec.residual) return {};
   if (completed.residual_stride < spec.format.n) {
     return refuse(fmt::format("residual_stride: {}; 0 or at least n = {} is allowed",
@@ -120,7 +121,7 @@ MatmulArguments completed(MatmulArguments arguments, const KernelSpec& spec, std
 Result<void> check(const MatmulArguments& completed, const KernelSpec& spec, std::size_t packed_bytes) {
   if (auto ok = check_weights(completed.weights, spec, packed_bytes); !ok) return ok;
   if (auto ok = check_pointer("activations", completed.activations, kVectorAlignment); !ok) return ok;
-  if (auto ok = check_pointer("output", completed.output, alignof(std::uint16_t)); !ok) return ok;
+  if (auto ok = check_pointer("output", completed.output, element_bytes(spec.output_type())); !ok) return ok;
   if (auto ok = check_sizes(completed, spec); !ok) return ok;
   if (auto ok = check_epilogue(completed, spec); !ok) return ok;
   return check_table(completed, spec);
@@ -130,7 +131,7 @@ LaunchArguments launch_arguments(const MatmulArguments& completed, const Partiti
   return {
       .weights = static_cast<const unsigned char*>(completed.weights.data),
       .activations = static_cast<const unsigned short*>(completed.activations),
-      .output = static_cast<unsigned short*>(completed.output),
+      .output = completed.output,
       .partial_sums = nullptr,
       .arrivals = nullptr,
       .activation_stride = completed.activation_stride,
@@ -141,7 +142,7 @@ LaunchArguments launch_arguments(const MatmulArguments& completed, const Partiti
       .extra_grains = cut.extra_grains,
       .whole_tiles = cut.whole_tiles,
       .sharing = cut.sharing,
-      .residual = static_cast<const unsigned short*>(completed.residual),
+      .residual = completed.residual,
       .residual_stride = completed.residual_stride,
       .bias = static_cast<const unsigned short*>(completed.bias),
   };

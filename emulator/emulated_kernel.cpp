@@ -138,14 +138,15 @@ Result<void> EmulatedKernel::check(const EmulatedLaunch& launch, const MatmulArg
     return refuse(
         fmt::format("activations: {} values; {} tokens need {}", launch.activations.size(), launch.m, input));
   }
-  if (launch.output.size() < output) {
+  const std::size_t element = element_bytes(spec_.output_type());
+  if (launch.output.size() < output * element) {
     return refuse(
-        fmt::format("output: {} values; {} tokens need {}", launch.output.size(), launch.m, output));
+        fmt::format("output: {} bytes; {} tokens need {}", launch.output.size(), launch.m, output * element));
   }
   const auto residual = static_cast<std::size_t>((launch.m - 1) * arguments.residual_stride + spec_.format.n);
-  if (spec_.residual && launch.residual.size() < residual) {
-    return refuse(
-        fmt::format("residual: {} values; {} tokens need {}", launch.residual.size(), launch.m, residual));
+  if (spec_.residual && launch.residual.size() < residual * element) {
+    return refuse(fmt::format("residual: {} bytes; {} tokens need {}", launch.residual.size(), launch.m,
+                              residual * element));
   }
   if (spec_.bias && launch.bias.size() < static_cast<std::size_t>(spec_.format.n)) {
     return refuse(fmt::format("bias: {} values; n = {} need as many", launch.bias.size(), spec_.format.n));
@@ -194,11 +195,12 @@ Result<void> EmulatedKernel::launch(const EmulatedLaunch& launch) const {
   const Regions regions{
       .weights = launch.weights,
       .activations = std::as_bytes(launch.activations),
-      .output = std::as_writable_bytes(launch.output),
+      .output = launch.output,
       .partial_sums = std::as_writable_bytes(std::span(partial_sums.get(), floats)),
       .arrivals = std::as_writable_bytes(std::span(arrivals.get(), counters)),
-      .residual = std::as_bytes(launch.residual),
+      .residual = launch.residual,
       .bias = std::as_bytes(launch.bias),
+      .output_element_bytes = element_bytes(spec_.output_type()),
   };
   const GridShape shape{
       .blocks = (launch.partition.partitions + launch.partition.idle) * recipe_.cluster_blocks,

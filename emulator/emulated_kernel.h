@@ -18,17 +18,17 @@ namespace lutsmith::emulator {
 struct EmulatedLaunch {
   std::span<const std::byte> weights;          ///< packed; the first byte at a multiple of 16
   std::span<const std::uint16_t> activations;  ///< X; the first element at a multiple of 16 bytes
-  std::span<std::uint16_t> output;             ///< Y
+  std::span<std::byte> output;                 ///< Y, in the spec's output_type()
   std::span<const std::uint16_t> table;
   std::int64_t m = 1;
   std::int64_t activation_stride = 0;  ///< elements between rows of X, a multiple of 8; 0: k
   std::int64_t output_stride = 0;      ///< elements between rows of Y; 0: n
   Partition partition;                 ///< of the source's launch for m tokens
   BlockOrder order = BlockOrder::ascending;
-  std::span<const std::uint16_t> residual = {};  ///< R, of a spec that has one; may be the output
-  std::int64_t residual_stride = 0;              ///< elements between rows of R; 0: n
-  std::span<const std::uint16_t> bias = {};      ///< of a spec that has one
-  std::span<const std::int64_t> segments = {};   ///< rows of each, of a spec with segment_rows
+  std::span<const std::byte> residual = {};     ///< R, likewise, of a spec that has one; may be the output
+  std::int64_t residual_stride = 0;             ///< elements between rows of R; 0: n
+  std::span<const std::uint16_t> bias = {};     ///< of a spec that has one
+  std::span<const std::int64_t> segments = {};  ///< rows of each, of a spec with segment_rows
 };
 
 /// An emitted source, compiled for this machine and executed by the emulator, thread by thread.

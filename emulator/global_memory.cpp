@@ -11,7 +11,6 @@ namespace {
 
 constexpr const char* kNames[] = {"the weights",          "the activations", "the output", "the partial sums",
                                   "the arrival counters", "the residual",    "the bias"};
-constexpr std::size_t kOutputBytes = 2;
 
 std::size_t index(Region region) { return static_cast<std::size_t>(region); }
 
@@ -20,7 +19,8 @@ std::size_t index(Region region) { return static_cast<std::size_t>(region); }
 GlobalMemory::GlobalMemory(const Regions& regions)
     : regions_{regions.weights,  regions.activations, regions.output, regions.partial_sums,
                regions.arrivals, regions.residual,    regions.bias},
-      output_written_(regions.output.size() / kOutputBytes),
+      output_element_bytes_(regions.output_element_bytes),
+      output_written_(regions.output.size() / output_element_bytes_),
       partial_sums_(regions.partial_sums.size() / sizeof(float)) {}
 
 std::size_t GlobalMemory::offset_of(Region region, const void* pointer, std::size_t bytes,
@@ -65,7 +65,7 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
   }
   const std::span<const std::byte> output = regions_[index(Region::output)];
   if (region == Region::residual && regions_[index(region)].data() == output.data()) {
-    for (std::size_t i = offset / kOutputBytes; i < (offset + bytes) / kOutputBytes; ++i) {
+    for (std::size_t i = offset / output_element_bytes_; i < (offset + bytes) / output_element_bytes_; ++i) {
       if (output_written_[i])
         throw Fault(fmt::format("reads element {} of the residual after it was written", i));
     }
@@ -76,7 +76,7 @@ void GlobalMemory::load(Region region, void* to, const void* from, std::size_t b
 void GlobalMemory::store(Region region, void* to, const void* from, std::size_t bytes, const Actor& actor) {
   const std::size_t offset = offset_of(region, to, bytes, bytes);
   if (region == Region::output) {
-    for (std::size_t i = offset / kOutputBytes; i < (offset + bytes) / kOutputBytes; ++i) {
+    for (std::size_t i = offset / output_element_bytes_; i < (offset + bytes) / output_element_bytes_; ++i) {
       if (output_written_[i]) throw Fault(fmt::format("writes element {} of the output a second time", i));
       output_written_[i] = true;
     }

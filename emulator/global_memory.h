@@ -22,6 +22,7 @@ struct Regions {
   std::span<std::byte> arrivals;
   std::span<const std::byte> residual = {};  ///< may be the output
   std::span<const std::byte> bias = {};
+  std::size_t output_element_bytes = 2;  ///< and of the residual
 };
 
 /// Who did something, in which block, and what they know.
@@ -64,7 +65,8 @@ class GlobalMemory {
   std::size_t offset_of(Region region, const void* pointer, std::size_t bytes, std::size_t alignment) const;
 
   std::array<std::span<const std::byte>, 7> regions_;
-  std::vector<bool> output_written_;  ///< of every 16-bit element
+  std::size_t output_element_bytes_;
+  std::vector<bool> output_written_;  ///< of every element
   std::vector<Write> partial_sums_;   ///< last write of every float
   std::map<const std::uint32_t*, ForeignClocks> released_;
 };

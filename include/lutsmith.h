@@ -99,8 +99,9 @@ typedef struct lutsmith_spec {
    * rows they have, a launch says; all but the last have a multiple of this number: 16, 32, 64, 128 or 256.
    * 0: one table for all rows. */
   int64_t segment_rows;
+  const char* output; /* type of Y and R: "f16", "bf16", "f32"; "same" or NULL: dtype */
 } lutsmith_spec;
-#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, 0}
+#define LUTSMITH_SPEC_INIT {sizeof(lutsmith_spec), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL}
 
 /* Bytes of such a matrix as lutsmith packs it. */
 LUTSMITH_C_API lutsmith_status lutsmith_packed_bytes(const lutsmith_spec* spec, size_t* bytes);
@@ -231,15 +232,15 @@ typedef struct lutsmith_arguments {
   const void* weights;                 /* packed, 16-byte aligned */
   size_t weights_bytes;                /* lutsmith_packed_bytes of that format */
   const void* activations;             /* X [m, k], 16-byte aligned */
-  void* output;                        /* Y [m, n], gated [m, n / 2], 2-byte aligned */
-  const uint16_t* table;               /* host memory, 16-bit floats of the kernel's dtype; copied */
-  size_t table_length;                 /* values */
-  int64_t m;                           /* tokens; 0: those of the kernel's spec */
-  int64_t activation_stride;           /* elements between rows of X, a multiple of 8; 0: k */
-  int64_t output_stride;               /* elements between rows of Y; 0: its channels */
-  int32_t partitions;                  /* Stream-K partitions; 0: the library's choice */
-  const void* residual; /* R [m, n] of a spec with one, 2-byte aligned: the output itself, with its stride, or
-                           apart */
+  void* output; /* Y [m, n], gated [m, n / 2], of the spec's output type: aligned to one of its elements */
+  const uint16_t* table;     /* host memory, 16-bit floats of the kernel's dtype; copied */
+  size_t table_length;       /* values */
+  int64_t m;                 /* tokens; 0: those of the kernel's spec */
+  int64_t activation_stride; /* elements between rows of X, a multiple of 8; 0: k */
+  int64_t output_stride;     /* elements between rows of Y; 0: its channels */
+  int32_t partitions;        /* Stream-K partitions; 0: the library's choice */
+  const void* residual; /* R [m, n] of a spec with one, of the output's type and likewise aligned: the output
+                           itself, with its stride, or apart */
   int64_t residual_stride; /* elements between rows of R; 0: n */
   const void* bias;        /* b [n] of a spec with one, 2-byte aligned; the launch ahead must not write it */
   const int64_t* segments; /* rows of each segment of a spec with segment_rows, n in all; host memory, copied.

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "core/output_values.h"
 #include "core/poison.h"
 #include "core/result.h"
 #include "lutsmith/float16.h"
@@ -20,8 +21,7 @@ constexpr std::int64_t kDenseRowsChecked = 64;
 constexpr std::size_t kPatternValues = (std::size_t{1} << 20) + 7;
 constexpr float kDenseScale = 0x1p-5F;
 
-Result<double> accept(std::string_view what, double error, DataType dtype) {
-  const double allowed = allowed_relative_error(dtype);
+Result<double> accept(std::string_view what, double error, double allowed) {
   if (error <= allowed) return error;
   return std::unexpected(
       Error{ErrorCode::driver_error,
@@ -32,10 +32,8 @@ Result<double> accept(std::string_view what, double error, DataType dtype) {
 }
 
 /// Into memory that is there already, where it is large enough; nothing of no values.
-Result<void> upload(Device& device, std::unique_ptr<Memory>& memory,
-                    const std::vector<std::uint16_t>& values) {
-  if (values.empty()) return {};
-  const std::span bytes = std::as_bytes(std::span(values));
+Result<void> upload(Device& device, std::unique_ptr<Memory>& memory, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return {};
   Result<void> done = reserve(device, memory, bytes.size());
   if (done) done = device.write(memory->address(), bytes);
   return done;
@@ -53,15 +51,18 @@ Result<void> Product::set_tokens(const KernelSpec& spec) {
   Result<RandomTokens> tokens = make_random_tokens(*weights_, spec);
   if (!tokens) return failure(tokens);
   tokens_ = std::move(*tokens);
-  Result<void> loaded = reserve(*device_, output_, output_bytes(format().n));
-  if (loaded) loaded = upload(*device_, activations_, tokens_.activations);
-  if (loaded) loaded = upload(*device_, residual_, tokens_.added.residual);
-  if (loaded) loaded = upload(*device_, bias_, tokens_.added.bias);
+  spec_ = spec;
+  Result<void> loaded = reserve(*device_, output_, output_bytes(format().n, spec.output_type()));
+  if (loaded) loaded = upload(*device_, activations_, std::as_bytes(std::span(tokens_.activations)));
+  if (loaded) {
+    loaded = upload(*device_, residual_, core::bytes_of(tokens_.added.residual, spec.output_type()));
+  }
+  if (loaded) loaded = upload(*device_, bias_, std::as_bytes(std::span(tokens_.added.bias)));
   return loaded;
 }
 
-std::size_t Product::output_bytes(std::int64_t channels) const {
-  return static_cast<std::size_t>(tokens_.m * channels) * sizeof(std::uint16_t);
+std::size_t Product::output_bytes(std::int64_t channels, OutputType type) const {
+  return static_cast<std::size_t>(tokens_.m * channels) * element_bytes(type);
 }
 
 MatmulArguments Product::arguments(int launch) const {
@@ -76,14 +77,14 @@ MatmulArguments Product::arguments(int launch) const {
 }
 
 Result<void> Product::poison_output() {
-  return device_->fill(output_->address(), kPoisonByte, output_bytes(format().n));
+  return device_->fill(output_->address(), kPoisonByte, output_bytes(format().n, spec_.output_type()));
 }
 
-Result<std::vector<std::uint16_t>> Product::read_output(std::int64_t channels) {
-  std::vector<std::uint16_t> result(output_bytes(channels) / sizeof(std::uint16_t));
-  Result<void> read = device_->read(std::as_writable_bytes(std::span(result)), output_->address());
+Result<std::vector<float>> Product::read_output(std::int64_t channels, OutputType type) {
+  std::vector<std::byte> result(output_bytes(channels, type));
+  Result<void> read = device_->read(result, output_->address());
   if (!read) return failure(read);
-  return result;
+  return core::values_of(result, type);
 }
 
 Result<double> Product::check(const Multiply& kernel) {
@@ -92,9 +93,9 @@ Result<double> Product::check(const Multiply& kernel) {
   if (done) done = kernel(arguments(packed_.rotation().sets - 1));
   if (done) done = device_->synchronize();
   if (!done) return failure(done);
-  Result<std::vector<std::uint16_t>> result = read_output(tokens_.output_channels);
+  Result<std::vector<float>> result = read_output(tokens_.output_channels, spec_.output_type());
   if (!result) return failure(result);
-  return accept("the kernel", sampled_error(*weights_, tokens_, *result), format().dtype);
+  return accept("the kernel", sampled_error(tokens_, *result), allowed_relative_error(spec_));
 }
 
 Result<Contender> Product::contender(std::string name, const Multiply& kernel) {
@@ -128,12 +129,12 @@ Result<Contender> DenseProduct::contender(Product& product) {
 
 Result<void> DenseProduct::check(Product& product) const {
   const std::int64_t n = product.format().n;
-  Result<std::vector<std::uint16_t>> result = product.read_output(n);
+  const DataType dtype = product.format().dtype;
+  Result<std::vector<float>> result = product.read_output(n, output_type_of(dtype));
   if (!result) return failure(result);
   const std::int64_t k = product.format().k;
-  const DataType dtype = product.format().dtype;
   std::vector<double> reference;
-  std::vector<std::uint16_t> sample;
+  std::vector<float> sample;
   const std::int64_t step = std::max<std::int64_t>(1, n / kDenseRowsChecked);
   for (const std::int64_t token : product.tokens().sampled) {
     for (std::int64_t row = 0; row < n; row += step) {
@@ -148,7 +149,7 @@ Result<void> DenseProduct::check(Product& product) const {
       sample.push_back((*result)[static_cast<std::size_t>(token * n + row)]);
     }
   }
-  Result<double> error = accept("cuBLAS", relative_error(sample, reference, dtype), dtype);
+  Result<double> error = accept("cuBLAS", relative_error(sample, reference), allowed_relative_error(dtype));
   if (!error) return failure(error);
   return {};
 }

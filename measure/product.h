@@ -48,18 +48,19 @@ class Product {
 
   /// Makes every value of Y a not-a-number.
   Result<void> poison_output();
-  /// Waits, then reads Y [m, channels], at most n channels.
-  Result<std::vector<std::uint16_t>> read_output(std::int64_t channels);
+  /// Waits, then reads a Y [m, channels] of that type, at most n channels and no wider than the spec's.
+  Result<std::vector<float>> read_output(std::int64_t channels, OutputType type);
 
  private:
   Product(Device& device, const RandomWeights& weights)
       : device_(&device), weights_(&weights), packed_(device) {}
   MatmulArguments arguments(int launch) const;
-  std::size_t output_bytes(std::int64_t channels) const;
+  std::size_t output_bytes(std::int64_t channels, OutputType type) const;
 
   Device* device_;
   const RandomWeights* weights_;
   RotatingPool packed_;
+  KernelSpec spec_;
   RandomTokens tokens_;
   std::unique_ptr<Memory> activations_;
   std::unique_ptr<Memory> output_;  ///< room for [m, n]: cuBLAS writes that where a kernel's gates leave half

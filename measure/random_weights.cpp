@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "core/output_values.h"
 #include "core/result.h"
 
 namespace lutsmith::measure {
@@ -142,11 +143,24 @@ QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::in
   return sample;
 }
 
+/// Gaussian values as random_values() has them, each as `convert` makes it.
+template <class Convert>
+auto drawn_values(std::size_t count, std::uint64_t seed, float deviation, Convert convert) {
+  Random random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<decltype(convert(deviation))> values(count);
+  const std::size_t drawn = std::min(count, kValuesBeforeTheyRepeat);
+  for (std::size_t i = 0; i < drawn; ++i) values[i] = convert(deviation * normal(random));
+  for (std::size_t i = drawn; i < count; ++i) values[i] = values[i - drawn];
+  return values;
+}
+
 /// Those elements of a row-major matrix with so many columns.
-std::vector<std::uint16_t> elements_of(std::span<const std::uint16_t> matrix, std::int64_t width,
-                                       const std::vector<std::int64_t>& rows,
-                                       const std::vector<std::int64_t>& columns) {
-  std::vector<std::uint16_t> elements;
+template <class Value>
+std::vector<Value> elements_of(const std::vector<Value>& matrix, std::int64_t width,
+                               const std::vector<std::int64_t>& rows,
+                               const std::vector<std::int64_t>& columns) {
+  std::vector<Value> elements;
   elements.reserve(rows.size() * columns.size());
   for (const std::int64_t row : rows) {
     for (const std::int64_t column : columns) {
@@ -172,7 +186,7 @@ Result<std::vector<double>> finish(std::vector<double> sums, const RandomWeights
                                    const RandomTokens& tokens, Gate gated) {
   const std::int64_t n = weights.format.n;
   std::vector<std::uint16_t> bias;
-  std::vector<std::uint16_t> residual;
+  std::vector<float> residual;
   if (!tokens.added.bias.empty()) bias = elements_of(tokens.added.bias, n, {0}, weights.rows);
   if (!tokens.added.residual.empty()) {
     residual = elements_of(tokens.added.residual, n, tokens.sampled, weights.rows);
@@ -214,13 +228,7 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format, int segmen
 
 std::vector<std::uint16_t> random_values(std::size_t count, DataType dtype, std::uint64_t seed,
                                          float deviation) {
-  Random random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<std::uint16_t> values(count);
-  const std::size_t drawn = std::min(count, kValuesBeforeTheyRepeat);
-  for (std::size_t i = 0; i < drawn; ++i) values[i] = to_bits(deviation * normal(random), dtype);
-  for (std::size_t i = drawn; i < count; ++i) values[i] = values[i - drawn];
-  return values;
+  return drawn_values(count, seed, deviation, [dtype](float value) { return to_bits(value, dtype); });
 }
 
 AddedTerms make_added_terms(const KernelSpec& spec, std::span<const double> sums, std::uint64_t seed) {
@@ -232,7 +240,9 @@ AddedTerms make_added_terms(const KernelSpec& spec, std::span<const double> sums
   const auto n = static_cast<std::size_t>(spec.format.n);
   AddedTerms added;
   if (spec.residual) {
-    added.residual = random_values(static_cast<std::size_t>(spec.m) * n, dtype, seed, deviation);
+    added.residual =
+        drawn_values(static_cast<std::size_t>(spec.m) * n, seed, deviation,
+                     [type = spec.output_type()](float value) { return core::rounded_to(value, type); });
   }
   if (spec.bias) added.bias = random_values(n, dtype, ~seed, deviation);
   return added;
@@ -259,14 +269,11 @@ Result<RandomTokens> make_random_tokens(const RandomWeights& weights, const Kern
   return tokens;
 }
 
-double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
-                     std::span<const std::uint16_t> result) {
-  const DataType dtype = weights.format.dtype;
-  const bool finite = std::ranges::all_of(
-      result, [dtype](std::uint16_t value) { return std::isfinite(from_bits(value, dtype)); });
+double sampled_error(const RandomTokens& tokens, const std::vector<float>& result) {
+  const bool finite = std::ranges::all_of(result, [](float value) { return std::isfinite(value); });
   if (!finite) return std::numeric_limits<double>::infinity();
   return relative_error(elements_of(result, tokens.output_channels, tokens.sampled, tokens.channels),
-                        tokens.reference, dtype);
+                        tokens.reference);
 }
 
 }  // namespace lutsmith::measure

@@ -34,8 +34,8 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format, int segmen
 
 /// What a spec's kernel adds to its sums.
 struct AddedTerms {
-  std::vector<std::uint16_t> residual;  ///< [m, n]; empty where the spec has none
-  std::vector<std::uint16_t> bias;      ///< [n], likewise
+  std::vector<float> residual;      ///< [m, n], of the output's type; empty where the spec has none
+  std::vector<std::uint16_t> bias;  ///< [n], likewise empty
 };
 
 /// Random ones, about as large as the sums they are added to, so that neither hides a mistake in the other.
@@ -66,7 +66,6 @@ Result<RandomTokens> make_random_tokens(const RandomWeights& weights, const Kern
 
 /// Relative error of a whole result [m, output channels] over what was sampled; infinity where any of the
 /// result, what is not sampled included, is not a number.
-double sampled_error(const RandomWeights& weights, const RandomTokens& tokens,
-                     std::span<const std::uint16_t> result);
+double sampled_error(const RandomTokens& tokens, const std::vector<float>& result);
 
 }  // namespace lutsmith::measure

@@ -84,13 +84,15 @@ double activation(Gate kind, double gate) {
   return gate / 2 * (1 + std::tanh(inner));
 }
 
-/// Where a 16-bit type rounds, and how finely.
+/// Where a type rounds, and how finely.
 struct Rounding {
-  explicit Rounding(DataType dtype)
-      : fraction_bits(dtype == DataType::f16 ? 10 : 7),
-        smallest_normal(dtype == DataType::f16 ? 0x1p-14 : 0x1p-126),
+  explicit Rounding(OutputType type)
+      : fraction_bits(type == OutputType::f16    ? 10
+                      : type == OutputType::bf16 ? 7
+                                                 : 23),
+        smallest_normal(type == OutputType::f16 ? 0x1p-14 : 0x1p-126),
         smallest(std::ldexp(smallest_normal, -fraction_bits)),
-        overflow(std::ldexp(2.0 - std::ldexp(0.5, -fraction_bits), dtype == DataType::f16 ? 15 : 127)) {}
+        overflow(std::ldexp(2.0 - std::ldexp(0.5, -fraction_bits), type == OutputType::f16 ? 15 : 127)) {}
 
   /// Distance of neighbours at a magnitude, which is finite.
   [[nodiscard]] double unit(double magnitude) const {
@@ -103,6 +105,13 @@ struct Rounding {
   double smallest;  ///< subnormal number, the unit of them all
   double overflow;  ///< the least magnitude that rounds to infinity
 };
+
+std::vector<float> floats_of(std::span<const std::uint16_t> bits, DataType dtype) {
+  std::vector<float> values;
+  values.reserve(bits.size());
+  for (const std::uint16_t value : bits) values.push_back(from_bits(value, dtype));
+  return values;
+}
 
 }  // namespace
 
@@ -169,7 +178,7 @@ Result<std::vector<double>> reference_epilogue(std::vector<double> product, cons
   }
   for (std::size_t i = 0; i < product.size(); ++i) {
     if (spec.bias) product[i] += from_bits(epilogue.bias[i % n], format.dtype);
-    if (spec.residual) product[i] += from_bits(epilogue.residual[i], format.dtype);
+    if (spec.residual) product[i] += epilogue.residual[i];
   }
   if (spec.gated == Gate::none) return product;
   // In place: what is read lies behind what is written.
@@ -183,12 +192,16 @@ Result<std::vector<double>> reference_epilogue(std::vector<double> product, cons
 
 double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,
                       DataType dtype) {
+  return relative_error(floats_of(result, dtype), reference);
+}
+
+double relative_error(std::span<const float> result, std::span<const double> reference) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   if (result.size() != reference.size()) return kInfinity;
   double difference = 0;
   double norm = 0;
   for (std::size_t i = 0; i < result.size(); ++i) {
-    const double distance = from_bits(result[i], dtype) - reference[i];
+    const double distance = result[i] - reference[i];
     difference += distance * distance;
     norm += reference[i] * reference[i];
   }
@@ -199,24 +212,35 @@ double relative_error(std::span<const std::uint16_t> result, std::span<const dou
 
 double allowed_relative_error(DataType dtype) { return dtype == DataType::f16 ? 2.0e-3 : 1.1e-2; }
 
+double allowed_relative_error(const KernelSpec& spec) {
+  const bool bf16 = spec.output_type() == OutputType::bf16;
+  return std::max(allowed_relative_error(spec.format.dtype),
+                  bf16 ? allowed_relative_error(DataType::bf16) : 0);
+}
+
 bool ProductError::right() const {
   return wrong_overflow == 0 && not_a_number == 0 && relative_error <= allowed_error;
 }
 
 ProductError product_error(std::span<const std::uint16_t> result, std::span<const double> reference,
                            DataType dtype) {
-  const double limit = allowed_relative_error(dtype);
+  return product_error(floats_of(result, dtype), reference, {.format = {.dtype = dtype}});
+}
+
+ProductError product_error(std::span<const float> result, std::span<const double> reference,
+                           const KernelSpec& spec) {
+  const double limit = allowed_relative_error(spec);
   ProductError error{.allowed_error = limit};
   if (result.size() != reference.size()) {
     error.relative_error = std::numeric_limits<double>::infinity();
     return error;
   }
-  const Rounding rounding(dtype);
+  const Rounding rounding(spec.output_type());
   double difference = 0;
   double norm = 0;
   double subnormal = 0;  // sum of squares of half a unit of the subnormal references
   for (std::size_t i = 0; i < result.size(); ++i) {
-    const double given = from_bits(result[i], dtype);
+    const double given = result[i];
     const double exact = reference[i];
     if (std::isnan(given) || std::isnan(exact)) {
       ++error.not_a_number;

@@ -79,6 +79,11 @@ Result<KernelSpec> spec_of(const lutsmith_spec* pointer) {
                               fmt::join(kSegmentRows, ", ")));
   }
   spec.segment_rows = static_cast<int>(given->segment_rows);
+  if (given->output != nullptr) {
+    Result<OutputType> output = parse_output_type(given->output);
+    if (!output) return failure(output);
+    spec.output = *output;
+  }
   return spec;
 }
 

@@ -7,10 +7,11 @@
 #include "templates/primitives/added_terms.cuh"
 #include "templates/primitives/arithmetic.cuh"
 #include "templates/primitives/exponentials.cuh"
+#include "templates/primitives/global_memory.cuh"
 
-// From the fp32 sum of a tile's element to the fp32 number that is rounded to Y, the same in every family:
-// the scale of its channel, where that is one for all k, what is added, and the gate. By whoever completes a
-// tile, once: none of these may be applied to the parts of a sum.
+// From the fp32 sum of a tile's element to Y, the same in every family: the scale of its channel, where that
+// is one for all k, what is added, the gate, and the rounding to Y's type. By whoever completes a tile, once:
+// none of these may be applied to the parts of a sum.
 
 namespace lutsmith::device {
 
@@ -18,6 +19,58 @@ template <class Config>
 inline constexpr bool kAdds = Config::kBias || Config::kResidual;
 template <class Config>
 inline constexpr bool kGated = Config::kGate != Gate::none;
+
+/// Whether Y and R are floats of 32 bits. Then they go from and to the threads that have the sums: the eight
+/// lanes that have a token's neighbouring rows fill a sector of 32 bytes. Of 16-bit floats they would fill
+/// half of one, so what writes tiles collects more of them first.
+template <class Config>
+inline constexpr bool kWideOutput = Config::kOutput == Element::f32;
+
+template <Element element>
+struct ElementBits {
+  using Type = unsigned short;
+};
+template <>
+struct ElementBits<Element::f32> {
+  using Type = float;
+};
+
+/// An element of Y or R.
+template <class Config>
+using OutputBits = typename ElementBits<Config::kOutput>::Type;
+
+/// Where an element of Y is, and one of R.
+template <class Config>
+__device__ __forceinline__ OutputBits<Config>* output_at(const LaunchArguments& launch, int token,
+                                                         int channel) {
+  return static_cast<OutputBits<Config>*>(launch.output) + token * launch.output_stride + channel;
+}
+template <class Config>
+__device__ __forceinline__ const OutputBits<Config>* residual_at(const LaunchArguments& launch, int token,
+                                                                 int channel) {
+  return static_cast<const OutputBits<Config>*>(launch.residual) + token * launch.residual_stride + channel;
+}
+
+/// One element of R, and one of Y.
+template <class Config>
+__device__ __forceinline__ float residual_of(const LaunchArguments& launch, int token, int channel) {
+  const OutputBits<Config> bits = load_residual(residual_at<Config>(launch, token, channel));
+  if constexpr (kWideOutput<Config>) {
+    return bits;
+  } else {
+    return to_float<Config::kOutput>(bits);
+  }
+}
+template <class Config>
+__device__ __forceinline__ void write_output(const LaunchArguments& launch, int token, int channel,
+                                             float value) {
+  OutputBits<Config>* to = output_at<Config>(launch, token, channel);
+  if constexpr (kWideOutput<Config>) {
+    store_output(to, value);
+  } else {
+    store_output(to, from_float<Config::kOutput>(value));
+  }
+}
 
 /// Channels of Y that so many rows of the weights make.
 template <class Config>

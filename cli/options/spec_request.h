@@ -32,7 +32,7 @@ struct SpecText {
 };
 
 /// The fields that say what is made of a product's sums.
-inline constexpr std::array<std::string_view, 3> kEpilogueFields{"residual", "bias", "gated"};
+inline constexpr std::array<std::string_view, 4> kEpilogueFields{"residual", "bias", "gated", "output"};
 
 /// A spec with those fields of `text`, of which each has one value here; its other fields are as they are by
 /// default.

@@ -235,6 +235,12 @@ inline unsigned short load_residual(const unsigned short* address, LUTSMITH_LINE
   return value;
 }
 
+inline float load_residual(const float* address, LUTSMITH_LINE) {
+  float value;
+  machine(line).load_global(Region::residual, &value, address, sizeof(value));
+  return value;
+}
+
 inline uint4 load_residual_16(const unsigned short* address, LUTSMITH_LINE) {
   uint4 value;
   machine(line).load_global(Region::residual, &value, address, sizeof(value));
@@ -351,6 +357,12 @@ inline unsigned int bits_of(float value) {
   unsigned int bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
   return bits;
+}
+
+// A number that is written as it is: to round one looks for the poison as well.
+inline void store_output(float* address, float value, LUTSMITH_LINE) {
+  if (bits_of(value) == machine(line).float_poison) machine(line).report_unwritten();
+  machine(line).store_global(Region::output, address, &value, sizeof(value));
 }
 
 inline float multiply_add(float a, float b, float c, LUTSMITH_LINE) {

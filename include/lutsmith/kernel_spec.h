@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -25,6 +26,25 @@ enum class Gate {
 LUTSMITH_API std::string_view to_string(Gate gate);           ///< "none", "silu", "gelu_tanh"
 LUTSMITH_API Result<Gate> parse_gate(std::string_view name);  ///< Error: invalid_argument
 
+/// The type of Y's elements, and of R's, which may lie in the place of Y.
+enum class OutputType {
+  same,  ///< as the weights' format says: f16 or bf16
+  f16,
+  bf16,
+  f32,  ///< the sums as they are
+};
+
+LUTSMITH_API std::string_view to_string(OutputType type);                  ///< "same", "f16", "bf16", "f32"
+LUTSMITH_API Result<OutputType> parse_output_type(std::string_view name);  ///< Error: invalid_argument
+
+/// A format's own type.
+constexpr OutputType output_type_of(DataType type) {
+  return type == DataType::f16 ? OutputType::f16 : OutputType::bf16;
+}
+
+/// Bytes of an element of a type that is not `same`.
+constexpr std::size_t element_bytes(OutputType type) { return type == OutputType::f32 ? 4 : 2; }
+
 /// In gated weights, rows of the gate and of what it lets through take turns: 8 of the one, 8 of the other.
 /// Row 16 * i + j is row 8 * i + j of the gate, row 16 * i + 8 + j that of the other matrix, for j < 8. Sums
 /// of rows 8 apart are in one thread of every kernel, where neighbours would be in two; and every tile has
@@ -33,7 +53,7 @@ inline constexpr std::int64_t kGateRows = 8;
 
 /// What a kernel computes: `Y[m, n] = sum over k of X[m, k] * weight[n, k]`, the weight being
 /// `scale[n, k / group] * table[code[n, k]]`, with offsets plus `offset[n, k / group]`; and what is made of
-/// these sums, in fp32, before they are rounded to 16 bits, once. How it does so is a `Schedule`.
+/// these sums, in fp32, before they are rounded to the output's type, once. How it does so is a `Schedule`.
 struct KernelSpec {
   WeightFormat format = {};  ///< 1 to 4 bits: fewer than can be packed
   std::int64_t m = 0;  ///< tokens the kernel is made for, see token_bucket; a launch may bring any number
@@ -48,9 +68,19 @@ struct KernelSpec {
   /// and v. Which rows they have, a launch says; all but the last have a multiple of this number. 0: one
   /// table for all rows.
   int segment_rows = 0;
+  /// Y [m, n] in another type than X, such as logits or a residual stream in fp32. What is the format's own
+  /// type gives the same kernel as `same`.
+  OutputType output = OutputType::same;
 
   /// Channels of Y: n, or half as many where they are gated.
   constexpr std::int64_t output_channels() const { return gated == Gate::none ? format.n : format.n / 2; }
+
+  /// Of Y and R, never `same`.
+  constexpr OutputType output_type() const {
+    return output == OutputType::same ? output_type_of(format.dtype) : output;
+  }
+  /// Whether Y has another type than X.
+  constexpr bool converts_output() const { return output_type() != output_type_of(format.dtype); }
 
   friend bool operator==(const KernelSpec&, const KernelSpec&) = default;
 
@@ -66,7 +96,7 @@ struct KernelSpec {
     visit(FieldInfo{"n", "Output channels (rows of the weight matrix)", "1 or more", " {}"}, self.format.n);
     visit(FieldInfo{"k", "Input channels", "a multiple of 8", "x{}"}, self.format.k);
     visit(FieldInfo{"m", "Tokens the kernel is made for", "1 or more", " m{}"}, self.m);
-    visit(FieldInfo{"dtype", "Activations, output, scales and table", "f16 or bf16", " {}"},
+    visit(FieldInfo{"dtype", "Activations, scales, table and, by itself, output", "f16 or bf16", " {}"},
           self.format.dtype);
     visit(FieldInfo{"table", "What a code stands for", "scalar (one value) or pair (two codes: two values)",
                     " {}"},
@@ -108,6 +138,13 @@ struct KernelSpec {
                     .described = " segments of {}",
                     .only_where_set = true},
           self.segment_rows);
+    visit(FieldInfo{.name = "output",
+                    .meaning = "Type of Y, and of a matrix that is added",
+                    .allowed = "same (as dtype), f16, bf16, f32",
+                    .described = " output {}",
+                    .option = "output-type",  // --output names a file
+                    .only_where_set = true},
+          self.output);
   }
 };
 
@@ -123,12 +160,13 @@ inline constexpr std::array<int, 5> kSegmentRows{16, 32, 64, 128, 256};
 inline constexpr std::array<std::int64_t, 14> kTokenBuckets{1,   8,   16,  32,  64,   96,   128,
                                                             192, 256, 384, 512, 1024, 2048, 4096};
 
-/// The spec of the kernel that makes the same sums with one table and leaves them as they are. What was tuned
-/// for the one serves the other; with segment_rows only where its tiles fit, which validate() says.
+/// The spec of the kernel that makes the same sums with one table and leaves them as they are, in 16 bits.
+/// What was tuned for the one serves the other; with segment_rows only where its tiles fit, which validate()
+/// says.
 LUTSMITH_API KernelSpec without_epilogue(KernelSpec spec);
 
 /// What the spec makes of its sums, and whether rows come in segments, in a few words such as "residual,
-/// bias" or "silu gates"; empty where it is without_epilogue.
+/// bias" or "silu gates, f32 output"; empty where it is without_epilogue.
 LUTSMITH_API std::string describe_epilogue(const KernelSpec& spec);
 
 /// The smallest bucket that holds `m` tokens; the last for more. Specs that differ in `m` within a bucket
@@ -139,7 +177,7 @@ LUTSMITH_API std::int64_t token_bucket(std::int64_t m);
 /// given and the values allowed.
 LUTSMITH_API Result<void> validate(const KernelSpec& spec);
 
-/// Checks what is made of the sums alone, with the format's n.
+/// Checks what is made of the sums alone, with the format's n and dtype.
 LUTSMITH_API Result<void> validate_epilogue(const KernelSpec& spec);
 
 /// Checks segment_rows against what else the spec says.

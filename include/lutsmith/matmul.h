@@ -22,7 +22,8 @@ struct MatmulArguments {
   /// finished, so that one must not write them.
   PackedWeights weights = {};
   const void* activations = nullptr;  ///< X [m, k] in the spec's dtype, 16-byte aligned
-  void* output = nullptr;             ///< Y [m, n], gated [m, n / 2], in the spec's dtype, 2-byte aligned
+  /// Y [m, n], gated [m, n / 2], in the spec's output_type(), at a multiple of the size of an element
+  void* output = nullptr;
   std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
   std::int64_t m = 0;                         ///< tokens, any number; 0: as many as the kernel was asked for
   std::int64_t activation_stride = 0;         ///< elements between rows of X, a multiple of 8; 0: k
@@ -30,12 +31,12 @@ struct MatmulArguments {
   /// Stream-K partitions; 0: the library's choice. Of batch-invariant kernels only how many blocks share the
   /// tiles.
   int partitions = 0;
-  /// R [m, n] of a spec with a residual, in its dtype, 2-byte aligned; else null. Where it is not the output
-  /// itself, with its stride, the two must not overlap.
+  /// R [m, n] of a spec with a residual, in the output's type and likewise aligned; else null. Where it is
+  /// not the output itself, with its stride, the two must not overlap.
   const void* residual = nullptr;
   std::int64_t residual_stride = 0;  ///< elements between rows of R; 0: n
-  /// b [n] of a spec with a bias, likewise. Read before the launch ahead in the stream has finished, as the
-  /// weights are.
+  /// b [n] of a spec with a bias, in its dtype, 2-byte aligned; else null. Read before the launch ahead in
+  /// the stream has finished, as the weights are.
   const void* bias = nullptr;
   /// Rows of each segment of a spec with segment_rows, n in all; host memory, copied by the launch. `table`
   /// then has a table of each, one behind another. Else none.

@@ -193,8 +193,8 @@ LUTSMITH_API Result<std::vector<double>> reference_matmul(const QuantizedMatrix&
 /// What a kernel makes of its sums: of a spec with a bias, a residual or gates (see KernelSpec).
 struct ReferenceEpilogue {
   Gate gated = Gate::none;
-  std::span<const std::uint16_t> bias = {};      ///< b [n]; none where it is empty
-  std::span<const std::uint16_t> residual = {};  ///< R [m, n], row-major; none where it is empty
+  std::span<const std::uint16_t> bias = {};  ///< b [n]; none where it is empty
+  std::span<const float> residual = {};      ///< R [m, n], row-major, whatever its type; likewise
 };
 
 /// The product [m, n] of reference_matmul with its epilogue, in float64: [m, n], or gated [m, n / 2]. Errors:
@@ -206,10 +206,15 @@ LUTSMITH_API Result<std::vector<double>> reference_epilogue(std::vector<double> 
 /// ||result - reference|| / ||reference||, Frobenius; infinity where anything is not a number.
 LUTSMITH_API double relative_error(std::span<const std::uint16_t> result, std::span<const double> reference,
                                    DataType dtype);
+/// The same of elements of any type, which floats hold exactly.
+LUTSMITH_API double relative_error(std::span<const float> result, std::span<const double> reference);
 
 /// Largest relative error of a product that is right, where no result is below the normal range of `dtype`:
 /// 2.0e-3 for f16, 1.1e-2 for bf16. Products are summed in fp32, and the result is rounded.
 LUTSMITH_API double allowed_relative_error(DataType dtype);
+/// Of a spec's kernel: that of its dtype, in which weights may have been rounded, or of its output's type,
+/// whichever is larger.
+LUTSMITH_API double allowed_relative_error(const KernelSpec& spec);
 
 /// How far a product is from float64, in units of the rounding of its type too.
 struct ProductError {
@@ -236,5 +241,8 @@ struct ProductError {
 /// infinite.
 LUTSMITH_API ProductError product_error(std::span<const std::uint16_t> result,
                                         std::span<const double> reference, DataType dtype);
+/// The same of what a spec's kernel wrote, elements of its output_type(), which floats hold exactly.
+LUTSMITH_API ProductError product_error(std::span<const float> result, std::span<const double> reference,
+                                        const KernelSpec& spec);
 
 }  // namespace lutsmith

@@ -10,7 +10,7 @@
 
 namespace lutsmith {
 
-/// Type of activations, output, scales and table entries. Sums are always fp32.
+/// Type of activations, scales, table entries and, unless a spec names another, output. Sums are always fp32.
 enum class DataType {
   f16,   ///< IEEE binary16
   bf16,  ///< bfloat16

@@ -2,7 +2,7 @@
 
 namespace lutsmith::device {
 
-/// The 16-bit float type of activations, tables, scales and output.
-enum class Element { f16, bf16 };
+/// The float type of activations, tables and scales: f16 or bf16; and that of the output.
+enum class Element { f16, bf16, f32 };
 
 }  // namespace lutsmith::device

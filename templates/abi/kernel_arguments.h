@@ -11,20 +11,20 @@ namespace lutsmith {
 struct LaunchArguments {
   const unsigned char* weights;       ///< packed, see packed_layout.h
   const unsigned short* activations;  ///< X [tokens, K], 16-bit floats
-  unsigned short* output;             ///< Y [tokens, N], or half as many columns where they are gated
+  void* output;                       ///< Y [tokens, N], or half as many columns where they are gated
   float* partial_sums;                ///< [partitions][2][tile_rows * tile_tokens]
   unsigned int* arrivals;             ///< [partitions][blocks of a cluster], zero before and after a launch
   long long activation_stride;        ///< elements between rows of X
   long long output_stride;            ///< elements between rows of Y
   int tokens;
-  int steps_per_grain;       ///< cuts between partitions fall on multiples of this many steps
-  int grains_per_partition;  ///< every partition has this many grains,
-  int extra_grains;          ///< and so many partitions one more
-  int whole_tiles;           ///< besides, of every partition; see Partition in include/lutsmith/codegen.h
-  int sharing;               ///< partitions that have grains
-  const unsigned short* residual;  ///< R [tokens, N]; may be the output
-  long long residual_stride;       ///< elements between rows of R
-  const unsigned short* bias;      ///< [N]; no kernel writes it
+  int steps_per_grain;         ///< cuts between partitions fall on multiples of this many steps
+  int grains_per_partition;    ///< every partition has this many grains,
+  int extra_grains;            ///< and so many partitions one more
+  int whole_tiles;             ///< besides, of every partition; see Partition in include/lutsmith/codegen.h
+  int sharing;                 ///< partitions that have grains
+  const void* residual;        ///< R [tokens, N], in the output's type; may be the output
+  long long residual_stride;   ///< elements between rows of R
+  const unsigned short* bias;  ///< [N]; no kernel writes it
 };
 
 /// Values of a table: one for every code, or two for every pair of codes.

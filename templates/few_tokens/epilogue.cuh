@@ -156,8 +156,7 @@ class Epilogue {
       const LaunchArguments& launch = product.launch_;
       added.bias = bias_of<Config>(launch, at.row);
       if constexpr (Config::kResidual) {
-        added.residual = to_float<Config::kElement>(
-            load_residual(launch.residual + at.token * launch.residual_stride + at.row));
+        added.residual = residual_of<Config>(launch, at.token, at.row);
       }
     }
     return added;
@@ -170,7 +169,7 @@ class Epilogue {
     if (!at.exists) return;
     const LaunchArguments& launch = product.launch_;
     sum = finished<Config>(sum, channel_scale(launch, at.row), added.bias, added.residual);
-    store_output(launch.output + at.token * launch.output_stride + at.row, from_float<Config::kElement>(sum));
+    write_output<Config>(launch, at.token, at.row, sum);
   }
 
   template <class Product>
@@ -182,8 +181,7 @@ class Epilogue {
     gate = finished<Config>(gate, channel_scale(launch, at.row), 0, 0);
     up = finished<Config>(up, channel_scale(launch, at.row + kGateRows), 0, 0);
     const int channel = at.row / layout::kRecordRows * kGateRows + at.row % kGateRows;
-    store_output(launch.output + at.token * launch.output_stride + channel,
-                 from_float<Config::kElement>(gated<Config>(gate, up)));
+    write_output<Config>(launch, at.token, channel, gated<Config>(gate, up));
   }
 
   static __device__ __forceinline__ float channel_scale(const LaunchArguments& launch, int row) {

@@ -19,6 +19,7 @@ struct Config {
   static constexpr bool kResidual = false;
   static constexpr bool kBias = false;
   static constexpr Gate kGate = Gate::none;
+  static constexpr Element kOutput = Element::f16;
   // How.
   static constexpr int kTileRows = 32;
   static constexpr int kTileTokens = 8;

@@ -41,7 +41,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       if (parts.count != 2) return write_parts(Slots(launch_, parts), at);
       add_other(sums, parts);
     }
-    Output(*this, at).write_all(sums);
+    Output<Config::kOutput>(*this, at).write_all(sums);
   }
 
  private:
@@ -81,6 +81,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
   /// Octets that are loaded, staged and written together: the registers allow no more beside what the main
   /// loop keeps over the end of a tile.
   static constexpr int kTogether = many_tokens::staged_octets(G::kOwnOctets, G::kWarpgroups, G::kBlocks);
+  static constexpr int kNextTokens = kTogether * 8 * G::kBlocks;  // from those to the next
   static constexpr int kPartsTogether = 4;
   using Loaded = float4[kPartsTogether][kTogether];
 
@@ -134,7 +135,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
   __device__ __forceinline__ void write_parts(const Slots& parts, const TileWalk<Config>& at) const {
     Loaded loaded;
     if (finished_octets() > 0) parts.load(loaded, 0, 0);  // else they are the other block's
-    Output output(*this, at);
+    Output<Config::kOutput> output(*this, at);
 #pragma unroll 1
     for (int first = 0; first < finished_octets(); first += kTogether) {
       float sums[4 * kTogether];
@@ -164,6 +165,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
 
   /// Writes a tile's sums to Y, kTogether octets of tokens after another: through shared memory, so that 64
   /// rows of a token, which are neighbours in Y, are written together, 16 bytes a thread.
+  template <Element output, class Unused = void>
   class Output {
    public:
     __device__ __forceinline__ Output(const ManyTokensEpilogue& epilogue, const TileWalk<Config>& at)
@@ -188,7 +190,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       piece_ = staging + thread / kPieces * kTokenBytes + (thread % kPieces ^ thread / kPieces % 8) * 16;
       row_ = channels_of<Config>(row) + thread % kPieces * 8;
       token_ = place.token_tile * Config::kTileTokens + first_octet() * 8 + thread / kPieces;
-      to_ = launch_.output + token_ * launch_.output_stride + row_;
+      to_ = output_at<Config>(launch_, token_, row_);
       if (kTogether * 8 < kPassTokens && thread / kPieces >= kTogether * 8) token_ = launch_.tokens;
       if constexpr (Config::kResidual) load_residual_pieces(0);
     }
@@ -241,7 +243,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
         uint4& words = residual_[pass];
         words = make_uint4(0, 0, 0, 0);
         if (token >= launch_.tokens) continue;
-        const unsigned short* from = launch_.residual + token * launch_.residual_stride + row_;
+        const unsigned short* from = residual_at<Config>(launch_, token, row_);
         if (aligned(launch_.residual, launch_.residual_stride) && whole_piece()) {
           words = load_residual_16(from);
           continue;
@@ -298,18 +300,17 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     static constexpr int kTokenBytes = shared_layout_of<Config>().passage_stride();
     static constexpr int kPassBytes = kPassTokens * kTokenBytes;
     static constexpr int kPasses = (kTogether * 8 + kPassTokens - 1) / kPassTokens;
-    static constexpr int kNextTokens = kTogether * 8 * G::kBlocks;  // from a turn to the next
 
     /// The sums of row g (c = 0) or g + 8 (c = 2) and two tokens, as they are written.
     __device__ __forceinline__ unsigned int pair(const float* sums, int c, unsigned int added) const {
-      return pair_from_floats<Config::kElement>(
-          finished_sum(sums, c, low_to_float<Config::kElement>(added)),
-          finished_sum(sums, c + 1, high_to_float<Config::kElement>(added)));
+      return pair_from_floats<Config::kOutput>(
+          finished_sum(sums, c, low_to_float<Config::kOutput>(added)),
+          finished_sum(sums, c + 1, high_to_float<Config::kOutput>(added)));
     }
 
     /// Those of the gate's row g and the other's, g + 8.
     __device__ __forceinline__ unsigned int gated_pair(const float* sums) const {
-      return pair_from_floats<Config::kElement>(
+      return pair_from_floats<Config::kOutput>(
           gated<Config>(finished_sum(sums, 0, 0), finished_sum(sums, 2, 0)),
           gated<Config>(finished_sum(sums, 1, 0), finished_sum(sums, 3, 0)));
     }
@@ -321,7 +322,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     __device__ __forceinline__ bool whole_piece() const { return G::kWholeRows || row_ + 8 <= kChannels; }
 
     /// Whether 16 bytes of Y, or of R, can be moved at a time.
-    static __device__ __forceinline__ bool aligned(const unsigned short* matrix, long long stride) {
+    static __device__ __forceinline__ bool aligned(const void* matrix, long long stride) {
       return reinterpret_cast<unsigned long long>(matrix) % 16 == 0 && stride % 8 == 0;
     }
 
@@ -348,6 +349,82 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     float scales_[2] = {1, 1};
     float biases_[2] = {0, 0};
     uint4 residual_[kPasses];  ///< pieces of R, of the turn that is next
+  };
+
+  /// Writes a tile's sums to a Y of 32-bit floats, from where they are.
+  template <class Unused>
+  class Output<Element::f32, Unused> {
+   public:
+    __device__ __forceinline__ Output(const ManyTokensEpilogue& epilogue, const TileWalk<Config>& at)
+        : launch_(epilogue.launch_) {
+      const typename TileWalk<Config>::Place place = at.place();
+      const unsigned int thread = Exchange::thread();
+      const int row = place.row_tile * Config::kTileRows + row_group() * many_tokens::kWarpgroupRows +
+                      thread / layout::kLanes * layout::kRecordRows;
+      if constexpr (G::kPerChannel || Config::kBias) {
+        epilogue.find_terms(scales_, biases_, row + thread % layout::kLanes / 4);
+      }
+      channel_ = channels_of<Config>(row) + thread % layout::kLanes / 4;
+      token_ = place.token_tile * Config::kTileTokens + first_octet() * 8 + thread % 4 * 2;
+      if constexpr (Config::kResidual) load_residual_of(0);
+    }
+
+    __device__ __forceinline__ void write_all(const float* sums) {
+#pragma unroll
+      for (int first = 0; first < kFinishedOctets; first += kTogether) {
+        if (first >= finished_octets()) break;
+        write(sums + 4 * first, first + kTogether < finished_octets());
+      }
+    }
+
+    /// The next kTogether octets. Of those behind them, if there are more, R is on its way meanwhile.
+    __device__ __forceinline__ void write(const float* sums, bool more) {
+      float finished_sums[4 * kTogether];
+#pragma unroll
+      for (int i = 0; i < 4 * kTogether; ++i) {
+        finished_sums[i] = finished<Config>(sums[i], scales_[i % 4 / 2], biases_[i % 4 / 2],
+                                            Config::kResidual ? residual_[i] : 0);
+      }
+      if (Config::kResidual && more) load_residual_of(kNextTokens);
+      for_each_element(0, [&](int i, int channel, int token) {
+        float value = finished_sums[i];
+        if constexpr (kGated<Config>) value = gated<Config>(value, finished_sums[i + 2]);
+        write_output<Config>(launch_, token, channel, value);
+      });
+      token_ += kNextTokens;
+    }
+
+   private:
+    /// Calls use(i, channel, token) for those elements of Y that become of sum i of kTogether octets, so many
+    /// tokens on.
+    template <class Use>
+    __device__ __forceinline__ void for_each_element(int tokens_on, Use use) const {
+#pragma unroll
+      for (int i = 0; i < 4 * kTogether; ++i) {
+        if (kGated<Config> && i % 4 / 2 == 1) continue;  // multiplied into the lower half
+        const int channel = channel_ + i % 4 / 2 * 8;
+        const int token = token_ + tokens_on + i / 4 * 8 + i % 2;
+        if (token >= launch_.tokens || (!G::kWholeRows && channel >= channels_of<Config>(Config::kN)))
+          continue;
+        use(i, channel, token);
+      }
+    }
+
+    /// What there is not becomes zeros.
+    __device__ __forceinline__ void load_residual_of(int tokens_on) {
+#pragma unroll
+      for (float& element : residual_) element = 0;
+      for_each_element(tokens_on, [&](int i, int channel, int token) {
+        residual_[i] = residual_of<Config>(launch_, token, channel);
+      });
+    }
+
+    const LaunchArguments& launch_;
+    int channel_;  ///< of the lower half of rows
+    int token_;    ///< of the first of two, of the octets that are next
+    float scales_[2] = {1, 1};
+    float biases_[2] = {0, 0};
+    float residual_[4 * kTogether];  ///< what is added to the sums that are next
   };
 
   /// What rows `row` and `row` + 8 have for all k: a scale, a bias.

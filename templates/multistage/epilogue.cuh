@@ -164,7 +164,7 @@ class MultistageEpilogue {
       const Residual residual(*this, target, first);
       add_parts(sums, parts, first);
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) write_octet(sums[i], target, first + i, residual.pieces[i]);
+      for (int i = 0; i < kTogether; ++i) write_octet(sums[i], target, first + i, residual, i);
     }
   }
 
@@ -174,27 +174,45 @@ class MultistageEpilogue {
     for (int first = 0; first < G::kOwnOctets; first += kTogether) {
       const Residual residual(*this, target, first);
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) write_octet(own[first + i], target, first + i, residual.pieces[i]);
+      for (int i = 0; i < kTogether; ++i) write_octet(own[first + i], target, first + i, residual, i);
     }
   }
 
-  /// Pieces of R, as copy_out() writes those of Y, of octets that are written one after another: all of them
-  /// are on their way at a time.
+  /// What there is of R for octets that are written one after another: all of it is on its way at a time.
   struct Residual {
-    uint4 pieces[kTogether];
+    uint4 pieces[kTogether];  ///< as copy_out() writes those of Y
+    Together elements;        ///< instead, of 32 bits: of each sum the one it is added to
 
     __device__ __forceinline__ Residual(const MultistageEpilogue& epilogue, const Target& target, int first) {
       if constexpr (Config::kResidual) {
 #pragma unroll
-        for (int i = 0; i < kTogether; ++i) pieces[i] = epilogue.load_piece(target, first + i);
+        for (int i = 0; i < kTogether; ++i) {
+          if constexpr (kWideOutput<Config>) {
+            epilogue.load_elements(elements[i], target, first + i);
+          } else {
+            pieces[i] = epilogue.load_piece(target, first + i);
+          }
+        }
+      }
+    }
+
+    /// That of the lane's sums of the `octet`-th of them.
+    __device__ __forceinline__ void hand_out(Octet& added, const MultistageEpilogue& epilogue,
+                                             int octet) const {
+      if constexpr (kWideOutput<Config>) {
+#pragma unroll
+        for (int i = 0; i < G::kRecords * 4; ++i) added[i / 4][i % 4] = elements[octet][i / 4][i % 4];
+      } else {
+        epilogue.pass_residual(added, pieces[octet]);
       }
     }
   };
 
+  /// `residual` has that of the octet as its `residual_octet`-th.
   __device__ __forceinline__ void write_octet(const Octet& own, const Target& target, int octet,
-                                              const uint4& residual) const {
+                                              const Residual& residual, int residual_octet) const {
     Octet added;
-    if constexpr (Config::kResidual) pass_residual(added, residual);
+    if constexpr (Config::kResidual) residual.hand_out(added, *this, residual_octet);
     Octet sums;
 #pragma unroll
     for (int i = 0; i < G::kRecords * 4; ++i) {
@@ -209,8 +227,28 @@ class MultistageEpilogue {
         sums[i / 2][i % 2] = gated<Config>(sums[i / 2][i % 2], sums[i / 2][2 + i % 2]);
       }
     }
-    stage(sums);
-    copy_out(target.row, target.token + octet * 8);
+    if constexpr (kWideOutput<Config>) {
+      for_each_element(target, octet, [&](int record, int c, int channel, int token) {
+        write_output<Config>(launch_, token, channel, sums[record][c]);
+      });
+    } else {
+      stage(sums);
+      copy_out(target.row, target.token + octet * 8);
+    }
+  }
+
+  /// Calls use(record, c, channel, token) for those elements of Y that become of the lane's sums of an octet.
+  template <class Use>
+  __device__ __forceinline__ void for_each_element(const Target& target, int octet, Use use) const {
+#pragma unroll
+    for (int i = 0; i < G::kRecords * kHalves * 2; ++i) {
+      const int half = i / 2;  // of the records, one behind the other
+      const int channel = channels_of<Config>(target.row) + half * 8 + lane() / 4;
+      const int token = target.token + octet * 8 + lane() % 4 * 2 + i % 2;
+      if (token < launch_.tokens && (G::kWholeRows || channel < kChannels)) {
+        use(half / kHalves, half % kHalves * 2 + i % 2, channel, token);
+      }
+    }
   }
 
   /// Puts an octet token by token into the warp's staging memory, so that the rows of a token, which are
@@ -225,7 +263,7 @@ class MultistageEpilogue {
 #pragma unroll
     for (int i = 0; i < G::kRecords * kHalves; ++i) {
       const float* row = sums[i / kHalves] + i % kHalves * 2;
-      const unsigned int own = pair_from_floats<Config::kElement>(row[0], row[1]);
+      const unsigned int own = pair_from_floats<Config::kOutput>(row[0], row[1]);
       const unsigned int received = exchange_lanes(own, kNextRow);
       store_shared(reinterpret_cast<unsigned int*>(first + i * 8 * 2),
                    select_bytes(own, received, odd == 0 ? kLows : kHighsSwapped));
@@ -260,7 +298,8 @@ class MultistageEpilogue {
     const Piece piece(launch_, first_row, first_token);
     if (!piece.exists) return;
     const unsigned char* staged = staged_piece();
-    unsigned short* to = launch_.output + piece.token * launch_.output_stride + piece.channel;
+    auto* const output = static_cast<unsigned short*>(launch_.output);
+    unsigned short* to = output + piece.token * launch_.output_stride + piece.channel;
     if (aligned(launch_.output, launch_.output_stride) && piece.whole()) {
       store_output_16(to, load_shared(reinterpret_cast<const uint4*>(staged)));
     } else {
@@ -276,7 +315,7 @@ class MultistageEpilogue {
     const Piece piece(launch_, target.row, target.token + octet * 8);
     uint4 words = make_uint4(0, 0, 0, 0);
     if (!piece.exists) return words;
-    const unsigned short* from = launch_.residual + piece.token * launch_.residual_stride + piece.channel;
+    const unsigned short* from = residual_at<Config>(launch_, piece.token, piece.channel);
     if (aligned(launch_.residual, launch_.residual_stride) && piece.whole()) return load_residual_16(from);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -285,6 +324,15 @@ class MultistageEpilogue {
       word |= static_cast<unsigned int>(load_residual(from + i)) << i % 2 * 16;
     }
     return words;
+  }
+
+  /// What is added to the lane's sums of an octet; what there is not is zeros.
+  __device__ __forceinline__ void load_elements(Octet& elements, const Target& target, int octet) const {
+#pragma unroll
+    for (int i = 0; i < G::kRecords * 4; ++i) elements[i / 4][i % 4] = 0;
+    for_each_element(target, octet, [&](int record, int c, int channel, int token) {
+      elements[record][c] = residual_of<Config>(launch_, token, channel);
+    });
   }
 
   /// Hands the lanes' pieces of R, through the staging memory, to those who have the sums they are added to.
@@ -297,7 +345,7 @@ class MultistageEpilogue {
     for (int i = 0; i < G::kRecords * 4; ++i) {
       const unsigned char* from = first + i % 2 * kTokenBytes + i / 2 * 8 * 2;
       added[i / 4][i % 4] =
-          to_float<Config::kElement>(load_shared(reinterpret_cast<const unsigned short*>(from)));
+          to_float<Config::kOutput>(load_shared(reinterpret_cast<const unsigned short*>(from)));
     }
   }
 
@@ -329,7 +377,7 @@ class MultistageEpilogue {
   }
 
   /// Whether 16 bytes of Y, or of R, can be moved at a time.
-  static __device__ __forceinline__ bool aligned(const unsigned short* matrix, long long stride) {
+  static __device__ __forceinline__ bool aligned(const void* matrix, long long stride) {
     return reinterpret_cast<unsigned long long>(matrix) % 16 == 0 && stride % 8 == 0;
   }
 

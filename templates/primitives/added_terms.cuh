@@ -14,7 +14,14 @@ __device__ __forceinline__ unsigned short load_residual(const unsigned short* ad
   return value;
 }
 
-/// Eight neighbouring elements; the address is a multiple of 16.
+/// Of R in fp32.
+__device__ __forceinline__ float load_residual(const float* address) {
+  float value;
+  asm volatile("ld.global.f32 %0, [%1];" : "=f"(value) : "l"(address) : "memory");
+  return value;
+}
+
+/// Eight neighbouring elements of 16 bits; the address is a multiple of 16.
 __device__ __forceinline__ uint4 load_residual_16(const unsigned short* address) {
   uint4 value;
   asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"

@@ -91,6 +91,8 @@ __device__ __forceinline__ void store_output(unsigned short* address, unsigned s
   *address = bits;
 }
 
+__device__ __forceinline__ void store_output(float* address, float value) { *address = value; }
+
 /// What this thread wrote before, other blocks see before what it writes after.
 __device__ __forceinline__ void fence_device() { __threadfence(); }
 

@@ -33,7 +33,7 @@ __device__ __forceinline__ void store_partial_sums_4(float* address, float4 valu
                : "memory");
 }
 
-/// Eight neighbouring outputs; the address is a multiple of 16.
+/// Eight neighbouring outputs of 16 bits; the address is a multiple of 16.
 __device__ __forceinline__ void store_output_16(unsigned short* address, uint4 bits) {
   *reinterpret_cast<uint4*>(address) = bits;
 }

@@ -1,6 +1,7 @@
 /* A program in C99 that uses lutsmith.h as bindings do, on the stand-in driver, which has an H100 that
  * computes nothing. Exit code 77: there is no NVRTC to compile with. */
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -371,6 +372,16 @@ static void test_compiling(lutsmith_service* service) {
   REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT,
           "segment_rows: 1099511627776");
   spec.segment_rows = 0;
+  spec.output = "f32";
+  CHECK(lutsmith_compile(service, &spec, &result) == LUTSMITH_OK);
+  CHECK(strcmp(result.origin, "compiled") == 0);
+  spec.output = "f64";
+  REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "output: 'f64'");
+  /* A program that was built before there was an output: what lies there is not looked at. */
+  spec.struct_size = offsetof(lutsmith_spec, output);
+  CHECK(lutsmith_compile(service, &spec, &result) == LUTSMITH_OK);
+  spec.struct_size = sizeof(spec);
+  spec.output = NULL;
   spec.m = 0;
   REFUSED(lutsmith_compile(service, &spec, &result), LUTSMITH_INVALID_ARGUMENT, "m: 0");
   spec = small_spec();

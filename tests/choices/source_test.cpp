@@ -57,10 +57,11 @@ TEST_F(TunedChoices, ComeFirstWithTheModelsBehindThem) {
 
 /// Specs that make something of the sums of example_spec().
 std::vector<KernelSpec> with_epilogues() {
-  std::vector<KernelSpec> specs(3, example_spec());
+  std::vector<KernelSpec> specs(4, example_spec());
   specs[0].residual = true;
   specs[1].bias = true;
   specs[2].gated = Gate::silu;
+  specs[3].output = OutputType::f32;
   return specs;
 }
 

@@ -103,7 +103,9 @@ TEST_F(Run, WhatKernelsMakeOfTheirSumsIsChecked) {
   quantize({{"a.weight", {64, 64}, wavy_values(64 * 64)}});
   for (const auto& [options, name] :
        {std::pair(std::vector<std::string>{"--residual", "on", "--bias", "on"}, "residual, bias"),
-        std::pair(std::vector<std::string>{"--gated", "gelu_tanh"}, "gelu_tanh gates")}) {
+        std::pair(std::vector<std::string>{"--gated", "gelu_tanh"}, "gelu_tanh gates"),
+        std::pair(std::vector<std::string>{"--residual", "on", "--output-type", "f32"},
+                  "residual, f32 output")}) {
     const Outcome outcome = run(options);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.output << outcome.errors;
     EXPECT_THAT(outcome.output, HasSubstr(fmt::format("multiplied with {} on", name)));

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -111,11 +112,13 @@ TEST(TilesForManyTokens, FitTheRegistersWithWhatIsMadeOfTheSums) {
   KernelSpec gated = added;
   added.residual = added.bias = true;
   gated.gated = Gate::gelu_tanh;
+  KernelSpec wide = added;
+  wide.output = OutputType::f32;
   std::size_t tiles = 0;
   const std::vector<Schedule> candidates = *schedules(added);
   for (const Schedule& schedule : candidates) {
     if (!std::holds_alternative<ManyTokensSchedule>(schedule)) continue;
-    const KernelSpec& spec = ++tiles % 3 == 0 ? gated : added;
+    const KernelSpec& spec = std::array{added, wide, gated}[tiles++ % 3];
     const Result<CompileResult> result = service->compile(spec, schedule);
     ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
     EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(spec) << ", " << describe(schedule);
@@ -140,6 +143,21 @@ TEST(TilesForManyTokens, FitTheRegistersWithTablesOfSegments) {
     EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(schedule);
   }
   EXPECT_GE(tiles, 2U);
+}
+
+TEST(OutputsOfAnotherType, CompileWithoutSpills) {
+  std::vector<KernelSpec> specs;
+  for (const char* target : {"sm_80", "sm_90a"}) {
+    for (const std::int64_t m : {1, 16, 64}) {
+      KernelSpec spec{{4, 64, 1000, 1032, DataType::f16}, m, *Target::parse(target)};
+      spec.output = m == 16 ? OutputType::bf16 : OutputType::f32;
+      specs.push_back(spec);
+      spec.residual = spec.bias = true;
+      spec.output = OutputType::f32;
+      specs.push_back(spec);
+    }
+  }
+  expect_clean_kernels(specs);
 }
 
 // The estimate of registers decides what is proposed: of all that it lets pass, with a K of one step and of

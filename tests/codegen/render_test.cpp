@@ -112,6 +112,15 @@ TEST(RenderTest, WhatIsMadeOfTheSumsIsInTheNameAndTheConstants) {
               AllOf(HasSubstr("kGate = Gate::silu;"), HasSubstr("_pair_silu(const"), HasSubstr("Y[m, 504]")));
 }
 
+TEST(RenderTest, ATypeOfOutputIsNamedWhereItIsAnother) {
+  KernelSpec spec = kSpec;
+  spec.output = OutputType::f32;
+  EXPECT_THAT(text_of(spec, kSchedule), AllOf(HasSubstr("kOutput = Element::f32;"),
+                                              HasSubstr("_to_f32(const"), HasSubstr(", bf16 to f32, ")));
+  spec.output = output_type_of(spec.format.dtype);
+  EXPECT_TRUE(text_of(spec, kSchedule) == text_of(kSpec, kSchedule)) << "it is the same kernel";
+}
+
 TEST(RenderTest, TheHeadSaysWhatTheKernelIs) {
   const std::string text = text_of(kSpec, kSchedule);
   const std::string head = text.substr(0, text.find("\n\n"));

@@ -176,6 +176,28 @@ TEST(KernelSpecTest, WhatIsMadeOfTheSumsIsDescribedOnlyWhereThereIsSomething) {
   EXPECT_EQ(without_epilogue(spec), valid_spec());
 }
 
+TEST(KernelSpecTest, ATypeOfOutputIsDescribedAndLeftOutOfThePlainSpec) {
+  KernelSpec spec = valid_spec();
+  EXPECT_EQ(spec.output_type(), output_type_of(spec.format.dtype));
+  EXPECT_FALSE(spec.converts_output());
+  spec.output = OutputType::f32;
+  EXPECT_EQ(describe(spec), describe(valid_spec()) + " output f32");
+  EXPECT_EQ(describe_epilogue(spec), "f32 output");
+  EXPECT_EQ(without_epilogue(spec), valid_spec());
+  spec.output = output_type_of(spec.format.dtype);
+  EXPECT_FALSE(spec.converts_output());
+  EXPECT_EQ(describe_epilogue(spec), "");
+}
+
+TEST(KernelSpecTest, TypesOfOutputAreRefusedWithWhatIsAllowed) {
+  KernelSpec spec = valid_spec();
+  spec.output = static_cast<OutputType>(4);
+  const Result<void> refused = validate(spec);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("output: 4 is not allowed; allowed: same"));
+  EXPECT_THAT(parse_output_type("half").error().message, testing::HasSubstr("output: 'half' is not known"));
+}
+
 TEST(KernelSpecTest, SegmentsOfRowsAreDescribedAndLeftOutOfThePlainSpec) {
   KernelSpec spec = valid_spec();
   spec.segment_rows = 128;

@@ -347,7 +347,8 @@ extern "C" __global__ void exchanges_pieces(
   }
   wait_barrier_of_cluster(barrier, 0);
   const float4 y = load_shared(pieces + piece);
-  store_output_16(launch.output + token * launch.output_stride + piece % 3 * 8,
+  auto* const output = static_cast<unsigned short*>(launch.output);
+  store_output_16(output + token * launch.output_stride + piece % 3 * 8,
                   *reinterpret_cast<const uint4*>(&y));
 }
 )";

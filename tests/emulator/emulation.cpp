@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <span>
 #include <string>
 
+#include "core/output_values.h"
+#include "core/poison.h"
 #include "must.h"
 #include "templates/embedded_templates.h"
 
@@ -62,8 +65,8 @@ std::string body_of_template(std::string_view name) {
   return body;
 }
 
-Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const Source& source,
-                                           const Problem& problem, const EmulationOptions& options) {
+Result<std::vector<std::byte>> emulate_bytes(const EmulatedKernel& kernel, const Source& source,
+                                             const Problem& problem, const EmulationOptions& options) {
   const std::int64_t m = problem.m;
   const std::int64_t n = problem.channels();
   const std::int64_t k = problem.k();
@@ -74,28 +77,33 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
   for (std::int64_t row = 0; row < m; ++row) {
     std::copy_n(problem.activations.begin() + row * k, k, activations.begin() + row * stride);
   }
-  const std::int64_t output_size = (m - 1) * output_stride + n;
-  std::vector<std::uint16_t> memory(static_cast<std::size_t>(options.output_offset + output_size), kPoison);
-  const auto output = std::span(memory).subspan(static_cast<std::size_t>(options.output_offset));
-  const auto put_residual = [&](std::span<std::uint16_t> rows, std::int64_t row_stride) {
+  const auto element = static_cast<std::int64_t>(element_bytes(problem.output));
+  const auto poisoned = [&](std::int64_t elements) {
+    return std::vector<std::byte>(static_cast<std::size_t>(elements * element), std::byte{kPoisonByte});
+  };
+  const auto behind = [&](std::vector<std::byte>& memory, std::int64_t offset) {
+    return std::span(memory).subspan(static_cast<std::size_t>(offset * element));
+  };
+  std::vector<std::byte> memory = poisoned(options.output_offset + (m - 1) * output_stride + n);
+  const std::span<std::byte> output = behind(memory, options.output_offset);
+  const std::vector<std::byte> added = core::bytes_of(problem.residual, problem.output);
+  const auto put_residual = [&](std::span<std::byte> rows, std::int64_t row_stride) {
     for (std::int64_t row = 0; row < m; ++row) {
-      std::copy_n(problem.residual.begin() + row * n, n, rows.begin() + row * row_stride);
+      std::copy_n(added.begin() + row * n * element, n * element, rows.begin() + row * row_stride * element);
     }
   };
   std::int64_t residual_stride = 0;
-  std::vector<std::uint16_t> residual_memory;
-  std::span<const std::uint16_t> residual;
-  if (!problem.residual.empty() && options.in_place) {
+  std::vector<std::byte> residual_memory;
+  std::span<const std::byte> residual;
+  if (!added.empty() && options.in_place) {
     residual_stride = output_stride;
     put_residual(output, residual_stride);
     residual = output;
-  } else if (!problem.residual.empty()) {
+  } else if (!added.empty()) {
     residual_stride = n + options.residual_padding;
-    residual_memory.resize(static_cast<std::size_t>(options.residual_offset + (m - 1) * residual_stride + n),
-                           kPoison);
-    const auto rows = std::span(residual_memory).subspan(static_cast<std::size_t>(options.residual_offset));
-    put_residual(rows, residual_stride);
-    residual = rows;
+    residual_memory = poisoned(options.residual_offset + (m - 1) * residual_stride + n);
+    put_residual(behind(residual_memory, options.residual_offset), residual_stride);
+    residual = behind(residual_memory, options.residual_offset);
   }
   const auto ran =
       kernel.launch({.weights = problem.packed,
@@ -112,15 +120,25 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
                      .bias = problem.bias,
                      .segments = problem.matrix.segments});
   if (!ran) return std::unexpected(ran.error());
-  std::vector<std::uint16_t> result;
+  std::vector<std::byte> result;
   for (std::int64_t row = 0; row < m; ++row) {
-    const auto begin = output.begin() + row * output_stride;
-    result.insert(result.end(), begin, begin + n);
+    const auto begin = output.begin() + row * output_stride * element;
+    const auto end = begin + n * element;
+    result.insert(result.end(), begin, end);
     if (row + 1 < m) {
-      EXPECT_EQ(std::count(begin + n, begin + output_stride, kPoison), options.output_padding)
-          << "padding of row " << row;
+      const std::int64_t padding = options.output_padding * element;
+      EXPECT_EQ(std::count(end, end + padding, std::byte{kPoisonByte}), padding) << "padding of row " << row;
     }
   }
+  return result;
+}
+
+Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const Source& source,
+                                           const Problem& problem, const EmulationOptions& options) {
+  const auto bytes = emulate_bytes(kernel, source, problem, options);
+  if (!bytes) return std::unexpected(bytes.error());
+  std::vector<std::uint16_t> result(bytes->size() / sizeof(std::uint16_t));
+  std::memcpy(result.data(), bytes->data(), bytes->size());
   return result;
 }
 

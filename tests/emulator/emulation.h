@@ -39,7 +39,12 @@ struct EmulationOptions {
   std::int64_t residual_offset = 0;   ///< likewise where R begins
 };
 
-/// Y as [m, n]; poisoned before the launch, X and Y with padding behind their rows that no kernel may touch.
+/// Y as [m, n], elements of its type; poisoned before the launch, X and Y with padding behind their rows that
+/// no kernel may touch.
+Result<std::vector<std::byte>> emulate_bytes(const emulator::EmulatedKernel& kernel, const Source& source,
+                                             const Problem& problem, const EmulationOptions& options = {});
+
+/// The same of a Y of 16-bit floats.
 Result<std::vector<std::uint16_t>> emulate(const emulator::EmulatedKernel& kernel, const Source& source,
                                            const Problem& problem, const EmulationOptions& options = {});
 

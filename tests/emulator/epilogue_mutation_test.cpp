@@ -26,6 +26,7 @@ struct EpilogueExample {
   bool opposed = false;  ///< see oppose_sums()
   std::int64_t padding = 8;
   int cluster_blocks = 1;
+  OutputType output = OutputType::same;
 
   friend bool operator==(const EpilogueExample&, const EpilogueExample&) = default;
 };
@@ -36,7 +37,8 @@ KernelSpec spec_of(const EpilogueExample& example) {
           .target = must(Target::parse("sm_90a")),
           .residual = example.residual,
           .bias = example.bias,
-          .gated = example.gated};
+          .gated = example.gated,
+          .output = example.output};
 }
 
 Schedule schedule_of(const EpilogueExample& example) {
@@ -96,6 +98,29 @@ constexpr EpilogueExample kGroupsGated{.family = Family::many_tokens, .gated = G
 constexpr EpilogueExample kClusterGated{
     .family = Family::many_tokens, .gated = Gate::silu, .cluster_blocks = 2};
 
+constexpr EpilogueExample kFewWide{
+    .residual = true, .group = kPerChannel, .padding = 16, .output = OutputType::f32};
+constexpr EpilogueExample kWarpsWide{.family = Family::multistage,
+                                     .residual = true,
+                                     .n = 140,
+                                     .group = kPerChannel,
+                                     .padding = 4,
+                                     .output = OutputType::f32};
+constexpr EpilogueExample kGroupsWide{.family = Family::many_tokens,
+                                      .residual = true,
+                                      .n = 140,
+                                      .group = kPerChannel,
+                                      .padding = 4,
+                                      .output = OutputType::f32};
+constexpr EpilogueExample kGroupsWideInPlace{.family = Family::many_tokens,
+                                             .residual = true,
+                                             .group = kPerChannel,
+                                             .partitions = 4,
+                                             .in_place = true,
+                                             .output = OutputType::f32};
+constexpr EpilogueExample kClusterWide{
+    .family = Family::many_tokens, .cluster_blocks = 2, .output = OutputType::f32};
+
 constexpr std::string_view kPastResidual = "bytes at byte .* of the residual, whose size is";
 constexpr std::string_view kPastBias = "bytes at byte .* of the bias, whose size is";
 constexpr std::string_view kReadLate = "reads element .* of the residual after it was written";
@@ -109,6 +134,8 @@ constexpr Mutation<EpilogueExample> kMutations[] = {
      "!Config::kResidual ? bias : residual", kWrong, kFewAdded},
     {"ResidualForgotten", "!Config::kResidual ? bias : !Config::kBias ? residual : bias + residual",
      "!Config::kResidual ? bias : bias", kWrong, kFewAdded},
+    {"ResidualOfRowsLikeThoseOfY", "token * launch.residual_stride", "token * launch.output_stride", kWrong,
+     kFewAdded},
     {"GateOpensWhereItShuts", "exponent = -kLog2E * gate;", "exponent = kLog2E * gate;", kWrong, kFewGated},
     {"PowerOfE", "constexpr float kLog2E = 1.44269504f;", "constexpr float kLog2E = 1;", kWrong, kFewGated},
     {"CubeWithoutItsFactor", "-0.044715f * kLinear", "-kLinear", kWrong, kGelu},
@@ -124,8 +151,6 @@ constexpr Mutation<EpilogueExample> kMutations[] = {
      kWrong, kFewCut},
     {"FewBiasOfTheFirstTile", "bias_of<Config>(launch, at.row)", "bias_of<Config>(launch, tile_row)", kWrong,
      kFewAdded},
-    {"FewResidualOfRowsLikeThoseOfY", "at.token * launch.residual_stride", "at.token * launch.output_stride",
-     kWrong, kFewAdded},
     {"FewResidualOfTokensThatAreNotThere", "if (!at.exists) return added;", "", kPastResidual, kFewAdded},
     {"FewGateAndUpSwapped",
      "write_gated(product, row, token, gate, sum_of(element + kGateRows, row + kGateRows, token));",
@@ -163,8 +188,6 @@ constexpr Mutation<EpilogueExample> kMutations[] = {
      kGroupsInPlace},
     {"GroupsResidualPiecesBehindTheLastRow", "launch_.residual_stride) && whole_piece()",
      "launch_.residual_stride)", kPastResidual, kGroupsRagged},
-    {"GroupsResidualRowsOfY", "token * launch_.residual_stride + row_",
-     "token * launch_.output_stride + row_", kWrong, kGroupsAdded},
     {"GroupsNoBarrierBehindTheResidual",
      "load_residual_pieces(kNextTokens);\n        Barriers::meet_warpgroup(warpgroup());",
      "load_residual_pieces(kNextTokens);", "with no barrier between|nobody has written", kGroupsAdded},
@@ -176,6 +199,27 @@ constexpr Mutation<EpilogueExample> kMutations[] = {
     {"GroupsPiecesOfTokensThatAreNotStaged",
      "if (kTogether * 8 < kPassTokens && thread / kPieces >= kTogether * 8) token_ = launch_.tokens;", "",
      "with no barrier between", kClusterGated},
+
+    // Y in fp32.
+    {"WideSumsRounded", "store_output(to, value);",
+     "store_output(to, to_float<Element::bf16>(from_float<Element::bf16>(value)));", kWrong, kFewWide},
+    {"WideWarpsTokensSwapped", "target.token + octet * 8 + lane() % 4 * 2 + i % 2",
+     "target.token + octet * 8 + lane() % 4 * 2 + 1 - i % 2", kWrong, kWarpsWide},
+    {"WideWarpsHalvesSwapped", "half % kHalves * 2 + i % 2, channel",
+     "2 - half % kHalves * 2 + i % 2, channel", kWrong, kWarpsWide},
+    {"WideWarpsPastTheLastToken", "if (token < launch_.tokens && (G::kWholeRows || channel < kChannels)) {",
+     "if (G::kWholeRows || channel < kChannels) {", kPastResidual, kWarpsWide},
+    {"WideWarpsPastTheLastRow", "if (token < launch_.tokens && (G::kWholeRows || channel < kChannels)) {",
+     "if (token < launch_.tokens) {", kWrittenTwice, kWarpsWide},
+    {"WideGroupsPastTheLastRow", "(!G::kWholeRows && channel >= channels_of<Config>(Config::kN))", "false",
+     kWrittenTwice, kGroupsWide},
+    {"WideGroupsBothHalvesInOne", "channel_ + i % 4 / 2 * 8", "channel_", kWrittenTwice, kGroupsWide},
+    {"WideGroupsResidualOfTheSameTurnAgain", "load_residual_of(kNextTokens);", "load_residual_of(0);", kWrong,
+     kGroupsWide},
+    {"WideGroupsResidualOfTheNextTile", "if (Config::kResidual && more) load_residual_of",
+     "if (Config::kResidual) load_residual_of", kReadLate, kGroupsWideInPlace},
+    {"WideClustersOctetsOfTheOtherBlock", "kNextTokens = kTogether * 8 * G::kBlocks",
+     "kNextTokens = kTogether * 8", kWrittenTwice, kClusterWide},
 };
 
 class EpilogueMutations : public testing::TestWithParam<Mutation<EpilogueExample>> {};

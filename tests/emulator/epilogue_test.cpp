@@ -2,11 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/output_values.h"
 #include "emulation.h"
 #include "must.h"
 
@@ -85,39 +86,49 @@ KernelSpec spec_of(const Shape& shape, int group = 128, DataType dtype = DataTyp
           .target = must(Target::parse(shape.target))};
 }
 
-/// In every order of the blocks, whole and cut, at places of R and Y that allow 16 bytes at a time and that
-/// do not: the float64 numbers, and the same bits.
-void expect_right_everywhere(const KernelSpec& spec, const Shape& shape, const Problem& problem) {
+/// Every order of the blocks, and places of R and Y that allow 16 bytes at a time and that do not.
+const std::vector<EmulationOptions> kPlaces = {
+    EmulationOptions{},
+    EmulationOptions{.order = BlockOrder::descending, .output_padding = 0, .in_place = true},
+    EmulationOptions{.output_padding = 3, .in_place = true},
+    EmulationOptions{.order = BlockOrder::interleaved, .output_padding = 3, .residual_padding = 0},
+    EmulationOptions{.residual_padding = 5},
+    EmulationOptions{.output_offset = 1, .residual_offset = 1},
+};
+
+/// Whole and cut, everywhere: the float64 numbers, and the same bits. Those bits, whole and cut.
+std::vector<std::vector<std::byte>> expect_right_everywhere(
+    const KernelSpec& spec, const Shape& shape, const Problem& problem,
+    const std::vector<EmulationOptions>& places = kPlaces) {
   SCOPED_TRACE(describe(spec));
   const Source source = must(render(spec, shape.schedule));
   const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), spec, source));
+  std::vector<std::vector<std::byte>> results;
   for (const int partitions : {1, shape.cut_partitions}) {
     SCOPED_TRACE(std::to_string(partitions) + " partitions");
     const Partition cut = must(partition(source.launch, shape.m, 1, partitions));
     EXPECT_EQ(cut.steps_per_grain * cut.grains_per_partition % source.launch.steps_per_tile != 0,
               partitions > 1)
         << "whether tiles are cut";
-    std::vector<std::uint16_t> expected;
-    for (EmulationOptions options : {
-             EmulationOptions{},
-             EmulationOptions{.order = BlockOrder::descending, .output_padding = 0, .in_place = true},
-             EmulationOptions{.output_padding = 3, .in_place = true},
-             EmulationOptions{.order = BlockOrder::interleaved, .output_padding = 3, .residual_padding = 0},
-             EmulationOptions{.residual_padding = 5},
-             EmulationOptions{.output_offset = 1, .residual_offset = 1},
-         }) {
+    std::vector<std::byte> expected;
+    for (EmulationOptions options : places) {
       options.partitions = partitions;
       if (problem.residual.empty() && options.in_place) continue;
-      const auto result = emulate(kernel, source, problem, options);
-      ASSERT_TRUE(result) << result.error().message << "\n" << result.error().context;
+      const auto result = emulate_bytes(kernel, source, problem, options);
+      if (!result) {
+        ADD_FAILURE() << result.error().message << "\n" << result.error().context;
+        return results;
+      }
       if (expected.empty()) {
-        EXPECT_LE(error_of(problem, *result), tolerance(spec.format.dtype));
+        EXPECT_LE(error_of(problem, *result), tolerance(spec));
         expected = *result;
       }
       EXPECT_EQ(*result, expected) << "padding " << options.output_padding << " and "
                                    << options.residual_padding;
     }
+    results.push_back(expected);
   }
+  return results;
 }
 
 class Epilogues : public testing::TestWithParam<Shape> {};
@@ -171,6 +182,32 @@ TEST_P(Epilogues, GatesThatAreWideOpenOrShutGiveNumbers) {
     }
     expect_right_everywhere(spec, GetParam(), problem);
   }
+}
+
+TEST_P(Epilogues, SumsAreRoundedOnceToEveryTypeOfOutput) {
+  KernelSpec spec = spec_of(GetParam(), kPerChannel, DataType::f16);
+  spec.format.n -= 4;  // the last rows are no whole piece of 16 bytes
+  spec.residual = spec.bias = true;
+  spec.output = OutputType::f32;
+  Problem problem = make_problem(spec, GetParam().m);
+  share_residual(problem);
+  // Elements are written one at a time, wherever they are.
+  const auto sums = expect_right_everywhere(
+      spec, GetParam(), problem,
+      {{.output_padding = 3, .residual_offset = 1}, {.order = BlockOrder::descending, .in_place = true}});
+  spec.output = problem.output = OutputType::bf16;
+  const auto rounded = expect_right_everywhere(spec, GetParam(), problem, {{.in_place = true}});
+  ASSERT_EQ(sums.size(), rounded.size());
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    EXPECT_EQ(core::bytes_of(core::values_of(sums[i], OutputType::f32), OutputType::bf16), rounded[i]);
+  }
+}
+
+TEST_P(Epilogues, GatedSumsAreWrittenInFp32) {
+  KernelSpec spec = spec_of(GetParam(), kPerChannel);
+  spec.output = OutputType::f32;
+  spec.gated = Gate::silu;
+  expect_right_everywhere(spec, GetParam(), make_problem(spec, GetParam().m), {{.output_offset = 1}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Epilogues, testing::ValuesIn(kShapes),

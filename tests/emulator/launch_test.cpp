@@ -60,7 +60,7 @@ struct Memory {
   EmulatedLaunch launch() {
     return {.weights = std::span(weights).first(problem.packed.size()),
             .activations = std::span(activations).first(problem.activations.size()),
-            .output = output,
+            .output = std::as_writable_bytes(std::span(output)),
             .table = problem.matrix.table,
             .m = kTokens,
             .partition = partition_for(kTokens)};

@@ -42,7 +42,7 @@ extern "C" __global__ void copies_boxes(
   for (int token = 0; token < launch.tokens; ++token) {
     const unsigned char* piece = shared + token * 128 + (k / 8 ^ token) * 16;
     const unsigned short x = load_shared(reinterpret_cast<const unsigned short*>(piece) + k % 8);
-    store_output(launch.output + token * launch.output_stride + k,
+    store_output(static_cast<unsigned short*>(launch.output) + token * launch.output_stride + k,
                  from_float<Element::f16>(to_float<Element::f16>(x) *
                                           to_float<Element::f16>(parameter.form.table[(1 << kBits) - 1])));
   }

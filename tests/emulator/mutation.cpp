@@ -38,10 +38,10 @@ std::string outcome(const KernelSpec& spec, const Source& source, const Problem&
   const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), spec, source));
   std::vector<BlockOrder> orders = {BlockOrder::ascending};
   if (options.partitions != 1) orders.insert(orders.end(), {BlockOrder::descending, BlockOrder::interleaved});
-  std::vector<std::vector<std::uint16_t>> results;
+  std::vector<std::vector<std::byte>> results;
   for (const BlockOrder order : orders) {
     options.order = order;
-    auto result = emulate(kernel, source, problem, options);
+    auto result = emulate_bytes(kernel, source, problem, options);
     if (!result) {
       EXPECT_EQ(result.error().code, ErrorCode::kernel_fault);
       return result.error().message + "\n" + result.error().context;
@@ -50,7 +50,7 @@ std::string outcome(const KernelSpec& spec, const Source& source, const Problem&
   }
   const auto same = [&](const auto& result) { return result == results.front(); };
   if (!std::ranges::all_of(results, same)) return std::string(kOrder);
-  const bool right = error_of(problem, results.front()) <= tolerance(spec.format.dtype);
+  const bool right = error_of(problem, results.front()) <= tolerance(spec);
   return std::string(right ? kNothing : kWrong);
 }
 

@@ -17,6 +17,7 @@
 
 #include "codegen/many_tokens/many_tokens.h"
 #include "codegen/multistage/multistage.h"
+#include "core/output_values.h"
 #include "emulator/emulated_kernel.h"
 #include "emulator/tensor_core.h"
 #include "machine.h"
@@ -130,17 +131,18 @@ TEST_F(EmulatorOnGpu, TensorCoreAddsAsTheEmulatorDoes) {
 std::vector<std::uint16_t> emulate(const emulator::EmulatedKernel& kernel, const LaunchRecipe& recipe,
                                    const Problem& problem, int partitions) {
   std::vector<std::uint16_t> result(static_cast<std::size_t>(problem.m * problem.channels()), 0xffff);
+  const std::vector<std::byte> residual = core::bytes_of(problem.residual, problem.output);
   must(kernel.launch(
       {.weights = problem.packed,
        .activations = problem.activations,
-       .output = result,
+       .output = std::as_writable_bytes(std::span(result)),
        .table = problem.matrix.table,
        .m = problem.m,
        .activation_stride = problem.k(),
        .output_stride = problem.channels(),
        .partition = must(partition(recipe, problem.m, machine()->facts.multiprocessors, partitions)),
        .order = emulator::BlockOrder::interleaved,
-       .residual = problem.residual,
+       .residual = residual,
        .bias = problem.bias,
        .segments = problem.matrix.segments}));
   return result;

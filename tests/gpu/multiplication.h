@@ -31,7 +31,10 @@ class Multiplication {
 
   /// Overwrites Y, padding and guards; puts R there, where that is its place.
   void poison();
-  /// Y as [m, n] once the GPU is idle. Fails the test where padding or guards were written.
+  /// Y as [m, n], elements of its type, once the GPU is idle. Fails the test where padding or guards were
+  /// written.
+  std::vector<std::byte> result_bytes() const;
+  /// The same of a Y of 16-bit floats.
   std::vector<std::uint16_t> result() const;
 
   /// Poisons, launches on a stream of its own with a workspace of its own, and waits.
@@ -41,6 +44,7 @@ class Multiplication {
   std::int64_t n_;  ///< channels of Y
   std::int64_t m_;
   std::int64_t stride_;
+  std::int64_t element_;  ///< bytes of one of Y
   std::vector<std::uint16_t> table_;
   std::vector<std::int64_t> segments_;
   cuda::Buffer weights_;
@@ -48,7 +52,7 @@ class Multiplication {
   cuda::Buffer output_;
   cuda::Buffer bias_;
   cuda::Buffer residual_;
-  std::vector<std::uint16_t> in_place_;  ///< R with the padding of Y
+  std::vector<std::byte> in_place_;  ///< R with the padding of Y
   MatmulArguments arguments_;
 };
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "lutsmith/float16.h"
+#include "core/output_values.h"
 #include "lutsmith/quantization.h"
 #include "measure/product.h"
 #include "must.h"
@@ -15,9 +15,10 @@
 namespace lutsmith::test {
 
 /// As many values as the spec says, of one of the arguments; none where that is null.
-inline std::span<const std::uint16_t> values_at(const void* address, std::int64_t count) {
+template <class Value = std::uint16_t>
+std::span<const Value> values_at(const void* address, std::int64_t count) {
   if (address == nullptr) return {};
-  return {static_cast<const std::uint16_t*>(address), static_cast<std::size_t>(count)};
+  return {static_cast<const Value*>(address), static_cast<std::size_t>(count)};
 }
 
 /// A kernel that multiplies on the host by the reference, from the bytes it is given, and makes of the sums
@@ -34,15 +35,16 @@ inline measure::Multiply host_kernel(SimulatedDevice& device, const KernelSpec& 
       std::vector<double> sums = must(
           reference_matmul(matrix, values_at(arguments.activations, arguments.m * format.k), arguments.m));
       for (double& sum : sums) sum *= factor;
-      const std::vector<double> result =
-          must(reference_epilogue(std::move(sums), format,
-                                  {.gated = spec.gated,
-                                   .bias = values_at(arguments.bias, format.n),
-                                   .residual = values_at(arguments.residual, arguments.m * format.n)}));
-      auto* output = static_cast<std::uint16_t*>(arguments.output);
-      for (std::size_t i = 0; i + unwritten < result.size(); ++i) {
-        output[i] = to_bits(static_cast<float>(result[i]), format.dtype);
-      }
+      const OutputType type = spec.output_type();
+      const auto element = static_cast<std::int64_t>(element_bytes(type));
+      const std::vector<float> residual =
+          core::values_of(values_at<std::byte>(arguments.residual, arguments.m * format.n * element), type);
+      const std::vector<double> result = must(reference_epilogue(
+          std::move(sums), format,
+          {.gated = spec.gated, .bias = values_at(arguments.bias, format.n), .residual = residual}));
+      const std::vector<float> written(result.begin(), result.end() - static_cast<std::ptrdiff_t>(unwritten));
+      const std::vector<std::byte> bytes = core::bytes_of(written, type);
+      std::memcpy(arguments.output, bytes.data(), bytes.size());
     });
   };
 }

@@ -247,11 +247,24 @@ TEST(ProductError, CountsWhatDoesNotRoundToZero) {
   EXPECT_EQ(product_error(rounded(reference, DataType::f16), reference, DataType::f16).nonzero, 3);
 }
 
+TEST(ProductError, OfAnotherTypeOfOutputCountsItsOwnUnitsAndRange) {
+  KernelSpec spec{.format = {.dtype = DataType::f16}, .output = OutputType::f32};
+  const std::vector<double> reference{1 + 0x1p-23, 1e9};
+  const ProductError wide = product_error(std::vector<float>{1, 1e9F}, reference, spec);
+  EXPECT_TRUE(wide.right());
+  EXPECT_EQ(wide.overflowed + wide.wrong_overflow, 0) << "f16 would not hold it";
+  EXPECT_EQ(wide.largest_ulps, 1);
+  EXPECT_EQ(wide.allowed_error, allowed_relative_error(DataType::f16))
+      << "scaled weights are rounded to that";
+  spec.output = OutputType::bf16;
+  EXPECT_EQ(product_error(std::vector<float>{1, 1e9F}, reference, spec).allowed_error,
+            allowed_relative_error(DataType::bf16));
+}
+
 TEST(ReferenceEpilogue, AddsABiasAndAResidual) {
   const WeightFormat format{.n = 2, .k = 8};
   const std::vector<std::uint16_t> bias = {to_bits(1, DataType::f16), to_bits(2, DataType::f16)};
-  const std::vector<std::uint16_t> residual = {to_bits(10, DataType::f16), to_bits(20, DataType::f16),
-                                               to_bits(30, DataType::f16), to_bits(40, DataType::f16)};
+  const std::vector<float> residual = {10, 20, 30, 40};
   const auto both = reference_epilogue({100, 200, 300, 400}, format, {.bias = bias, .residual = residual});
   ASSERT_TRUE(both);
   EXPECT_EQ(*both, (std::vector<double>{111, 222, 331, 442}));
@@ -279,9 +292,10 @@ TEST(ReferenceEpilogue, MultipliesEightRowsByTheActivationsOfTheEightBeforeThem)
 
 TEST(ReferenceEpilogue, RefusesWhatNoKernelDoes) {
   const std::vector<std::uint16_t> three(3);
+  const std::vector<float> three_more(3);
   EXPECT_FALSE(reference_epilogue(std::vector<double>(24), {.n = 24, .k = 8}, {.gated = Gate::silu}));
   EXPECT_FALSE(reference_epilogue(std::vector<double>(16), {.n = 16, .k = 8}, {.bias = three}));
-  EXPECT_FALSE(reference_epilogue(std::vector<double>(16), {.n = 16, .k = 8}, {.residual = three}));
+  EXPECT_FALSE(reference_epilogue(std::vector<double>(16), {.n = 16, .k = 8}, {.residual = three_more}));
   EXPECT_FALSE(reference_epilogue(std::vector<double>(15), {.n = 16, .k = 8}, {}));
 }
 

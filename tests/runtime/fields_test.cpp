@@ -148,19 +148,21 @@ TEST(FieldsTest, ASpecWithoutOffsetsIsWrittenAsBeforeThereWereSuch) {
 TEST(FieldsTest, ASpecThatLeavesItsSumsAsTheyAreIsWrittenAsBeforeThereWereOthers) {
   EXPECT_EQ(spec_json<Json>(spec()).size(), 8U);
   EXPECT_THAT(warm_command({.spec = spec(), .choice = {}}),
-              testing::Not(testing::ContainsRegex("residual|bias|gated")));
+              testing::Not(testing::ContainsRegex("residual|bias|gated|output")));
   KernelSpec changed = spec();
   changed.residual = changed.bias = true;
   changed.gated = Gate::silu;
+  changed.output = OutputType::f32;
   const Json json = spec_json<Json>(changed);
   EXPECT_EQ(json.at("residual"), true);
   EXPECT_EQ(json.at("bias"), true);
   EXPECT_EQ(json.at("gated"), "silu");
+  EXPECT_EQ(json.at("output"), "f32");
   KernelSpec again = spec();
   EXPECT_TRUE(read_fields(Json::parse(json.dump()), again));
   EXPECT_EQ(again, changed);
   EXPECT_THAT(warm_command({.spec = changed, .choice = {}}),
-              testing::EndsWith(" --residual on --bias on --gated silu"));
+              testing::EndsWith(" --residual on --bias on --gated silu --output-type f32"));
 }
 
 TEST(FieldsTest, ALaunchHasClustersInItsJsonOnlyWhereThereAreSome) {

@@ -344,6 +344,20 @@ TEST_F(LaunchTest, WhatTheSpecAddsHasToBeGivenAndNothingElse) {
   EXPECT_EQ(parameter.launch.bias, bias);
 }
 
+TEST_F(LaunchTest, ElementsOfTheOutputAndOfTheResidualAreAlignedToTheirSize) {
+  spec_.residual = true;
+  spec_.output = OutputType::f32;
+  load();
+  arguments_.output = reinterpret_cast<void*>(0x300002);
+  arguments_.residual = reinterpret_cast<const void*>(0x400004);
+  expect_refused({"output: 0x300002 is not a multiple of 4"});
+  arguments_.output = reinterpret_cast<void*>(0x300004);
+  arguments_.residual = reinterpret_cast<const void*>(0x400002);
+  expect_refused({"residual: 0x400002 is not a multiple of 4"});
+  arguments_.residual = reinterpret_cast<const void*>(0x400004);
+  EXPECT_TRUE(launch().has_value());
+}
+
 TEST_F(LaunchTest, GatedRowsOfTheOutputAreHalfAsLong) {
   spec_.gated = Gate::silu;
   load();

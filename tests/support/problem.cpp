@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "core/output_values.h"
 #include "must.h"
 
 namespace lutsmith::test {
@@ -100,13 +101,14 @@ Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOption
   problem.activations.resize(static_cast<std::size_t>(m * format.k));
   for (std::uint16_t& value : problem.activations) value = to_bits(normal(random), format.dtype);
   problem.gated = spec.gated;
+  problem.output = spec.output_type();
   if (spec.bias) {
     problem.bias.resize(static_cast<std::size_t>(format.n));
     for (std::uint16_t& value : problem.bias) value = to_bits(normal(random), format.dtype);
   }
   if (spec.residual) {
     problem.residual.resize(static_cast<std::size_t>(m * format.n));
-    for (std::uint16_t& value : problem.residual) value = to_bits(normal(random), format.dtype);
+    for (float& value : problem.residual) value = core::rounded_to(normal(random), problem.output);
   }
   repack(problem);
   return problem;
@@ -138,6 +140,13 @@ void repack(Problem& problem) { problem.packed = must(pack(problem.matrix)); }
 
 double tolerance(DataType dtype) { return dtype == DataType::f16 ? 2.0e-3 : 1.1e-2; }
 
+double tolerance(const KernelSpec& spec) {
+  // Scaled weights may have been rounded, but not where scales belong to the sums.
+  if (spec.output_type() == OutputType::f32 && spec.format.group == kPerChannel) return 5e-5;
+  const bool bf16 = spec.output_type() == OutputType::bf16;
+  return tolerance(bf16 ? DataType::bf16 : spec.format.dtype);
+}
+
 std::vector<double> reference_of(const Problem& problem) {
   return must(reference_epilogue(
       must(reference_matmul(problem.matrix, problem.activations, problem.m)), problem.matrix.format,
@@ -148,8 +157,18 @@ void oppose_sums(Problem& problem) {
   problem.residual.assign(static_cast<std::size_t>(problem.m * problem.n()), 0);
   const std::vector<double> sums = reference_of(problem);
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    problem.residual[i] = to_bits(-static_cast<float>(sums[i]), problem.matrix.format.dtype);
+    problem.residual[i] = core::rounded_to(-static_cast<float>(sums[i]), problem.output);
   }
+}
+
+void share_residual(Problem& problem) {
+  for (float& value : problem.residual) {
+    value = core::rounded_to(core::rounded_to(value, OutputType::bf16), OutputType::f16);
+  }
+}
+
+double error_of(const Problem& problem, const std::vector<std::byte>& result) {
+  return relative_error(core::values_of(result, problem.output), reference_of(problem));
 }
 
 double error_of(const Problem& problem, const std::vector<std::uint16_t>& result) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -30,7 +31,8 @@ struct Problem {
   std::vector<std::uint16_t> activations;  ///< [m, k]
   Gate gated = Gate::none;
   std::vector<std::uint16_t> bias;      ///< [n], of a spec that has one
-  std::vector<std::uint16_t> residual;  ///< [m, n], likewise
+  std::vector<float> residual;          ///< [m, n], likewise, as elements of the output
+  OutputType output = OutputType::f16;  ///< of the result, never `same`
 
   std::int64_t n() const { return matrix.format.n; }
   std::int64_t channels() const { return gated == Gate::none ? n() : n() / 2; }  ///< of the result
@@ -50,16 +52,23 @@ void set_identity_rows(Problem& problem, std::int64_t first, std::int64_t m);
 /// that is rounded before it is added gives zero.
 void oppose_sums(Problem& problem);
 
+/// Rounds a residual to what every type of output has, so that kernels that differ in it add the same.
+void share_residual(Problem& problem);
+
 /// Packs again after a test has changed codes or scales.
 void repack(Problem& problem);
 
 /// Largest relative error that rounding explains.
 double tolerance(DataType dtype);
 
+/// The same of a spec's kernel: of one that rounds nothing but its sums, to fp32 at that, next to nothing.
+double tolerance(const KernelSpec& spec);
+
 /// What the problem should give: [m, channels], in float64.
 std::vector<double> reference_of(const Problem& problem);
 
 /// Relative error of a result [m, channels] against that.
+double error_of(const Problem& problem, const std::vector<std::byte>& result);
 double error_of(const Problem& problem, const std::vector<std::uint16_t>& result);
 
 }  // namespace lutsmith::test

@@ -56,7 +56,9 @@ TEST_F(CampaignTest, WhatIsMadeOfTheSumsIsNotMeasuredApart) {
   residual.residual = true;
   KernelSpec gated = plain;
   gated.gated = Gate::silu;
-  EXPECT_EQ(missing_specs(std::vector{gated, residual, plain}, choices::Document(bench_.gpu())),
+  KernelSpec wide = plain;
+  wide.output = OutputType::f32;
+  EXPECT_EQ(missing_specs(std::vector{gated, residual, wide, plain}, choices::Document(bench_.gpu())),
             std::vector{plain});
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/output_values.h"
 #include "core/poison.h"
 
 namespace lutsmith::cli {
@@ -51,16 +52,21 @@ Result<EmulatedProduct> Emulation::multiply(const KernelSpec& spec, const LayerI
                              cutting_partitions(spec, source->launch));
   if (!cut) return std::unexpected(cut.error());
   const std::vector<std::uint16_t> input(inputs.activations.begin(), inputs.activations.end());
-  product.values.assign(static_cast<std::size_t>(spec.m * spec.output_channels()), kPoisonValue);
+  const OutputType type = spec.output_type();
+  const std::vector<std::byte> residual = core::bytes_of(inputs.added.residual, type);
+  std::vector<std::byte> output(
+      static_cast<std::size_t>(spec.m * spec.output_channels()) * element_bytes(type),
+      std::byte{kPoisonByte});
   const auto ran = kernel->kernel->launch({.weights = inputs.weights.packed,
                                            .activations = input,
-                                           .output = product.values,
+                                           .output = output,
                                            .table = inputs.weights.table,
                                            .m = spec.m,
                                            .partition = *cut,
-                                           .residual = inputs.added.residual,
+                                           .residual = residual,
                                            .bias = inputs.added.bias});
   if (!ran) return std::unexpected(ran.error());
+  product.values = core::values_of(output, type);
   return product;
 }
 

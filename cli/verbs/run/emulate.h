@@ -17,9 +17,9 @@ namespace lutsmith::cli {
 struct EmulatedProduct {
   Schedule schedule;
   std::string kernel_name;
-  bool compiled = false;              ///< now; else the source was compiled for an earlier layer
-  double compile_milliseconds = 0;    ///< of the host compiler; next to nothing where it was not asked
-  std::vector<std::uint16_t> values;  ///< Y [m, output channels] row-major
+  bool compiled = false;            ///< now; else the source was compiled for an earlier layer
+  double compile_milliseconds = 0;  ///< of the host compiler; next to nothing where it was not asked
+  std::vector<float> values;        ///< Y [m, output channels] row-major
 };
 
 /// Multiplies packed layers with the kernels of the cost model's first choice, executed by the emulator.

@@ -18,12 +18,12 @@ struct LayerInputs {
 };
 
 /// Y = X * W^T of a packed layer on the GPU of `kernel`, which is one for `spec`, and what that makes of it:
-/// [m, output channels], row-major in the layer's dtype. Waits for the result.
-Result<std::vector<std::uint16_t>> multiply_on_gpu(Service& service, const Kernel& kernel,
-                                                   const KernelSpec& spec, const LayerInputs& inputs);
+/// [m, output channels], row-major. Waits for the result.
+Result<std::vector<float>> multiply_on_gpu(Service& service, const Kernel& kernel, const KernelSpec& spec,
+                                           const LayerInputs& inputs);
 
-/// The same from a float64 product: each element rounded to `dtype`, as a kernel without any error
+/// The same from a float64 product: each element rounded to `type`, as a kernel without any error
 /// would leave it.
-std::vector<std::uint16_t> round_product(std::span<const double> product, DataType dtype);
+std::vector<float> round_product(std::span<const double> product, OutputType type);
 
 }  // namespace lutsmith::cli

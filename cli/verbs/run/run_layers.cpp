@@ -21,8 +21,8 @@ namespace {
 using Engine = std::variant<Service, Emulation>;
 
 struct Multiplication {
-  std::vector<UsedKernel> kernels;    ///< one per target
-  std::vector<std::uint16_t> values;  ///< Y
+  std::vector<UsedKernel> kernels;  ///< one per target
+  std::vector<float> values;        ///< Y
 };
 
 Result<Engine> open_engine(const RunPlan& plan) {
@@ -71,7 +71,7 @@ Result<Multiplication> multiply(Service& service, const Task& task, const RunPla
                               .cache = cache_outcome(compiled->origin)});
   }
   if (plan.device == Device::cpu_reference) {
-    result.values = round_product(task.problem.reference, task.spec.format.dtype);
+    result.values = round_product(task.problem.reference, task.spec.output_type());
     return result;
   }
   const auto kernel = service.get(task.spec);
@@ -98,8 +98,8 @@ Result<Multiplication> multiply(Emulation& emulation, const Task& task, const Ru
 
 // Whether a kernel that computes nothing would pass.
 bool tests_nothing(std::span<const double> product, DataType dtype) {
-  const std::vector<std::uint16_t> rounded = round_product(product, dtype);
-  return product_error(rounded, product, dtype).nonzero == 0;
+  const KernelSpec spec{.format = {.dtype = dtype}};
+  return product_error(round_product(product, spec.output_type()), product, spec).nonzero == 0;
 }
 
 /// X and its product.
@@ -173,7 +173,7 @@ Result<LayerResult> run_layer(Engine& engine, const StoredLayer& stored, const R
                      .bytes_after = stored.packed_size,
                      .activations = problem->activations.source,
                      .note = problem->activations.note,
-                     .error = product_error(product->values, problem->reference, layer.format.dtype),
+                     .error = product_error(product->values, problem->reference, spec),
                      .kernels = std::move(product->kernels)};
 }
 
