@@ -17,7 +17,7 @@ namespace lutsmith::measure {
 struct RandomWeights {
   WeightFormat format;
   std::vector<std::byte> packed;
-  std::vector<std::uint16_t> table;
+  std::vector<std::uint16_t> table;  ///< of a launch: none where the packed bytes have tables
   /// The rows whose results are compared with float64: all of a small matrix; of a large one the first,
   /// the last, and random ones between. Where the number of rows allows gates, they are sampled in pairs that
   /// make one gated sum, and stand as gates want them: 8 of the gate, the 8 that they let through.

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "codegen/few_tokens/few_tokens.h"
+#include "codegen/row_tables.h"
 #include "templates/abi/packed_layout.h"
 
 // docs/registers.md says what the estimate is made of and how it was checked.
@@ -66,7 +67,8 @@ int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedu
   // Joining slices and scaling keep more values alive at once.
   const int joining = spec.format.bits < 4 ? 4 : 0;
   const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;
-  return unit * units + activations + sums + joining + scaling +
+  const int tables = records(schedule) * row_table_registers(spec.format);
+  return unit * units + activations + sums + joining + scaling + tables +
          registers_for_steps(spec, schedule, columns) + kOtherRegisters;
 }
 

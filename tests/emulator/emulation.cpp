@@ -101,7 +101,7 @@ Result<std::vector<std::uint16_t>> emulate(const EmulatedKernel& kernel, const S
       kernel.launch({.weights = problem.packed,
                      .activations = activations,
                      .output = output,
-                     .table = problem.matrix.table,
+                     .table = problem.launched_table(),
                      .m = m,
                      .activation_stride = stride,
                      .output_stride = output_stride,

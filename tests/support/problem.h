@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "lutsmith/lutsmith.h"
@@ -32,6 +33,10 @@ struct Problem {
   std::vector<std::uint16_t> bias;      ///< [n], of a spec that has one
   std::vector<std::uint16_t> residual;  ///< [m, n], likewise
 
+  /// What a launch brings: none where the packed bytes have tables.
+  std::span<const std::uint16_t> launched_table() const {
+    return matrix.format.row_tables() ? std::span<const std::uint16_t>{} : matrix.table;
+  }
   std::int64_t n() const { return matrix.format.n; }
   std::int64_t channels() const { return gated == Gate::none ? n() : n() / 2; }  ///< of the result
   std::int64_t k() const { return matrix.format.k; }
