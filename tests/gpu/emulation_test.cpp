@@ -134,7 +134,7 @@ std::vector<std::uint16_t> emulate(const emulator::EmulatedKernel& kernel, const
       {.weights = problem.packed,
        .activations = problem.activations,
        .output = result,
-       .table = problem.matrix.table,
+       .table = problem.launched_table(),
        .m = problem.m,
        .activation_stride = problem.k(),
        .output_stride = problem.channels(),

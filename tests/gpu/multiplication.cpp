@@ -28,7 +28,7 @@ Multiplication::Multiplication(const Problem& problem, const LaunchOptions& opti
     : n_(problem.channels()),
       m_(problem.m),
       stride_(problem.channels() + options.output_padding),
-      table_(problem.matrix.table) {
+      table_(problem.launched_table().begin(), problem.launched_table().end()) {
   const cuda::Driver& driver = *machine()->driver;
   const std::vector<std::uint16_t> activations =
       with_padding(problem.activations, problem.k(), options.activation_padding);
