@@ -124,6 +124,7 @@ Result<StoredLayer> attach_tensors(PackedLayer layer, const SafetensorsFile& fil
     return corrupt(layer.name, fmt::format("its .packed tensor has {} bytes of type {}, not {} of type U8",
                                            packed->second.bytes, packed->second.dtype, *bytes));
   }
+  if (layer.format.row_tables()) return StoredLayer{std::move(layer), *bytes, file};  // which has them
   const auto table = file.tensors().find(table_tensor_name(layer.name));
   if (table == file.tensors().end()) return corrupt(layer.name, "its .table tensor is missing");
   const auto length = static_cast<std::size_t>(table_length(layer.format.bits, layer.format.table));
@@ -202,7 +203,8 @@ Result<LayerWeights> StoredLayer::read() const {
   auto packed = file.read(packed_tensor_name(layer.name));
   if (!packed) return std::unexpected(packed.error());
   weights.packed = *std::move(packed);
-  weights.table.resize(static_cast<std::size_t>(table_length(layer.format.bits, layer.format.table)));
+  weights.table.resize(static_cast<std::size_t>(launched_table_length(layer.format)));
+  if (weights.table.empty()) return weights;
   const auto table =
       file.read(table_tensor_name(layer.name), 0, std::as_writable_bytes(std::span(weights.table)));
   if (!table) return std::unexpected(table.error());

@@ -15,7 +15,8 @@ namespace lutsmith {
 // A packed checkpoint is a safetensors file. A quantized tensor NAME of the original is replaced by
 //
 //   NAME.packed   U8   [packed_bytes]   codes, scales and offsets, what a kernel reads
-//   NAME.table    F16 or BF16           the values behind the codes
+//   NAME.table    F16 or BF16           the values behind the codes; none where rows have their own tables,
+//                                       which are in the former
 //
 // and described in the file's metadata under kPackedMetadataKey, a JSON object
 //

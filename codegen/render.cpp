@@ -14,10 +14,10 @@ namespace {
 
 std::string kernel_name(const KernelSpec& spec, std::string_view schedule_part) {
   const WeightFormat& format = spec.format;
-  std::string name =
-      fmt::format("lutsmith_w{}_g{}_n{}_k{}_{}_{}{}{}", format.bits, group_name(format.group), format.n,
-                  format.k, schedule_part, to_string(format.dtype),
-                  format.table == TableKind::pair ? "_pair" : "", format.offsets ? "_offsets" : "");
+  std::string name = fmt::format("lutsmith_w{}_g{}_n{}_k{}_{}_{}", format.bits, group_name(format.group),
+                                 format.n, format.k, schedule_part, to_string(format.dtype));
+  if (format.table != TableKind::scalar) name += fmt::format("_{}", to_string(format.table));
+  if (format.offsets) name += "_offsets";
   if (spec.residual) name += "_residual";
   if (spec.bias) name += "_bias";
   if (spec.gated != Gate::none) name += fmt::format("_{}", to_string(spec.gated));
@@ -35,6 +35,10 @@ void set_spec(KernelTemplate& text, const KernelSpec& spec) {
   text.set_constant("kK", format.k);
   text.set_constant("kElement", format.dtype == DataType::bf16 ? "Element::bf16" : "Element::f16");
   text.set_flag("kPairTable", format.table == TableKind::pair);
+  text.set_flag("kRowTables", format.row_tables());
+  if (format.row_tables()) {
+    text.replace("templates/look_up/pair_table.cuh", "templates/look_up/row_table.cuh");
+  }
   text.set_flag("kOffsets", format.offsets);
   text.set_flag("kSegments", spec.segment_rows > 0);
   text.set_flag("kResidual", spec.residual);
@@ -50,6 +54,12 @@ std::string product_text(const KernelSpec& spec) {
   if (spec.bias) text += " + b";
   if (spec.residual) text += " + R";
   return text;
+}
+
+std::string table_text(const KernelSpec& spec) {
+  if (spec.segment_rows > 0) return "a scalar table for each segment of rows";
+  if (spec.format.row_tables()) return "a table for each row";
+  return fmt::format("{} table", to_string(spec.format.table));
 }
 
 std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const LaunchRecipe& launch) {
@@ -74,11 +84,9 @@ std::string head_comment(const KernelSpec& spec, const Schedule& schedule, const
       fmt::arg("group", spec.format.group == kPerChannel
                             ? fmt::format("one scale{} a channel", offset)
                             : fmt::format("one scale{} for {} weights", offset, spec.format.group)),
-      fmt::arg("table", spec.segment_rows > 0 ? "a scalar table for each segment of rows"
-                                              : fmt::format("{} table", to_string(spec.format.table))),
-      fmt::arg("target", spec.target.name()), fmt::arg("schedule", describe(schedule)),
-      fmt::arg("weight_bytes", weight_bytes), fmt::arg("token_bytes", token_bytes),
-      fmt::arg("flops", 2 * spec.format.n * spec.format.k),
+      fmt::arg("table", table_text(spec)), fmt::arg("target", spec.target.name()),
+      fmt::arg("schedule", describe(schedule)), fmt::arg("weight_bytes", weight_bytes),
+      fmt::arg("token_bytes", token_bytes), fmt::arg("flops", 2 * spec.format.n * spec.format.k),
       fmt::arg("block", launch.cluster_blocks == 1
                             ? "block"
                             : fmt::format("cluster of {} blocks", launch.cluster_blocks)),

@@ -139,9 +139,9 @@ Result<void> validate_segment_rows(const KernelSpec& spec) {
                               spec.segment_rows, fmt::join(kSegmentRows, ", ")));
   }
   if (spec.format.table != TableKind::scalar) {
-    return refuse(
-        fmt::format("segment_rows: {} is not allowed with a table of pairs; allowed: 0, or scalar tables",
-                    spec.segment_rows));
+    return refuse(fmt::format(
+        "segment_rows: {} is not allowed with {}; allowed: 0, or scalar tables", spec.segment_rows,
+        spec.format.row_tables() ? "a table for each row, which needs no segments" : "a table of pairs"));
   }
   if (spec.gated != Gate::none) {
     return refuse(

@@ -90,7 +90,7 @@ Result<void> check_epilogue(const MatmulArguments& completed, const KernelSpec& 
 
 Result<void> check_table(const MatmulArguments& completed, const KernelSpec& spec) {
   const WeightFormat& format = spec.format;
-  const auto length = static_cast<std::size_t>(table_length(format.bits, format.table));
+  const auto length = static_cast<std::size_t>(launched_table_length(format));
   if (spec.segment_rows > 0) {
     if (auto ok = validate_segments(completed.segments, spec.segment_rows, format.n); !ok) return ok;
   } else if (!completed.segments.empty()) {
@@ -98,6 +98,12 @@ Result<void> check_table(const MatmulArguments& completed, const KernelSpec& spe
         fmt::format("segments: {} given; this kernel has one table for all rows: give none, or ask for the "
                     "kernel of a spec with segment_rows",
                     completed.segments.size()));
+  }
+  if (format.row_tables()) {
+    if (completed.table.empty()) return {};
+    return refuse(
+        fmt::format("table: {} values; those of a table for each row are among the packed bytes: give none",
+                    completed.table.size()));
   }
   const std::size_t tables = spec.segment_rows > 0 ? completed.segments.size() : 1;
   if (completed.table.size() != tables * length || completed.table.data() == nullptr) {
@@ -153,7 +159,7 @@ std::size_t write_form(const LaunchArguments& launch, const MatmulArguments& com
   std::memcpy(form, &launch, sizeof(launch));
   const bool segments = spec.segment_rows > 0;
   const std::size_t bytes =
-      form_bytes(static_cast<unsigned int>(table_length(spec.format.bits, spec.format.table)), segments);
+      form_bytes(static_cast<unsigned int>(launched_table_length(spec.format)), segments);
   std::byte* tables = form + sizeof(launch);
   if (segments) {
     std::array<int, kSegmentPlaces> ends;
@@ -166,7 +172,7 @@ std::size_t write_form(const LaunchArguments& launch, const MatmulArguments& com
     std::memcpy(tables, ends.data(), sizeof(ends));
     tables += sizeof(ends);
   }
-  std::memcpy(tables, completed.table.data(), completed.table.size_bytes());
+  std::ranges::copy(std::as_bytes(completed.table), tables);
   std::byte* const rest = tables + completed.table.size_bytes();
   std::fill(rest, form + bytes, std::byte{});
   return bytes;

@@ -20,7 +20,17 @@ bool known_group(int group) {
 
 std::string_view to_string(DataType type) { return type == DataType::f16 ? "f16" : "bf16"; }
 
-std::string_view to_string(TableKind kind) { return kind == TableKind::scalar ? "scalar" : "pair"; }
+std::string_view to_string(TableKind kind) {
+  switch (kind) {
+    case TableKind::scalar:
+      return "scalar";
+    case TableKind::pair:
+      return "pair";
+    case TableKind::row:
+      return "row";
+  }
+  return "unknown";
+}
 
 Result<DataType> parse_data_type(std::string_view name) {
   if (name == "f16" || name == "fp16") return DataType::f16;
@@ -29,9 +39,10 @@ Result<DataType> parse_data_type(std::string_view name) {
 }
 
 Result<TableKind> parse_table_kind(std::string_view name) {
-  if (name == "scalar") return TableKind::scalar;
-  if (name == "pair") return TableKind::pair;
-  return refuse(fmt::format("table: '{}' is not known; allowed: scalar, pair", name));
+  for (const TableKind kind : {TableKind::scalar, TableKind::pair, TableKind::row}) {
+    if (to_string(kind) == name) return kind;
+  }
+  return refuse(fmt::format("table: '{}' is not known; allowed: scalar, pair, row", name));
 }
 
 std::string group_name(int group) { return group == kPerChannel ? "channel" : fmt::format("{}", group); }
@@ -57,8 +68,8 @@ Result<void> validate(DataType dtype) {
 }
 
 Result<void> validate(TableKind kind) {
-  if (kind == TableKind::scalar || kind == TableKind::pair) return {};
-  return refuse(fmt::format("table: {} is not allowed; allowed: scalar, pair", static_cast<int>(kind)));
+  if (kind == TableKind::scalar || kind == TableKind::pair || kind == TableKind::row) return {};
+  return refuse(fmt::format("table: {} is not allowed; allowed: scalar, pair, row", static_cast<int>(kind)));
 }
 
 Result<void> validate(const WeightFormat& format) {
@@ -84,6 +95,15 @@ Result<std::size_t> packed_bytes(const WeightFormat& format) {
   return static_cast<std::size_t>(packed_layout(format).packed_bytes());
 }
 
-int table_length(int bits, TableKind kind) { return kind == TableKind::scalar ? 1 << bits : 2 << (2 * bits); }
+int table_length(int bits, TableKind kind) { return kind == TableKind::pair ? 2 << (2 * bits) : 1 << bits; }
+
+std::size_t table_values(const WeightFormat& format) {
+  const auto each = static_cast<std::size_t>(table_length(format.bits, format.table));
+  return format.row_tables() ? static_cast<std::size_t>(format.n) * each : each;
+}
+
+int launched_table_length(const WeightFormat& format) {
+  return format.row_tables() ? 0 : table_length(format.bits, format.table);
+}
 
 }  // namespace lutsmith

@@ -87,7 +87,7 @@ struct alignas(TensorMap) ParameterPart {
 /// The form; then, where X comes in boxes, the map of it at the next multiple of its alignment.
 std::vector<ParameterPart> parameter_of(const LaunchArguments& arguments, const MatmulArguments& matmul,
                                         const KernelSpec& spec, int box_tokens) {
-  const auto length = static_cast<unsigned int>(table_length(spec.format.bits, spec.format.table));
+  const auto length = static_cast<unsigned int>(launched_table_length(spec.format));
   const std::size_t form =
       tensor_map_offset(form_bytes(length, spec.segment_rows > 0)) / sizeof(ParameterPart);
   std::vector<ParameterPart> parameter(form + sizeof(TensorMap) / sizeof(ParameterPart));

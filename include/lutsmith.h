@@ -78,13 +78,13 @@ LUTSMITH_C_API void lutsmith_close(lutsmith_service* service);
  * sums, in fp32, before they are rounded to 16 bits, once. */
 typedef struct lutsmith_spec {
   size_t struct_size;
-  int32_t bits;       /* per code: 1 to 4 */
-  int32_t group;      /* weights per scale along K: 32, 64, 128, 256; 0: one scale for each row */
-  int64_t n;          /* output channels */
-  int64_t k;          /* input channels, a multiple of 8 */
-  int64_t m;          /* tokens the kernel is made for, and what a launch brings unless it says otherwise */
-  const char* dtype;  /* "f16" or "bf16"; NULL: f16 */
-  const char* table;  /* "scalar" or "pair"; NULL: scalar */
+  int32_t bits;      /* per code: 1 to 4 */
+  int32_t group;     /* weights per scale along K: 32, 64, 128, 256; 0: one scale for each row */
+  int64_t n;         /* output channels */
+  int64_t k;         /* input channels, a multiple of 8 */
+  int64_t m;         /* tokens the kernel is made for, and what a launch brings unless it says otherwise */
+  const char* dtype; /* "f16" or "bf16"; NULL: f16 */
+  const char* table; /* "scalar", "pair", or "row": a table for each row, in the packed bytes; NULL: scalar */
   const char* target; /* such as "sm_90a"; NULL: the GPU at hand */
   int64_t
       batch_invariant; /* 1: a token's result does not depend on the other tokens of a launch; 0: it may */
@@ -119,7 +119,7 @@ typedef struct lutsmith_quantization {
   const char* weights_type;    /* "f32", "f16", "bf16"; NULL: f32 */
   int64_t weights_stride;      /* elements between rows; 0: k */
   const float* table;          /* the values behind the codes: lutsmith_table's, or any */
-  size_t table_length;         /* 2^bits; with table "pair" 2 * 2^(2 * bits) */
+  size_t table_length;         /* 2^bits; with table "pair" 2 * 2^(2 * bits), with "row" n * 2^bits */
   void* packed;                /* result: what a launch takes */
   size_t packed_bytes;         /* lutsmith_packed_bytes of the format */
   uint16_t* stored_table;      /* result: the table in the format's dtype, as a launch takes it; NULL: none */
@@ -147,7 +147,7 @@ typedef struct lutsmith_dequantization {
   const lutsmith_spec* format; /* what they were packed for; m and target are not looked at */
   const void* packed;
   size_t packed_bytes;
-  const uint16_t* table; /* as a launch takes it */
+  const uint16_t* table; /* as a launch takes it: with table "row" NULL */
   size_t table_length;
   int64_t first_row;        /* a multiple of 32 */
   int64_t rows;             /* 0: all from first_row on */
@@ -171,13 +171,22 @@ LUTSMITH_C_API lutsmith_status lutsmith_pack(const lutsmith_spec* format, const 
                                              const uint16_t* scales, void* packed, size_t packed_bytes);
 LUTSMITH_C_API lutsmith_status lutsmith_unpack(const lutsmith_spec* format, const void* packed,
                                                size_t packed_bytes, uint8_t* codes, uint16_t* scales);
-/* The same for every format: where it has offsets, those are as scales; else they are NULL. */
+/* The same with offsets: where the format has them, they are as scales; else they are NULL. */
 LUTSMITH_C_API lutsmith_status lutsmith_pack_offsets(const lutsmith_spec* format, const uint8_t* codes,
                                                      const uint16_t* scales, const uint16_t* offsets,
                                                      void* packed, size_t packed_bytes);
 LUTSMITH_C_API lutsmith_status lutsmith_unpack_offsets(const lutsmith_spec* format, const void* packed,
                                                        size_t packed_bytes, uint8_t* codes, uint16_t* scales,
                                                        uint16_t* offsets);
+/* The same for every format: with table "row", tables are [n, 2^bits] in the format's dtype, row-major; else
+ * they are NULL. */
+LUTSMITH_C_API lutsmith_status lutsmith_pack_tables(const lutsmith_spec* format, const uint8_t* codes,
+                                                    const uint16_t* scales, const uint16_t* offsets,
+                                                    const uint16_t* tables, void* packed,
+                                                    size_t packed_bytes);
+LUTSMITH_C_API lutsmith_status lutsmith_unpack_tables(const lutsmith_spec* format, const void* packed,
+                                                      size_t packed_bytes, uint8_t* codes, uint16_t* scales,
+                                                      uint16_t* offsets, uint16_t* tables);
 
 /* ---- kernels that are compiled ---- */
 
@@ -233,9 +242,10 @@ typedef struct lutsmith_arguments {
   size_t weights_bytes;                /* lutsmith_packed_bytes of that format */
   const void* activations;             /* X [m, k], 16-byte aligned */
   void* output; /* Y [m, n], gated [m, n / 2], of the spec's output type: aligned to one of its elements */
-  const uint16_t* table;     /* host memory, 16-bit floats of the kernel's dtype; copied */
-  size_t table_length;       /* values */
-  int64_t m;                 /* tokens; 0: those of the kernel's spec */
+  const uint16_t* table; /* host memory, 16-bit floats of the kernel's dtype; copied. With table "row" NULL:
+                            the weights have theirs */
+  size_t table_length;   /* values */
+  int64_t m;             /* tokens; 0: those of the kernel's spec */
   int64_t activation_stride; /* elements between rows of X, a multiple of 8; 0: k */
   int64_t output_stride;     /* elements between rows of Y; 0: its channels */
   int32_t partitions;        /* Stream-K partitions; 0: the library's choice */

@@ -128,14 +128,21 @@ void set_segments(QuantizedMatrix& sample, const QuantizedMatrix& matrix,
 QuantizedMatrix rows_of(const QuantizedMatrix& matrix, const std::vector<std::int64_t>& rows) {
   const std::int64_t k = matrix.format.k;
   const std::int64_t groups = groups_per_row(matrix.format.group, k);
-  QuantizedMatrix sample{.format = matrix.format, .codes = {}, .scales = {}, .table = matrix.table};
+  const bool row_tables = matrix.format.row_tables();
+  const std::int64_t values = std::int64_t{1} << matrix.format.bits;  // of a row, where it has its own
+  QuantizedMatrix sample{.format = matrix.format, .codes = {}, .scales = {}, .table = {}};
   sample.format.n = static_cast<std::int64_t>(rows.size());
+  if (!row_tables) sample.table = matrix.table;
   set_segments(sample, matrix, rows);
   for (const std::int64_t row : rows) {
     const auto codes = matrix.codes.begin() + row * k;
     sample.codes.insert(sample.codes.end(), codes, codes + k);
     const auto scales = matrix.scales.begin() + row * groups;
     sample.scales.insert(sample.scales.end(), scales, scales + groups);
+    if (row_tables) {
+      const auto table = matrix.table.begin() + row * values;
+      sample.table.insert(sample.table.end(), table, table + values);
+    }
     if (!matrix.format.offsets) continue;
     const auto offsets = matrix.offsets.begin() + row * groups;
     sample.offsets.insert(sample.offsets.end(), offsets, offsets + groups);
@@ -208,8 +215,7 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format, int segmen
   for (std::uint16_t& value : matrix.scales) value = to_bits(scale(random), format.dtype);
   matrix.segments = segments_of(format.n, segment_rows);
   const std::size_t tables = std::max<std::size_t>(1, matrix.segments.size());
-  matrix.table = random_values(tables * static_cast<std::size_t>(table_length(format.bits, format.table)),
-                               format.dtype, random());
+  matrix.table = random_values(tables * table_values(format), format.dtype, random());
   if (format.offsets) {
     matrix.offsets = random_values(matrix.scales.size(), format.dtype, random(), kOffsetUnit);
   }
@@ -220,7 +226,7 @@ Result<RandomWeights> make_random_weights(const WeightFormat& format, int segmen
       matrix.segments.empty() ? sample_rows(format.n, random) : sample_of(format.n, kSampledRows, random);
   return RandomWeights{.format = format,
                        .packed = std::move(*packed),
-                       .table = matrix.table,
+                       .table = format.row_tables() ? std::vector<std::uint16_t>{} : matrix.table,
                        .segments = matrix.segments,
                        .rows = rows,
                        .sample = rows_of(matrix, rows)};

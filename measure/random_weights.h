@@ -17,9 +17,10 @@ namespace lutsmith::measure {
 struct RandomWeights {
   WeightFormat format;
   std::vector<std::byte> packed;
-  std::vector<std::uint16_t> table;  ///< of segments one behind another
-  std::vector<std::int64_t>
-      segments;  ///< rows of each, as a launch takes them; none where there is one table
+  /// Of a launch: of segments one behind another, none where the packed bytes have tables.
+  std::vector<std::uint16_t> table;
+  /// Rows of each segment, as a launch takes them; none where there is one table.
+  std::vector<std::int64_t> segments;
   /// The rows whose results are compared with float64: all of a small matrix; of a large one the first,
   /// the last, and random ones between. Where the number of rows allows gates, they are sampled in pairs that
   /// make one gated sum, and stand as gates want them: 8 of the gate, the 8 that they let through.

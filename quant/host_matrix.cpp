@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -57,9 +58,7 @@ Result<void> check_packed_size(std::size_t given, const WeightFormat& format) {
   Result<std::size_t> expected = packed_bytes(format);
   if (!expected) return failure(expected);
   if (given == *expected) return {};
-  return refuse(fmt::format("packed: {} bytes given; {} bits, group {}{}, n {} and k {} take {}", given,
-                            format.bits, group_name(format.group), format.offsets ? " with offsets" : "",
-                            format.n, format.k, *expected));
+  return refuse(fmt::format("packed: {} bytes given; {} take {}", given, quant::describe(format), *expected));
 }
 
 Result<void> check_stride(std::int64_t stride, std::int64_t k) {
@@ -84,6 +83,14 @@ Result<void> pack_slab(const QuantizedMatrix& rows, const WeightFormat& format, 
   return {};
 }
 
+/// The tables of a slab's rows, where each has its own, else the one table.
+Table table_of(const RowSlab& slab, const WeightFormat& format, const Table& table) {
+  if (!format.row_tables()) return table;
+  const std::ptrdiff_t length = table_length(format.bits, format.table);
+  const auto first = table.values.begin() + slab.first * length;
+  return {table.name, table.bits, table.kind, {first, first + slab.rows * length}};
+}
+
 Result<void> quantize_slab(const HostMatrix& weights, const WeightFormat& format, const Table& table,
                            const QuantizationOptions& options, const RowSlab& slab, QuantizationLoss& loss,
                            std::span<std::byte> packed) {
@@ -94,8 +101,9 @@ Result<void> quantize_slab(const HostMatrix& weights, const WeightFormat& format
              std::span(numbers).subspan(static_cast<std::size_t>(row) * columns, columns));
   }
   loss.rows = slab.first;
+  const Table of_slab = table_of(slab, format, table);
   const auto quantized =
-      quantize(numbers, slab.rows, format.k, table, format.group, format.dtype, loss, options);
+      quantize(numbers, slab.rows, format.k, of_slab, format.group, format.dtype, loss, options);
   if (!quantized) return std::unexpected(quantized.error());
   return pack_slab(*quantized, format, slab, packed);
 }
@@ -128,26 +136,31 @@ struct Extent {
   std::size_t count;
 };
 
-/// Elements for every row: codes, scales and offsets.
+/// Elements for every row: codes, scales, offsets and values of its own table.
 struct RowSizes {
   explicit RowSizes(const WeightFormat& format)
       : codes(static_cast<std::size_t>(format.k)),
         scales(static_cast<std::size_t>(groups_per_row(format.group, format.k))),
-        offsets(format.offsets ? scales : 0) {}
+        offsets(format.offsets ? scales : 0),
+        table(format.row_tables() ? std::size_t{1} << format.bits : 0) {}
   std::size_t codes;
   std::size_t scales;
   std::size_t offsets;
+  std::size_t table;
 };
 
 Result<void> check_sizes(std::size_t packed, std::size_t codes, std::size_t scales, std::size_t offsets,
-                         const WeightFormat& format) {
+                         std::size_t tables, const WeightFormat& format) {
   if (auto fits = check_packed_size(packed, format); !fits) return fits;
   if (auto fits = check_count(codes, quant::weight_count(format), "codes"); !fits) return fits;
   if (auto fits = check_count(scales, quant::scale_count(format), "scales"); !fits) return fits;
-  return check_count(offsets, format.offsets ? quant::scale_count(format) : 0, "offsets");
+  if (auto fits = check_count(offsets, format.offsets ? quant::scale_count(format) : 0, "offsets"); !fits) {
+    return fits;
+  }
+  return check_count(tables, format.row_tables() ? table_values(format) : 0, "tables");
 }
 
-/// What turns codes into weights, as floats.
+/// What turns codes into weights, as floats: one table.
 struct Values {
   Values(const WeightFormat& format, std::span<const std::uint16_t> table, HostType rounded_to)
       : bits(format.bits), kind(format.table), to_odd(rounded_to != HostType::f32) {
@@ -156,7 +169,7 @@ struct Values {
 
   /// An even number of codes. The product of two 16-bit floats is exact in a float, within its range.
   void multiply(std::span<const std::uint8_t> codes, float scale, float* into) const {
-    if (kind == TableKind::scalar) {
+    if (kind != TableKind::pair) {
       for (std::size_t i = 0; i < codes.size(); ++i) into[i] = scale * values[codes[i]];
       return;
     }
@@ -172,8 +185,8 @@ struct Values {
   void add_offset(std::span<const std::uint8_t> codes, float scale, float offset, float* into) const {
     for (std::size_t i = 0; i < codes.size(); ++i) {
       const std::size_t pair =
-          kind == TableKind::scalar ? 0 : codes[i & ~std::size_t{1}] + (std::size_t{codes[i | 1]} << bits);
-      const float value = kind == TableKind::scalar ? values[codes[i]] : values[2 * pair + (i & 1)];
+          kind != TableKind::pair ? 0 : codes[i & ~std::size_t{1}] + (std::size_t{codes[i | 1]} << bits);
+      const float value = kind != TableKind::pair ? values[codes[i]] : values[2 * pair + (i & 1)];
       const double sum = core::sum_to_odd(double{scale} * value, offset);
       into[i] = to_odd ? core::float_to_odd(sum) : static_cast<float>(sum);
     }
@@ -185,7 +198,7 @@ struct Values {
   std::vector<float> values;
 };
 
-/// Those of each row: one table, or that of the row's segment.
+/// Those of each row that has no table of its own: one table, or that of the row's segment.
 class ValuesOfRows {
  public:
   ValuesOfRows(const WeightFormat& format, std::span<const std::uint16_t> tables,
@@ -207,9 +220,9 @@ class ValuesOfRows {
   std::vector<Values> of_segments_;
 };
 
-/// `into`: where the slab's first row goes.
+/// `into`: where the slab's first row goes; `common`: of rows that have no table of their own.
 Result<void> dequantize_slab(std::span<const std::byte> packed, const WeightFormat& format,
-                             const ValuesOfRows& values_of_rows, const RowSlab& slab, std::byte* into,
+                             const ValuesOfRows& common, const RowSlab& slab, std::byte* into,
                              const WritableHostMatrix& weights) {
   Result<QuantizedMatrix> matrix = unpack_slab(packed, format, slab);
   if (!matrix) return failure(matrix);
@@ -218,8 +231,14 @@ Result<void> dequantize_slab(std::span<const std::byte> packed, const WeightForm
   const std::uint8_t* codes = matrix->codes.data();
   const std::uint16_t* scale = matrix->scales.data();
   const std::uint16_t* offset = matrix->offsets.data();
+  const std::size_t table = RowSizes(format).table;
   for (std::int64_t i = 0; i < slab.rows; ++i) {
-    const Values& values = values_of_rows.of(slab.first + i);
+    std::optional<Values> own;
+    if (format.row_tables()) {
+      own.emplace(format, std::span(matrix->table).subspan(static_cast<std::size_t>(i) * table, table),
+                  weights.type);
+    }
+    const Values& values = own ? *own : common.of(slab.first + i);
     for (std::int64_t column = 0; column < format.k; column += group) {
       const auto columns = static_cast<std::size_t>(std::min(group, format.k - column));
       const float group_scale = from_bits(*scale++, format.dtype);
@@ -250,6 +269,8 @@ Result<QuantizationLoss> quantize_matrix(const HostMatrix& weights, const Weight
                                          const QuantizationOptions& options) {
   if (auto fits = check_packed_size(packed.size(), format); !fits) return failure(fits);
   if (auto wide = check_stride(weights.stride, format.k); !wide) return failure(wide);
+  if (auto fits = check_count(table.values.size(), table_values(format), "table"); !fits)
+    return failure(fits);
   if (format.offsets) {
     return refuse(
         "offsets: on is not allowed here, as scales alone are chosen; quantize without offsets, or pack "
@@ -291,8 +312,8 @@ Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFo
   if (!segments.empty()) {
     if (auto checked = validate_segments(segments, kAnyRows, format.n); !checked) return checked;
   }
-  const std::size_t length = std::max<std::size_t>(1, segments.size()) *
-                             static_cast<std::size_t>(table_length(format.bits, format.table));
+  const std::size_t length =
+      std::max<std::size_t>(1, segments.size()) * static_cast<std::size_t>(launched_table_length(format));
   if (auto fits = check_count(table.size(), length, "table"); !fits) return fits;
   if (first_row < 0 || first_row % layout::kPanelRows != 0 || rows < 0 || first_row > format.n - rows) {
     return refuse(
@@ -311,35 +332,35 @@ Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFo
 }
 
 Result<void> pack_matrix(std::span<const std::uint8_t> codes, std::span<const std::uint16_t> scales,
-                         std::span<const std::uint16_t> offsets, const WeightFormat& format,
-                         std::span<std::byte> packed, unsigned jobs) {
-  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), offsets.size(), format); !fit) {
+                         std::span<const std::uint16_t> offsets, std::span<const std::uint16_t> tables,
+                         const WeightFormat& format, std::span<std::byte> packed, unsigned jobs) {
+  if (auto fit =
+          check_sizes(packed.size(), codes.size(), scales.size(), offsets.size(), tables.size(), format);
+      !fit) {
     return fit;
   }
   const RowSizes row(format);
   // No part of what is packed, but of what `pack` checks.
-  const std::vector<std::uint16_t> table(static_cast<std::size_t>(table_length(format.bits, format.table)));
+  const std::vector<std::uint16_t> table(static_cast<std::size_t>(launched_table_length(format)));
   const std::vector<RowSlab> slabs = row_slabs(format.n, format.k);
   return parallel_until_error(slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) {
-    const auto of_codes = Extent(slabs[i], row.codes);
-    const auto of_scales = Extent(slabs[i], row.scales);
-    const auto of_offsets = Extent(slabs[i], row.offsets);
-    const std::span<const std::uint8_t> slab_codes = codes.subspan(of_codes.first, of_codes.count);
-    const std::span<const std::uint16_t> slab_scales = scales.subspan(of_scales.first, of_scales.count);
-    const std::span<const std::uint16_t> slab_offsets = offsets.subspan(of_offsets.first, of_offsets.count);
-    return pack_slab({format_of(slabs[i], format),
-                      {slab_codes.begin(), slab_codes.end()},
-                      {slab_scales.begin(), slab_scales.end()},
-                      table,
-                      {slab_offsets.begin(), slab_offsets.end()}},
+    const auto part = [&](auto whole, std::size_t each) {
+      const Extent extent(slabs[i], each);
+      const auto of_slab = whole.subspan(extent.first, extent.count);
+      return std::vector(of_slab.begin(), of_slab.end());
+    };
+    return pack_slab({format_of(slabs[i], format), part(codes, row.codes), part(scales, row.scales),
+                      format.row_tables() ? part(tables, row.table) : table, part(offsets, row.offsets)},
                      format, slabs[i], packed);
   });
 }
 
 Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat& format,
                            std::span<std::uint8_t> codes, std::span<std::uint16_t> scales,
-                           std::span<std::uint16_t> offsets, unsigned jobs) {
-  if (auto fit = check_sizes(packed.size(), codes.size(), scales.size(), offsets.size(), format); !fit) {
+                           std::span<std::uint16_t> offsets, std::span<std::uint16_t> tables, unsigned jobs) {
+  if (auto fit =
+          check_sizes(packed.size(), codes.size(), scales.size(), offsets.size(), tables.size(), format);
+      !fit) {
     return fit;
   }
   const RowSizes row(format);
@@ -348,12 +369,13 @@ Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat
       slabs.size(), job_count(static_cast<int>(jobs)), [&](std::size_t i) -> Result<void> {
         Result<QuantizedMatrix> slab = unpack_slab(packed, format, slabs[i]);
         if (!slab) return failure(slab);
-        std::ranges::copy(slab->codes,
-                          codes.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.codes).first));
-        std::ranges::copy(slab->scales,
-                          scales.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.scales).first));
-        std::ranges::copy(slab->offsets,
-                          offsets.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], row.offsets).first));
+        const auto put = [&](const auto& part, auto whole, std::size_t each) {
+          std::ranges::copy(part, whole.begin() + static_cast<std::ptrdiff_t>(Extent(slabs[i], each).first));
+        };
+        put(slab->codes, codes, row.codes);
+        put(slab->scales, scales, row.scales);
+        put(slab->offsets, offsets, row.offsets);
+        put(slab->table, tables, row.table);
         return {};
       });
 }

@@ -44,22 +44,23 @@ Result<LearnedTable> learn_matrix_table(const HostMatrix& weights, const WeightF
 
 /// scale * table[code] (+ offset), rounded once to the type of `weights`, of `rows` rows from `first_row` on,
 /// which is a multiple of 32. `table` has the values as they are stored, in format.dtype, of `segments` as
-/// QuantizedMatrix has them; a weight beyond the range of the type is an infinity. Refuses sizes and rows
-/// that are not the format's.
+/// QuantizedMatrix has them, and is empty where rows have tables of their own; a weight beyond the range of
+/// the type is an infinity. Refuses sizes and rows that are not the format's.
 Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFormat& format,
                                std::span<const std::uint16_t> table, std::int64_t first_row,
                                std::int64_t rows, const WritableHostMatrix& weights, unsigned jobs,
                                std::span<const std::int64_t> segments = {});
 
-/// Packs codes [n, k], scales [n, groups of a row] and as many offsets (none unless format.offsets), in
-/// format.dtype, into `packed`. The errors of `pack`; `packed` then holds anything.
+/// Packs codes [n, k], scales [n, groups of a row], as many offsets (none unless format.offsets) and tables
+/// [n, 2^bits] (none unless rows have their own), in format.dtype, into `packed`. The errors of `pack`;
+/// `packed` then holds anything.
 Result<void> pack_matrix(std::span<const std::uint8_t> codes, std::span<const std::uint16_t> scales,
-                         std::span<const std::uint16_t> offsets, const WeightFormat& format,
-                         std::span<std::byte> packed, unsigned jobs);
+                         std::span<const std::uint16_t> offsets, std::span<const std::uint16_t> tables,
+                         const WeightFormat& format, std::span<std::byte> packed, unsigned jobs);
 
 /// The inverse, exact. The errors of `unpack`.
 Result<void> unpack_matrix(std::span<const std::byte> packed, const WeightFormat& format,
                            std::span<std::uint8_t> codes, std::span<std::uint16_t> scales,
-                           std::span<std::uint16_t> offsets, unsigned jobs);
+                           std::span<std::uint16_t> offsets, std::span<std::uint16_t> tables, unsigned jobs);
 
 }  // namespace lutsmith

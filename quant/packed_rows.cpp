@@ -22,15 +22,19 @@ std::vector<RowSlab> row_slabs(std::int64_t n, std::int64_t k) {
   return slabs;
 }
 
-std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
+std::array<PackedPiece, 3> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
                                          std::span<const std::byte> packed_slab) {
   const PackedLayout whole = packed_layout(matrix);
   const std::int64_t first_panel = slab.first / layout::kPanelRows;
-  const PackedLayout of_slab{whole.bits, whole.group, slab.rows, whole.k, whole.offsets};
-  const std::uint64_t panels = unsigned_of(of_slab.plane_offset());
-  return {{{unsigned_of(first_panel * whole.row_panel_bytes()), packed_slab.first(panels)},
+  PackedLayout of_slab = whole;
+  of_slab.n = slab.rows;
+  const std::uint64_t scales = unsigned_of(of_slab.plane_offset());
+  const std::uint64_t tables = unsigned_of(of_slab.tables_offset());
+  return {{{unsigned_of(first_panel * whole.row_panel_bytes()), packed_slab.first(scales)},
            {unsigned_of(whole.plane_offset() + first_panel * whole.row_panel_plane_bytes()),
-            packed_slab.subspan(panels)}}};
+            packed_slab.subspan(scales, tables - scales)},
+           {unsigned_of(whole.tables_offset() + first_panel * whole.row_panel_table_bytes()),
+            packed_slab.subspan(tables)}}};
 }
 
 }  // namespace lutsmith

@@ -26,9 +26,9 @@ struct PackedPiece {
   std::span<const std::byte> bytes;
 };
 
-/// A slab packed as a matrix of its own, taken apart: its panels, and its scales where these stand in a plane
-/// of their own (else that piece is empty).
-std::array<PackedPiece, 2> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
+/// A slab packed as a matrix of its own, taken apart: its panels, its scales where these stand in a plane of
+/// their own, and its tables where rows have them (else those pieces are empty).
+std::array<PackedPiece, 3> packed_pieces(const RowSlab& slab, const WeightFormat& matrix,
                                          std::span<const std::byte> packed_slab);
 
 }  // namespace lutsmith

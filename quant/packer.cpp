@@ -117,6 +117,21 @@ void for_each_scale(const WeightFormat& format, const Visit& visit) {
   }
 }
 
+/// visit(index of a value in the row-major tables [n, 2^bits], offset of its low byte, offset of its high
+/// byte)
+template <class Visit>
+void for_each_row_table_value(const WeightFormat& format, const Visit& visit) {
+  if (!format.row_tables()) return;
+  const PackedLayout packed = packed_layout(format);
+  const std::size_t length = std::size_t{1} << format.bits;
+  for (std::int64_t row = 0; row < format.n; ++row) {
+    const auto low = static_cast<std::size_t>(packed.row_table_offset(row));
+    for (std::size_t code = 0; code < length; ++code) {
+      visit(static_cast<std::size_t>(row) * length + code, low + code, low + length + code);
+    }
+  }
+}
+
 std::size_t row_start(const WeightFormat& format, const Record& record, int row) {
   return static_cast<std::size_t>((record.row + row) * format.k + record.column);
 }
@@ -150,6 +165,10 @@ Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix) {
                   layout::kOffsetBytes);
     }
   });
+  for_each_row_table_value(format, [&](std::size_t index, std::size_t low, std::size_t high) {
+    (*packed)[low] = static_cast<std::byte>(matrix.table[index] & 0xff);
+    (*packed)[high] = static_cast<std::byte>(matrix.table[index] >> 8);
+  });
   return packed;
 }
 
@@ -157,9 +176,8 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFo
   const Result<std::size_t> expected = packed_bytes(format);
   if (!expected) return std::unexpected(expected.error());
   if (packed.size() != *expected) {
-    return refuse(fmt::format("packed weights: {} bytes given; {} bits, group {}{}, n {} and k {} take {}",
-                              packed.size(), format.bits, group_name(format.group),
-                              format.offsets ? " with offsets" : "", format.n, format.k, *expected));
+    return refuse(fmt::format("packed weights: {} bytes given; {} take {}", packed.size(),
+                              quant::describe(format), *expected));
   }
   auto codes = allocate<std::uint8_t>(quant::weight_count(format), "codes");
   if (!codes) return std::unexpected(codes.error());
@@ -167,6 +185,8 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFo
   if (!scales) return std::unexpected(scales.error());
   auto offsets = allocate<std::uint16_t>(format.offsets ? quant::scale_count(format) : 0, "offsets");
   if (!offsets) return std::unexpected(offsets.error());
+  auto tables = allocate<std::uint16_t>(format.row_tables() ? table_values(format) : 0, "tables");
+  if (!tables) return std::unexpected(tables.error());
 
   const CodePlaces places(format.bits);
   const auto bytes = static_cast<std::size_t>(packed_layout(format).code_bytes());
@@ -184,7 +204,12 @@ Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFo
                   layout::kOffsetBytes);
     }
   });
-  return QuantizedMatrix{format, std::move(*codes), std::move(*scales), {}, std::move(*offsets)};
+  for_each_row_table_value(format, [&](std::size_t index, std::size_t low, std::size_t high) {
+    (*tables)[index] = static_cast<std::uint16_t>(std::to_integer<unsigned>(packed[low]) |
+                                                  std::to_integer<unsigned>(packed[high]) << 8);
+  });
+  return QuantizedMatrix{format, std::move(*codes), std::move(*scales), std::move(*tables),
+                         std::move(*offsets)};
 }
 
 }  // namespace lutsmith

@@ -152,6 +152,36 @@ class Quantizer {
   std::vector<std::uint8_t> exact_codes_;
 };
 
+/// The values of one row of a table for each row.
+Table table_of_row(const Table& tables, std::int64_t row) {
+  const auto length = static_cast<std::ptrdiff_t>(table_length(tables.bits, tables.kind));
+  const auto first = tables.values.begin() + row * length;
+  return {tables.name, tables.bits, TableKind::scalar, {first, first + length}};
+}
+
+/// Fills scales and codes of a matrix with a table for each row: its rows are matrices of their own.
+Result<void> quantize_by_rows(std::span<const float> weights, const Table& tables,
+                              const QuantizationOptions& options, QuantizedMatrix& matrix,
+                              QuantizationLoss& loss) {
+  const WeightFormat& format = matrix.format;
+  const auto k = static_cast<std::size_t>(format.k);
+  const auto groups = static_cast<std::ptrdiff_t>(groups_per_row(format.group, format.k));
+  for (std::int64_t row = 0; row < format.n; ++row) {
+    const Table table = table_of_row(tables, row);
+    const std::span<const float> members = weights.subspan(static_cast<std::size_t>(row) * k, k);
+    const std::int64_t number = loss.rows;
+    Result<QuantizedMatrix> of_row =
+        quantize(members, 1, format.k, table, format.group, format.dtype, loss, options);
+    if (!of_row) {
+      of_row.error().context = fmt::format("of the table of row {}", number);
+      return failure(of_row);
+    }
+    std::ranges::copy(of_row->codes, matrix.codes.begin() + row * format.k);
+    std::ranges::copy(of_row->scales, matrix.scales.begin() + row * groups);
+  }
+  return {};
+}
+
 Result<QuantizedMatrix> empty_matrix(const WeightFormat& format, const std::vector<float>& table) {
   QuantizedMatrix matrix{format, {}, {}, {}};
   auto codes = allocate<std::uint8_t>(quant::weight_count(matrix.format), "codes");
@@ -207,8 +237,17 @@ Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n,
     return refuse(fmt::format("weights: {} values given; allowed: {} (n {} x k {})", weights.size(),
                               quant::weight_count(format), n, k));
   }
+  if (table.values.size() != table_values(format)) {
+    return refuse(fmt::format("table: {} values given; allowed: {} ({} for each of {} rows)",
+                              table.values.size(), table_values(format), table_length(table.bits, table.kind),
+                              n));
+  }
   Result<QuantizedMatrix> matrix = empty_matrix(format, table.values);
   if (!matrix) return matrix;
+  if (format.row_tables()) {
+    if (auto done = quantize_by_rows(weights, table, options, *matrix, loss); !done) return failure(done);
+    return matrix;
+  }
   const quant::StoredTable stored(*matrix);
   if (reach_of(stored.values).largest() == 0) {
     return refuse(fmt::format("table: all values are 0 in {}; at least one must differ", to_string(dtype)));

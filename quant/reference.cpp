@@ -47,8 +47,12 @@ class Rows {
   }
 
  private:
-  /// Of the row's segment.
+  /// Of the row, or of its segment.
   [[nodiscard]] std::span<const double> table_of(std::size_t row) const {
+    if (matrix_.format.row_tables()) {
+      const std::size_t each = std::size_t{1} << matrix_.format.bits;
+      return std::span(table_).subspan(row * each, each);
+    }
     const auto segment = static_cast<std::size_t>(std::ranges::upper_bound(ends_, row) - ends_.begin());
     const std::size_t length = table_.size() / std::max<std::size_t>(1, ends_.size());
     return std::span(table_).subspan(segment * length, length);
@@ -56,7 +60,7 @@ class Rows {
 
   [[nodiscard]] std::pair<double, double> entries(std::span<const double> table, std::size_t even,
                                                   std::size_t odd) const {
-    if (matrix_.format.table == TableKind::scalar) return {table[even], table[odd]};
+    if (matrix_.format.table != TableKind::pair) return {table[even], table[odd]};
     const std::size_t code = even + (odd << matrix_.format.bits);
     return {table[2 * code], table[2 * code + 1]};
   }

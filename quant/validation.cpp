@@ -40,9 +40,15 @@ Result<void> validate_table(int bits, TableKind kind, std::span<const float> val
   if (auto checked = validate_bits(bits); !checked) return checked;
   if (auto checked = lutsmith::validate(kind); !checked) return checked;
   if (auto checked = lutsmith::validate(dtype); !checked) return checked;
-  if (auto checked = validate_size(values.size(), static_cast<std::size_t>(table_length(bits, kind)), "table",
-                                   fmt::format("{} bits, {}", bits, to_string(kind)));
-      !checked) {
+  const auto length = static_cast<std::size_t>(table_length(bits, kind));
+  if (kind == TableKind::row) {
+    if (values.empty() || values.size() % length != 0) {
+      return refuse(fmt::format("table: {} values given; allowed: {} for each row ({} bits, {})",
+                                values.size(), length, bits, to_string(kind)));
+    }
+  } else if (auto checked = validate_size(values.size(), length, "table",
+                                          fmt::format("{} bits, {}", bits, to_string(kind)));
+             !checked) {
     return checked;
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -55,6 +61,12 @@ Result<void> validate_table(int bits, TableKind kind, std::span<const float> val
     }
   }
   return {};
+}
+
+std::string describe(const WeightFormat& format) {
+  return fmt::format("{} bits, group {}{}{}, n {} and k {}", format.bits, group_name(format.group),
+                     format.offsets ? " with offsets" : "", format.row_tables() ? ", tables of rows" : "",
+                     format.n, format.k);
 }
 
 Result<void> validate_importance(std::span<const float> importance, std::int64_t k) {
@@ -86,14 +98,16 @@ Result<void> validate(const QuantizedMatrix& matrix) {
   }
   constexpr int kAnyRows = 1;
   if (!matrix.segments.empty()) {
+    if (format.row_tables()) {
+      return refuse(fmt::format("segments: {} given; allowed: none, where each row has a table of its own",
+                                matrix.segments.size()));
+    }
     if (auto checked = validate_segments(matrix.segments, kAnyRows, format.n); !checked) return checked;
   }
   const std::size_t tables = std::max<std::size_t>(1, matrix.segments.size());
-  if (auto checked =
-          validate_size(matrix.table.size(),
-                        tables * static_cast<std::size_t>(table_length(format.bits, format.table)), "table",
-                        fmt::format("{} bits, {}{}", format.bits, to_string(format.table),
-                                    tables == 1 ? "" : fmt::format(", {} segments", tables)));
+  if (auto checked = validate_size(matrix.table.size(), tables * table_values(format), "table",
+                                   fmt::format("{} bits, {}{}", format.bits, to_string(format.table),
+                                               tables == 1 ? "" : fmt::format(", {} segments", tables)));
       !checked) {
     return checked;
   }

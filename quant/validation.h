@@ -21,6 +21,9 @@ Result<void> validate_importance(std::span<const float> importance, std::int64_t
 /// Sizes of codes, scales, offsets and table, codes below 2^bits, all others finite.
 Result<void> validate(const QuantizedMatrix& matrix);
 
+/// Bits, group, offsets and tables of rows, n and k, for messages about packed bytes.
+std::string describe(const WeightFormat& format);
+
 /// Of a validated format.
 inline std::size_t weight_count(const WeightFormat& format) {
   return static_cast<std::size_t>(format.n) * static_cast<std::size_t>(format.k);

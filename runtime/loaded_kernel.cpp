@@ -39,7 +39,7 @@ Result<std::shared_ptr<const LoadedKernel>> LoadedKernel::load(const CurrentDevi
                           describe(spec), needed, device.shared_bytes_per_block),
               ""});
   }
-  const int values = table_length(spec.format.bits, spec.format.table);
+  const int values = launched_table_length(spec.format);
   if (values > static_cast<int>(kLongestTable)) {
     return std::unexpected(
         Error{ErrorCode::unsupported,

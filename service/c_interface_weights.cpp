@@ -90,7 +90,7 @@ Result<void> learn(const lutsmith_quantization* pointer, float* values, std::siz
   Result<WeightFormat> format = format_with(given->format, {{given->weights, "weights"}, {values, "values"}});
   if (!format) return failure(format);
   if (format->table != TableKind::scalar) {
-    return refuse(fmt::format("table: {} is not allowed; allowed: scalar, as pairs of values are not learned",
+    return refuse(fmt::format("table: {} is not allowed; allowed: scalar, as no others are learned",
                               to_string(format->table)));
   }
   const auto expected = static_cast<std::size_t>(table_length(format->bits, format->table));
@@ -111,9 +111,12 @@ Result<void> dequantize(const lutsmith_dequantization* pointer) {
   Result<lutsmith_dequantization> given =
       known_part(pointer, "dequantization", lutsmith_dequantization LUTSMITH_DEQUANTIZATION_INIT);
   if (!given) return failure(given);
-  Result<WeightFormat> format = format_with(
-      given->format, {{given->weights, "weights"}, {given->table, "table"}, {given->packed, "packed"}});
+  Result<WeightFormat> format =
+      format_with(given->format, {{given->weights, "weights"}, {given->packed, "packed"}});
   if (!format) return failure(format);
+  if (!format->row_tables()) {
+    if (Result<void> there = check_handle(given->table, "table"); !there) return there;
+  }
   Result<HostType> type = type_of(given->weights_type);
   if (!type) return failure(type);
   // Of a row before the first, which is refused below, no number of rows is computed: it may not exist.
@@ -132,6 +135,7 @@ struct Parts {
   Codes* codes;
   Words* scales;
   Words* offsets;
+  Words* tables;
   const void* packed;
 };
 
@@ -140,7 +144,8 @@ std::span<Element> span_of(Element* elements, std::int64_t rows, std::int64_t ea
   return {elements, elements == nullptr ? 0 : count_of(rows, each)};
 }
 
-/// Calls use(format, codes, scales, offsets), spans of the sizes that `pointer` says; offsets may be NULL.
+/// Calls use(format, codes, scales, offsets, tables), spans of the sizes that `pointer` says; offsets and
+/// tables may be NULL.
 template <class Codes, class Words, class Use>
 Result<void> with_parts(const lutsmith_spec* pointer, const Parts<Codes, Words>& parts, const Use& use) {
   Result<WeightFormat> format =
@@ -151,9 +156,15 @@ Result<void> with_parts(const lutsmith_spec* pointer, const Parts<Codes, Words>&
         "offsets: NULL is not allowed where the format has offsets; call lutsmith_pack_offsets or "
         "lutsmith_unpack_offsets with [n, groups of a row]");
   }
+  if (format->row_tables() && parts.tables == nullptr) {
+    return refuse(
+        "tables: NULL is not allowed where each row has a table; call lutsmith_pack_tables or "
+        "lutsmith_unpack_tables with [n, 2^bits]");
+  }
   const std::int64_t groups = groups_per_row(format->group, format->k);
   return use(*format, span_of(parts.codes, format->n, format->k), span_of(parts.scales, format->n, groups),
-             span_of(parts.offsets, format->n, groups));
+             span_of(parts.offsets, format->n, groups),
+             span_of(parts.tables, format->n, std::int64_t{1} << format->bits));
 }
 
 }  // namespace
@@ -203,8 +214,19 @@ lutsmith_status lutsmith_unpack(const lutsmith_spec* format, const void* packed,
 lutsmith_status lutsmith_pack_offsets(const lutsmith_spec* format, const uint8_t* codes,
                                       const uint16_t* scales, const uint16_t* offsets, void* packed,
                                       size_t packed_bytes) {
+  return lutsmith_pack_tables(format, codes, scales, offsets, nullptr, packed, packed_bytes);
+}
+
+lutsmith_status lutsmith_unpack_offsets(const lutsmith_spec* format, const void* packed, size_t packed_bytes,
+                                        uint8_t* codes, uint16_t* scales, uint16_t* offsets) {
+  return lutsmith_unpack_tables(format, packed, packed_bytes, codes, scales, offsets, nullptr);
+}
+
+lutsmith_status lutsmith_pack_tables(const lutsmith_spec* format, const uint8_t* codes,
+                                     const uint16_t* scales, const uint16_t* offsets, const uint16_t* tables,
+                                     void* packed, size_t packed_bytes) {
   return c_interface::status_after([&] {
-    return c_interface::with_parts(format, c_interface::Parts{codes, scales, offsets, packed},
+    return c_interface::with_parts(format, c_interface::Parts{codes, scales, offsets, tables, packed},
                                    [&](const lutsmith::WeightFormat& known, auto... parts) {
                                      return lutsmith::pack_matrix(
                                          parts..., known, {static_cast<std::byte*>(packed), packed_bytes}, 0);
@@ -212,10 +234,11 @@ lutsmith_status lutsmith_pack_offsets(const lutsmith_spec* format, const uint8_t
   });
 }
 
-lutsmith_status lutsmith_unpack_offsets(const lutsmith_spec* format, const void* packed, size_t packed_bytes,
-                                        uint8_t* codes, uint16_t* scales, uint16_t* offsets) {
+lutsmith_status lutsmith_unpack_tables(const lutsmith_spec* format, const void* packed, size_t packed_bytes,
+                                       uint8_t* codes, uint16_t* scales, uint16_t* offsets,
+                                       uint16_t* tables) {
   return c_interface::status_after([&] {
-    return c_interface::with_parts(format, c_interface::Parts{codes, scales, offsets, packed},
+    return c_interface::with_parts(format, c_interface::Parts{codes, scales, offsets, tables, packed},
                                    [&](const lutsmith::WeightFormat& known, auto... parts) {
                                      return lutsmith::unpack_matrix(
                                          {static_cast<const std::byte*>(packed), packed_bytes}, known,

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "codegen/few_tokens/few_tokens.h"
+#include "codegen/row_tables.h"
 #include "templates/abi/packed_layout.h"
 #include "templates/few_tokens/shared_memory.h"
 
@@ -47,6 +48,13 @@ double side_by_side(double a, double b) {
 /// Guessed; no kernel with offsets was measured yet.
 constexpr double kSumsOfRecord = 0.1;
 
+/// Cycles that a record takes, most of them for its look-ups.
+double look_up_cycles(const WeightFormat& format, const MeasuredCosts& costs) {
+  constexpr double kSchedulers = 4;
+  if (!format.row_tables()) return costs.record;
+  return layout::kMmaPerRecord * row_look_up_instructions(format.bits) * kCyclesOfPermutation / kSchedulers;
+}
+
 /// Microseconds of one step of all blocks that a multiprocessor has at a time: what their warps issue, and
 /// how long a step of one takes, were it alone. The longer of the two hides the other, but not wholly.
 double step_microseconds(const KernelSpec& spec, const FewTokensSchedule& schedule,
@@ -59,7 +67,7 @@ double step_microseconds(const KernelSpec& spec, const FewTokensSchedule& schedu
   const bool ragged = packed_layout(spec.format).column_panels() % schedule.warps != 0;
   const int missing = std::max(0, wanted_registers(spec, schedule) - FewTokens::register_limit(schedule));
 
-  const double record = costs.record + (in_registers ? 0 : costs.ring * (octets - 1));
+  const double record = look_up_cycles(spec.format, costs) + (in_registers ? 0 : costs.ring * (octets - 1));
   // The sums of X that offsets are multiplied by: products as of another record, but without its look-ups.
   const double sums =
       spec.format.offsets && schedule.tile_tokens > 1 ? kSumsOfRecord * costs.record * octets : 0;

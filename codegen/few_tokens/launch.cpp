@@ -4,7 +4,7 @@
 #include "codegen/few_tokens/few_tokens.h"
 #include "templates/abi/packed_layout.h"
 #include "templates/few_tokens/shared_memory.h"
-#include "templates/look_up/pair_table_bytes.h"
+#include "templates/look_up/look_up_bytes.h"
 
 namespace lutsmith {
 namespace {
@@ -31,8 +31,7 @@ int few_tokens::shared_bytes(const KernelSpec& spec, const FewTokensSchedule& sc
       schedule.weights == WeightPath::registers
           ? 0
           : shared_memory::ring_bytes(weights, schedule.tile_rows, schedule.warps, schedule.stages);
-  const int look_up =
-      pair_table::shared_bytes(spec.format.bits, shared_memory::entry_stride(schedule.tile_tokens));
+  const int look_up = look_up_bytes(weights, shared_memory::entry_stride(schedule.tile_tokens));
   return shared_memory::ring_offset(look_up, schedule.tile_rows, schedule.tile_tokens, schedule.warps) +
          rings;
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "codegen/few_tokens/few_tokens.h"
+#include "codegen/row_tables.h"
 #include "templates/abi/packed_layout.h"
 
 // docs/registers.md says what the estimate is made of and how it was checked.
@@ -68,7 +69,8 @@ int FewTokens::estimated_registers(const KernelSpec& spec, const FewTokensSchedu
   const int scaling = groups > 1 ? 2 * groups * records(schedule) : 0;
   // Where the second panel lies, and codes of more records on their way. Read off kernels at the edge.
   const int second_panel = schedule.tile_rows == kWideTileRows ? 12 : 0;
-  return unit * units + activations + sums + joining + scaling + second_panel +
+  const int tables = records(schedule) * row_table_registers(spec.format);
+  return unit * units + activations + sums + joining + scaling + second_panel + tables +
          registers_for_steps(spec, schedule, columns) + kOtherRegisters;
 }
 

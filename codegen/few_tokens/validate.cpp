@@ -51,6 +51,11 @@ Result<void> validate_features(const TargetTraits& traits, const FewTokensSchedu
 
 Result<void> FewTokens::validate(const KernelSpec& spec, const FewTokensSchedule& schedule) {
   if (Result<void> valid = validate_tile(schedule); !valid) return valid;
+  if (schedule.tile_rows == kWideTileRows && spec.format.row_tables()) {
+    return refuse(fmt::format(
+        "tile_rows: {} is not allowed with a table for each row, which are in registers; allowed: 16, 32",
+        schedule.tile_rows));
+  }
   if (Result<void> valid = validate_tile_rows(spec, schedule.tile_rows); !valid) return valid;
   if (Result<void> valid = validate_stages(schedule); !valid) return valid;
   const TargetTraits& traits = spec.target.traits();

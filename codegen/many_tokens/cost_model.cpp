@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "codegen/many_tokens/many_tokens.h"
+#include "codegen/row_tables.h"
 #include "templates/abi/packed_layout.h"
 
 namespace lutsmith {
@@ -37,9 +38,20 @@ constexpr double kWonByTheNext = 0.42;
 constexpr double kBesideFewTokens = 1.1;
 constexpr std::int64_t kMostOfFewTokens = 16;
 
+/// By which a record takes longer with a table for each row: instead of four addresses and look-ups of pairs
+/// there are more instructions. Guessed; no such kernel was measured yet.
+double row_table_cycles(const WeightFormat& format) {
+  constexpr int kOfPairs = 8;
+  constexpr double kSchedulers = 4;
+  if (!format.row_tables()) return 0;
+  return layout::kMmaPerRecord * (row_look_up_instructions(format.bits) - kOfPairs) * kCyclesOfPermutation /
+         kSchedulers;
+}
+
 /// Cycles of a unit.
-double unit_cycles(const ManyTokensSchedule& schedule) {
-  const double record = schedule.commit_steps == 1 ? kRecordCyclesOfOne : kRecordCyclesOfFour;
+double unit_cycles(const WeightFormat& format, const ManyTokensSchedule& schedule) {
+  const double record =
+      (schedule.commit_steps == 1 ? kRecordCyclesOfOne : kRecordCyclesOfFour) + row_table_cycles(format);
   const double looking_up = static_cast<double>(schedule.tile_rows) / layout::kRecordRows * record;
   const double multiplying =
       schedule.tile_rows * schedule.tile_tokens * layout::kRecordColumns / kMultipliesPerCycle;
@@ -59,7 +71,7 @@ double ManyTokens::estimated_microseconds(const KernelSpec& spec, const ManyToke
   const int units = shared * cut->steps_per_grain + cut->whole_tiles * recipe.steps_per_tile;
   const int resident = resident_partitions(recipe, gpu.multiprocessors);
   const int waves = (cut->partitions + resident - 1) / resident;
-  const double issue = waves * units * unit_cycles(schedule) / kCyclesPerMicrosecond;
+  const double issue = waves * units * unit_cycles(spec.format, schedule) / kCyclesPerMicrosecond;
   const auto weight_bytes = static_cast<double>(packed_layout(spec.format).packed_bytes());
   const double memory = weight_bytes / gpu.bytes_per_second * 1e6;
 

@@ -4,9 +4,10 @@
 #include <cstddef>
 
 #include "codegen/many_tokens/many_tokens.h"
+#include "codegen/row_tables.h"
 #include "codegen/schedule_constants.h"
 #include "templates/abi/packed_layout.h"
-#include "templates/look_up/pair_table_bytes.h"
+#include "templates/look_up/look_up_bytes.h"
 
 namespace lutsmith {
 namespace {
@@ -26,7 +27,7 @@ int many_tokens::warpgroups(const ManyTokensSchedule& schedule) {
 
 SharedMemory many_tokens::shared_memory(const KernelSpec& spec, const ManyTokensSchedule& schedule) {
   return {.weights = packed_layout(spec.format),
-          .look_up_bytes = pair_table::shared_bytes(spec.format.bits, pair_table::kEntryStride),
+          .look_up_bytes = look_up_bytes(packed_layout(spec.format), pair_table::kEntryStride),
           .tile_rows = schedule.tile_rows,
           .tile_tokens = schedule.tile_tokens,
           .k_groups = schedule.k_groups,
@@ -70,15 +71,15 @@ WorkspaceSize ManyTokens::workspace_size(int multiprocessors) {
           .arrival_counters = multiprocessors};
 }
 
-/// Sums, A registers of two batches and the values of one, codes and scales, and what addresses and look-ups
-/// take.
+/// Sums, A registers of two batches and the values of one, codes and scales, tables of rows, and what
+/// addresses and look-ups take.
 int ManyTokens::estimated_registers(const KernelSpec& spec, const ManyTokensSchedule& schedule) {
   constexpr int kOther = 24;  // no kernel spills up to here; read off ptxas
   const int groups = std::max(1, packed_layout(spec.format).groups_per_record());
   const int values = schedule.commit_steps == 1 ? 4 : 0;     // of those on the way to A registers
   const int words = (spec.format.offsets ? 4 : 2) * groups;  // of scales and offsets, each of two units
   return schedule.tile_tokens / 2 + 8 * schedule.commit_steps + values + 2 * spec.format.bits + words +
-         kOther;
+         row_table_registers(spec.format) + kOther;
 }
 
 int ManyTokens::register_limit(const ManyTokensSchedule& schedule) {

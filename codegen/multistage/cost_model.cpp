@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "codegen/multistage/multistage.h"
+#include "codegen/row_tables.h"
 #include "templates/abi/packed_layout.h"
 
 namespace lutsmith {
@@ -42,10 +43,13 @@ double unit_cycles(const KernelSpec& spec, const MultistageSchedule& schedule) {
   const double products = rows * tokens * layout::kRecordColumns / multiplies_per_cycle(spec.target.traits());
   const double reads_of_x = shares * 2 * tokens;  // wavefronts of 128 bytes
   const double ring = schedule.weights == WeightPath::registers ? 0 : rows * spec.format.bits / 4;
-  const double shared = reads_of_x + 2 * tokens + 2 * rows + ring;
+  const bool row_tables = spec.format.row_tables();  // looked up in registers
+  const double shared = reads_of_x + 2 * tokens + (row_tables ? 0 : 2 * rows) + ring;
 
   const double record_mma = layout::kMmaPerRecord * tokens / 8;
-  const double record_look_ups = layout::kMmaPerRecord * kLookUpSlots;
+  const double record_look_ups =
+      layout::kMmaPerRecord *
+      (row_tables ? row_look_up_instructions(spec.format.bits) * kCyclesOfPermutation : kLookUpSlots);
   const double record_scaling = groups == 0 ? 0 : schedule.scale_sums ? groups * tokens / 2 : 32;
   constexpr double kOther = 150;  // copies, walks, barriers
   const double issue =

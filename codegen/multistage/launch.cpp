@@ -4,10 +4,11 @@
 #include <cstddef>
 
 #include "codegen/multistage/multistage.h"
+#include "codegen/row_tables.h"
 #include "codegen/schedule_constants.h"
 #include "templates/abi/packed_layout.h"
 #include "templates/few_tokens/shared_memory.h"
-#include "templates/look_up/pair_table_bytes.h"
+#include "templates/look_up/look_up_bytes.h"
 
 namespace lutsmith {
 namespace {
@@ -35,7 +36,7 @@ int multistage::groups_per_unit(const KernelSpec& spec) {
 
 int multistage::shared_bytes(const KernelSpec& spec, const MultistageSchedule& schedule) {
   const SharedMemory shared{
-      .look_up_bytes = pair_table::shared_bytes(spec.format.bits, pair_table::kEntryStride),
+      .look_up_bytes = look_up_bytes(packed_layout(spec.format), pair_table::kEntryStride),
       .tile_rows = schedule.tile_rows,
       .tile_tokens = schedule.tile_tokens,
       .warp_rows = schedule.warp_rows,
@@ -76,7 +77,7 @@ WorkspaceSize Multistage::workspace_size(int multiprocessors) {
 }
 
 /// Sums, those of a group beside them, two sets of A registers, X of a vector, weights under way and in use,
-/// and what addresses, walks and look-ups take.
+/// tables of rows, and what addresses, walks and look-ups take.
 int Multistage::estimated_registers(const KernelSpec& spec, const MultistageSchedule& schedule) {
   constexpr int kOther = 48;  // no kernel that was tried spills from here on; read off ptxas
   const int groups = groups_per_unit(spec);
@@ -87,7 +88,8 @@ int Multistage::estimated_registers(const KernelSpec& spec, const MultistageSche
   const int share = records(schedule) * (2 * spec.format.bits + (spec.format.offsets ? 2 : 1) * groups);
   const int shares = schedule.weights == WeightPath::registers ? schedule.weight_stages : 1;
   const int joining = spec.format.bits < 4 ? 4 * records(schedule) : 0;
-  return sums + products + a + x + shares * share + joining + kOther;
+  const int tables = records(schedule) * row_table_registers(spec.format);
+  return sums + products + a + x + shares * share + joining + tables + kOther;
 }
 
 int Multistage::register_limit(const MultistageSchedule& schedule) {

@@ -375,6 +375,18 @@ inline float power_of_two(float exponent, LUTSMITH_LINE) { return machine(line).
 
 inline float reciprocal(float value, LUTSMITH_LINE) { return machine(line).reciprocal(value); }
 
+inline unsigned int permute_bytes(unsigned int low, unsigned int high, unsigned int selector) {
+  const unsigned long long bytes = static_cast<unsigned long long>(high) << 32 | low;
+  unsigned int permuted = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned int nibble = selector >> 4 * i & 15u;
+    const unsigned int byte = bytes >> (nibble & 7u) * 8 & 0xffu;
+    const unsigned int sign = byte >> 7 != 0 ? 0xffu : 0;
+    permuted |= (nibble < 8 ? byte : sign) << 8 * i;
+  }
+  return permuted;
+}
+
 inline unsigned int select_bytes(unsigned int low, unsigned int high, unsigned int selector) {
   const unsigned long long bytes = static_cast<unsigned long long>(high) << 32 | low;
   unsigned int selected = 0;

@@ -98,9 +98,10 @@ struct KernelSpec {
     visit(FieldInfo{"m", "Tokens the kernel is made for", "1 or more", " m{}"}, self.m);
     visit(FieldInfo{"dtype", "Activations, scales, table and, by itself, output", "f16 or bf16", " {}"},
           self.format.dtype);
-    visit(FieldInfo{"table", "What a code stands for", "scalar (one value) or pair (two codes: two values)",
-                    " {}"},
-          self.format.table);
+    visit(
+        FieldInfo{"table", "What a code stands for",
+                  "scalar (one value), pair (two codes: two values) or row (one of its row's values)", " {}"},
+        self.format.table);
     visit(FieldInfo{"target", "GPU architecture", "such as sm_90a", " {}"}, self.target);
     visit(FieldInfo{.name = "batch_invariant",
                     .meaning = "A token's result does not depend on the other tokens of a launch",

@@ -24,10 +24,12 @@ struct MatmulArguments {
   const void* activations = nullptr;  ///< X [m, k] in the spec's dtype, 16-byte aligned
   /// Y [m, n], gated [m, n / 2], in the spec's output_type(), at a multiple of the size of an element
   void* output = nullptr;
-  std::span<const std::uint16_t> table = {};  ///< host memory, in the spec's dtype; copied by the launch
-  std::int64_t m = 0;                         ///< tokens, any number; 0: as many as the kernel was asked for
-  std::int64_t activation_stride = 0;         ///< elements between rows of X, a multiple of 8; 0: k
-  std::int64_t output_stride = 0;             ///< elements between rows of Y; 0: its channels
+  /// Host memory, in the spec's dtype; copied by the launch. None where the packed bytes have a table for
+  /// each row.
+  std::span<const std::uint16_t> table = {};
+  std::int64_t m = 0;                  ///< tokens, any number; 0: as many as the kernel was asked for
+  std::int64_t activation_stride = 0;  ///< elements between rows of X, a multiple of 8; 0: k
+  std::int64_t output_stride = 0;      ///< elements between rows of Y; 0: its channels
   /// Stream-K partitions; 0: the library's choice. Of batch-invariant kernels only how many blocks share the
   /// tiles.
   int partitions = 0;

@@ -17,7 +17,8 @@ namespace lutsmith {
 
 /// The values behind the codes. Scalar: 2^bits values, value of code c at [c]. Pair: 2 * 2^(2 bits)
 /// values; the pair of code c at [2c], [2c + 1], where c = code of the even k + 2^bits * code of the
-/// odd k. Values may repeat, be unsorted and have any sign; they must be finite.
+/// odd k. Row: 2^bits values for each row of a matrix, those of one row behind another's. Values may repeat,
+/// be unsorted and have any sign; they must be finite.
 struct Table {
   std::string name;  ///< "nf4", "int3", ...; "given" for a caller's own
   int bits = 4;
@@ -51,7 +52,7 @@ struct QuantizedMatrix {
   WeightFormat format;
   std::vector<std::uint8_t> codes;          ///< [n, k], each below 2^bits
   std::vector<std::uint16_t> scales;        ///< [n, groups_per_row] in format.dtype
-  std::vector<std::uint16_t> table;         ///< table_length(bits, kind) values in format.dtype
+  std::vector<std::uint16_t> table;         ///< table_values(format) values in format.dtype
   std::vector<std::uint16_t> offsets = {};  ///< as scales; none unless format.offsets
   /// Rows of each segment with a table of its own, n in all; `table` then has a table of each, one behind
   /// another. None: one table for all rows. Packed bytes are the same.
@@ -122,6 +123,8 @@ struct QuantizationOptions {
 /// With ScaleChoice::rms it is ||w|| / sqrt(n) of the n weights of the group (Malinovskii et al., Pushing the
 /// Limits of Large Language Model Quantization via the Linearity Theorem, 2024, algorithm 1).
 ///
+/// With TableKind::row each row is quantized with its own table, as a matrix of one row.
+///
 /// Refuses weights that are not finite (naming the first), scales beyond the range of `dtype`, and what
 /// check_loss refuses.
 LUTSMITH_API Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t n, std::int64_t k,
@@ -177,7 +180,8 @@ LUTSMITH_API Result<void> check_loss(const QuantizationLoss& loss, DataType dtyp
 /// The bytes a kernel reads. Refuses codes, scales, offsets or tables of the wrong size or range.
 LUTSMITH_API Result<std::vector<std::byte>> pack(const QuantizedMatrix& matrix);
 
-/// Inverse of `pack` for codes, scales and offsets, exact; the values of `table` are the caller's to fill in.
+/// Inverse of `pack` for codes, scales, offsets and tables of rows, exact; the values of another `table`,
+/// which packed bytes do not have, are the caller's to fill in.
 LUTSMITH_API Result<QuantizedMatrix> unpack(std::span<const std::byte> packed, const WeightFormat& format);
 
 /// scale * table[code] of every weight, [n, k] row-major, in double (exact: the product of two

@@ -39,6 +39,11 @@ struct KernelParameter {
   unsigned short table[kTableLength];  ///< 16-bit floats
 };
 
+/// The form without a table: each row has its own, among the packed weights.
+struct RowTablesParameter {
+  LaunchArguments launch;
+};
+
 /// Places for segments of rows with tables of their own: as many as a launch may have.
 constexpr int kSegmentPlaces = 4;
 
@@ -51,7 +56,7 @@ struct SegmentedParameter {
   unsigned short table[kSegmentPlaces * kTableLength];  ///< of one segment behind another, 16-bit floats
 };
 
-/// Bytes of a parameter's form: of one table of that length, or of one for each segment.
+/// Bytes of a parameter's form: of one table of that length, which may be 0, or of one for each segment.
 LUTSMITH_HOST_DEVICE constexpr unsigned int form_bytes(unsigned int table_length, bool segments) {
   const unsigned int ends = segments ? kSegmentPlaces * static_cast<unsigned int>(sizeof(int)) : 0;
   const unsigned int tables = segments ? kSegmentPlaces : 1;
@@ -90,6 +95,8 @@ static_assert(sizeof(MappedParameter<KernelParameter<4>>) ==
               sizeof(MappedParameter<KernelParameter<512>>) ==
                   tensor_map_offset(form_bytes(512, false)) + sizeof(TensorMap) &&
               sizeof(MappedParameter<SegmentedParameter<2>>) ==
-                  tensor_map_offset(form_bytes(2, true)) + sizeof(TensorMap));
+                  tensor_map_offset(form_bytes(2, true)) + sizeof(TensorMap) &&
+              sizeof(MappedParameter<RowTablesParameter>) ==
+                  tensor_map_offset(form_bytes(0, false)) + sizeof(TensorMap));
 
 }  // namespace lutsmith

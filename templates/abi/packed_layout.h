@@ -41,6 +41,13 @@
 // Offsets, where the format has them: behind the 16 scales of a group stand its 16 offsets, in the same
 // order.
 //
+// Tables, where each row has its own: a plane of them behind everything else, rows from 0 on, and zeros for
+// those that fill the last panel. Of a row first the low bytes of its 2^b values stand there, then the high
+// ones: a byte permutation picks from eight bytes, so kernels look up the halves of values apart
+// (templates/look_up/row_table.cuh).
+//
+//   row 0: | low 0 | low 1 | ... | high 0 | high 1 | ... |  row 1: | low 0 | ...
+//
 // Below, a record is named by its record row (16 rows) and its column panel (128 k).
 
 namespace lutsmith::layout {
@@ -55,6 +62,7 @@ constexpr int kPerChannelGroup = 0;
 
 constexpr int kScaleBytes = 2;
 constexpr int kOffsetBytes = 2;
+constexpr int kTableValueBytes = 2;
 /// From the scale of a row to its offset.
 constexpr int kOffsetBehindScale = kRecordRows * kScaleBytes;
 
@@ -77,6 +85,7 @@ struct PackedLayout {
   long long n;
   long long k;
   bool offsets = false;
+  bool row_tables = false;
 
   /// All codes of a record.
   LUTSMITH_HOST_DEVICE constexpr int code_bytes() const { return layout::slice_bytes(1) * bits; }
@@ -136,8 +145,28 @@ struct PackedLayout {
   /// Where the plane of scales begins: right after the panels.
   LUTSMITH_HOST_DEVICE constexpr long long plane_offset() const { return row_panels() * row_panel_bytes(); }
 
-  LUTSMITH_HOST_DEVICE constexpr long long packed_bytes() const {
+  /// The table of one row; 0 where rows have none of their own.
+  LUTSMITH_HOST_DEVICE constexpr int row_table_bytes() const {
+    return row_tables ? layout::kTableValueBytes << bits : 0;
+  }
+
+  /// What 32 rows have in the plane of tables.
+  LUTSMITH_HOST_DEVICE constexpr int row_panel_table_bytes() const {
+    return layout::kPanelRows * row_table_bytes();
+  }
+
+  /// Where the plane of tables begins: right after that of scales.
+  LUTSMITH_HOST_DEVICE constexpr long long tables_offset() const {
     return plane_offset() + row_panels() * row_panel_plane_bytes();
+  }
+
+  /// Where the table of a row begins.
+  LUTSMITH_HOST_DEVICE constexpr long long row_table_offset(long long row) const {
+    return tables_offset() + row * row_table_bytes();
+  }
+
+  LUTSMITH_HOST_DEVICE constexpr long long packed_bytes() const {
+    return tables_offset() + row_panels() * row_panel_table_bytes();
   }
 
   /// Where a record begins; an even record row begins a panel.
@@ -174,10 +203,11 @@ struct PackedLayout {
   }
 };
 
-/// Of anything that has these five.
+/// Of anything that has these six.
 template <class Format>
 LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout(const Format& format) {
-  return {format.bits, format.group, format.n, format.k, static_cast<bool>(format.offsets)};
+  return {format.bits,        format.group, format.n, format.k, static_cast<bool>(format.offsets),
+          format.row_tables()};
 }
 
 }  // namespace lutsmith

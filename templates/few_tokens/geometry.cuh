@@ -19,7 +19,7 @@ namespace lutsmith::device {
 
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr PackedLayout packed_layout_of() {
-  return {Config::kBits, Config::kGroup, Config::kN, Config::kK, Config::kOffsets};
+  return {Config::kBits, Config::kGroup, Config::kN, Config::kK, Config::kOffsets, Config::kRowTables};
 }
 
 template <class Config>

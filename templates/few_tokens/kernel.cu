@@ -14,6 +14,7 @@ struct Config {
   static constexpr int kK = 4096;
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
+  static constexpr bool kRowTables = false;
   static constexpr bool kOffsets = false;
   static constexpr bool kSegments = false;
   static constexpr bool kResidual = false;

@@ -50,10 +50,12 @@ class FewTokens {
     } else {
       Engine::fill(shared, parameter, thread_index(), G::kThreads);
     }
+    Engine look_up(shared, parameter);
+    if constexpr (Config::kRowTables) look_up.load_tables(start.row_tile, lane);
     weights.continue_priming();
     if constexpr (!kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();
 
-    FewTokens(parameter, shared, start, warp, lane).multiply(weights);
+    FewTokens(parameter, shared, look_up, start, warp, lane).multiply(weights);
   }
 
  private:
@@ -101,9 +103,9 @@ class FewTokens {
   };
 
   __device__ __forceinline__ FewTokens(const Parameter& parameter, unsigned char* shared,
-                                       const Walk<Config>& start, int warp, int lane)
+                                       const Engine& look_up, const Walk<Config>& start, int warp, int lane)
       : launch_(parameter.launch),
-        look_up_(shared, parameter),
+        look_up_(look_up),
         reduction_(reinterpret_cast<float*>(shared + Engine::kSharedBytes)),
         at_(start),
         loader_(parameter.launch, warp, lane),
@@ -159,6 +161,7 @@ class FewTokens {
       const bool reaches_end = at_.step + steps == G::kStepsPerTile;
       if (!kLooksAhead || steps > done) multiply_steps(weights, steps - done, reaches_end, parity);
       done = 0;
+      if constexpr (Config::kRowTables) load_next_tables(steps);
       Epilogue<Config>::finish_segment(*this, at_.step == 0 && reaches_end);
       at_.steps_left -= steps;
       at_.next_tile();
@@ -189,6 +192,14 @@ class FewTokens {
     if (!look_up_.turn_to(at_.row_tile)) return;
     look_up_.refill(thread_index(), G::kThreads);
     block_barrier();
+  }
+
+  /// Those of the tile behind this one, whose last look-ups are done: they come while its sums meet.
+  __device__ __forceinline__ void load_next_tables(int steps) {
+    if (at_.steps_left <= steps) return;
+    Walk<Config> next = at_;
+    next.next_tile();
+    look_up_.load_tables(next.row_tile, lane_);
   }
 
   /// Resident: the activations of all steps of the tile. Of two steps, the one it stands at has `parity`.

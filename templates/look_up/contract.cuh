@@ -5,7 +5,8 @@
 
 // A look-up engine turns codes into A registers of mma: class LookUp<Config>, one of which kernel.cu
 // includes. fill(), static, makes ready its kSharedBytes at the start of the block's shared memory, a block
-// barrier follows, and from begin_segment() on look_up() may read. docs/kernels.md says it in full.
+// barrier follows, and from begin_segment() on look_up() may read. Where rows have tables of their own,
+// load_tables() asks for those of a tile. docs/kernels.md says it in full.
 
 namespace lutsmith::device {
 

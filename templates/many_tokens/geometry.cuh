@@ -1,7 +1,7 @@
 #pragma once
 
 #include "templates/abi/kernel_arguments.h"
-#include "templates/look_up/pair_table_bytes.h"
+#include "templates/look_up/look_up_bytes.h"
 #include "templates/many_tokens/shared_memory.h"
 #include "templates/primitives/bulk_copy.cuh"
 #include "templates/primitives/cluster.cuh"
@@ -33,7 +33,7 @@ struct OneRecord : Config {
 
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr many_tokens::SharedMemory shared_layout_of() {
-  return {packed_layout_of<Config>(), pair_table::shared_bytes(Config::kBits, pair_table::kEntryStride),
+  return {packed_layout_of<Config>(), look_up_bytes(packed_layout_of<Config>(), pair_table::kEntryStride),
           Config::kTileRows,          Config::kTileTokens,
           Config::kKGroups,           Config::kClusterBlocks,
           Config::kActivationStages,  Config::kWeightStages};

@@ -14,6 +14,7 @@ struct Config {
   static constexpr int kK = 4096;
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
+  static constexpr bool kRowTables = false;
   static constexpr bool kOffsets = false;
   static constexpr bool kSegments = false;
   static constexpr bool kResidual = false;
@@ -40,7 +41,7 @@ struct Config {
 
 namespace lutsmith::device {
 
-using Kernel = ManyTokens<Config, WithTables<Config, LookUp<Config>>>;
+using Kernel = ManyTokens<Config, WithTables<Config, LookUp<OneRecord<Config>>>>;
 
 }  // namespace lutsmith::device
 

@@ -107,13 +107,13 @@ class ManyTokens {
         barriers_(barriers),
         lane_(thread_index() % layout::kLanes),
         k_group_((warp / 4 - 1) / G::kRowGroups),
-        fragments_(shared + shared_layout_of<Config>().weights_offset(),
-                   (warp / 4 - 1) % G::kRowGroups * 4 + warp % 4, lane_),
+        record_((warp / 4 - 1) % G::kRowGroups * 4 + warp % 4),
+        fragments_(shared + shared_layout_of<Config>().weights_offset(), record_, lane_),
         operand_(describe_operand(shared + shared_layout_of<Config>().activations_offset())),
         weight_stage_(k_group_),
         activation_unit_(k_group_) {
-    // For all segments that follow: an engine with a table for each row would need more than this.
-    engine_.begin_segment(0, lane_);
+    engine_.begin_segment(0, lane_);  // for all segments that follow
+    if constexpr (Config::kRowTables) load_tables(TileWalk<Config>(launch_));
     if constexpr (Config::kSegments) engine_.turn_to(first_row_tile(launch_));
   }
 
@@ -141,11 +141,23 @@ class ManyTokens {
       }
       wait_products<0>();
       release_activations();
+      if constexpr (Config::kRowTables) {
+        // The last look-ups are done: those of the tile behind this one come while its sums are written.
+        TileWalk<Config> behind = at;
+        behind.next_segment();
+        load_tables(behind);
+      }
       ManyTokensEpilogue<Config>(launch_, shared_)
           .finish_segment(at, sums_, segment == G::kStepsPerTile, exchange_parity_);
       begin = end;
       at.next_segment();
     }
+  }
+
+  /// Those of the warp's record.
+  __device__ __forceinline__ void load_tables(const TileWalk<Config>& at) {
+    constexpr int kRecords = Config::kTileRows / layout::kRecordRows;
+    if (at.units_left > 0) engine_.load_tables(at.place().row_tile * kRecords + record_, lane_);
   }
 
   /// To that of the tile's segment. Registers are made of it only behind fill(); the passage, which may lie
@@ -305,6 +317,7 @@ class ManyTokens {
   StageBarriers<Config> barriers_;
   int lane_;
   int k_group_;
+  int record_;  ///< of a unit's, which the warp has
   FragmentsOfUnit fragments_;
   unsigned long long operand_;  ///< X stage 0
   int weight_stage_;

@@ -2,7 +2,7 @@
 
 #include "templates/abi/kernel_arguments.h"
 #include "templates/few_tokens/geometry.cuh"
-#include "templates/look_up/pair_table_bytes.h"
+#include "templates/look_up/look_up_bytes.h"
 #include "templates/multistage/shared_memory.h"
 #include "templates/stream_k.cuh"
 #include "templates/wave_walk.cuh"
@@ -24,7 +24,7 @@ namespace lutsmith::device {
 
 template <class Config>
 LUTSMITH_HOST_DEVICE constexpr multistage::SharedMemory multistage_layout_of() {
-  return {pair_table::shared_bytes(Config::kBits, pair_table::kEntryStride),
+  return {look_up_bytes(packed_layout_of<Config>(), pair_table::kEntryStride),
           Config::kTileRows,
           Config::kTileTokens,
           Config::kWarpRows,

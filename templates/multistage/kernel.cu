@@ -14,6 +14,7 @@ struct Config {
   static constexpr int kK = 4096;
   static constexpr Element kElement = Element::f16;
   static constexpr bool kPairTable = false;
+  static constexpr bool kRowTables = false;
   static constexpr bool kOffsets = false;
   static constexpr bool kSegments = false;
   static constexpr bool kResidual = false;
@@ -42,7 +43,8 @@ struct Config {
 
 namespace lutsmith::device {
 
-using Kernel = Multistage<Config, WeightStream<WarpShare<Config>>, WithTables<Config, LookUp<Config>>>;
+using Kernel =
+    Multistage<Config, WeightStream<WarpShare<Config>>, WithTables<Config, LookUp<WarpShare<Config>>>>;
 
 }  // namespace lutsmith::device
 

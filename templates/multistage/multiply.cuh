@@ -37,8 +37,10 @@ class Multistage {
     } else {
       Engine::fill(shared, parameter, thread_index(), G::kThreads);
     }
+    Engine look_up(shared, parameter);
+    if constexpr (Config::kRowTables) load_tables(look_up, WaveWalk<G>(parameter.launch));
     wait_for_dependency<Config::kDependentLaunch>();
-    Multistage(parameter, shared, first, k_group).multiply(weights);
+    Multistage(parameter, shared, look_up, first, k_group).multiply(weights);
   }
 
  private:
@@ -53,10 +55,10 @@ class Multistage {
   static constexpr int kGroupVectors = kGroups > 0 ? G::kUnitVectors / kGroups : G::kUnitVectors;
 
   __device__ __forceinline__ Multistage(const Parameter& parameter, unsigned char* shared,
-                                        const GroupWalk<Config>& first, int k_group)
+                                        const Engine& look_up, const GroupWalk<Config>& first, int k_group)
       : launch_(parameter.launch),
         shared_(shared),
-        look_up_(shared, parameter),
+        look_up_(look_up),
         activations_(parameter.launch, shared, first, k_group),
         k_group_(k_group) {
     if constexpr (Config::kSegments) look_up_.turn_to(first_row_tile(parameter.launch));
@@ -89,10 +91,21 @@ class Multistage {
       if constexpr (Config::kSegments) turn_table(at);
       look_up_.begin_segment(row_share(at), thread_index() % layout::kLanes);
       multiply_units(weights, next, end, parity);
+      if constexpr (Config::kRowTables) {
+        // The last look-ups are done: those of the tile behind this one come while its sums are written.
+        WaveWalk<G> behind = at;
+        behind.next_segment();
+        load_tables(look_up_, behind);
+      }
       MultistageEpilogue<Config>(launch_, shared_).finish_segment(at, sums_, segment == G::kStepsPerTile);
       clear(sums_);
       at.next_segment();
     }
+  }
+
+  /// Those of the warp's rows.
+  static __device__ __forceinline__ void load_tables(Engine& look_up, const WaveWalk<G>& at) {
+    if (at.units_left > 0) look_up.load_tables(row_share(at), thread_index() % layout::kLanes);
   }
 
   /// To that of the tile's segment.

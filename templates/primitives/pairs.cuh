@@ -54,6 +54,15 @@ __device__ __forceinline__ unsigned int select_bytes(unsigned int low, unsigned 
   return __byte_perm(low, high, selector);
 }
 
+/// The same with a selector whose highest bits count: where bit 3 of nibble i is set, byte i of the result is
+/// eight times the highest bit of the byte that bits 0 to 2 select.
+__device__ __forceinline__ unsigned int permute_bytes(unsigned int low, unsigned int high,
+                                                      unsigned int selector) {
+  unsigned int bytes;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(selector));
+  return bytes;
+}
+
 /// A value that the compiler knows only from here on: it keeps it in a register instead of making it anew.
 __device__ __forceinline__ unsigned int kept(unsigned int value) {
   asm volatile("" : "+r"(value));

@@ -330,6 +330,67 @@ static void test_packing_offsets(void) {
           "offsets: 128 values given; allowed: 0");
 }
 
+static void test_packing_row_tables(void) {
+  static uint8_t codes[64 * 128];
+  static uint16_t scales[64 * 2];
+  static uint16_t tables[64 * 16];
+  static uint16_t tables_again[64 * 16];
+  static unsigned char packed[8192];
+  static float weights[64 * 128];
+  static float values[16];
+  lutsmith_spec format = small_spec();
+  lutsmith_dequantization dequantization = LUTSMITH_DEQUANTIZATION_INIT;
+  lutsmith_quantization quantization = LUTSMITH_QUANTIZATION_INIT;
+  size_t bytes = 0;
+  int i;
+  for (i = 0; i < 64 * 2; ++i) scales[i] = 0x3c00; /* 1 */
+  for (i = 0; i < 64 * 16; ++i) tables[i] = (uint16_t)(0x3000 + i);
+  codes[33 * 128 + 5] = 7;
+  format.table = "row";
+  CHECK(lutsmith_packed_bytes(&format, &bytes) == LUTSMITH_OK && bytes <= sizeof(packed));
+  CHECK(lutsmith_pack_tables(&format, codes, scales, NULL, tables, packed, bytes) == LUTSMITH_OK);
+  CHECK(lutsmith_unpack_tables(&format, packed, bytes, codes, scales, NULL, tables_again) == LUTSMITH_OK);
+  CHECK(memcmp(tables, tables_again, sizeof(tables)) == 0);
+  REFUSED(lutsmith_pack(&format, codes, scales, packed, bytes), LUTSMITH_INVALID_ARGUMENT, "tables: NULL");
+  REFUSED(lutsmith_unpack(&format, packed, bytes, codes, scales), LUTSMITH_INVALID_ARGUMENT, "tables: NULL");
+
+  dequantization.format = &format;
+  dequantization.packed = packed;
+  dequantization.packed_bytes = bytes;
+  dequantization.weights = weights;
+  CHECK(lutsmith_dequantize(&dequantization) == LUTSMITH_OK);
+  /* The bits 0x3217, 0x3210 and 0x3220. */
+  CHECK(weights[33 * 128 + 5] == 0.1903076171875f && weights[33 * 128 + 6] == 0.189453125f);
+  CHECK(weights[34 * 128 + 5] == 0.19140625f);
+  dequantization.table = tables;
+  dequantization.table_length = 16;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "table: 16 values");
+
+  /* One row, whose table is a two among zeros. */
+  format.n = 1;
+  for (i = 0; i < 128; ++i) weights[i] = 1;
+  values[3] = 2;
+  quantization.format = &format;
+  quantization.weights = weights;
+  quantization.table = values;
+  quantization.table_length = 16;
+  quantization.packed = packed;
+  CHECK(lutsmith_packed_bytes(&format, &quantization.packed_bytes) == LUTSMITH_OK);
+  CHECK(lutsmith_quantize(&quantization, NULL) == LUTSMITH_OK);
+  CHECK(lutsmith_unpack_tables(&format, packed, quantization.packed_bytes, codes, scales, NULL,
+                               tables_again) == LUTSMITH_OK);
+  CHECK(codes[0] == 3 && codes[127] == 3);
+  CHECK(tables_again[3] == 0x4000 && tables_again[4] == 0);
+  quantization.table_length = 15;
+  REFUSED(lutsmith_quantize(&quantization, NULL), LUTSMITH_INVALID_ARGUMENT, "table: 15 values");
+
+  format.n = 64;
+  format.table = NULL;
+  CHECK(lutsmith_packed_bytes(&format, &bytes) == LUTSMITH_OK);
+  REFUSED(lutsmith_pack_tables(&format, codes, scales, NULL, tables, packed, bytes),
+          LUTSMITH_INVALID_ARGUMENT, "tables: 1024 values given; allowed: 0");
+}
+
 static void test_compiling(lutsmith_service* service) {
   lutsmith_spec spec = small_spec();
   lutsmith_compile_result result = LUTSMITH_COMPILE_RESULT_INIT;
@@ -548,6 +609,7 @@ int main(void) {
   test_what_cannot_be_quantized();
   test_packing();
   test_packing_offsets();
+  test_packing_row_tables();
   CHECK(lutsmith_token_bucket(1) == 1 && lutsmith_token_bucket(2) == 8 && lutsmith_token_bucket(9) == 16);
   CHECK(lutsmith_token_bucket(1 << 20) == lutsmith_token_bucket(4096));
   options.memory_only = 1;

@@ -177,6 +177,23 @@ TEST(FormatsWithOffsets, CompileWithoutSpills) {
   expect_clean_kernels(specs);
 }
 
+// They take registers of every record, and the estimate decides what is proposed.
+TEST(TablesOfRows, CompileWithoutSpills) {
+  std::vector<KernelSpec> specs;
+  for (const char* target : {"sm_80", "sm_90a"}) {
+    for (const int bits : {1, 2, 3, 4}) {
+      for (const std::int64_t m : {1, 8, 16, 64, 1024}) {
+        if (bits < 3 && m > 1 && m < 64) continue;
+        const int group = m == 8 ? kPerChannel : m == 16 ? 32 : 128;
+        const DataType dtype = m == 16 ? DataType::bf16 : DataType::f16;
+        specs.push_back(
+            {{bits, group, 4096, 4096, dtype, TableKind::row, m == 64}, m, *Target::parse(target)});
+      }
+    }
+  }
+  expect_clean_kernels(specs);
+}
+
 TEST(TilesOf32Tokens, FitTheRegisters) {
   Result<Service> service = Service::open({.memory_only = true});
   ASSERT_TRUE(service.has_value()) << service.error().message;

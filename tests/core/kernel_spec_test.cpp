@@ -65,6 +65,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"segments_of_pairs",
                 [](KernelSpec& s) { s.segment_rows = 64, s.format.table = TableKind::pair; }, "segment_rows",
                 "64 is not allowed with a table of pairs", "scalar tables"},
+        BadSpec{"segments_of_row_tables",
+                [](KernelSpec& s) { s.segment_rows = 64, s.format.table = TableKind::row; }, "segment_rows",
+                "64 is not allowed with a table for each row", "scalar tables"},
         BadSpec{"segments_of_gates", [](KernelSpec& s) { s.segment_rows = 64, s.gated = Gate::silu; },
                 "segment_rows", "64 is not allowed where rows are gated", "one table for both"},
         BadSpec{"batch_invariant_segments",
@@ -74,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"dtype", [](KernelSpec& s) { s.format.dtype = static_cast<DataType>(7); }, "dtype", "7",
                 "f16, bf16"},
         BadSpec{"table", [](KernelSpec& s) { s.format.table = static_cast<TableKind>(5); }, "table", "5",
-                "scalar, pair"}),
+                "scalar, pair, row"}),
     [](const testing::TestParamInfo<BadSpec>& bad) { return bad.param.name; });
 
 TEST(SpecTest, TokensAndTargetThatNobodyNamedAreRefusedNotGuessed) {
@@ -106,7 +109,7 @@ TEST(SpecTest, NamesAndValuesAreInversesOfEachOther) {
   for (const DataType type : {DataType::f16, DataType::bf16}) {
     EXPECT_EQ(parse_data_type(to_string(type)), type);
   }
-  for (const TableKind kind : {TableKind::scalar, TableKind::pair}) {
+  for (const TableKind kind : {TableKind::scalar, TableKind::pair, TableKind::row}) {
     EXPECT_EQ(parse_table_kind(to_string(kind)), kind);
   }
   for (const int group : {32, 64, 128, 256, kPerChannel}) EXPECT_EQ(parse_group(group_name(group)), group);
@@ -119,7 +122,7 @@ TEST(SpecTest, NamesAndValuesAreInversesOfEachOther) {
 TEST(SpecTest, UnknownNamesAreRefusedWithTheKnownOnes) {
   EXPECT_THAT(parse_data_type("f32").error().message, AllOf(HasSubstr("f32"), HasSubstr("f16, bf16")));
   EXPECT_THAT(parse_table_kind("triple").error().message,
-              AllOf(HasSubstr("triple"), HasSubstr("scalar, pair")));
+              AllOf(HasSubstr("triple"), HasSubstr("scalar, pair, row")));
   for (const char* name : {"", "0", "channels", "64x", "99999999999999999999"}) {
     ASSERT_FALSE(parse_group(name).has_value()) << name;
     EXPECT_THAT(parse_group(name).error().message, HasSubstr("32, 64, 128, 256, channel"));
@@ -160,6 +163,16 @@ TEST(SpecTest, TablesHaveOneValueACodeOrTwoAPairCode) {
   EXPECT_EQ(table_length(4, TableKind::scalar), 16);
   EXPECT_EQ(table_length(2, TableKind::pair), 32);
   EXPECT_EQ(table_length(4, TableKind::pair), 512);
+  EXPECT_EQ(table_length(4, TableKind::row), 16);
+}
+
+TEST(SpecTest, ALaunchBringsATableWhereRowsHaveNone) {
+  WeightFormat format{.bits = 3, .n = 40, .k = 128};
+  EXPECT_EQ(table_values(format), 8U);
+  EXPECT_EQ(launched_table_length(format), 8);
+  format.table = TableKind::row;
+  EXPECT_EQ(table_values(format), 40U * 8);
+  EXPECT_EQ(launched_table_length(format), 0);
 }
 
 TEST(KernelSpecTest, WhatIsMadeOfTheSumsIsDescribedOnlyWhereThereIsSomething) {

@@ -109,7 +109,7 @@ Result<std::vector<std::byte>> emulate_bytes(const EmulatedKernel& kernel, const
       kernel.launch({.weights = problem.packed,
                      .activations = activations,
                      .output = output,
-                     .table = problem.matrix.table,
+                     .table = problem.launched_table(),
                      .m = m,
                      .activation_stride = stride,
                      .output_stride = output_stride,

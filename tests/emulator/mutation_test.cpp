@@ -424,8 +424,8 @@ constexpr Mutation<Example> kMutations[] = {
     {"WaitsForTheLaunchBeforeTooLate",
      R"(if constexpr (!kLooksAhead) wait_for_dependency<Config::kDependentLaunch>();
 
-    FewTokens(parameter, shared, start, warp, lane).multiply(weights);)",
-     R"(FewTokens(parameter, shared, start, warp, lane).multiply(weights);
+    FewTokens(parameter, shared, look_up, start, warp, lane).multiply(weights);)",
+     R"(FewTokens(parameter, shared, look_up, start, warp, lane).multiply(weights);
     wait_for_dependency<Config::kDependentLaunch>();)",
      kNotDependent, kDependent},
     {"OneThreadWaitsForTheLaunchBefore", kWait,

@@ -136,7 +136,7 @@ std::vector<std::uint16_t> emulate(const emulator::EmulatedKernel& kernel, const
       {.weights = problem.packed,
        .activations = problem.activations,
        .output = std::as_writable_bytes(std::span(result)),
-       .table = problem.matrix.table,
+       .table = problem.launched_table(),
        .m = problem.m,
        .activation_stride = problem.k(),
        .output_stride = problem.channels(),

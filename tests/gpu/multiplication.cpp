@@ -33,7 +33,7 @@ Multiplication::Multiplication(const Problem& problem, const LaunchOptions& opti
       m_(problem.m),
       stride_(problem.channels() + options.output_padding),
       element_(static_cast<std::int64_t>(element_bytes(problem.output))),
-      table_(problem.matrix.table),
+      table_(problem.launched_table().begin(), problem.launched_table().end()),
       segments_(problem.matrix.segments) {
   const cuda::Driver& driver = *machine()->driver;
   const std::vector<std::byte> activations = with_padding(std::as_bytes(std::span(problem.activations)),

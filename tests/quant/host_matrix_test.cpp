@@ -146,10 +146,10 @@ TEST(HostMatrix, CodesAndScalesComeBackAsTheyWerePacked) {
       std::vector<std::uint16_t> scales(static_cast<std::size_t>(kN * groups_per_row(group, kK)));
       for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::uint16_t>(i % 0x7000);
       std::vector<std::byte> packed = room_for(format);
-      must(pack_matrix(codes, scales, {}, format, packed, 2));
+      must(pack_matrix(codes, scales, {}, {}, format, packed, 2));
       std::vector<std::uint8_t> codes_again(codes.size());
       std::vector<std::uint16_t> scales_again(scales.size());
-      must(unpack_matrix(packed, format, codes_again, scales_again, {}, 2));
+      must(unpack_matrix(packed, format, codes_again, scales_again, {}, {}, 2));
       EXPECT_EQ(codes_again, codes) << bits << " bits, group " << group;
       EXPECT_EQ(scales_again, scales) << bits << " bits, group " << group;
     }

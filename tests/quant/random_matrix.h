@@ -27,7 +27,7 @@ inline QuantizedMatrix random_matrix(const WeightFormat& format, unsigned seed =
   QuantizedMatrix matrix{format, {}, {}, {}};
   matrix.codes.resize(static_cast<std::size_t>(format.n * format.k));
   matrix.scales.resize(static_cast<std::size_t>(format.n * groups_per_row(format.group, format.k)));
-  matrix.table.resize(static_cast<std::size_t>(table_length(format.bits, format.table)));
+  matrix.table.resize(table_values(format));
   for (std::uint8_t& value : matrix.codes) value = static_cast<std::uint8_t>(code(random));
   for (std::uint16_t& value : matrix.scales) value = to_bits(number(random), format.dtype);
   for (std::uint16_t& value : matrix.table) value = to_bits(number(random), format.dtype);

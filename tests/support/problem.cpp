@@ -81,7 +81,7 @@ Problem make_problem(const KernelSpec& spec, std::int64_t m, const ProblemOption
   matrix.format = format;
   if (spec.segment_rows > 0) matrix.segments = segments_of(spec);
   const std::size_t tables = std::max<std::size_t>(1, matrix.segments.size());
-  matrix.table.resize(tables * static_cast<std::size_t>(table_length(format.bits, format.table)));
+  matrix.table.resize(tables * table_values(format));
   for (std::size_t i = 0; i < matrix.table.size(); ++i) {
     matrix.table[i] =
         to_bits(table_value(options.table, format.dtype, static_cast<int>(i), random), format.dtype);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "lutsmith/lutsmith.h"
@@ -34,6 +35,10 @@ struct Problem {
   std::vector<float> residual;          ///< [m, n], likewise, as elements of the output
   OutputType output = OutputType::f16;  ///< of the result, never `same`
 
+  /// What a launch brings: none where the packed bytes have tables.
+  std::span<const std::uint16_t> launched_table() const {
+    return matrix.format.row_tables() ? std::span<const std::uint16_t>{} : matrix.table;
+  }
   std::int64_t n() const { return matrix.format.n; }
   std::int64_t channels() const { return gated == Gate::none ? n() : n() / 2; }  ///< of the result
   std::int64_t k() const { return matrix.format.k; }
