@@ -114,11 +114,12 @@ TEST(TilesForManyTokens, FitTheRegistersWithWhatIsMadeOfTheSums) {
   gated.gated = Gate::gelu_tanh;
   KernelSpec wide = added;
   wide.output = OutputType::f32;
+  const std::array specs{added, wide, gated};
   std::size_t tiles = 0;
   const std::vector<Schedule> candidates = *schedules(added);
   for (const Schedule& schedule : candidates) {
     if (!std::holds_alternative<ManyTokensSchedule>(schedule)) continue;
-    const KernelSpec& spec = std::array{added, wide, gated}[tiles++ % 3];
+    const KernelSpec& spec = specs[tiles++ % specs.size()];
     const Result<CompileResult> result = service->compile(spec, schedule);
     ASSERT_TRUE(result.has_value()) << describe(schedule) << ": " << result.error().message;
     EXPECT_EQ(result->artifact->spill_bytes, 0) << describe(spec) << ", " << describe(schedule);

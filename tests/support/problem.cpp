@@ -142,7 +142,8 @@ double tolerance(DataType dtype) { return dtype == DataType::f16 ? 2.0e-3 : 1.1e
 
 double tolerance(const KernelSpec& spec) {
   // Scaled weights may have been rounded, but not where scales belong to the sums.
-  if (spec.output_type() == OutputType::f32 && spec.format.group == kPerChannel) return 5e-5;
+  const bool scales_of_sums = spec.format.group == kPerChannel && !spec.format.offsets;
+  if (spec.output_type() == OutputType::f32 && scales_of_sums) return 5e-5;
   const bool bf16 = spec.output_type() == OutputType::bf16;
   return tolerance(bf16 ? DataType::bf16 : spec.format.dtype);
 }
