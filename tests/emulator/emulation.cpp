@@ -153,19 +153,26 @@ void expect_right(const KernelSpec& spec, const Schedule& schedule, std::int64_t
 
 void expect_right_at(const KernelSpec& spec, const Schedule& schedule, std::int64_t m,
                      const std::vector<int>& partitions) {
-  SCOPED_TRACE(describe(spec) + ", " + describe(schedule) + ", " + std::to_string(m) + " tokens");
+  expect_right_at(spec, schedule, std::vector{m}, partitions);
+}
+
+void expect_right_at(const KernelSpec& spec, const Schedule& schedule,
+                     const std::vector<std::int64_t>& tokens, const std::vector<int>& partitions) {
+  SCOPED_TRACE(describe(spec) + ", " + describe(schedule));
   const Source source = must(render(spec, schedule));
   const EmulatedKernel kernel = must(EmulatedKernel::compile(host_compiler(), spec, source));
-  const Problem problem = make_problem(spec, m);
-  for (const int count : partitions) {
-    SCOPED_TRACE(std::to_string(count) + " partitions");
-    const auto ascending = emulate(kernel, source, problem, {count, BlockOrder::ascending});
-    ASSERT_TRUE(ascending) << ascending.error().message << "\n" << ascending.error().context;
-    EXPECT_LE(error_of(problem, *ascending), tolerance(spec.format.dtype));
-    const BlockOrder other = count % 2 == 0 ? BlockOrder::descending : BlockOrder::interleaved;
-    const auto again = emulate(kernel, source, problem, {count, other});
-    ASSERT_TRUE(again) << again.error().message << "\n" << again.error().context;
-    ASSERT_EQ(*again, *ascending) << "the order of the blocks changes the result";
+  for (const std::int64_t m : tokens) {
+    const Problem problem = make_problem(spec, m);
+    for (const int count : partitions) {
+      SCOPED_TRACE(std::to_string(m) + " tokens, " + std::to_string(count) + " partitions");
+      const auto ascending = emulate(kernel, source, problem, {count, BlockOrder::ascending});
+      ASSERT_TRUE(ascending) << ascending.error().message << "\n" << ascending.error().context;
+      EXPECT_LE(error_of(problem, *ascending), tolerance(spec.format.dtype));
+      const BlockOrder other = count % 2 == 0 ? BlockOrder::descending : BlockOrder::interleaved;
+      const auto again = emulate(kernel, source, problem, {count, other});
+      ASSERT_TRUE(again) << again.error().message << "\n" << again.error().context;
+      ASSERT_EQ(*again, *ascending) << "the order of the blocks changes the result";
+    }
   }
 }
 

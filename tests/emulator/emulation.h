@@ -48,8 +48,12 @@ Result<std::vector<std::byte>> emulate_bytes(const emulator::EmulatedKernel& ker
 Result<std::vector<std::uint16_t>> emulate(const emulator::EmulatedKernel& kernel, const Source& source,
                                            const Problem& problem, const EmulationOptions& options = {});
 
-/// Compiles the source, runs it with each number of partitions, and expects the float64 product; each number
-/// in two orders of the blocks, which must give the same bits.
+/// Compiles the source, runs it for each number of tokens with each number of partitions, and expects the
+/// float64 product; each number in two orders of the blocks, which must give the same bits.
+void expect_right_at(const KernelSpec& spec, const Schedule& schedule,
+                     const std::vector<std::int64_t>& tokens, const std::vector<int>& partitions);
+
+/// The same for one number of tokens.
 void expect_right_at(const KernelSpec& spec, const Schedule& schedule, std::int64_t m,
                      const std::vector<int>& partitions);
 
