@@ -377,36 +377,46 @@ class ManyTokensEpilogue : private SumExchange<Config> {
       }
     }
 
-    /// The next kTogether octets. Of those behind them, if there are more, R is on its way meanwhile.
+    /// The next kTogether octets, one after another: the registers allow no more. Of the octet behind, if
+    /// there is one, R is on its way meanwhile.
     __device__ __forceinline__ void write(const float* sums, bool more) {
-      float finished_sums[4 * kTogether];
 #pragma unroll
-      for (int i = 0; i < 4 * kTogether; ++i) {
-        finished_sums[i] = finished<Config>(sums[i], scales_[i % 4 / 2], biases_[i % 4 / 2],
-                                            Config::kResidual ? residual_[i] : 0);
+      for (int octet = 0; octet < kTogether; ++octet) {
+        float finished_sums[4];
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          finished_sums[c] = finished<Config>(sums[4 * octet + c], scales_[c / 2], biases_[c / 2],
+                                              Config::kResidual ? residual_[c] : 0);
+        }
+        if constexpr (Config::kResidual) {
+          if (octet + 1 < kTogether) {
+            load_residual_of(8 * (octet + 1));
+          } else if (more) {
+            load_residual_of(kNextTokens);
+          }
+        }
+        for_each_element(8 * octet, [&](int c, int channel, int token) {
+          float value = finished_sums[c];
+          if constexpr (kGated<Config>) value = gated<Config>(value, finished_sums[c + 2]);
+          write_output<Config>(launch_, token, channel, value);
+        });
       }
-      if (Config::kResidual && more) load_residual_of(kNextTokens);
-      for_each_element(0, [&](int i, int channel, int token) {
-        float value = finished_sums[i];
-        if constexpr (kGated<Config>) value = gated<Config>(value, finished_sums[i + 2]);
-        write_output<Config>(launch_, token, channel, value);
-      });
       token_ += kNextTokens;
     }
 
    private:
-    /// Calls use(i, channel, token) for those elements of Y that become of sum i of kTogether octets, so many
-    /// tokens on.
+    /// Calls use(c, channel, token) for those elements of Y that become of sum c of an octet, so many tokens
+    /// on.
     template <class Use>
     __device__ __forceinline__ void for_each_element(int tokens_on, Use use) const {
 #pragma unroll
-      for (int i = 0; i < 4 * kTogether; ++i) {
-        if (kGated<Config> && i % 4 / 2 == 1) continue;  // multiplied into the lower half
-        const int channel = channel_ + i % 4 / 2 * 8;
-        const int token = token_ + tokens_on + i / 4 * 8 + i % 2;
+      for (int c = 0; c < 4; ++c) {
+        if (kGated<Config> && c / 2 == 1) continue;  // multiplied into the lower half
+        const int channel = channel_ + c / 2 * 8;
+        const int token = token_ + tokens_on + c % 2;
         if (token >= launch_.tokens || (!G::kWholeRows && channel >= channels_of<Config>(Config::kN)))
           continue;
-        use(i, channel, token);
+        use(c, channel, token);
       }
     }
 
@@ -414,8 +424,8 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     __device__ __forceinline__ void load_residual_of(int tokens_on) {
 #pragma unroll
       for (float& element : residual_) element = 0;
-      for_each_element(tokens_on, [&](int i, int channel, int token) {
-        residual_[i] = residual_of<Config>(launch_, token, channel);
+      for_each_element(tokens_on, [&](int c, int channel, int token) {
+        residual_[c] = residual_of<Config>(launch_, token, channel);
       });
     }
 
@@ -424,7 +434,7 @@ class ManyTokensEpilogue : private SumExchange<Config> {
     int token_;    ///< of the first of two, of the octets that are next
     float scales_[2] = {1, 1};
     float biases_[2] = {0, 0};
-    float residual_[4 * kTogether];  ///< what is added to the sums that are next
+    float residual_[4];  ///< what is added to the octet that is next
   };
 
   /// What rows `row` and `row` + 8 have for all k: a scale, a bias.

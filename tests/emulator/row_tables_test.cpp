@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -114,7 +115,7 @@ TEST(EmulatedRowTables, ATableOfTheLaunchIsRefused) {
   const auto launched = kernel.launch(
       {.weights = problem.packed,
        .activations = problem.activations,
-       .output = output,
+       .output = std::as_writable_bytes(std::span(output)),
        .table = problem.matrix.table,
        .m = 1,
        .partition = must(partition(source.launch, 1, /*multiprocessors=*/4, /*partitions=*/0))});

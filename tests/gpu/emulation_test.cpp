@@ -159,7 +159,9 @@ TEST_F(EmulatorOnGpu, KernelsGiveTheSameBitsAsOnTheGpu) {
           const TableKind table = group == 128 ? TableKind::pair : TableKind::scalar;
           const int turn = static_cast<int>(requests.size());
           requests.push_back({spec_of(bits, group, 72, 1096, 1, dtype, table),
-                              FewTokensSchedule{.tile_rows = turn % 2 == 0 ? 16 : 32,
+                              FewTokensSchedule{.tile_rows = turn % 2 == 0   ? 16
+                                                             : turn % 3 == 0 ? 32
+                                                                             : 64,
                                                 .tile_tokens = turn % 3 == 0   ? 1
                                                                : turn % 3 == 1 ? 8
                                                                                : 16,
@@ -265,6 +267,14 @@ std::vector<KernelRequest> requests_of_families() {
   };
   add(spec_of(4, 128, 80, 392, 8),
       FewTokensSchedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3, .dependent_launch = true});
+  KernelSpec rows = spec_of(4, 64, 80, 392, 8);
+  rows.format.table = TableKind::row;
+  requests.push_back({rows, FewTokensSchedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3}});
+  KernelSpec fp32 = rows;
+  fp32.format.table = TableKind::scalar;
+  fp32.output = OutputType::f32;
+  fp32.residual = true;
+  requests.push_back({fp32, FewTokensSchedule{.tile_rows = 16, .tile_tokens = 16, .warps = 2}});
   const KernelSpec many = spec_of(3, 128, 144, 392, 64);
   add(many, MultistageSchedule{.tile_rows = 128,
                                .tile_tokens = 32,

@@ -25,7 +25,7 @@ void expect_all_right(const std::vector<KernelRequest>& requests, const std::vec
 void expect_tiles_right(WeightPath path, int stages) {
   const KernelSpec spec = spec_of(4, 128, 88, 1096);
   std::vector<KernelRequest> requests;
-  for (const int tile_rows : {16, 32}) {
+  for (const int tile_rows : {16, 32, 64}) {
     for (const int tile_tokens : {1, 8, 16, 32}) {
       for (const int warps : {1, 2, 3, 5, 8, 16}) {
         const FewTokensSchedule schedule{
