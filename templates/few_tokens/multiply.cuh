@@ -86,7 +86,8 @@ class FewTokens {
   static constexpr int kMostWarpsAhead = 16;  // of a multiprocessor: 128 registers for each thread
   static constexpr bool kShort = G::kRecords <= 2 && G::kStepsPerTile <= Weights::kHeld &&
                                  Config::kWarps * Config::kBlocksPerMultiprocessor <= kMostWarpsAhead;
-  static constexpr int kMmaAheadOfOneToken = Weights::kInRegisters && G::kRecords > 1 ? 4 : 8;
+  static constexpr bool kFewRegistersLeft = Weights::kInRegisters || Config::kRowTables;
+  static constexpr int kMmaAheadOfOneToken = kFewRegistersLeft && G::kRecords > 1 ? 4 : 8;
   static constexpr int kMmaAheadOfAnOctet = Weights::kInRegisters || G::kTokenOctets > 1 ? 0 : 4;
   static constexpr int kMmaAhead =
       Config::kDependentLaunch && kShort ? (G::kOneToken ? kMmaAheadOfOneToken : kMmaAheadOfAnOctet) : 0;
