@@ -270,11 +270,6 @@ std::vector<KernelRequest> requests_of_families() {
   KernelSpec rows = spec_of(4, 64, 80, 392, 8);
   rows.format.table = TableKind::row;
   requests.push_back({rows, FewTokensSchedule{.tile_rows = 32, .tile_tokens = 8, .warps = 3}});
-  KernelSpec fp32 = rows;
-  fp32.format.table = TableKind::scalar;
-  fp32.output = OutputType::f32;
-  fp32.residual = true;
-  requests.push_back({fp32, FewTokensSchedule{.tile_rows = 16, .tile_tokens = 16, .warps = 2}});
   const KernelSpec many = spec_of(3, 128, 144, 392, 64);
   add(many, MultistageSchedule{.tile_rows = 128,
                                .tile_tokens = 32,
