@@ -79,7 +79,9 @@ PyObject* packed_bytes(PyObject* object, void* /*unused*/) {
 }
 
 PyObject* panel_bytes(PyObject* object, void* /*unused*/) {
-  return PyLong_FromLongLong(packed_layout(format_of(object).spec).plane_offset());
+  const lutsmith_spec& spec = format_of(object).spec;
+  const PackedLayout layout{spec.bits, spec.group, spec.n, spec.k, spec.offsets != 0};
+  return PyLong_FromLongLong(layout.plane_offset());
 }
 
 PyGetSetDef attributes[] = {{"packed_bytes", packed_bytes, nullptr, "bytes of such a matrix", nullptr},

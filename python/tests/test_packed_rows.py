@@ -100,6 +100,7 @@ def test_segments_that_are_no_whole_panels_are_refused():
         ("s-32+160", "segments: -32, 160 rows are not allowed"),
         ("s64+x", "is none"),
         ("s64+064", "is written otherwise"),
+        ("s64+64 row", "kind 'row' is not allowed; allowed: scalar, pair"),
     ],
 )
 def test_lines_of_other_segments_are_refused(segments, message):
@@ -107,7 +108,9 @@ def test_lines_of_other_segments_are_refused(segments, message):
     table = joined.format.split(" ")[-1]
     of_one = table[: len(table) // 2]
     tables = of_one * (1 + segments.count("+"))
-    line = joined.format.replace("s64+64", segments).replace(table, tables)
+    rows, *kind = segments.split(" ")
+    line = joined.format.replace("s64+64", rows).replace(table, tables)
+    line = line.replace("scalar", *kind) if kind else line
     with pytest.raises(lutsmith.Error, match=message):
         lutsmith.PackedWeight(joined.data, line)
 

@@ -36,6 +36,7 @@ _SEGMENTS = "s"
 MOST_SEGMENTS = 4
 #: What segments of rows are multiples of, but for the last; the larger, the more kernels there are.
 SEGMENT_ROWS = (256, 128, 64, 32)
+TABLE_KINDS = ("scalar", "pair")  # a table for each row is for C++ and C alone
 GROUPS = (256, 128, 64, 32)  # that kernels have, besides one for each row
 
 DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -86,6 +87,8 @@ class Format:
         quantized. segments: rows of each with a table of its own, in all n; `table_words` has one table behind
         another. Raises Error for what cannot be packed.
         """
+        if table_kind not in TABLE_KINDS:
+            raise Error(f"table: kind {table_kind!r} is not allowed; allowed: {', '.join(TABLE_KINDS)}")
         length = 2**bits if table_kind == "scalar" else 2 * 4**bits
         tables = max(1, len(segments))
         if 1 <= bits <= 8 and len(table_words) != 2 * length * tables:
