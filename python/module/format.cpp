@@ -74,20 +74,32 @@ void destroy(PyObject* object) {
   Py_DECREF(reinterpret_cast<PyObject*>(type));
 }
 
+bool has_row_tables(const lutsmith_spec& spec) { return std::strcmp(spec.table, "row") == 0; }
+
 PyObject* packed_bytes(PyObject* object, void* /*unused*/) {
   return PyLong_FromSize_t(format_of(object).packed_bytes);
 }
 
 PyObject* panel_bytes(PyObject* object, void* /*unused*/) {
   const lutsmith_spec& spec = format_of(object).spec;
-  const PackedLayout layout{spec.bits, spec.group, spec.n, spec.k, spec.offsets != 0};
+  const PackedLayout layout{spec.bits, spec.group, spec.n, spec.k, spec.offsets != 0, has_row_tables(spec)};
   return PyLong_FromLongLong(layout.plane_offset());
+}
+
+PyObject* table_bytes(PyObject* object, void* /*unused*/) {
+  const lutsmith_spec& spec = format_of(object).spec;
+  const PackedLayout layout{spec.bits, spec.group, spec.n, spec.k, spec.offsets != 0, has_row_tables(spec)};
+  return PyLong_FromLongLong(layout.packed_bytes() - layout.tables_offset());
 }
 
 PyGetSetDef attributes[] = {{"packed_bytes", packed_bytes, nullptr, "bytes of such a matrix", nullptr},
                             {"panel_bytes", panel_bytes, nullptr,
                              "bytes of them before the plane of scales, which follows; both are in panels of "
                              "32 rows, one behind the other",
+                             nullptr},
+                            {"table_bytes", table_bytes, nullptr,
+                             "bytes of them behind that plane, where rows have tables: those of 32 rows, one "
+                             "panel behind the other",
                              nullptr},
                             {nullptr, nullptr, nullptr, nullptr, nullptr}};
 

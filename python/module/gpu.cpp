@@ -220,7 +220,7 @@ bool enqueue(const Format& format, const Prepared& prepared, const Launch& launc
   launched.weights_bytes = format.packed_bytes;
   launched.activations = launch.x;
   launched.output = launch.y;
-  launched.table = format.table.data();
+  launched.table = format.table_data();
   launched.table_length = format.table.size();
   launched.m = launch.tokens;
   launched.activation_stride = launch.x_stride;
@@ -264,9 +264,9 @@ PyMethodDef format_methods[] = {
     {"dequantize", dequantize, METH_VARARGS,
      "dequantize(packed, first_row, rows, weights, type, stride, threads)"},
     {"pack", pack, METH_VARARGS,
-     "pack(codes, scales, offsets, packed): addresses; offsets: 0 where there are none"},
+     "pack(codes, scales, offsets, tables, packed): addresses; offsets, tables: 0 where there are none"},
     {"unpack", unpack, METH_VARARGS,
-     "unpack(packed, codes, scales, offsets): addresses; offsets: 0 where there are none"},
+     "unpack(packed, codes, scales, offsets, tables): addresses; offsets, tables: 0 where there are none"},
     {"load", load, METH_VARARGS,
      "load(service, device, m, variant) -> origin: \"memory\", \"disk\", \"remote\" or "
      "\"compiled\"\n\n"

@@ -82,11 +82,15 @@ struct DeviceKernel {
 struct Format {
   std::string dtype;
   std::string table_kind;
-  std::vector<std::uint16_t> table;    ///< in dtype; of segments one table behind another
+  /// In dtype; of segments one table behind another, and empty where rows have tables among the packed bytes.
+  std::vector<std::uint16_t> table;
   std::vector<std::int64_t> segments;  ///< rows of each; none where all rows have one table
   lutsmith_spec spec;                  ///< points to the names above; m and the variant are not set
   std::size_t packed_bytes;
   std::vector<DeviceKernel> kernels;  ///< that this process has loaded; changed by whoever holds the GIL
+
+  /// As the library takes it: none is a null pointer.
+  [[nodiscard]] const std::uint16_t* table_data() const { return table.empty() ? nullptr : table.data(); }
 };
 
 /// A product to be enqueued: addresses on the GPU, and strides in elements.

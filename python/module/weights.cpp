@@ -82,7 +82,8 @@ PyObject* learn_table(PyObject* self, PyObject* arguments) {
   quantization.weights_stride = stride;
   quantization.importance = pointer<const float>(importance);
   quantization.threads = threads;
-  std::vector<float> values(format.table.size());
+  // Of a format whose rows have tables one row's is learned.
+  std::vector<float> values(std::size_t{1} << format.spec.bits);
   const lutsmith_status status =
       without_gil([&] { return lutsmith_learn_table(&quantization, values.data(), values.size()); });
   return status == LUTSMITH_OK ? list_of(values) : raise_last_error(status);
@@ -105,7 +106,7 @@ PyObject* dequantize(PyObject* self, PyObject* arguments) {
   dequantization.format = &format.spec;
   dequantization.packed = pointer<const void>(packed);
   dequantization.packed_bytes = format.packed_bytes;
-  dequantization.table = format.table.data();
+  dequantization.table = format.table_data();
   dequantization.table_length = format.table.size();
   dequantization.first_row = first_row;
   dequantization.rows = rows;
@@ -122,13 +123,17 @@ PyObject* pack(PyObject* self, PyObject* arguments) {
   unsigned long long codes = 0;
   unsigned long long scales = 0;
   unsigned long long offsets = 0;
+  unsigned long long tables = 0;
   unsigned long long packed = 0;
-  if (PyArg_ParseTuple(arguments, "KKKK:pack", &codes, &scales, &offsets, &packed) == 0) return nullptr;
+  if (PyArg_ParseTuple(arguments, "KKKKK:pack", &codes, &scales, &offsets, &tables, &packed) == 0) {
+    return nullptr;
+  }
   const Format& format = format_of(self);
   return none_or_error(without_gil([&] {
-    return lutsmith_pack_offsets(&format.spec, pointer<const std::uint8_t>(codes),
-                                 pointer<const std::uint16_t>(scales), pointer<const std::uint16_t>(offsets),
-                                 pointer<void>(packed), format.packed_bytes);
+    return lutsmith_pack_tables(&format.spec, pointer<const std::uint8_t>(codes),
+                                pointer<const std::uint16_t>(scales), pointer<const std::uint16_t>(offsets),
+                                pointer<const std::uint16_t>(tables), pointer<void>(packed),
+                                format.packed_bytes);
   }));
 }
 
@@ -137,12 +142,15 @@ PyObject* unpack(PyObject* self, PyObject* arguments) {
   unsigned long long codes = 0;
   unsigned long long scales = 0;
   unsigned long long offsets = 0;
-  if (PyArg_ParseTuple(arguments, "KKKK:unpack", &packed, &codes, &scales, &offsets) == 0) return nullptr;
+  unsigned long long tables = 0;
+  if (PyArg_ParseTuple(arguments, "KKKKK:unpack", &packed, &codes, &scales, &offsets, &tables) == 0) {
+    return nullptr;
+  }
   const Format& format = format_of(self);
   return none_or_error(without_gil([&] {
-    return lutsmith_unpack_offsets(&format.spec, pointer<const void>(packed), format.packed_bytes,
-                                   pointer<std::uint8_t>(codes), pointer<std::uint16_t>(scales),
-                                   pointer<std::uint16_t>(offsets));
+    return lutsmith_unpack_tables(&format.spec, pointer<const void>(packed), format.packed_bytes,
+                                  pointer<std::uint8_t>(codes), pointer<std::uint16_t>(scales),
+                                  pointer<std::uint16_t>(offsets), pointer<std::uint16_t>(tables));
   }));
 }
 

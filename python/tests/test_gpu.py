@@ -265,6 +265,17 @@ def test_tables_of_segments_are_those_of_their_rows(bits, group):
             out.fill_(torch.nan)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_rows_with_tables_of_their_own_are_right(bits):
+    generator = torch.Generator().manual_seed(bits)
+    codes = torch.randint(0, 2**bits, (520, 1032), generator=generator, dtype=torch.uint8)
+    scales, tables = (torch.randn(*shape, generator=generator).half() for shape in ((520, 17), (520, 2**bits)))
+    packed = lutsmith.PackedWeight.from_codes(codes, scales / 32, tables, 64).cuda()
+    for tokens in TOKENS:
+        x = random_x(tokens, 1032)
+        right(lutsmith.matmul(x, packed), x, packed)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_x_is_transformed_for_transformed_weights_and_a_replay_is_equal(dtype):
     packed = packed_on_gpu(256, 1536, dtype, method="higgs")

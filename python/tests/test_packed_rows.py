@@ -100,7 +100,8 @@ def test_segments_that_are_no_whole_panels_are_refused():
         ("s-32+160", "segments: -32, 160 rows are not allowed"),
         ("s64+x", "is none"),
         ("s64+064", "is written otherwise"),
-        ("s64+64 row", "kind 'row' is not allowed; allowed: scalar, pair"),
+        ("s64+64 row", "is none"),
+        ("s64+64 octet", "kind 'octet' is not allowed; allowed: scalar, pair, row"),
     ],
 )
 def test_lines_of_other_segments_are_refused(segments, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,13 @@ def _weights_of(memory: mmap.mmap) -> dict[str, PackedWeight]:
 
     layers: dict[str, dict[str, Any]] = json.loads(metadata[_METADATA_KEY])
     return {
-        name: PackedWeight(tensor(f"{name}.packed"), _format(layer, tensor(f"{name}.table")).line)
+        name: PackedWeight(tensor(f"{name}.packed"), _format(layer, lambda name=name: tensor(f"{name}.table")).line)
         for name, layer in layers.items()
     }
 
 
-def _format(layer: dict[str, Any], table: torch.Tensor) -> formats.Format:
+def _format(layer: dict[str, Any], table: Callable[[], torch.Tensor]) -> formats.Format:
+    """table: that of the file, which is none where rows have tables among the packed bytes."""
     group = layer["group"]
     return formats.Format(
         layer["bits"],
@@ -93,6 +95,6 @@ def _format(layer: dict[str, Any], table: torch.Tensor) -> formats.Format:
         layer["k"],
         layer["dtype"],
         layer["table"],
-        bytes(table.tolist()),
+        b"" if layer["table"] == formats.ROW else bytes(table().tolist()),
         layer.get("offsets", False) is True,
     )

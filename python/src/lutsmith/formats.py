@@ -5,7 +5,8 @@ v1 w4 g64 4096x14336 f16 scalar bc00b992...3c00 h1024:0
  |  |  |   n    k     |    |        |              Hadamard transform of x and of W's rows, if any: block, seed
  |  |  |              |    |        |              (-1: without signs)
  |  |  |              |    |        values behind the codes, 16-bit floats of the type in hexadecimal
- |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k
+ |  |  weights that   |    "scalar": one value for each code; "pair": two for every two codes along k;
+ |  |                 |    "row": one for each code and row, among the packed bytes and not in this line
  |  |  share a scale, |
  |  |  or "channel"   type of x, y, scales and values: f16 or bf16
  |  bits of a code
@@ -36,7 +37,8 @@ _SEGMENTS = "s"
 MOST_SEGMENTS = 4
 #: What segments of rows are multiples of, but for the last; the larger, the more kernels there are.
 SEGMENT_ROWS = (256, 128, 64, 32)
-TABLE_KINDS = ("scalar", "pair")  # a table for each row is for C++ and C alone
+ROW = "row"
+TABLE_KINDS = ("scalar", "pair", ROW)
 GROUPS = (256, 128, 64, 32)  # that kernels have, besides one for each row
 
 DTYPES: dict[str, torch.dtype] = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -64,6 +66,7 @@ class Format:
         "plain",
         "segment_rows",
         "segments",
+        "table_bytes",
         "table_kind",
         "table_words",
     )
@@ -89,7 +92,7 @@ class Format:
         """
         if table_kind not in TABLE_KINDS:
             raise Error(f"table: kind {table_kind!r} is not allowed; allowed: {', '.join(TABLE_KINDS)}")
-        length = 2**bits if table_kind == "scalar" else 2 * 4**bits
+        length = {"scalar": 2**bits, "pair": 2 * 4**bits, ROW: 0}[table_kind]
         tables = max(1, len(segments))
         if 1 <= bits <= 8 and len(table_words) != 2 * length * tables:
             of_segments = f", of {tables} segments" if segments else ""
@@ -114,17 +117,23 @@ class Format:
         self.table_words = table_words
         self.offsets = offsets
         self.packed_bytes = self.core.packed_bytes
-        self.panel_bytes = self.core.panel_bytes  # of them; the plane of scales follows
+        self.panel_bytes = self.core.panel_bytes  # of them; the plane of scales follows, and then
+        self.table_bytes = self.core.table_bytes  # tables of rows
         kind = f"{table_kind} {_OFFSETS}" if offsets else table_kind
         if segments:
             kind += f" {_SEGMENTS}{'+'.join(map(str, segments))}"
-        self.line = f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {kind} {_big_endian(table_words).hex()}"
+        self.line = f"{VERSION} w{bits} g{group or CHANNEL} {n}x{k} {dtype} {kind}"
+        if table_kind != ROW:
+            self.line += f" {_big_endian(table_words).hex()}"
         if hadamard is not None:
             self.line += f" {hadamard}"
 
     @property
     def table(self) -> tuple[float, ...]:
-        """The values behind the codes, as they are stored; of segments one table behind another."""
+        """The values behind the codes, as they are stored; of segments one table behind another. Where rows have tables:
+        none, as those are among the packed bytes."""
+        if not self.table_words:
+            return ()
         words = torch.frombuffer(bytearray(self.table_words), dtype=self.dtype)
         return tuple(words.to(torch.float32).tolist())
 
@@ -163,7 +172,8 @@ class Format:
     def describe(self) -> str:
         """For messages: without the values."""
         words = self.line.split(" ")
-        del words[_TABLE_WORD + self.offsets + bool(self.segments)]
+        if self.table_kind != ROW:
+            del words[_TABLE_WORD + self.offsets + bool(self.segments)]
         return " ".join(words[1:])
 
 
@@ -227,6 +237,8 @@ def _parse(line: str) -> Format:
         if offsets:
             del words[_TABLE_WORD]
         segments: tuple[int, ...] = ()
+        if words[_TABLE_WORD - 1] == ROW:
+            words.insert(_TABLE_WORD, "")
         if words[_TABLE_WORD][:1] == _SEGMENTS:  # which is no hexadecimal digit
             segments = tuple(map(int, words.pop(_TABLE_WORD)[1:].split("+")))
         _, bits, group, shape, dtype, kind, table, *transform = words

@@ -94,7 +94,7 @@ def quantize_with_feedback(
         raise Error(f"method: {method!r} is not allowed with feedback, which has no transforms and no offsets")
     nearest = quantize(weight, method, bits, group, table, dtype, scales, counts)
     if formats.known(nearest.format).table_kind != "scalar":
-        raise Error("table: pairs of values are not allowed with feedback; allowed: one value for each code")
+        raise Error("table: pairs of values, or one for each row, are not allowed with feedback; allowed: one value a code")
     weight = weight.detach()
     judge = hessian if held_out is None else held_out
     of_nearest = output_error(weight, nearest, judge)
@@ -180,7 +180,7 @@ class _Columns:
         values, order = torch.tensor(self.format.table, dtype=torch.float32, device=weight.device).sort(stable=True)
         self.values, self.order = values, order.to(torch.uint8)
         self.halfway = (values[1:] + values[:-1]) / 2
-        self.codes, self.stored, _ = code_packing.unpack(nearest.data, self.format)
+        self.codes, self.stored, *_ = code_packing.unpack(nearest.data, self.format)
 
     def quantize(self, inverse: torch.Tensor) -> PackedWeight:
         k = self.format.k

@@ -1,7 +1,7 @@
 """Packed weights by rows: several laid below one another, and some taken out. Nothing is quantized again.
 
 Packed bytes are panels of 32 rows, one behind the other, and behind them a plane of scales (where groups are larger
-than a panel is wide; offsets are beside scales), again by 32 rows. So weights whose rows come in thirty-twos are joined
+than a panel is wide; offsets are beside scales) and one of tables (where rows have their own), again by 32 rows. So weights whose rows come in thirty-twos are joined
 and cut by copying pieces of bytes, on the device where they are; others take codes, scales and offsets out and pack
 them anew, on the CPU.
 """
@@ -59,12 +59,10 @@ def concatenate(members: Sequence[PackedWeight]) -> PackedWeight:
     known = [formats.known(member.format) for member in members]
     joined = known[0].with_tables([table for one in known for table in one.tables()])
     if any(member.n % PANEL_ROWS for member in members[:-1]):
-        codes, scales, offsets = zip(*(unpack(member) for member in members))
-        parts = Parts(torch.cat(codes), torch.cat(scales), torch.cat(offsets) if joined.offsets else None)
+        parts = Parts(*(None if of_all[0] is None else torch.cat(of_all) for of_all in zip(*map(unpack, members))))
         return pack(parts, joined, members[0].device)
-    panels = [member.data[: one.panel_bytes] for member, one in zip(members, known)]
-    planes = [member.data[one.panel_bytes :] for member, one in zip(members, known)]
-    return PackedWeight(torch.cat([*panels, *planes]), joined.line)
+    cut = [member.data.split(_parts(one)) for member, one in zip(members, known)]
+    return PackedWeight(torch.cat([part for of_all in zip(*cut) for part in of_all]), joined.line)
 
 
 def interleave_gate(gate: PackedWeight, up: PackedWeight) -> PackedWeight:
@@ -125,30 +123,35 @@ def _panels(format: formats.Format) -> int:
 
 
 def _halves_of_records(data: torch.Tensor, format: formats.Format) -> list[torch.Tensor]:
-    """Codes, scales in records, and the plane of scales: [panel, column, record, item, half, bytes] of each.
+    """Codes, scales in records, the plane of scales and the tables of rows: [panel, column, record, item, half, bytes] of
+    each.
 
     A panel of 32 rows has two records of 16 for each 128 columns (in the plane, for each group). In these, bytes of
     codes and words of scales and offsets take turns: one is of a row of the first eight, the next of the row eight
     below it (docs/kernels.md has the layout).
     """
     panels = _panels(format)
-    in_panels, in_plane = data[: format.panel_bytes], data[format.panel_bytes :]
+    in_panels, in_plane, tables = data.split(_parts(format))
     columns = -(-format.k // _RECORD_COLUMNS)
     records = in_panels.view(panels, columns, PANEL_ROWS // _RECORD_ROWS, -1)
     code_bytes = _RECORD_ROWS * _RECORD_COLUMNS * format.bits // 8
     codes, scales = records[..., :code_bytes], records[..., code_bytes:]
     group_bytes = _RECORD_ROWS * _WORD_BYTES * (2 if format.offsets else 1)
     plane = in_plane.view(panels, in_plane.numel() // (panels * 2 * group_bytes), 2, group_bytes)
+    # Those of rows lie one behind the other, without taking turns.
+    by_row = tables.view(panels, 1, 2, 2, _RECORD_ROWS // 2, tables.numel() // (panels * PANEL_ROWS)).transpose(3, 4)
     return [
         codes.unflatten(-1, (code_bytes // 2, 2, 1)),
         *(part.unflatten(-1, (part.shape[-1] // (2 * _WORD_BYTES), 2, _WORD_BYTES)) for part in (scales, plane)),
+        by_row,
     ]
 
 
 def _bytes_of_records(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """The inverse of `_halves_of_records`."""
-    codes, scales, plane = (part.flatten(3) for part in parts)
-    return torch.cat([torch.cat([codes, scales], -1).flatten(), plane.flatten()])
+    *in_records, by_row = parts
+    codes, scales, plane = (part.flatten(3) for part in in_records)
+    return torch.cat([torch.cat([codes, scales], -1).flatten(), plane.flatten(), by_row.transpose(3, 4).flatten()])
 
 
 def why_apart(
@@ -204,8 +207,7 @@ def rows(weight: PackedWeight, start: int, stop: int) -> PackedWeight:
     known = formats.known(weight.format)
     part = known.with_tables(_tables_of(known, start, stop))
     if start % PANEL_ROWS or (stop % PANEL_ROWS and stop != known.n):
-        codes, scales, offsets = unpack(weight)
-        some = Parts(codes[start:stop], scales[start:stop], None if offsets is None else offsets[start:stop])
+        some = Parts(*(None if of_all is None else of_all[start:stop] for of_all in unpack(weight)))
         return pack(some, part, weight.device)
     return PackedWeight(torch.cat([weight.data[piece] for piece in pieces(known, start, stop)]), part.line)
 
@@ -225,12 +227,19 @@ def pieces(format: formats.Format, start: int, stop: int) -> list[slice]:
     """Where the bytes of these rows stand among those of a matrix of `format`, in the order in which the rows alone
     would have them. `start` is a multiple of 32, and so is `stop` unless it is n."""
     panels = -(-format.n // PANEL_ROWS)
-    of_plane = (format.packed_bytes - format.panel_bytes) // panels
-    found = []
-    for first, of_panel in ((0, format.panel_bytes // panels), (format.panel_bytes, of_plane)):
+    found, first = [], 0
+    for part in _parts(format):
+        of_panel = part // panels
         if of_panel:
             found.append(slice(first + start // PANEL_ROWS * of_panel, first + -(-stop // PANEL_ROWS) * of_panel))
+        first += part
     return found
+
+
+def _parts(format: formats.Format) -> list[int]:
+    """Bytes of all panels, of the plane of scales and of the tables of rows, which follow one another."""
+    scales = format.packed_bytes - format.panel_bytes - format.table_bytes
+    return [format.panel_bytes, scales, format.table_bytes]
 
 
 def check_part(what: str, start: int, stop: int, size: int) -> None:

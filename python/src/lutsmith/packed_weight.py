@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lutsmith import _core, formats, higgs, hqq
@@ -35,7 +36,8 @@ class PackedWeight:
             so that checkpoints keep it and operators take it.
         bits, group, n, k: codes have so many bits; so many weights along k share a scale (0: all of a row).
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales.
-        table: the values behind the codes; of segments one table behind another.
+        table: the values behind the codes; of segments one table behind another; () where rows have tables of their
+            own, which `row_tables()` gives.
         segments: rows of each segment with a table of its own, n in all; () where all rows have the same.
         has_offsets: whether there is an offset beside each scale.
         hadamard: block and seed of the Hadamard transform of W's rows that was quantized, for which x is transformed
@@ -161,7 +163,9 @@ class PackedWeight:
         Args:
             codes: [N, K], integers from 0 to 2**bits - 1.
             scales: [N, ceil(K / group)], or [N, 1] for "channel"; float16 or bfloat16, which is the matrix's type.
-            table: 2**bits values, rounded to the type of the scales (``.table`` says to what); or pairs, see `quantize`.
+            table: 2**bits values, rounded to the type of the scales (``.table`` says to what); or pairs, see `quantize`; or
+                a tensor [N, 2**bits], a table for each row: weight [n, k] is then scales[n, k // group] *
+                table[n, codes[n, k]] (any4, SqueezeLLM).
             group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0).
             bits: None: those of a scalar table so long.
             offsets: of the shape and type of the scales; None: there are none, and the matrix is smaller by 2 bytes for
@@ -187,6 +191,10 @@ class PackedWeight:
     def offsets(self) -> torch.Tensor | None:
         """[N, groups of a row] in `dtype`, on the device of `data`; None where the matrix has no offsets."""
         return code_packing.unpack(self.data, self._format).offsets
+
+    def row_tables(self) -> torch.Tensor | None:
+        """[N, 2**bits] in `dtype`, on the device of `data`; None where all rows of a segment have one table."""
+        return code_packing.unpack(self.data, self._format).tables
 
     def packed_weights(self) -> list[PackedWeight]:
         """Itself, so that whatever takes modules with packed weights takes one of these too."""
@@ -226,8 +234,10 @@ def quantize(
         bits: 1 to 4 for what is to be multiplied by kernels; up to 8 can be packed.
         group: weights along K that share a scale: 32, 64, 128, 256, or "channel" (also 0): one scale for each row.
         table: your own values instead of a method's: 2**bits of them, any order and sign; or pairs of values for
-            every two codes that are neighbours along K, 2 * 4**bits. With "higgs" the kind of grid: "pair" (2, 3 and 4
-            bits) or "scalar" (the levels of "lloyd"); by default "pair".
+            every two codes that are neighbours along K, 2 * 4**bits; or a tensor [N, 2**bits], a table for each row. With
+            "higgs" the kind of grid: "pair" (2, 3 and 4 bits) or "scalar" (the levels of "lloyd"); by default "pair". With
+            "kmeans" "row" learns a table from each row instead of one from all (Kim et al., SqueezeLLM, 2023, section
+            4.1, where `importance` is the diagonal of the Fisher information).
         dtype: torch.float16 or torch.bfloat16: of x, y and the scales. `weight`'s own by default; float16 for float32.
         scales: "absmax" (a group's largest weight is the table's largest entry), "mse" (the scale with the least
             squared error, never more than with "absmax"; 20 times the work) or "rms" (the root mean square of the
@@ -273,12 +283,18 @@ def quantize(
     matrix = (rows.data_ptr(), formats.HOST_TYPES[rows.dtype], rows.stride(0) if n > 1 else k)
     threads = torch.get_num_threads()
     counts_at = 0 if counts is None else counts.data_ptr()
-    if table is None and method == LEARNED:
+    if method == LEARNED and (table is None or _learns_rows(method, table)):
         if counts is None:
             warnings.warn(_UNWEIGHED, stacklevel=2)
-        table = format.core.learn_table(*matrix, threads, counts_at)
+        if table is None:
+            table = format.core.learn_table(*matrix, threads, counts_at)
+        else:
+            of_row = planned_format(1, k, method, bits, group, None, dtype)
+            table = _learned_rows(matrix, n, of_row, counts_at)
         format = planned_format(n, k, method, bits, group, table, dtype, hadamard, seed)
-    values, _ = _table(method, bits, table)
+    values = code_packing.row_tables(table, n, bits)
+    if values is None:
+        values, _ = _table(method, bits, table)
     data = torch.empty(format.packed_bytes, dtype=torch.uint8, device="cpu")
     format.core.quantize(*matrix, code_packing.table_bytes(values), data.data_ptr(), threads, scales, counts_at)
     return PackedWeight(data.to(weight.device), format.line)
@@ -301,8 +317,11 @@ def planned_format(
     """
     if dtype not in formats.DTYPE_NAMES:
         raise Error(f"dtype: {dtype} is not allowed; allowed: {_listed(formats.DTYPE_NAMES)}")
-    values, kind = _table(method, bits, table)
-    words = code_packing.table_bytes(values.to(dtype))
+    if _learns_rows(method, table) or code_packing.row_tables(table, n, bits) is not None:
+        kind, words = formats.ROW, b""
+    else:
+        values, kind = _table(method, bits, table)
+        words = code_packing.table_bytes(values.to(dtype))
     if hadamard is None:
         hadamard = LARGEST_BLOCK if method == higgs.METHOD else 0
     transform = fitting(hadamard, seed, k)
@@ -329,12 +348,13 @@ def scale_choice(method: str, table: Table | None, scales: str | None) -> str:
     """`scales`, or what is usual with the table; Error where the table cannot go with it."""
     if method == hqq.METHOD and scales is not None:
         raise Error(f"scales: {scales!r} is not allowed with method {hqq.METHOD}, which has its own: leave it out")
-    searched = table is None and method in (LEARNED, "lloyd")
+    learned = method == LEARNED and (table is None or _learns_rows(method, table))
+    searched = learned or (table is None and method == "lloyd")
     if scales is None:
         return "rms" if method == higgs.METHOD else "mse" if searched else "absmax"
     if scales not in SCALES:
         raise Error(f"scales: {scales!r} is not known; allowed: {', '.join(SCALES)}")
-    if table is None and method == LEARNED and scales != "mse":
+    if learned and scales != "mse":
         raise Error(f"scales: {scales!r} is not allowed with method {LEARNED}; allowed: mse")
     return scales
 
@@ -384,6 +404,22 @@ def _table(method: str, bits: int, table: Table | None) -> tuple[torch.Tensor, s
         return torch.tensor(known, dtype=torch.float32, device="cpu"), "scalar"
     values, _, kind = code_packing.table_of(table, bits)
     return values, kind
+
+
+def _learns_rows(method: str, table: Table | None) -> bool:
+    return method == LEARNED and isinstance(table, str) and table == formats.ROW
+
+
+def _learned_rows(matrix: tuple[int, str, int], n: int, of_row: formats.Format, counts_at: int) -> torch.Tensor:
+    """A table for each of n rows, which lie at an address, of a type and with a stride: [n, 2**bits]."""
+    first, type, stride = matrix
+    row_bytes = stride * (4 if type == "f32" else 2)
+
+    def learn(row: int) -> list[float]:
+        return of_row.core.learn_table(first + row * row_bytes, type, stride, 1, counts_at)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return torch.tensor(list(threads.map(learn, range(n))), dtype=torch.float32, device="cpu")
 
 
 def _mixed(importance: torch.Tensor, hadamard: Hadamard) -> torch.Tensor:

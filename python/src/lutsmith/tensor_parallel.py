@@ -97,7 +97,7 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     check_part("columns", start, stop, weight.k)
     if weight.hadamard is not None:
         _check_blocks(start, stop, weight.hadamard)
-    codes, *values = unpack(weight)
+    codes, *values, tables = unpack(weight)
     known = formats.known(weight.format)
     pairs = known.table_kind == "pair"
     if known.group == 0:
@@ -118,7 +118,7 @@ def columns(weight: PackedWeight, start: int, stop: int) -> ColumnPart:
     scales, offsets = (
         each if each is None else torch.nn.functional.pad(each, (0, needed - each.shape[1])) for each in values
     )
-    return ColumnPart(pack(Parts(part, scales, offsets), format, weight.device), start - first, last - stop)
+    return ColumnPart(pack(Parts(part, scales, offsets, tables), format, weight.device), start - first, last - stop)
 
 
 def _check_blocks(start: int, stop: int, hadamard: Hadamard) -> None:

@@ -263,10 +263,11 @@ def _check_arguments(objective: str, epochs: int, learning_rate: float, check_ev
 def _check_start(layers: dict[str, torch.nn.Linear], start: Mapping[str, PackedWeight]) -> None:
     for name, layer in layers.items():
         packed = start[name]
-        if packed.shape != tuple(layer.weight.shape) or formats.known(packed.format).table_kind != "scalar":
+        one_table = formats.known(packed.format).table_kind == "scalar" and not packed.segments
+        if packed.shape != tuple(layer.weight.shape) or not one_table:
             raise Error(
-                f"start: {name}: {packed!r} is not allowed; allowed: {list(layer.weight.shape)}, with a table of single "
-                "values"
+                f"start: {name}: {packed!r} is not allowed; allowed: {list(layer.weight.shape)}, with one table of single "
+                "values for all rows"
             )
 
 
