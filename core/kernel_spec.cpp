@@ -164,6 +164,10 @@ Result<void> validate_segments(std::span<const std::int64_t> segments, int segme
     return refuse(
         fmt::format("segments: {} given; allowed: the rows of 1 to {}", segments.size(), kMostSegments));
   }
+  if (segments.data() == nullptr) {
+    return refuse(
+        fmt::format("segments: a null pointer to {} is not allowed; give their rows", segments.size()));
+  }
   std::int64_t rows = 0;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const bool last = i + 1 == segments.size();

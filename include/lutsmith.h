@@ -75,7 +75,7 @@ LUTSMITH_C_API void lutsmith_close(lutsmith_service* service);
 
 /* What a kernel computes: Y[m, n] = sum over k of X[m, k] * weight[n, k], the weight being
  * scale[n, k / group] * table[code[n, k]], with offsets plus offset[n, k / group]; and what is made of these
- * sums, in fp32, before they are rounded to 16 bits, once. */
+ * sums, in fp32, before they are rounded to the output's type, once. */
 typedef struct lutsmith_spec {
   size_t struct_size;
   int32_t bits;      /* per code: 1 to 4 */

@@ -311,6 +311,9 @@ Result<void> dequantize_matrix(std::span<const std::byte> packed, const WeightFo
   constexpr int kAnyRows = 1;
   if (!segments.empty()) {
     if (auto checked = validate_segments(segments, kAnyRows, format.n); !checked) return checked;
+    if (format.row_tables()) {
+      return refuse("segments: not allowed where rows have tables of their own; leave them out");
+    }
   }
   const std::size_t length =
       std::max<std::size_t>(1, segments.size()) * static_cast<std::size_t>(launched_table_length(format));

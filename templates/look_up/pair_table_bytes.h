@@ -9,7 +9,7 @@ namespace lutsmith::pair_table {
 /// Bytes from entry to entry: the 32 copies of an entry take 128, and the gaps behind them may hold something
 /// else; without gaps there are none.
 constexpr int kEntryStride = 256;
-constexpr int kCompactEntryStride = 128;
+[[maybe_unused]] constexpr int kCompactEntryStride = 128;
 /// Entry of (even code, odd code): even + kOddStride * odd.
 constexpr int kOddStride = 16;
 

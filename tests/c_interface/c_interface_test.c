@@ -183,6 +183,8 @@ static void test_dequantizing_segments(const Matrix* matrix, const float* whole)
   CHECK(back[48 * 128] == 0 && back[64 * 128 - 1] == 0 && whole[48 * 128] != 0);
   dequantization.segment_count = 1;
   REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "segments: 48 rows in all");
+  dequantization.segments = NULL;
+  REFUSED(lutsmith_dequantize(&dequantization), LUTSMITH_INVALID_ARGUMENT, "segments: a null pointer to 1");
 }
 
 static void test_quantizing(void) {

@@ -179,7 +179,8 @@ constexpr Mutation<EpilogueExample> kMutations[] = {
     {"WarpsGatesInBothHalves", "kHalves = kGated<Config> ? 1 : 2;", "kHalves = 2;", kWrong, kWarpsGated},
 
     // Many tokens by warpgroups.
-    {"GroupsBiasOfTheOtherHalf", "biases_[c / 2]", "biases_[1 - c / 2]", kWrong, kGroupsAdded},
+    {"GroupsBiasOfTheOtherHalf", "sums[c], scales_[c / 2], biases_[c / 2]",
+     "sums[c], scales_[c / 2], biases_[1 - c / 2]", kWrong, kGroupsAdded},
     {"GroupsBiasBehindTheLastRow", "G::kWholeRows ? row + 8 * half : min(row + 8 * half, Config::kN - 1)",
      "row + 8 * half", kPastBias, kGroupsAdded},
     {"GroupsResidualOfTheSameTurnAgain", "load_residual_pieces(kNextTokens);", "load_residual_pieces(0);",
@@ -213,11 +214,10 @@ constexpr Mutation<EpilogueExample> kMutations[] = {
      "if (token < launch_.tokens) {", kWrittenTwice, kWarpsWide},
     {"WideGroupsPastTheLastRow", "(!G::kWholeRows && channel >= channels_of<Config>(Config::kN))", "false",
      kWrittenTwice, kGroupsWide},
-    {"WideGroupsBothHalvesInOne", "channel_ + i % 4 / 2 * 8", "channel_", kWrittenTwice, kGroupsWide},
+    {"WideGroupsBothHalvesInOne", "channel_ + c / 2 * 8", "channel_", kWrittenTwice, kGroupsWide},
     {"WideGroupsResidualOfTheSameTurnAgain", "load_residual_of(kNextTokens);", "load_residual_of(0);", kWrong,
      kGroupsWide},
-    {"WideGroupsResidualOfTheNextTile", "if (Config::kResidual && more) load_residual_of",
-     "if (Config::kResidual) load_residual_of", kReadLate, kGroupsWideInPlace},
+    {"WideGroupsResidualOfTheNextTile", "} else if (more) {", "} else {", kReadLate, kGroupsWideInPlace},
     {"WideClustersOctetsOfTheOtherBlock", "kNextTokens = kTogether * 8 * G::kBlocks",
      "kNextTokens = kTogether * 8", kWrittenTwice, kClusterWide},
 };

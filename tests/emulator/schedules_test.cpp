@@ -68,6 +68,9 @@ TEST_P(EmulatedPaths, WideTilesAreRight) {
     for (const std::int64_t n : {88, 128, 40}) {
       KernelSpec spec = spec_of(2 + turn % 3, group, n, 648, 8);
       spec.format.offsets = turn % 5 == 1;
+      spec.segment_rows = turn % 5 == 2 ? 64 : 0;
+      spec.residual = turn % 5 == 3;
+      if (turn % 5 == 4 && n % 16 == 0) spec.gated = Gate::silu;
       const FewTokensSchedule schedule{.tile_rows = 64,
                                        .tile_tokens = turn % 2 == 0 ? 16 : 8,
                                        .warps = 1 + turn % 3,

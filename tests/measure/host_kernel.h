@@ -30,7 +30,7 @@ inline measure::Multiply host_kernel(SimulatedDevice& device, const KernelSpec& 
       const WeightFormat& format = spec.format;
       QuantizedMatrix matrix = must(
           unpack({static_cast<const std::byte*>(arguments.weights.data), arguments.weights.bytes}, format));
-      matrix.table.assign(arguments.table.begin(), arguments.table.end());
+      if (!format.row_tables()) matrix.table.assign(arguments.table.begin(), arguments.table.end());
       matrix.segments.assign(arguments.segments.begin(), arguments.segments.end());
       std::vector<double> sums = must(
           reference_matmul(matrix, values_at(arguments.activations, arguments.m * format.k), arguments.m));

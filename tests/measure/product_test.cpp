@@ -219,6 +219,21 @@ TEST(RandomWeights, SegmentsHaveTablesOfTheirOwnAndAreChecked) {
   }
 }
 
+TEST(RandomWeights, RowsWithTablesOfTheirOwnAreChecked) {
+  for (const std::int64_t n : {3200, 24}) {
+    const WeightFormat format{.bits = 3, .group = 32, .n = n, .k = 64, .table = TableKind::row};
+    const RandomWeights weights = must(make_random_weights(format));
+    EXPECT_TRUE(weights.table.empty());
+    EXPECT_EQ(weights.sample.table.size(), 8 * weights.rows.size());
+    SimulatedDevice device;
+    Product product = must(Product::create(device, weights));
+    must(product.set_tokens({format, 4}));
+    must(product.check(host_kernel(device, {format, 4})));
+    expect_error(product.check(host_kernel(device, {format, 4}, 1.01)), ErrorCode::driver_error,
+                 "wrong result");
+  }
+}
+
 TEST(RandomTokens, GatesOfRowsThatMakeNoPairsAreRefused) {
   const RandomWeights weights = must(make_random_weights({.bits = 2, .group = 32, .n = 24, .k = 32}));
   KernelSpec spec{weights.format, 1};

@@ -29,7 +29,7 @@ std::optional<double> dependent_microseconds(const measure::FloorTimes& floor) {
 
 bool any_epilogue(const std::vector<BenchRow>& rows) {
   return std::ranges::any_of(
-      rows, [](const BenchRow& row) { return row.request.spec != without_epilogue(row.request.spec); });
+      rows, [](const BenchRow& row) { return !describe_epilogue(row.request.spec).empty(); });
 }
 
 bool any_gates(const std::vector<BenchRow>& rows) {

@@ -35,7 +35,7 @@ Result<Engine> open_engine(const RunPlan& plan) {
 Result<QuantizedMatrix> unpack_layer(const PackedLayer& layer, const LayerWeights& weights) {
   auto matrix = unpack(weights.packed, layer.format);
   if (!matrix) return matrix;
-  matrix->table = weights.table;
+  if (!layer.format.row_tables()) matrix->table = weights.table;
   return matrix;
 }
 
