@@ -118,7 +118,7 @@ TEST(EmulatedRowTables, ATableOfTheLaunchIsRefused) {
        .output = std::as_writable_bytes(std::span(output)),
        .table = problem.matrix.table,
        .m = 1,
-       .partition = must(partition(source.launch, 1, /*multiprocessors=*/4, /*partitions=*/0))});
+       .partition = must(partition(source.launch, 1, /*multiprocessors=*/4, /*wanted=*/0))});
   ASSERT_FALSE(launched);
   EXPECT_NE(launched.error().message.find("table: 160 values; those of a table for each row are among"),
             std::string::npos)
