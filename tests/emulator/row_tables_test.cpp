@@ -112,13 +112,13 @@ TEST(EmulatedRowTables, ATableOfTheLaunchIsRefused) {
   const auto kernel = must(emulator::EmulatedKernel::compile(host_compiler(), spec, source));
   const Problem problem = make_problem(spec, 1);
   std::vector<std::uint16_t> output(40);
-  const auto launched = kernel.launch(
-      {.weights = problem.packed,
-       .activations = problem.activations,
-       .output = std::as_writable_bytes(std::span(output)),
-       .table = problem.matrix.table,
-       .m = 1,
-       .partition = must(partition(source.launch, 1, /*multiprocessors=*/4, /*wanted=*/0))});
+  const auto launched =
+      kernel.launch({.weights = problem.packed,
+                     .activations = problem.activations,
+                     .output = std::as_writable_bytes(std::span(output)),
+                     .table = problem.matrix.table,
+                     .m = 1,
+                     .partition = must(partition(source.launch, 1, /*multiprocessors=*/4, /*wanted=*/0))});
   ASSERT_FALSE(launched);
   EXPECT_NE(launched.error().message.find("table: 160 values; those of a table for each row are among"),
             std::string::npos)
