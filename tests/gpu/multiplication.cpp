@@ -117,6 +117,36 @@ std::vector<std::uint16_t> Multiplication::run(const Kernel& kernel) {
   return result();
 }
 
+std::vector<Schedule> schedules_of_every_stream() {
+  std::vector<Schedule> schedules;
+  for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
+    for (const int tokens : {1, 8, 16}) {
+      schedules.emplace_back(FewTokensSchedule{.tile_rows = tokens == 8 ? 16 : 32,
+                                               .tile_tokens = tokens,
+                                               .warps = 3,
+                                               .weights = path,
+                                               .stages = 2});
+    }
+  }
+  for (const int k_groups : {1, 2}) {
+    schedules.emplace_back(MultistageSchedule{.tile_rows = 128,
+                                              .tile_tokens = 32,
+                                              .warp_rows = k_groups == 1 ? 16 : 32,
+                                              .k_groups = k_groups,
+                                              .activation_stages = 2});
+    for (const int blocks : {1, 2}) {
+      schedules.emplace_back(ManyTokensSchedule{.tile_rows = 128,
+                                                .tile_tokens = 32,
+                                                .k_groups = k_groups,
+                                                .cluster_blocks = blocks,
+                                                .commit_steps = k_groups == 1 ? 1 : 4,
+                                                .activation_stages = 4,
+                                                .weight_stages = 4});
+    }
+  }
+  return schedules;
+}
+
 void expect_right(const KernelRequest& request, const Problem& problem, const LaunchOptions& options) {
   SCOPED_TRACE(describe(request));
   Multiplication multiplication(problem, options);

@@ -56,6 +56,9 @@ class Multiplication {
   MatmulArguments arguments_;
 };
 
+/// Of each family and each way of its weights some, with few warps and stages; a GPU may lack some of them.
+std::vector<Schedule> schedules_of_every_stream();
+
 /// Runs a kernel on a problem and expects the float64 product within rounding.
 void expect_right(const KernelRequest& request, const Problem& problem, const LaunchOptions& options = {});
 

@@ -36,34 +36,8 @@ TEST_F(RowTablesOnGpu, EveryFormatIsRightForFewTokensAndForMany) {
 
 // Tiles that are cut, and blocks that go from tile to tile, with poison around the output.
 TEST_F(RowTablesOnGpu, EveryFamilyAndWeightStreamIsRight) {
-  std::vector<Schedule> schedules;
-  for (const WeightPath path : {WeightPath::registers, WeightPath::async_copy, WeightPath::bulk_copy}) {
-    for (const int tokens : {1, 8, 16}) {
-      schedules.emplace_back(FewTokensSchedule{.tile_rows = tokens == 8 ? 16 : 32,
-                                               .tile_tokens = tokens,
-                                               .warps = 3,
-                                               .weights = path,
-                                               .stages = 2});
-    }
-  }
-  for (const int k_groups : {1, 2}) {
-    schedules.emplace_back(MultistageSchedule{.tile_rows = 128,
-                                              .tile_tokens = 32,
-                                              .warp_rows = k_groups == 1 ? 16 : 32,
-                                              .k_groups = k_groups,
-                                              .activation_stages = 2});
-    for (const int blocks : {1, 2}) {
-      schedules.emplace_back(ManyTokensSchedule{.tile_rows = 128,
-                                                .tile_tokens = 32,
-                                                .k_groups = k_groups,
-                                                .cluster_blocks = blocks,
-                                                .commit_steps = k_groups == 1 ? 1 : 4,
-                                                .activation_stages = 4,
-                                                .weight_stages = 4});
-    }
-  }
   std::vector<KernelRequest> requests;
-  for (const Schedule& schedule : schedules) {
+  for (const Schedule& schedule : schedules_of_every_stream()) {
     for (const int bits : {3, 4}) {
       const KernelSpec spec = spec_with_row_tables(bits, bits == 3 ? 64 : 256, 280, 648, 8);
       if (validate(spec, schedule)) requests.push_back({spec, schedule});
